@@ -1,0 +1,129 @@
+# winnow: `make` builds ./winnow and build/libwinnow.a; `make help` lists the rest.
+#
+#   make                 the program            make check        the tests (under 3 minutes)
+#   make demo            a first session        make check-hard   rare paths made common
+#   make asan, tsan      unit tests, sanitized  make fuzz         each fuzzer, FUZZ_SECONDS each
+#   make bench           ratios on this machine make install PREFIX=/usr/local DESTDIR=
+#
+# Variants build into directories of their own (B=build/asan), so they do not disturb
+# each other. Each instruction set has its own files, compiled with its own flags.
+
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+CC          ?= gcc
+B           ?= build
+FUZZ_SECONDS ?= 20
+OPT         ?= -O3 -g
+VERSION     := 0.1.0
+
+LIBS_PC  := libpcre2-8 libutf8proc jansson libxxhash
+WARN     := -Wall -Wextra -Wshadow -Wconversion -Wsign-compare -Wstrict-prototypes -Wvla
+CFLAGS_  := -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -pthread \
+            -Iinclude -Isrc -I. $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null) $(SAN) $(CFLAGS)
+LDLIBS_  := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null) -lm -pthread
+
+SRC      := $(filter-out src/cli/%,$(wildcard src/*/*.c src/*/*/*.c))
+CLI      := $(wildcard src/cli/*.c)
+LIB_O    := $(SRC:%.c=$(B)/%.o)
+CLI_O    := $(CLI:%.c=$(B)/%.o)
+TESTS    := $(wildcard tests/unit/*/*.c tests/parity/*.c tests/golden/*.c tests/same/*.c tests/cli/*.c)
+TEST_X   := $(TESTS:%.c=$(B)/%)
+UNIT_X   := $(filter $(B)/tests/unit/% $(B)/tests/parity/%,$(TEST_X))
+SUPPORT_O := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
+BENCH_X  := $(patsubst %.c,$(B)/%,$(wildcard bench/*.c))
+TOOLS_X  := $(patsubst %.c,$(B)/%,$(wildcard tools/*.c))
+FUZZ_X   := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*.c))
+
+all: winnow lib
+lib: $(B)/libwinnow.a
+tools: $(TOOLS_X)
+.PHONY: all lib tools deps check check-unit check-hard asan tsan fuzz fuzz-build bench demo install clean help
+
+winnow: $(CLI_O) $(B)/libwinnow.a
+	$(CC) $(CFLAGS_) $(LDFLAGS) -o $@ $(CLI_O) $(B)/libwinnow.a $(LDLIBS_)
+
+$(B)/libwinnow.a: $(LIB_O)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# One line per instruction set; everything else is plain x86-64 (or whatever the target is).
+$(B)/%_avx2.o:   ISA = -mavx2 -mfma -mf16c
+$(B)/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 \
+                       -mavx2 -mfma -mf16c -mprefer-vector-width=512
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ISA) -MMD -MP -c -o $@ $<
+
+$(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libwinnow.a
+	$(CC) $(CFLAGS_) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(B)/libwinnow.a $(LDLIBS_)
+
+$(B)/tests/%: $(B)/tests/%.o $(SUPPORT_O) $(B)/libwinnow.a
+	$(CC) $(CFLAGS_) $(LDFLAGS) -o $@ $< $(SUPPORT_O) $(B)/libwinnow.a -lcmocka $(LDLIBS_)
+
+$(BENCH_X) $(TOOLS_X) $(B)/examples/embed: $(B)/%: $(B)/%.o $(B)/libwinnow.a
+	$(CC) $(CFLAGS_) $(LDFLAGS) -o $@ $< $(B)/libwinnow.a $(LDLIBS_)
+
+.SECONDARY:
+-include $(shell find $(B) -maxdepth 6 -name '*.d' -not -path '$(B)/asan/*' -not -path '$(B)/tsan/*' \
+           -not -path '$(B)/fuzz/*' -not -path '$(B)/clang/*' 2>/dev/null)
+
+# ---- tests -------------------------------------------------------------------
+
+deps:
+	@scripts/deps
+
+check: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) check-build
+	@scripts/run-tests $(TEST_X) $(B)/examples/embed
+
+.PHONY: check-build
+check-build: winnow tools $(TEST_X) $(B)/examples/embed
+
+check-unit: $(UNIT_X)
+	@scripts/run-tests $(UNIT_X)
+
+asan:
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/asan OPT="-O1 -g" \
+	  SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" check-unit
+
+tsan:
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/tsan OPT="-O1 -g" SAN="-fsanitize=thread" check-unit
+
+# Pages of 4 slots, a tiny pool, a decision at every boundary of one token: rare paths become common.
+check-hard: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) check-build
+	@WN_TEST_HARD=1 scripts/run-tests $(filter $(B)/tests/unit/cache/% $(B)/tests/unit/page/% \
+	  $(B)/tests/unit/attention/% $(B)/tests/same/%,$(TEST_X))
+
+FUZZ_FLAGS := CC=clang B=build/fuzz OPT="-O1 -g" \
+              SAN="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined"
+fuzz-build:
+	@$(MAKE) --no-print-directory -j$$(nproc) $(FUZZ_FLAGS) fuzz-bins
+.PHONY: fuzz-bins
+fuzz-bins: $(FUZZ_X)
+fuzz: fuzz-build
+	@scripts/run-fuzz build/fuzz $(FUZZ_SECONDS)
+
+# ---- use ---------------------------------------------------------------------
+
+bench: winnow tools $(BENCH_X)
+	@scripts/run-bench $(B)
+
+demo: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) winnow
+	@scripts/demo
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 winnow $(DESTDIR)$(PREFIX)/bin/winnow
+	install -m 644 $(B)/libwinnow.a $(DESTDIR)$(PREFIX)/lib/libwinnow.a
+	install -m 644 include/winnow.h $(DESTDIR)$(PREFIX)/include/winnow.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS_PC)|' winnow.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/winnow.pc
+
+clean:
+	rm -rf build winnow
+
+help:
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile

@@ -1,0 +1,36 @@
+/* kernel/kernel.h - leaf loops over plain arrays: one table per instruction set.
+ *
+ * The scalar table is the definition, written to be read; avx2 and avx512 are checked
+ * against it in tests/parity/. One set is chosen once, at start; WN_CPU=scalar|avx2|avx512
+ * overrides the choice. A name here is the "kernel table" half of the numerics id.
+ * Contract of every entry: any n >= 0, natural alignment is enough, dst does not overlap
+ * a source unless its comment says so.
+ */
+#ifndef WN_KERNEL_KERNEL_H
+#define WN_KERNEL_KERNEL_H
+
+#include "base/err.h"
+
+typedef struct wn_vec_ops wn_vec_ops;           /* kernel/vec.h: norms, activations, rope, exp */
+typedef struct wn_matmul_ops wn_matmul_ops;     /* kernel/matmul_ops.h: tiles of weights times activations */
+typedef struct wn_attn_ops wn_attn_ops;         /* kernel/attn.h: score and mix over raw pages */
+
+typedef struct {
+    const char *name;                           /* "scalar", "avx2", "avx512" */
+    const wn_vec_ops *vec;
+    const wn_matmul_ops *matmul;
+    const wn_attn_ops *attn;
+} wn_kernels;
+
+/* The best table this CPU runs, or what WN_CPU names. The same pointer at every call. */
+const wn_kernels *wn_kernels_get(void);
+/* Tables this CPU can run, scalar first; for parity tests. Returns how many. */
+int wn_kernels_all(const wn_kernels *out[3]);
+/* Tests: makes a table the current one (NULL: back to the choice at start). */
+void wn_kernels_force(const wn_kernels *k);
+
+/* "order version": raised when the order of any sum changes. With the table's name it is
+ * the numerics id. */
+#define WN_ORDER_VERSION 1
+
+#endif

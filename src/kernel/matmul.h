@@ -1,0 +1,75 @@
+/* kernel/matmul.h - weights times activations, in the weights' own bits.
+ *
+ * out[t][r] = sum over k of W[r][k] * x[t][k], for a matrix W of n_rows (outputs) by
+ * n_cols (inputs) and n_tokens rows of activations.
+ *
+ * Order of sums (DESIGN.md section 6; the same for 1 token and for 512, for any number of
+ * threads, for mapped and for packed weights):
+ *   32-block types   int32 exact inside a block; then per output one chain over blocks in
+ *                    ascending k: acc = fma((float)isum, dw * dx, acc)
+ *   K-quants         int32 exact inside the 256 super-block, its integer sub-scales
+ *                    included; acc = fma((float)isum, dw * dx, acc); the minimums in a
+ *                    second chain, subtracted at the end
+ *   F32, F16         activations stay f32; 16 chains by k mod 16 (tails continue the
+ *                    chain), then the fixed tree of wn_tree16()
+ *   BF16             see matmul_scalar.c
+ * Activations for quantised weights are int8, absmax/127, one f32 scale per 32 values for
+ * 32-block types and per 256 for K-quants.
+ *
+ * Weights are packed once at load (16 rows interleaved, 4 consecutive k per 32-bit lane;
+ * matmul_pack.c draws it); packed sizes equal the file's, rows padded up to 16. Mapped
+ * weights (--no-repack) go through a slower kernel of the same order.
+ */
+#ifndef WN_KERNEL_MATMUL_H
+#define WN_KERNEL_MATMUL_H
+
+#include "base/threads.h"
+#include "gguf/types.h"
+
+typedef struct {
+    wn_type type;
+    bool packed;                /* layout of data: packed, or rows as in the file */
+    int n_rows, n_cols;         /* outputs, inputs */
+    const void *data;           /* borrowed */
+} wn_matrix;
+
+/* How activations must be prepared for a weight type. */
+typedef enum { WN_ACT_F32, WN_ACT_Q32, WN_ACT_Q256 } wn_act_kind;
+wn_act_kind wn_act_kind_for(wn_type t);
+
+/* Can this type be multiplied at all, and with n_cols inputs? */
+bool wn_matmul_supports(wn_type t, int n_cols);
+/* Bytes of the packed form; 0 where the type stays as it is in the file (F32, F16, BF16). */
+size_t wn_matrix_packed_bytes(wn_type t, int n_rows, int n_cols);
+/* Packs rows [from, to) (from a multiple of 16; to likewise or n_rows) of src, rows as in
+ * the file, into dst, the packed whole. Parts may be packed by different threads. */
+void wn_matrix_pack(void *dst, const void *src, wn_type t, int n_rows, int n_cols, int from, int to);
+/* Row r as n_cols floats, whatever the layout (embedding look-up). */
+void wn_matrix_row(const wn_matrix *m, int r, float *out);
+
+/* Prepared activations: the f32 rows themselves, or quantised and packed for the tiles.
+ * buf must hold wn_act_bytes() and be 64-byte aligned; x (row stride n_cols) stays borrowed. */
+typedef struct {
+    wn_act_kind kind;
+    int n_tokens, n_cols;
+    const float *x;
+    void *buf;
+} wn_act;
+size_t wn_act_bytes(wn_act_kind kind, int n_tokens, int n_cols);
+void wn_act_prepare(wn_act *a, wn_act_kind kind, const float *x, int n_tokens, int n_cols, void *buf,
+                    wn_threads *team);
+
+/* One product of a job: several matrices that share activations (q, k, v; gate, up) run
+ * as one hand-out to the threads. */
+typedef struct {
+    const wn_matrix *w;
+    float *out;                 /* (n_tokens, stride) */
+    size_t out_stride;          /* floats between tokens */
+    const float *bias;          /* (n_rows) added at the end, or NULL */
+} wn_product;
+/* All products have n_cols == a->n_cols and the same activation kind as a. scratch: of
+ * wn_matmul_scratch_bytes() per thread of the team, one block, 64-byte aligned. */
+size_t wn_matmul_scratch_bytes(int n_threads);
+void wn_matmul(const wn_product *p, int n_products, const wn_act *a, void *scratch, wn_threads *team);
+
+#endif
