@@ -116,7 +116,7 @@ static wn_status open_part(wn_gguf *g, int i, int n_parts, const char *path, wn_
 /* The other parts of a model whose first part is g. NAME-00001-of-NNNNN.gguf names them. */
 static wn_status open_parts(wn_gguf *g, int n_parts, wn_err *err)
 {
-    char ending[32];
+    char ending[48];
     size_t n = strlen(g->path), e;
     wn_status st = WN_OK;
     e = (size_t)snprintf(ending, sizeof ending, "-00001-of-%05d.gguf", n_parts);
@@ -131,7 +131,8 @@ static wn_status open_parts(wn_gguf *g, int n_parts, wn_err *err)
     char *path = wn_strdup(g->path);
     if (!path) return wn_fail(err, WN_ENOMEM, "out of memory for the names of %d parts", n_parts);
     for (int i = 1; i < n_parts && !st; i++) {
-        snprintf(path + n - e, e + 1, "-%05d-of-%05d.gguf", i + 1, n_parts);
+        snprintf(ending, sizeof ending, "-%05d-of-%05d.gguf", i + 1, n_parts);
+        memcpy(path + n - e, ending, e);    /* five digits each: the length stays */
         st = open_part(g, i, n_parts, path, err);
     }
     wn_free(path);
