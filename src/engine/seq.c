@@ -210,3 +210,9 @@ void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
     *out = (wn_seq_stats){ .kv_bytes = ks.bytes, .kv_bytes_peak = WN_MAX(s->bytes_peak, ks.bytes),
                            .kv_slots = ks.slots, .kv_slots_full = ks.slots_full };
 }
+
+size_t wn_seq_read_bytes(const wn_seq *s, int n)
+{
+    const wn_kv_opts *o = &s->e->kv_opts;
+    return wn_kv_bytes_per_page(o) / (size_t)o->page_slots * (size_t)n;
+}
