@@ -107,7 +107,7 @@ wn_status wn_gguf_writer_open(wn_gguf_writer **out, const char *path, wn_err *er
 void wn_gguf_put_u32(wn_gguf_writer *w, const char *key, uint32_t v)
 {
     put(w, key, WN_KV_U32, &v, sizeof v);
-    if (strcmp(key, "general.alignment")) return;
+    if (strcmp(key, "general.alignment") || w->err.status) return;
     if (v == 0 || v % 8 || (v & (v - 1)) || w->n_tensors)
         wn_fail(&w->err, WN_EINVAL, "%s: alignment %u (a power of two from 8, put before tensors)",
                 w->path, v);
@@ -163,7 +163,9 @@ void wn_gguf_put_tensor(wn_gguf_writer *w, const char *name, wn_type type, int n
     const wn_type_info *info = wn_type_find((uint32_t)type);
     WN_ASSERT(!w->header_done);
     if (w->err.status) return;
-    if (!info || n_dims < 1 || n_dims > 4 || ne[0] < 1 || ne[0] % info->block) {
+    bool fits = info && n_dims >= 1 && n_dims <= 4 && ne[0] % info->block == 0;
+    for (int i = 0; fits && i < n_dims; i++) fits = ne[i] >= 1;
+    if (!fits) {
         wn_fail(&w->err, WN_EINVAL, "%s: tensor %s: type %d does not go with %d dimensions, rows of %lld",
                 w->path, name, (int)type, n_dims, n_dims > 0 ? (long long)ne[0] : 0);
         return;
