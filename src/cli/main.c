@@ -12,6 +12,7 @@ static const struct {
     const char *what;
 } commands[] = {
     { "inspect", wn_cli_inspect, "what is in a model file, and what its cache costs" },
+    { "tokenize", wn_cli_tokenize, "text to token ids, and back" },
 };
 enum { N_COMMANDS = (int)(sizeof commands / sizeof *commands) };
 
