@@ -3,8 +3,8 @@
  * The text is not cut first: spaces become U+2581 and are letters like any other, so a
  * merge may reach over anything. Symbols begin as characters; the pair whose joined
  * spelling has the highest score in the vocabulary is joined first. A symbol that no
- * token is spelled as falls back to its bytes, so every text, valid UTF-8 or not,
- * has ids and comes back the same.
+ * token is spelled as falls back to its bytes, so every text, valid UTF-8 or not, has
+ * ids and comes back the same; but for U+2581 itself, which reads as the space it stands for.
  */
 #include <string.h>
 

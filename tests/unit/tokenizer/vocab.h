@@ -112,7 +112,7 @@ static inline wn_status test_spm_open(wn_gguf **g, wn_tokenizer **t, int space_p
     static float scores[SPM_TOKENS];
     static const char *const more[] = {
         /* 259 */ "\xE2\x96\x81", "a", "b", "s", ">", "</", "s>", "ab",
-        /* 267 */ "ba", "\xE2\x96\x81" "a", "aa", "aaaa", "\xC3\xA9", "<t>", "/", "<",
+        /* 267 */ "ba", ("\xE2\x96\x81" "a"), "aa", "aaaa", "\xC3\xA9", "<t>", "/", "<",
     };
     for (int b = 0; b < 256; b++) {
         snprintf(room + 8 * b, 8, "<0x%02X>", b);
