@@ -71,6 +71,8 @@ typedef struct {
     int64_t n_params;
     size_t file_bytes;              /* of all parts */
     size_t weight_bytes;            /* held: repacked copies and mapped tensors in use */
+    size_t step_bytes;              /* of weights read to compute one token with its logits */
+    int64_t body_macs, head_macs;   /* multiply-adds in matrices per token: layers; the output head */
 } wn_model_info;
 void wn_model_get_info(const wn_model *m, wn_model_info *out);
 /* Bytes of cache that n positions take, all layers, in a format ("f16", ...); pages are
@@ -128,6 +130,7 @@ typedef struct {
     size_t weights, pool, scratch;  /* what was taken */
     size_t pool_used, pool_peak, pool_slack;
     int n_ctx, n_threads;
+    int room;                       /* positions that one more sequence could be promised now */
     const char *numerics;           /* "avx512/1": kernel table and order version */
 } wn_engine_info;
 void wn_engine_get_info(const wn_engine *e, wn_engine_info *out);
@@ -182,6 +185,8 @@ typedef struct {
     uint64_t kv_slots, kv_slots_full;   /* live slots; what the full cache would hold */
 } wn_seq_stats;
 void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out);
+/* Bytes of K and V that one token at position n reads from a full cache in this sequence's formats. */
+size_t wn_seq_read_bytes(const wn_seq *s, int n);
 
 /* ---- sampling -------------------------------------------------------------- */
 

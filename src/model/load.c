@@ -425,14 +425,31 @@ void wn_model_close(wn_model *m)
     wn_free(m);
 }
 
+static void count_matrix(const wn_matrix *w, int64_t *macs, size_t *bytes)
+{
+    *macs += (int64_t)w->n_rows * w->n_cols;
+    *bytes += (size_t)w->n_rows * wn_type_row_bytes(w->type, w->n_cols);
+}
+
 void wn_model_get_info(const wn_model *m, wn_model_info *out)
 {
     const wn_hparams *h = &m->hp;
+    int64_t body = 0, head = 0;
+    size_t bytes = 0;
+    if (m->layers) {
+        for (int l = 0; l < h->n_layers; l++) {
+            const wn_layer *L = &m->layers[l];
+            const wn_matrix *w[] = { &L->wq, &L->wk, &L->wv, &L->wo, &L->gate, &L->up, &L->down };
+            for (size_t i = 0; i < WN_COUNT(w); i++) count_matrix(w[i], &body, &bytes);
+        }
+        count_matrix(&m->head, &head, &bytes);
+    }
     *out = (wn_model_info){
         .architecture = m->arch ? m->arch->name : "", .name = m->name,
         .n_layers = h->n_layers, .n_embd = h->n_embd, .n_heads = h->n_heads, .n_kv_heads = h->n_kv_heads,
         .k_dim = h->k_dim, .v_dim = h->v_dim, .n_vocab = h->n_vocab, .n_ctx_train = h->n_ctx_train,
         .n_params = m->n_params, .file_bytes = wn_gguf_file_bytes(m->file), .weight_bytes = m->weight_bytes,
+        .step_bytes = bytes, .body_macs = body, .head_macs = head,
     };
 }
 
