@@ -13,15 +13,18 @@ typedef enum {
     WN_TYPE_F32 = 0, WN_TYPE_F16 = 1, WN_TYPE_Q4_0 = 2, WN_TYPE_Q4_1 = 3,
     WN_TYPE_Q5_0 = 6, WN_TYPE_Q5_1 = 7, WN_TYPE_Q8_0 = 8, WN_TYPE_Q8_1 = 9,
     WN_TYPE_Q2_K = 10, WN_TYPE_Q3_K = 11, WN_TYPE_Q4_K = 12, WN_TYPE_Q5_K = 13,
-    WN_TYPE_Q6_K = 14, WN_TYPE_Q8_K = 15, WN_TYPE_IQ4_NL = 20, WN_TYPE_IQ4_XS = 23,
+    WN_TYPE_Q6_K = 14, WN_TYPE_Q8_K = 15, WN_TYPE_IQ2_XXS = 16, WN_TYPE_IQ2_XS = 17,
+    WN_TYPE_IQ3_XXS = 18, WN_TYPE_IQ1_S = 19, WN_TYPE_IQ4_NL = 20, WN_TYPE_IQ3_S = 21,
+    WN_TYPE_IQ2_S = 22, WN_TYPE_IQ4_XS = 23,
     WN_TYPE_I8 = 24, WN_TYPE_I16 = 25, WN_TYPE_I32 = 26, WN_TYPE_I64 = 27, WN_TYPE_F64 = 28,
-    WN_TYPE_BF16 = 30, WN_TYPE_MXFP4 = 39,
+    WN_TYPE_IQ1_M = 29, WN_TYPE_BF16 = 30, WN_TYPE_TQ1_0 = 34, WN_TYPE_TQ2_0 = 35,
+    WN_TYPE_MXFP4 = 39, WN_TYPE_NVFP4 = 40, WN_TYPE_Q1_0 = 41,
     WN_TYPE_COUNT = 48
 } wn_type;
 
 typedef struct {
     const char *name;               /* "Q4_K"; NULL where the id means nothing to us */
-    int block;                      /* values per block: 1, 32 or 256 */
+    int block;                      /* values per block: 1, 32, 64, 128 or 256 */
     size_t block_bytes;
     /* n values (a multiple of block) from a row of blocks; NULL: known but not runnable. */
     void (*decode)(float *out, const void *blocks, int64_t n);
