@@ -150,10 +150,10 @@ static void decide(run *r, int i)
     wn_err err;
     static model before;
     before = models[i];
-    if (below(&r->rng, 3) == 0) wn_kv_reserve(r->kv[i], 1, NULL);       /* given back first */
     wn_plan_init(&plan, models[i].n, models[i].map->n_lanes);
     random_plan(&models[i], &plan, &r->rng);
     model_apply(&models[i], r->kv[i], &plan);
+    if (below(&r->rng, 3) == 0) wn_kv_reserve(r->kv[i], 1, NULL);       /* given back first */
     wn_alloc_forbid(true);
     wn_status st = wn_kv_apply(r->kv[i], &plan, &err);
     wn_alloc_forbid(false);
