@@ -45,11 +45,45 @@ static void put(wn_kv *kv, int text, int lane, int pos, int n)
     wn_kv_put(kv, lane, pos, k[0], MODEL_DIM + 1, v[0], MODEL_DIM + 3, n);
 }
 
-static void leave_window(model *m)
+int model_first(const model *m, int lane)
 {
-    for (int l = 0; l < m->map->n_lanes; l++) {
-        int w = m->map->lanes[l].window;
-        for (int p = 0; w && p < m->n - w + 1; p++) m->at[l][p].live = false;
+    int w = m->map->lanes[lane].window;
+    return w && m->n - w + 1 > 0 ? m->n - w + 1 : 0;
+}
+
+static float cut(float x)
+{
+    union { float f; uint32_t u; } w = { x };
+    w.u &= 0xffff0000u;
+    return w.f;
+}
+
+/* During a pass, after the rows are in: every page that some query of the pass reads sealed
+ * is there and encoded, and raw as well for the queries before. */
+static void check_pass(const model *m, const wn_kv *kv, int lane, int n)
+{
+    wn_run_iter it;
+    wn_run r;
+    wn_runs_begin(&it, kv, lane, 0, m->n + n);
+    while (wn_runs_next(&it, &r)) {
+        for (int s = 0; s < r.n; s++) {
+            int pos = r.pos ? r.pos[s] : r.pos0 + s;
+            float row[MODEL_DIM], k[MODEL_DIM], v[MODEL_DIM];
+            const model_slot *x = &m->at[lane][pos];
+            if (!(r.keep >> s & 1) || r.merged || pos < model_first(m, lane)) continue;
+            memcpy(k, x->k, sizeof k);
+            memcpy(v, x->v, sizeof v);
+            if (r.k_sealed_from < m->n + n) {
+                wn_kv_k_format(kv)->get_k(r.k_sealed, m->P, r.first + s, row, m->map->lanes[lane].k_dim);
+                assert_true(row[0] == cut(k[0]));
+                assert_true(r.k != NULL || r.k_sealed_from < m->n);
+            } else if (r.k_sealed_from == INT32_MAX) assert_non_null(r.k);
+            if (r.v_sealed_from < m->n + n) {
+                wn_kv_v_format(kv)->get_v(r.v_sealed, m->P, r.first + s, row, m->map->lanes[lane].v_dim);
+                assert_true(row[0] == cut(v[0]));
+                assert_true(r.v != NULL || r.v_sealed_from < m->n);
+            } else if (r.v_sealed_from == INT32_MAX) assert_non_null(r.v);
+        }
     }
 }
 
@@ -72,10 +106,10 @@ wn_status model_append(model *m, wn_kv *kv, int text, int n, uint64_t *seed)
             model_row(s->k, s->v, text, l, m->n + i);
         }
     }
+    for (int l = 0; l < m->map->n_lanes && wn_kv_seals(kv); l++) check_pass(m, kv, l, n);
     wn_kv_commit(kv, n);
     wn_alloc_forbid(false);
     m->n += n;
-    leave_window(m);
     return WN_OK;
 }
 
@@ -90,17 +124,18 @@ void model_truncate(model *m, int n)
     m->n = n;
 }
 
+/* As a decision at p = n sees it: pages due at p itself are still raw. */
 static void get_row(const wn_kv *kv, const wn_run *r, int lane, int s, float *k, float *v)
 {
     const wn_lane *w = &wn_kv_map(kv)->lanes[lane];
     int P = wn_kv_page_slots(kv), p = wn_kv_n(kv);
     const wn_format *raw = wn_kv_raw_format(kv);
-    if (r->k_sealed && p >= r->k_sealed_from) wn_kv_k_format(kv)->get_k(r->k_sealed, P, s, k, w->k_dim);
+    if (r->k_sealed && p > r->k_sealed_from) wn_kv_k_format(kv)->get_k(r->k_sealed, P, s, k, w->k_dim);
     else {
         assert_non_null(r->k);
         raw->get_k(r->k, P, s, k, w->k_dim);
     }
-    if (r->v_sealed && p >= r->v_sealed_from) wn_kv_v_format(kv)->get_v(r->v_sealed, P, s, v, w->v_dim);
+    if (r->v_sealed && p > r->v_sealed_from) wn_kv_v_format(kv)->get_v(r->v_sealed, P, s, v, w->v_dim);
     else {
         assert_non_null(r->v);
         raw->get_v(r->v, P, s, v, w->v_dim);
@@ -119,13 +154,6 @@ static void read_slot(const wn_kv *kv, int lane, int pos, float *k, float *v)
                 return;
             }
     fail_msg("lane %d has no live slot at %d", lane, pos);
-}
-
-static float cut(float x)
-{
-    union { float f; uint32_t u; } w = { x };
-    w.u &= 0xffff0000u;
-    return w.f;
 }
 
 void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
@@ -148,10 +176,15 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
     }
     for (int l = 0; l < plan->n_lanes; l++)
         for (int p = 0; p < m->n; p++)
-            if (!wn_plan_keeps(plan, l, p)) m->at[l][p].live = false;
-    for (int i = 0; i < plan->n_merges; i++)
+            if (!wn_plan_keeps(plan, l, p) && m->at[l][p].live) {
+                m->at[l][p].live = false;
+                if (p >= model_first(m, l)) m->decided_at[l] = m->n;
+            }
+    for (int i = 0; i < plan->n_merges; i++) {
+        m->decided_at[plan->merges[i].lane] = m->n;
         for (int j = 0; j < plan->merges[i].n_src; j++)
             m->at[plan->merges[i].lane][plan->src[plan->merges[i].first_src + j]].live = false;
+    }
     for (int l = 0; l < plan->n_lanes; l++)
         for (int p = 0; p < m->n; p++)
             if (made[l][p].live) {
@@ -159,15 +192,17 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
                 m->at[l][p] = made[l][p];
             }
     for (int i = 0; i < plan->n_biases; i++) {
-        for (int l = 0; l < plan->n_lanes; l++)
-            if (plan->biases[i].lane == WN_ALL_LANES || plan->biases[i].lane == l)
-                m->at[l][plan->biases[i].at].bias = plan->biases[i].bias;
+        m->at[plan->biases[i].lane][plan->biases[i].at].bias = plan->biases[i].bias;
+        m->decided_at[plan->biases[i].lane] = m->n;
     }
-    for (int i = 0; i < plan->n_shifts; i++) {
-        const wn_plan_shift_range *s = &plan->shifts[i];
-        for (int l = 0; l < plan->n_lanes; l++)
-            if (s->lane == WN_ALL_LANES || s->lane == l)
-                for (int p = s->from; p < s->to; p++) m->at[l][p].shift = s->delta;
+    int32_t old[MODEL_MAX];
+    for (int l = 0; l < plan->n_lanes; l++) {
+        for (int p = 0; p < m->n; p++) old[p] = m->at[l][p].shift;
+        for (int i = 0; i < plan->n_shifts; i++)
+            for (int p = plan->shifts[i].from; plan->shifts[i].lane == l && p < plan->shifts[i].to; p++)
+                m->at[l][p].shift = plan->shifts[i].delta;
+        for (int p = 0; p < m->n; p++)
+            if (old[p] != m->at[l][p].shift) m->decided_at[l] = m->n;
     }
 }
 
@@ -177,8 +212,8 @@ static void compare_slot(const model *m, const wn_kv *kv, const wn_run *r, int l
     const model_slot *x = &m->at[lane][pos];
     const wn_lane *w = &m->map->lanes[lane];
     float k[MODEL_DIM], v[MODEL_DIM];
-    bool k_sealed = r->k_sealed && p >= r->k_sealed_from;
-    bool v_sealed = r->v_sealed && p >= r->v_sealed_from;
+    bool k_sealed = r->k_sealed && p > r->k_sealed_from;
+    bool v_sealed = r->v_sealed && p > r->v_sealed_from;
     get_row(kv, r, lane, r->first + s, k, v);
     assert_true(x->live);
     assert_int_equal(r->merged, x->merged);
@@ -195,7 +230,7 @@ static bool next_slot(const model *m, int lane, bool *merged, int *pos)
 {
     int split = *pos / 512, p = *pos + 1;
     for (;;) {
-        for (; p < WN_MIN(m->n, (split + 1) * 512); p++)
+        for (p = WN_MAX(p, model_first(m, lane)); p < WN_MIN(m->n, (split + 1) * 512); p++)
             if (m->at[lane][p].live && m->at[lane][p].merged == *merged) {
                 *pos = p;
                 return true;
@@ -215,7 +250,7 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
     bool peeked = false, merged = false;
     int want = first_split * 512;
     bool more = want < m->n;
-    if (more && !(m->at[lane][want].live && !m->at[lane][want].merged))
+    if (more && !(m->at[lane][want].live && !m->at[lane][want].merged && want >= model_first(m, lane)))
         more = next_slot(m, lane, &merged, &want);
     wn_runs_begin(&it, kv, lane, first_split, wn_kv_n(kv));
     while (wn_runs_next(&it, &r)) {
@@ -228,8 +263,7 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
         for (int s = 0; s < r.n; s++) {
             if (!(r.keep >> s & 1)) continue;
             int at = r.pos ? r.pos[s] : r.pos0 + s;
-            if (!m->at[lane][at].live && m->map->lanes[lane].window &&
-                at < m->n - m->map->lanes[lane].window + 1) continue;   /* its page is still in the window */
+            if (at < model_first(m, lane)) continue;    /* its page is still in the window */
             assert_true(more);
             assert_int_equal(at, want);
             assert_int_equal(r.merged, merged);
