@@ -40,10 +40,10 @@ INLINE void tile(const int MR, const int NV, const wn_elem e, const bool partial
         _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
             acc[i][v] = !add ? v_zero() : partial ? v_load_n(c + (size_t)i * c_stride, part)
                                                   : v_load(c + (size_t)i * c_stride + v * W);
-    for (int j0 = 0; j0 < depth; j0 += 8) {
-        int j1 = j0 + 8 < depth ? j0 + 8 : depth;
+    for (int j = 0; j < depth;) {
+        int stop = !f || j + 8 > depth ? depth : j + 8;     /* without a fetcher: one long loop */
         if (f) fetch(f);
-        for (int j = j0; j < j1; j++) {
+        _Pragma("GCC unroll 4") for (; j < stop; j++) {
             vec x[4];
             _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
                 x[v] = partial ? v_widen_n(e, b, b_at, part) : v_widen(e, b, b_at + (size_t)(v * W));
