@@ -66,7 +66,9 @@ static inline void put_tensor(bytes *b, const char *name, uint32_t n_dims, const
 
 static inline void put_zeros(bytes *b, size_t n)
 {
-    for (size_t i = 0; i < n; i++) put_bytes(b, "", 1);
+    static const uint8_t zeros[4096];
+    for (; n > sizeof zeros; n -= sizeof zeros) put_bytes(b, zeros, sizeof zeros);
+    put_bytes(b, zeros, n);
 }
 
 static inline void pad_to(bytes *b, size_t alignment)

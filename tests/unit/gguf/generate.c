@@ -15,7 +15,7 @@ static const char *const types[] = { "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K
 
 static wn_gguf *generate(char *path, const wn_generate_opts *o, wn_threads *t)
 {
-    wn_gguf *g;
+    wn_gguf *g = NULL;
     wn_err err;
     strcpy(path, "/tmp/winnow-gen-XXXXXX");
     close(mkstemp(path));

@@ -142,9 +142,12 @@ static void wrong_values_are_refused(void **state)
     put_front(&b, 0x03000000, 0, 0), refused(&b, "big-endian");
     put_front(&b, 3, 0, UINT64_MAX), put_zeros(&b, 100), refused(&b, "counts 18446744073709551615 keys");
     put_front(&b, 3, UINT64_MAX, 0), put_zeros(&b, 100), refused(&b, "counts 18446744073709551615 tensors");
+    put_front(&b, 3, 0, (1 << 18) + 1), put_zeros(&b, 14 << 19), refused(&b, "262145 keys (at most 262144");
+    put_front(&b, 3, (1 << 20) + 1, 0), put_zeros(&b, 34 << 20), refused(&b, "1048577 tensors (at most");
     put_front(&b, 3, 0, 1), put_u64(&b, UINT64_MAX), put_zeros(&b, 20), refused(&b, "ends early");
     put_front(&b, 3, 0, 1), put_key(&b, "", WN_KV_U8), put_zeros(&b, 8), refused(&b, "name of 0 bytes");
     put_front(&b, 3, 0, 1), put_key(&b, "a\033[2Jb", WN_KV_U8), put_zeros(&b, 8), refused(&b, "control character");
+    put_front(&b, 3, 0, 1), put_key(&b, "a\xc2\x9bJ", WN_KV_U8), put_zeros(&b, 8), refused(&b, "(0x9b)");
     put_front(&b, 3, 0, 1), put_key(&b, "odd", 13), put_zeros(&b, 8), refused(&b, "key odd: unknown type 13");
     put_front(&b, 3, 0, 1), put_key(&b, "odd", WN_KV_BOOL), put_bytes(&b, "\2", 1), put_zeros(&b, 8);
     refused(&b, "key odd: a bool is 2");

@@ -191,6 +191,17 @@ static void encoders_survive_strange_values(void **state)
     }
 }
 
+/* NaN becomes the lowest code, not whatever a conversion to int makes of it. */
+static void nan_becomes_the_lowest_code(void **state)
+{
+    (void)state;
+    float x[32] = { 127, NAN }, y[32];
+    uint8_t b[34];
+    wn_type_find(WN_TYPE_Q8_0)->encode(b, x, 32);
+    wn_type_find(WN_TYPE_Q8_0)->decode(y, b, 32);
+    assert_true(y[0] == 127 && y[1] == -127 && y[2] == 0);
+}
+
 /* ---- the table ---- */
 
 static void the_table_is_whole(void **state)
@@ -223,6 +234,7 @@ int main(void)
         cmocka_unit_test(q6_k_by_hand),
         cmocka_unit_test(encoders_find_near_codes),
         cmocka_unit_test(encoders_survive_strange_values),
+        cmocka_unit_test(nan_becomes_the_lowest_code),
         cmocka_unit_test(the_table_is_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
