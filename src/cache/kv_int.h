@@ -148,6 +148,26 @@ void wn_span_private(wn_kv *kv, int j, uint32_t *need);
 void wn_kv_shrink(wn_kv *kv, int target);
 void wn_kv_clear(wn_kv *kv);                            /* as freshly opened */
 
+/* ---- decisions (kv_apply.c, kv_repack.c, kv_merge.c) --------------------------------- */
+
+/* A decision is carried out twice by the same code: first with a tally, which counts the
+ * frames taken and given back, in order, and changes nothing; then for good. */
+typedef struct { int64_t now[WN_POOL_CLASSES], peak[WN_POOL_CLASSES]; } wn_tally;
+
+/* With a tally, a name that must not be looked into. */
+wn_frame_id wn_tally_take(wn_kv *kv, int cls, wn_tally *t);
+/* Ordinary page i of the lane (as it is in the spans or the list) goes away. */
+void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, bool merged, wn_tally *t);
+
+/* The live slot of a lane at pos; false when there is none. */
+bool wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot);
+
+/* Ordinary pages get the masks in kv->masks; empty ones go, and when that makes enough room
+ * the rest is repacked. Returns how many pages there are afterwards. */
+int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t);
+/* The same for merge pages and kv->merged_masks, and in go the merges of kv->bits_at. */
+int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t);
+
 /* ---- sealing (kv_seal.c) ------------------------------------------------------------ */
 
 /* The first query that reads the page sealed; INT32_MAX while it is open or for raw formats. */

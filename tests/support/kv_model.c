@@ -45,12 +45,10 @@ static void put(wn_kv *kv, int text, int lane, int pos, int n)
     wn_kv_put(kv, lane, pos, k[0], MODEL_DIM + 1, v[0], MODEL_DIM + 3, n);
 }
 
-static void leave_window(model *m)
+int model_first(const model *m, int lane)
 {
-    for (int l = 0; l < m->map->n_lanes; l++) {
-        int w = m->map->lanes[l].window;
-        for (int p = 0; w && p < m->n - w + 1; p++) m->at[l][p].live = false;
-    }
+    int w = m->map->lanes[lane].window;
+    return w && m->n - w + 1 > 0 ? m->n - w + 1 : 0;
 }
 
 wn_status model_append(model *m, wn_kv *kv, int text, int n, uint64_t *seed)
@@ -75,7 +73,6 @@ wn_status model_append(model *m, wn_kv *kv, int text, int n, uint64_t *seed)
     wn_kv_commit(kv, n);
     wn_alloc_forbid(false);
     m->n += n;
-    leave_window(m);
     return WN_OK;
 }
 
@@ -148,10 +145,15 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
     }
     for (int l = 0; l < plan->n_lanes; l++)
         for (int p = 0; p < m->n; p++)
-            if (!wn_plan_keeps(plan, l, p)) m->at[l][p].live = false;
-    for (int i = 0; i < plan->n_merges; i++)
+            if (!wn_plan_keeps(plan, l, p) && m->at[l][p].live) {
+                m->at[l][p].live = false;
+                if (p >= model_first(m, l)) m->decided_at[l] = m->n;
+            }
+    for (int i = 0; i < plan->n_merges; i++) {
+        m->decided_at[plan->merges[i].lane] = m->n;
         for (int j = 0; j < plan->merges[i].n_src; j++)
             m->at[plan->merges[i].lane][plan->src[plan->merges[i].first_src + j]].live = false;
+    }
     for (int l = 0; l < plan->n_lanes; l++)
         for (int p = 0; p < m->n; p++)
             if (made[l][p].live) {
@@ -159,15 +161,17 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
                 m->at[l][p] = made[l][p];
             }
     for (int i = 0; i < plan->n_biases; i++) {
-        for (int l = 0; l < plan->n_lanes; l++)
-            if (plan->biases[i].lane == WN_ALL_LANES || plan->biases[i].lane == l)
-                m->at[l][plan->biases[i].at].bias = plan->biases[i].bias;
+        m->at[plan->biases[i].lane][plan->biases[i].at].bias = plan->biases[i].bias;
+        m->decided_at[plan->biases[i].lane] = m->n;
     }
-    for (int i = 0; i < plan->n_shifts; i++) {
-        const wn_plan_shift_range *s = &plan->shifts[i];
-        for (int l = 0; l < plan->n_lanes; l++)
-            if (s->lane == WN_ALL_LANES || s->lane == l)
-                for (int p = s->from; p < s->to; p++) m->at[l][p].shift = s->delta;
+    int32_t old[MODEL_MAX];
+    for (int l = 0; l < plan->n_lanes; l++) {
+        for (int p = 0; p < m->n; p++) old[p] = m->at[l][p].shift;
+        for (int i = 0; i < plan->n_shifts; i++)
+            for (int p = plan->shifts[i].from; plan->shifts[i].lane == l && p < plan->shifts[i].to; p++)
+                m->at[l][p].shift = plan->shifts[i].delta;
+        for (int p = 0; p < m->n; p++)
+            if (old[p] != m->at[l][p].shift) m->decided_at[l] = m->n;
     }
 }
 
@@ -195,7 +199,7 @@ static bool next_slot(const model *m, int lane, bool *merged, int *pos)
 {
     int split = *pos / 512, p = *pos + 1;
     for (;;) {
-        for (; p < WN_MIN(m->n, (split + 1) * 512); p++)
+        for (p = WN_MAX(p, model_first(m, lane)); p < WN_MIN(m->n, (split + 1) * 512); p++)
             if (m->at[lane][p].live && m->at[lane][p].merged == *merged) {
                 *pos = p;
                 return true;
@@ -215,7 +219,7 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
     bool peeked = false, merged = false;
     int want = first_split * 512;
     bool more = want < m->n;
-    if (more && !(m->at[lane][want].live && !m->at[lane][want].merged))
+    if (more && !(m->at[lane][want].live && !m->at[lane][want].merged && want >= model_first(m, lane)))
         more = next_slot(m, lane, &merged, &want);
     wn_runs_begin(&it, kv, lane, first_split, wn_kv_n(kv));
     while (wn_runs_next(&it, &r)) {
@@ -228,8 +232,7 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
         for (int s = 0; s < r.n; s++) {
             if (!(r.keep >> s & 1)) continue;
             int at = r.pos ? r.pos[s] : r.pos0 + s;
-            if (!m->at[lane][at].live && m->map->lanes[lane].window &&
-                at < m->n - m->map->lanes[lane].window + 1) continue;   /* its page is still in the window */
+            if (at < model_first(m, lane)) continue;    /* its page is still in the window */
             assert_true(more);
             assert_int_equal(at, want);
             assert_int_equal(r.merged, merged);

@@ -20,7 +20,6 @@ typedef struct {
 typedef struct {
     const wn_lane_map *map;
     int P, n;
-    bool decided[MODEL_LANES];
     int decided_at[MODEL_LANES];
     model_slot at[MODEL_LANES][MODEL_MAX];
 } model;
@@ -37,6 +36,8 @@ wn_status model_append(model *m, wn_kv *kv, int text, int n, uint64_t *seed);
 /* What a plan does. Merge sources are read from kv, before it is applied there. */
 void model_apply(model *m, const wn_kv *kv, const wn_plan *plan);
 void model_truncate(model *m, int n);
+/* The first position that the next query of a lane can see. */
+int model_first(const model *m, int lane);
 /* Asserts that kv reads as the model says, from every split on, and checks kv and pool. */
 void model_compare(const model *m, const wn_kv *kv, const wn_pool *pool);
 /* K2: every frame's references are those of these sequences. */
