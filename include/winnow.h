@@ -49,6 +49,185 @@ typedef struct {
 
 const char *wn_status_name(wn_status s);
 
+/* ---- model ----------------------------------------------------------------- */
+
+typedef struct wn_model wn_model;
+
+typedef struct {
+    int n_threads;                  /* for loading; 0: all processors of this process */
+    bool vocab_only;                /* tokenizer and metadata, no weights */
+    bool no_repack;                 /* leave quantised weights mapped as they are: slower, loads at once */
+    void (*progress)(void *ctx, double done);   /* 0..1 while weights are repacked; may be NULL */
+    void *progress_ctx;
+} wn_model_opts;
+
+/* path: a GGUF file, or the first part of a split one. opts may be NULL. */
+wn_status wn_model_open(wn_model **out, const char *path, const wn_model_opts *opts, wn_err *err);
+void wn_model_close(wn_model *m);   /* after the engines that use it */
+
+typedef struct {
+    const char *architecture, *name;    /* owned by the model */
+    int n_layers, n_embd, n_heads, n_kv_heads, k_dim, v_dim, n_vocab, n_ctx_train;
+    int64_t n_params;
+    size_t file_bytes;              /* of all parts */
+    size_t weight_bytes;            /* held: repacked copies and mapped tensors in use */
+    size_t step_bytes;              /* of weights read to compute one token with its logits */
+    int64_t body_macs, head_macs;   /* multiply-adds in matrices per token: layers; the output head */
+} wn_model_info;
+void wn_model_get_info(const wn_model *m, wn_model_info *out);
+/* Bytes of cache that n positions take, all layers, in a format ("f16", ...); pages are
+ * counted whole. 0 when the format is unknown. */
+size_t wn_model_kv_bytes(const wn_model *m, const char *k_type, const char *v_type, int n_positions);
+
+/* ---- text and tokens ------------------------------------------------------- */
+
+enum {
+    WN_PARSE_SPECIAL = 1,           /* special tokens spelled in the text become their ids */
+    WN_NO_BOS = 2,                  /* leave out the bos/eos the model asks for */
+};
+/* *ids is the caller's: wn_tokens_free(). text need not be valid UTF-8. */
+wn_status wn_tokens_from_text(const wn_model *m, const char *text, size_t n_bytes, unsigned flags,
+                              int32_t **ids, size_t *n_ids, wn_err *err);
+void wn_tokens_free(int32_t *ids);
+int32_t wn_model_bos(const wn_model *m);            /* -1: none */
+int32_t wn_model_eos(const wn_model *m);
+bool wn_model_is_end(const wn_model *m, int32_t id);    /* this token ends generation */
+/* The bytes of one token, exactly (perhaps part of a character); writes at most cap,
+ * returns the full length. */
+size_t wn_token_text(const wn_model *m, int32_t id, bool special, char *buf, size_t cap);
+
+/* Tokens to text as they come: never half a character. */
+typedef struct wn_text wn_text;
+wn_status wn_text_open(wn_text **out, const wn_model *m, bool special, wn_err *err);
+void wn_text_close(wn_text *t);
+/* NUL-terminated, possibly empty, borrowed until the next call; *n (may be NULL) is its length. */
+const char *wn_text_push(wn_text *t, int32_t id, size_t *n);
+const char *wn_text_end(wn_text *t, size_t *n);
+
+/* ---- engine ---------------------------------------------------------------- */
+
+typedef struct wn_engine wn_engine;
+
+typedef struct {
+    int n_threads;                  /* 0: all processors of this process */
+    size_t mem;                     /* ceiling in bytes: weights + cache pool + scratch + 64 MiB; 0: 80 % of
+                                       what the system (or its control group) has available */
+    int n_ctx;                      /* longest sequence, prompt and answer; 0: what the model was trained for */
+    int max_seqs;                   /* sequences at the same time; 0: 1 */
+    int64_t pool_tokens;            /* positions the pool must hold, all sequences together; 0: n_ctx * max_seqs */
+    int n_batch;                    /* rows (tokens) of one pass; 0: 512 */
+    const char *k_type, *v_type;    /* cache formats; NULL: "f16" */
+    int page_slots;                 /* 4..64, a power of two; 0: 64 */
+} wn_engine_opts;
+
+/* The memory the engine needs is taken here or not at all: WN_ELIMIT with the numbers when
+ * the ceiling is too low. The model is borrowed. */
+wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opts, wn_err *err);
+void wn_engine_close(wn_engine *e);     /* after its sequences */
+
+typedef struct {
+    size_t mem;                     /* the ceiling */
+    size_t weights, pool, scratch;  /* what was taken */
+    size_t pool_used, pool_peak, pool_slack;
+    int n_ctx, n_threads;
+    int room;                       /* positions that one more sequence could be promised now */
+    const char *numerics;           /* "avx512/1": kernel table and order version */
+} wn_engine_info;
+void wn_engine_get_info(const wn_engine *e, wn_engine_info *out);
+
+/* ---- sequences ------------------------------------------------------------- */
+
+typedef struct wn_seq wn_seq;
+
+typedef struct {
+    int max_tokens;                 /* prompt + answer; reserved in the pool now. 0: the engine's n_ctx */
+    int ring_rows;                  /* rotated queries kept for observers: 0 or 64 */
+    /* Logits after every token, in order of position: (n_vocab), borrowed. NULL: only the
+     * last token's are computed. */
+    void (*on_logits)(void *ctx, int pos, const float *logits);
+    void *on_logits_ctx;
+} wn_seq_opts;
+
+/* WN_EFULL with the numbers when the pool cannot promise max_tokens positions. */
+wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_err *err);
+void wn_seq_close(wn_seq *s);
+
+/* Appends tokens to be computed by coming steps. WN_ELIMIT when they would pass
+ * max_tokens (nothing is appended), WN_EINVAL for ids outside the vocabulary. */
+wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err);
+
+/* One pass: up to n_batch rows, prompt chunks and decode tokens of all sequences of the
+ * engine together. *n_rows (may be NULL) gets the rows computed; 0: nothing was pending. */
+wn_status wn_engine_step(wn_engine *e, int *n_rows, wn_err *err);
+
+int wn_seq_n_tokens(const wn_seq *s);               /* fed */
+int wn_seq_n_done(const wn_seq *s);                 /* computed */
+const int32_t *wn_seq_tokens(const wn_seq *s);      /* (n_tokens) */
+/* Logits (n_vocab) after the last token when everything fed is computed, else NULL.
+ * Borrowed until the sequence's next step. */
+const float *wn_seq_logits(const wn_seq *s);
+
+/* Forgets all tokens from position n on. */
+wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err);
+/* A second sequence with the same computed tokens; full pages are shared, not copied.
+ * opts as for wn_seq_open (NULL: as the source). */
+wn_status wn_seq_fork(wn_seq **out, wn_seq *s, const wn_seq_opts *opts, wn_err *err);
+
+/* A session file holds a sequence exactly: going on after load gives the bytes that going
+ * on without would have given. Written to a temporary file, synced, renamed. Loading
+ * checks everything first (model, numerics, formats, checksum) and changes nothing on failure. */
+wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err);
+wn_status wn_seq_load(wn_seq *s, const char *path, wn_err *err);    /* into an empty sequence */
+
+typedef struct {
+    size_t kv_bytes;                /* cache in use: frames and tables of this sequence */
+    size_t kv_bytes_peak;
+    uint64_t kv_slots, kv_slots_full;   /* live slots; what the full cache would hold */
+} wn_seq_stats;
+void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out);
+/* Bytes of K and V that one token at position n reads from a full cache in this sequence's formats. */
+size_t wn_seq_read_bytes(const wn_seq *s, int n);
+
+/* ---- sampling -------------------------------------------------------------- */
+
+typedef struct wn_sampler wn_sampler;
+
+typedef struct { int32_t id; float bias; } wn_logit_bias;
+
+/* Every field as written: start from wn_sampling_defaults(). */
+typedef struct {
+    float temperature;              /* 0: greedy (ties by lower id) */
+    int top_k;                      /* 0: off */
+    float top_p;                    /* 1: off */
+    float min_p;                    /* 0: off */
+    int penalty_last_n;             /* tokens looked back at; 0: off, -1: all */
+    float repeat_penalty;           /* 1: off */
+    float presence_penalty, frequency_penalty;  /* 0: off */
+    uint64_t seed;                  /* the draw at a position depends on (seed, position) alone */
+    const wn_logit_bias *bias;      /* added before everything else; copied at open */
+    int n_bias;
+} wn_sampling;
+wn_sampling wn_sampling_defaults(void);
+
+wn_status wn_sampler_open(wn_sampler **out, const wn_sampling *opts, int n_vocab, wn_err *err);
+void wn_sampler_close(wn_sampler *s);
+/* The token to follow `history` (n tokens: the draw is that of position n). WN_EINVAL when
+ * the logits hold NaN or nothing can be chosen. */
+wn_status wn_sampler_pick(wn_sampler *s, const float *logits, const int32_t *history, int n,
+                          int32_t *id, wn_err *err);
+
+/* ---- limits of this machine ------------------------------------------------ */
+
+typedef struct {
+    double read_bytes_per_s;        /* memory, plain loads, all threads */
+    double int8_ops_per_s, bf16_ops_per_s, f32_ops_per_s;   /* multiply and add counted as 2; 0: not available */
+} wn_limits;
+/* Measures for about a second with n threads (0: all). */
+wn_status wn_limits_measure(wn_limits *out, int n_threads, wn_err *err);
+
+/* Wall time spent in attention since the last call with reset, microseconds. */
+uint64_t wn_engine_attention_us(wn_engine *e, bool reset);
+
 #ifdef __cplusplus
 }
 #endif

@@ -13,7 +13,6 @@
  * A worker that saw no new epoch for SPIN_US parks on the condition variable; the
  * caller wakes it only when somebody is parked.
  */
-#define _GNU_SOURCE
 #include "base/threads.h"
 #include "base/alloc.h"
 #include "base/os.h"

@@ -21,6 +21,9 @@
 _Static_assert(sizeof(size_t) == 8, "offsets of the file are used as sizes");
 
 enum { KEY_MIN = 8 + 1 + 4 + 1, TENSOR_MIN = 8 + 1 + 4 + 8 + 4 + 8, NAME_MAX_BYTES = 65535 };
+/* Far above any model (experts stored one by one make some 50 thousand tensors), and few
+ * enough that sorting them takes no time to speak of. */
+enum { KEYS_MAX = 1 << 18, TENSORS_MAX = 1 << 20 };
 
 typedef struct {
     const uint8_t *p;
@@ -64,18 +67,21 @@ static wn_status take_name(cursor *c, wn_str *out, const char *what, size_t i)
     if (out->n == 0 || out->n > NAME_MAX_BYTES)
         return wn_fail(c->err, WN_EFORMAT, "%s %zu has a name of %zu bytes (1 to %d are allowed)",
                        what, i, out->n, NAME_MAX_BYTES);
-    for (size_t k = 0; k < out->n; k++)
-        if ((unsigned char)out->p[k] < 0x20 || out->p[k] == 0x7f)
+    for (size_t k = 0; k < out->n; k++) {
+        unsigned char u = (unsigned char)out->p[k];
+        unsigned char next = k + 1 < out->n ? (unsigned char)out->p[k + 1] : 0;
+        if (u < 0x20 || u == 0x7f || (u == 0xc2 && next >= 0x80 && next < 0xa0))    /* C0, DEL, C1 */
             return wn_fail(c->err, WN_EFORMAT, "%s %zu has a control character (0x%02x) in its name",
-                           what, i, (unsigned char)out->p[k]);
+                           what, i, u == 0xc2 ? next : u);
+    }
     return WN_OK;
 }
 
-/* Room for one more in a table that doubles. */
-static wn_status grow(cursor *c, void **table, size_t *cap, size_t n, size_t item)
+/* Room for one more in a table that doubles, up to the count that the header gave. */
+static wn_status grow(cursor *c, void **table, size_t *cap, size_t n, size_t item, uint64_t count)
 {
     if (n < *cap) return WN_OK;
-    size_t more = *cap ? *cap * 2 : 32;
+    size_t more = WN_MIN(*cap ? *cap * 2 : 32, (size_t)count);
     void *p = wn_realloc(*table, more * item);
     if (!p) return wn_fail(c->err, WN_ENOMEM, "out of memory for a table of %zu entries", more);
     *table = p;
@@ -196,8 +202,11 @@ static wn_status parse_kvs(wn_gguf *g, cursor *c, uint64_t n)
     if (n > left(c) / KEY_MIN)
         return wn_fail(c->err, WN_EFORMAT, "the header counts %llu keys, but only %zu bytes follow",
                        (unsigned long long)n, left(c));
+    if (n > KEYS_MAX)
+        return wn_fail(c->err, WN_EFORMAT, "the header counts %llu keys (at most %d are read)",
+                       (unsigned long long)n, KEYS_MAX);
     for (uint64_t i = 0; i < n; i++) {
-        if ((st = grow(c, (void **)&g->kv, &g->cap_kv, g->n_kv, sizeof *g->kv))) return st;
+        if ((st = grow(c, (void **)&g->kv, &g->cap_kv, g->n_kv, sizeof *g->kv, n))) return st;
         wn_gguf_kv *kv = &g->kv[g->n_kv++];
         *kv = (wn_gguf_kv){ 0 };
         if ((st = take_name(c, &kv->key, "key", i)) || (st = parse_value(c, kv))) return st;
@@ -254,12 +263,12 @@ early:
     return wn_fail_prefix(c->err, st, "tensor %.80s", t->name);
 }
 
-static wn_status parse_tensor(wn_gguf *g, cursor *c, size_t i)
+static wn_status parse_tensor(wn_gguf *g, cursor *c, size_t i, uint64_t count)
 {
     wn_status st;
     wn_str name = { 0 };
     uint64_t offset = 0;
-    if ((st = grow(c, (void **)&g->tensors, &g->cap_tensors, g->n_tensors, sizeof *g->tensors)) ||
+    if ((st = grow(c, (void **)&g->tensors, &g->cap_tensors, g->n_tensors, sizeof *g->tensors, count)) ||
         (st = take_name(c, &name, "tensor", i)))
         return st;
     wn_tensor *t = &g->tensors[g->n_tensors];
@@ -365,8 +374,11 @@ wn_status wn_gguf_parse(wn_gguf *g, const uint8_t *data, size_t size, wn_err *er
     if (n_tensors > left(&c) / TENSOR_MIN)
         return wn_fail(err, WN_EFORMAT, "the header counts %llu tensors, but only %zu bytes follow",
                        (unsigned long long)n_tensors, left(&c));
+    if (n_tensors > TENSORS_MAX)
+        return wn_fail(err, WN_EFORMAT, "the header counts %llu tensors (at most %d are read)",
+                       (unsigned long long)n_tensors, TENSORS_MAX);
     for (uint64_t i = 0; i < n_tensors; i++)
-        if ((st = parse_tensor(g, &c, i))) return st;
+        if ((st = parse_tensor(g, &c, i, n_tensors))) return st;
     if ((st = place_tensors(g, &c))) return st;
     return wn_gguf_index_tensors(g, err);
 }

@@ -10,15 +10,15 @@
  *   K-quants         int32 exact inside the 256 super-block, its integer sub-scales
  *                    included; acc = fma((float)isum, dw * dx, acc); the minimums in a
  *                    second chain, subtracted at the end
- *   F32, F16         activations stay f32; 16 chains by k mod 16 (tails continue the
- *                    chain), then the fixed tree of wn_tree16()
- *   BF16             see matmul_scalar.c
+ *   F32, F16         activations stay f32; 16 chains by k mod 16 (past the end of a row
+ *                    zeros), then the fixed tree of wn_tree16()
+ *   BF16             as F16 (matmul_scalar.c says why)
  * Activations for quantised weights are int8, absmax/127, one f32 scale per 32 values for
  * 32-block types and per 256 for K-quants.
  *
  * Weights are packed once at load (16 rows interleaved, 4 consecutive k per 32-bit lane;
  * matmul_pack.c draws it); packed sizes equal the file's, rows padded up to 16. Mapped
- * weights (--no-repack) go through a slower kernel of the same order.
+ * weights (--no-repack) are packed chunk by chunk on the way into the same kernel.
  */
 #ifndef WN_KERNEL_MATMUL_H
 #define WN_KERNEL_MATMUL_H

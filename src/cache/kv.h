@@ -1,0 +1,178 @@
+/* cache/kv.h - the cache of one sequence: which pages each of its lanes holds.
+ *
+ * Until a decision touches a lane, a sequence is a list of spans. A span is the frames of
+ * all lanes for the same P positions, with one reference count, so a fork of a long text
+ * costs one count per span. The first decision on a lane makes its page list: the lane's
+ * frames move out of the spans (a span that others share is first replaced by a private
+ * one that holds a reference on each frame), and from then on the lane has pages with
+ * keep masks, positions and biases of its own. The last, filling page (the tail) is
+ * always private: a fork copies it.
+ *
+ *     untouched lane:  spans[0..j]  ->  frame of this lane in each
+ *     decided lane:    pages[0..m]  (mask, positions, bias)  then spans after the decision
+ *
+ * States of a page: open (raw, filling), closed (raw, full), sealed (encoded, immutable).
+ * A query at position p reads page j of the text sealed exactly when p >= P (j + 1 + lag),
+ * lag belonging to the format; raw formats are never sealed, a closed frame is as
+ * immutable as a sealed one.
+ *
+ * After a decision, a lane whose live slots would fit into 15/16 of its pages is repacked:
+ * survivors in position order go to fresh frames from the first thin page on; merge slots
+ * go to merge pages of their own. Trigger and result depend on the lane's own masks only.
+ *
+ * Positions, biases and masks of decided lanes live in pool frames and in tables reserved
+ * when the sequence is opened, so that nothing here allocates during a step.
+ *
+ * Invariants (wn_kv_check() verifies all of them):
+ *   K1  every lane sees each live position exactly once, ordinary slots in ascending order
+ *   K2  a frame's references == spans and page lists that name it
+ *   K3  a cleared mask bit is never set again; a frame shared with others is never written
+ *   K4  n_committed <= n_reserved <= max_positions
+ *
+ * Threads: one owner; wn_kv_put may be called for different lanes at the same time.
+ */
+#ifndef WN_CACHE_KV_H
+#define WN_CACHE_KV_H
+
+#include "cache/pool.h"
+#include "page/format.h"
+#include "policy/plan.h"
+
+/* One stream of K and V. */
+typedef struct {
+    int16_t layer, head;                /* of K/V */
+    int16_t k_dim, v_dim;               /* channels of a K row, of a V row */
+    int32_t window;                     /* a window lane drops pages that left [p - window + 1, p]; 0: none */
+} wn_lane;
+
+/* The lane map of a model; layer l has lanes [first[l], first[l + 1]). */
+typedef struct {
+    int n_lanes, n_layers;
+    const wn_lane *lanes;
+    const int *first;                   /* n_layers + 1 */
+} wn_lane_map;
+
+typedef struct {
+    wn_pool *pool;
+    const wn_lane_map *map;             /* borrowed */
+    const wn_format *k_format, *v_format;   /* what pages are sealed into; raw ones: what they are */
+    const wn_format *raw_format;        /* open and closed pages; NULL: k_format if raw, else f16 */
+    int page_slots;                     /* P; 0 means 64 */
+    int max_positions;                  /* the most this sequence may ever hold */
+    int ring_rows;                      /* rotated queries kept: 0 or 64 */
+    int q_dim;                          /* floats of all query heads of a layer (for the ring) */
+} wn_kv_opts;
+
+typedef struct wn_kv wn_kv;
+
+/* Frames of every class needed to hold n positions of all lanes, nothing shared, plus
+ * `slack` raw slots per lane: for reservations. Registers the classes with the pool. */
+wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, uint32_t counts[WN_POOL_CLASSES],
+                           wn_err *err);
+size_t wn_kv_bytes_per_page(const wn_kv_opts *o);       /* frames of all lanes for P positions */
+size_t wn_kv_table_bytes(const wn_kv_opts *o);          /* tables, ring: outside the pool */
+
+wn_status wn_kv_open(wn_kv **out, const wn_kv_opts *o, wn_err *err);
+void wn_kv_close(wn_kv *kv);
+int wn_kv_n(const wn_kv *kv);                           /* committed positions */
+int wn_kv_page_slots(const wn_kv *kv);
+
+/* Before a pass: frames for n more positions in every lane. WN_EFULL (nothing taken) when
+ * the pool has no room. Called again with a smaller n, gives the surplus back. */
+wn_status wn_kv_reserve(wn_kv *kv, int n, wn_err *err);
+/* During the pass: rotated K rows and V rows of positions [pos, pos + n) of one lane. */
+void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, const float *v,
+               size_t v_stride, int n);
+/* Where the rotated queries of (layer, pos) belong, or NULL without a ring; q_dim floats. */
+float *wn_kv_ring(wn_kv *kv, int layer, int pos);
+/* How many of the last positions the ring holds validly (after a truncation: fewer). */
+int wn_kv_ring_valid(const wn_kv *kv);
+/* After the pass: n rows are part of the text; pages that are due are sealed, window lanes
+ * drop what left their window. */
+void wn_kv_commit(wn_kv *kv, int n);
+
+/* Forgets positions >= n (committed ones too). With encoded formats or decided lanes only
+ * positions at which all lanes can resume are possible: *at gets the position actually
+ * reached (<= n; the caller computes [*at, n) again). Raw formats and undecided lanes: n. A
+ * decided lane can go back no further than its last decision. */
+wn_status wn_kv_truncate(wn_kv *kv, int n, int *at, wn_err *err);
+
+/* A second sequence with the same text; shares every full page. */
+wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err);
+
+/* Carries out a decision made at position plan->n_tokens == wn_kv_n(). On failure (bad
+ * plan: WN_EINVAL with the lane and position; no room for the repack: WN_EFULL) nothing
+ * has changed. */
+wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err);
+
+/* ---- reading: runs -------------------------------------------------------------- */
+
+/* Part of one page: slots of one split (positions [512 i, 512 (i + 1))) and one shift,
+ * in the order of DESIGN.md section 3: splits ascending; within a split ordinary slots in
+ * position order, then merge slots in position order. */
+typedef struct {
+    int split;                          /* i */
+    int first, n;                       /* slots of the page */
+    uint64_t keep;                      /* bit s: slot first + s is live */
+    int32_t pos0;                       /* position of slot `first`; when pos is NULL slot first+s has pos0+s */
+    const int32_t *pos;                 /* positions of slots first.., ascending; or NULL */
+    const float *bias;                  /* of slots first..; or NULL */
+    const int32_t *count;               /* merge pages: tokens a slot stands for; else NULL (1) */
+    int32_t shift;                      /* act as position + shift */
+    bool merged;                        /* a merge page */
+    const void *k, *v;                  /* raw frames; NULL when only the sealed one is left */
+    const void *k_sealed, *v_sealed;    /* NULL: not sealed */
+    int32_t k_sealed_from, v_sealed_from;   /* queries at p >= this read the sealed frame */
+} wn_run;
+
+typedef struct {                        /* private to kv_view.c */
+    const wn_kv *kv;
+    int lane, split, page, slot, merged_page, merged_slot;
+    int32_t limit;
+    bool in_merged, done;
+} wn_run_iter;
+
+/* Runs of a lane with positions in [0, limit), reserved but uncommitted rows included;
+ * from split `first_split` on. Runs without a live slot are left out. */
+void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, int32_t limit);
+bool wn_runs_next(wn_run_iter *it, wn_run *run);
+/* The frames of the run after this one, for prefetching; false at the end. */
+bool wn_runs_peek(const wn_run_iter *it, const void **k, const void **v);
+
+/* Segments' shifts of a lane: distinct values, 0 first; returns how many (1 .. 8). */
+int wn_kv_shifts(const wn_kv *kv, int lane, int32_t shifts[WN_SHIFTS_MAX]);
+
+const wn_lane_map *wn_kv_map(const wn_kv *kv);
+const wn_format *wn_kv_raw_format(const wn_kv *kv);
+const wn_format *wn_kv_k_format(const wn_kv *kv);
+const wn_format *wn_kv_v_format(const wn_kv *kv);
+
+/* ---- figures, saving, checking -------------------------------------------------- */
+
+typedef struct {
+    size_t bytes;                       /* frames, as if nothing were shared, + positions, masks, biases */
+    size_t bytes_frames, bytes_meta, bytes_ring;
+    uint64_t slots, slots_full;         /* live slots; positions x lanes outside window lanes */
+    uint32_t n_repacks, n_decisions;
+} wn_kv_stats;
+void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out);
+uint32_t wn_kv_live(const wn_kv *kv, int lane);         /* live slots of a lane */
+
+/* Everything a sequence needs to go on exactly, as one stream of bytes: geometry, page
+ * lists, masks, positions, biases, shifts, raw and sealed frames, ring. The sink may fail. */
+typedef struct {
+    wn_status (*write)(void *ctx, const void *data, size_t n, wn_err *err);
+    void *ctx;
+} wn_sink;
+typedef struct {
+    wn_status (*read)(void *ctx, void *data, size_t n, wn_err *err);    /* exactly n bytes, or fails */
+    void *ctx;
+} wn_source;
+wn_status wn_kv_save(const wn_kv *kv, wn_sink sink, wn_err *err);
+/* Into a freshly opened, empty kv of the same geometry; every number is checked before it
+ * is used. On failure the kv is empty again. */
+wn_status wn_kv_load(wn_kv *kv, wn_source src, wn_err *err);
+
+void wn_kv_check(const wn_kv *kv);      /* asserts K1..K4 */
+
+#endif

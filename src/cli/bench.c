@@ -1,0 +1,304 @@
+/* cli/bench.c - `winnow bench`: how fast, and how near to what the machine can do.
+ *
+ * For each depth d the cache is filled to d positions, then timed, each `-r` times and
+ * with the median taken: a prompt chunk of `-p` tokens on top of d (truncated again), and
+ * `-n` single tokens. Before each depth the machine's limits are measured (read bandwidth
+ * and int8 rate drift by the minute on shared machines), so that every figure stands
+ * beside the limit of its own minute:
+ *
+ *     prefill share   2 x multiply-adds of the matrices per second / int8 peak
+ *     decode share    (weights + cache bytes read) per second / read bandwidth
+ *
+ * Attention is timed apart. Outside the timers: loading, filling to the depth, sampling.
+ */
+#include "cli/args.h"
+#include "cli/cli.h"
+
+#include "base/alloc.h"
+#include "base/os.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_DEPTHS = 32, MAX_REPS = 101 };
+
+typedef struct {
+    const char *model, *depths, *k_type, *v_type;
+    long threads, prompt, n, reps, batch, n_ctx, page_slots;
+    size_t mem;
+    bool limits, json, csv, no_repack;
+} options;
+
+typedef struct {
+    int depth;
+    double prefill_tps, prefill_attn_ms, prefill_share;
+    double decode_tps, decode_ms, decode_attn_ms, decode_share, attn_gbs;
+    size_t kv_bytes;
+    wn_limits lim;
+} row;
+
+static double seconds(void) { return (double)wn_os_now_us() * 1e-6; }
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
+}
+
+/* Token ids that are no pattern and the same in every run. */
+static int32_t token_at(int i, int n_vocab) { return (int32_t)(((uint64_t)i * 7919u + 13u) % (uint64_t)n_vocab); }
+
+static wn_status feed_and_run(wn_engine *e, wn_seq *s, int n, int n_vocab, bool progress, wn_err *err)
+{
+    int from = wn_seq_n_tokens(s), rows;
+    double last = seconds();
+    for (int i = 0; i < n; i++) {
+        int32_t id = token_at(from + i, n_vocab);
+        wn_status st = wn_seq_feed(s, &id, 1, err);
+        if (st) return st;
+    }
+    do {
+        wn_status st = wn_engine_step(e, &rows, err);
+        if (st) return st;
+        if (progress && seconds() - last > 0.2) {
+            last = seconds();
+            fprintf(stderr, "\rfilling the cache: %d of %d positions ", wn_seq_n_done(s), from + n);
+        }
+    } while (rows > 0);
+    if (progress) fputs("\r\033[K", stderr);
+    return WN_OK;
+}
+
+static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r, wn_err *err)
+{
+    double t[MAX_REPS], a[MAX_REPS];
+    wn_seq_stats st0;
+    wn_status st;
+    int d = r->depth;
+    if ((st = wn_limits_measure(&r->lim, (int)o->threads, err))) return st;
+    for (int i = 0; i < o->reps + 1; i++) {         /* the first is the warm-up */
+        wn_engine_attention_us(e, true);
+        double t0 = seconds();
+        if ((st = feed_and_run(e, s, (int)o->prompt, mi->n_vocab, false, err))) return st;
+        if (i) t[i - 1] = seconds() - t0;
+        if (i) a[i - 1] = (double)wn_engine_attention_us(e, true) * 1e-3;
+        if ((st = wn_seq_truncate(s, d, err))) return st;
+    }
+    double sec = median(t, (int)o->reps);
+    r->prefill_tps = (double)o->prompt / sec;
+    r->prefill_attn_ms = median(a, (int)o->reps);
+    r->prefill_share = r->lim.int8_ops_per_s > 0 ? 2.0 * (double)mi->body_macs * r->prefill_tps / r->lim.int8_ops_per_s : 0;
+
+    if (d == 0 && (st = feed_and_run(e, s, 1, mi->n_vocab, false, err))) return st;
+    wn_seq_get_stats(s, &st0);
+    for (int i = 0; i < o->reps; i++) {
+        wn_engine_attention_us(e, true);
+        double t0 = seconds();
+        for (int k = 0; k < o->n; k++)
+            if ((st = feed_and_run(e, s, 1, mi->n_vocab, false, err))) return st;
+        t[i] = (seconds() - t0) / (double)o->n;
+        a[i] = (double)wn_engine_attention_us(e, true) * 1e-3 / (double)o->n;
+        if ((st = wn_seq_truncate(s, d ? d : 1, err))) return st;
+    }
+    sec = median(t, (int)o->reps);
+    r->decode_ms = sec * 1e3;
+    r->decode_tps = 1 / sec;
+    r->decode_attn_ms = median(a, (int)o->reps);
+    r->kv_bytes = st0.kv_bytes;
+    double kv_read = d ? (double)wn_seq_read_bytes(s, d + (int)o->n / 2) : 0;
+    r->decode_share = ((double)mi->step_bytes + kv_read) / sec / r->lim.read_bytes_per_s;
+    r->attn_gbs = d ? kv_read / (r->decode_attn_ms * 1e-3) * 1e-9 : 0;
+    if (d == 0) st = wn_seq_truncate(s, 0, err);
+    return st;
+}
+
+static int parse_depths(const char *s, int *out)
+{
+    int n = 0;
+    while (*s && n < MAX_DEPTHS) {
+        char *end;
+        long v = strtol(s, &end, 10);
+        if (end == s || v < 0 || v > 1 << 26) return -1;
+        if (*end == 'k' || *end == 'K') {
+            v *= 1024;
+            end++;
+        }
+        if (*end && *end != ',') return -1;
+        if (n && v <= out[n - 1]) return -1;
+        out[n++] = (int)v;
+        s = *end ? end + 1 : end;
+    }
+    return *s ? -1 : n;
+}
+
+static void print_limits(const wn_limits *l)
+{
+    printf("read %.1f GB/s   int8 %.2f TOPS   bf16 %.0f GFLOP/s   f32 %.0f GFLOP/s\n", l->read_bytes_per_s * 1e-9,
+           l->int8_ops_per_s * 1e-12, l->bf16_ops_per_s * 1e-9, l->f32_ops_per_s * 1e-9);
+}
+
+static void print_row(const options *o, const row *r, bool first)
+{
+    if (o->csv) {
+        if (first)
+            puts("depth,prefill_tps,prefill_share_int8,prefill_attn_ms,decode_tps,decode_ms,decode_share_read,decode_attn_ms,"
+                 "attn_gbs,kv_bytes,read_gbs,int8_tops,f32_gflops");
+        printf("%d,%.2f,%.3f,%.2f,%.2f,%.3f,%.3f,%.3f,%.2f,%zu,%.2f,%.3f,%.0f\n", r->depth, r->prefill_tps, r->prefill_share,
+               r->prefill_attn_ms, r->decode_tps, r->decode_ms, r->decode_share, r->decode_attn_ms, r->attn_gbs, r->kv_bytes,
+               r->lim.read_bytes_per_s * 1e-9, r->lim.int8_ops_per_s * 1e-12, r->lim.f32_ops_per_s * 1e-9);
+    } else {
+        char b[32];
+        if (first)
+            puts("  depth   prefill tok/s  of int8   attention     decode tok/s  of read   attention      GB/s       cache   "
+                 "limits: read, int8");
+        printf("%7d %15.1f %7.0f %% %8.1f ms %16.1f %7.0f %% %8.3f ms %9.1f %11s   %.1f GB/s, %.2f TOPS\n", r->depth,
+               r->prefill_tps, 100 * r->prefill_share, r->prefill_attn_ms, r->decode_tps, 100 * r->decode_share,
+               r->decode_attn_ms, r->attn_gbs, wn_args_size((double)r->kv_bytes, b), r->lim.read_bytes_per_s * 1e-9,
+               r->lim.int8_ops_per_s * 1e-12);
+    }
+    fflush(stdout);
+}
+
+static json_t *row_json(const row *r)
+{
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "depth", r->depth, "prefill_tps",
+                     r->prefill_tps, "prefill_share_int8", r->prefill_share, "prefill_attn_ms", r->prefill_attn_ms,
+                     "decode_tps", r->decode_tps, "decode_ms", r->decode_ms, "decode_share_read", r->decode_share,
+                     "decode_attn_ms", r->decode_attn_ms, "attn_gbs", r->attn_gbs, "kv_bytes", (json_int_t)r->kv_bytes,
+                     "read_gbs", r->lim.read_bytes_per_s * 1e-9, "int8_tops", r->lim.int8_ops_per_s * 1e-12, "f32_gflops",
+                     r->lim.f32_ops_per_s * 1e-9);
+}
+
+static int bench_model(const options *o)
+{
+    wn_model *m = NULL;
+    wn_engine *e = NULL;
+    wn_seq *s = NULL;
+    wn_model_info mi;
+    wn_err err;
+    wn_status st;
+    int depths[MAX_DEPTHS], n = parse_depths(o->depths, depths);
+    json_t *rows = json_array();
+    if (n < 1) {
+        json_decref(rows);
+        fprintf(stderr, "winnow bench: -d \"%.60s\": expected ascending depths like 0,1k,4k\n", o->depths);
+        return WN_EXIT_USAGE;
+    }
+    double t0 = seconds();
+    if ((st = wn_model_open(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads, .no_repack = o->no_repack }, &err)))
+        goto done;
+    double load_s = seconds() - t0;
+    wn_model_get_info(m, &mi);
+    int extra = (int)(o->prompt > o->n + 2 ? o->prompt : o->n + 2), ctx = o->n_ctx ? (int)o->n_ctx : mi.n_ctx_train;
+    while (n > 0 && depths[n - 1] + extra > ctx) {
+        fprintf(stderr, "depth %d is left out: with %d more tokens it passes the context of %d\n", depths[n - 1], extra, ctx);
+        n--;
+    }
+    if (!n) {
+        st = wn_fail(&err, WN_ELIMIT, "no depth fits into the context of %d", ctx);
+        goto done;
+    }
+    wn_engine_opts eo = { .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = ctx, .n_batch = (int)o->batch,
+                          .pool_tokens = depths[n - 1] + extra, .k_type = o->k_type, .v_type = o->v_type,
+                          .page_slots = (int)o->page_slots };
+    if ((st = wn_engine_open(&e, m, &eo, &err))) goto done;
+    if ((st = wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = depths[n - 1] + extra }, &err))) goto done;
+    if (!o->json && !o->csv) {
+        wn_engine_info ei;
+        char b1[32], b2[32];
+        wn_engine_get_info(e, &ei);
+        printf("%s (%s), %s of weights, loaded in %.2f s; %d threads, numerics %s, K %s, V %s, cache %s per 1k tokens\n",
+               mi.name, mi.architecture, wn_args_size((double)mi.weight_bytes, b1), load_s, ei.n_threads, ei.numerics,
+               o->k_type, o->v_type, wn_args_size((double)wn_model_kv_bytes(m, o->k_type, o->v_type, 1024), b2));
+    }
+    for (int i = 0; i < n; i++) {
+        row r = { .depth = depths[i] };
+        int more = depths[i] - wn_seq_n_tokens(s);
+        if (more > 0 && (st = feed_and_run(e, s, more, mi.n_vocab, isatty(STDERR_FILENO), &err))) goto done;
+        if ((st = measure(o, e, s, &mi, &r, &err))) goto done;
+        if (o->json) json_array_append_new(rows, row_json(&r));
+        else print_row(o, &r, i == 0);
+    }
+    if (o->json) {
+        json_t *j = json_pack("{s:s, s:f, s:I, s:i, s:s, s:s, s:O}", "model", o->model, "load_s", load_s, "weight_bytes",
+                              (json_int_t)mi.weight_bytes, "threads", o->threads ? (int)o->threads : wn_os_n_cpus(), "k_type",
+                              o->k_type, "v_type", o->v_type, "rows", rows);
+        char *text = j ? json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
+        if (text) puts(text);
+        free(text);
+        json_decref(j);
+    }
+done:
+    json_decref(rows);
+    wn_seq_close(s);
+    wn_engine_close(e);
+    wn_model_close(m);
+    if (!st) return WN_EXIT_OK;
+    fprintf(stderr, "winnow bench: %s\n", err.text);
+    return WN_EXIT_FAILED;
+}
+
+int wn_cli_bench(int argc, char **argv)
+{
+    options o = { .depths = "0,1k,4k,16k,32k", .k_type = "f16", .v_type = "f16", .prompt = 512, .n = 16, .reps = 5 };
+    const wn_arg table[] = {
+        { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file to run", 0, 0, 0 },
+        { 0, "limits", WN_ARG_FLAG, &o.limits, NULL, "measure only the machine: read bandwidth, int8, bf16 and f32 peak", 0, 0, 0 },
+        { 'd', "depths", WN_ARG_STRING, &o.depths, "N,N,..", "positions in the cache before timing (default 0,1k,4k,16k,32k)", 0, 0, 0 },
+        { 'p', "n-prompt", WN_ARG_INT, &o.prompt, "N", "tokens of the timed prompt chunk (default 512)", 1, 65536, 0 },
+        { 'n', "n-gen", WN_ARG_INT, &o.n, "N", "single tokens per timing (default 16)", 1, 4096, 0 },
+        { 'r', "repetitions", WN_ARG_INT, &o.reps, "N", "timings of which the median is shown (default 5)", 1, MAX_REPS, 0 },
+        { 't', "threads", WN_ARG_INT, &o.threads, "N", "threads (default: all processors)", 0, 256, 0 },
+        { 'b', "batch-size", WN_ARG_INT, &o.batch, "N", "rows of one pass (default 512)", 0, 4096, 0 },
+        { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N", "context (default: what the model was trained for)", 0, 1e9, 0 },
+        { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything (default: 80 % of what is available)", 0, 0, 0 },
+        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32", 0, 0, "-ctk" },
+        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values", 0, 0, "-ctv" },
+        { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page (default 64)", 0, 64, 0 },
+        { 0, "no-repack", WN_ARG_FLAG, &o.no_repack, NULL, "leave quantised weights mapped", 0, 0, 0 },
+        { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "comma-separated rows", 0, 0, 0 },
+        { 0, "json", WN_ARG_FLAG, &o.json, NULL, "one JSON object", 0, 0, 0 },
+    };
+    enum { N = (int)(sizeof table / sizeof *table) };
+    const char *rest[1];
+    int n_rest;
+    bool help;
+    int rc = wn_args_parse(table, N, argc, argv, rest, 1, &n_rest, &help);
+    if (rc) return rc;
+    if (help) {
+        puts("usage: winnow bench -m MODEL [options]\n       winnow bench --limits\n\n"
+             "Times prompt chunks and single tokens at several depths of the cache, each beside the\n"
+             "machine's limits measured in the same minute.\n");
+        wn_args_print(table, N);
+        puts("\nexample: winnow bench -m model.gguf -d 0,4k,16k -r 5 --csv");
+        return WN_EXIT_OK;
+    }
+    if (n_rest && !o.model) o.model = rest[0];
+    if (o.limits) {
+        wn_limits l;
+        wn_err err;
+        if (wn_limits_measure(&l, (int)o.threads, &err)) {
+            fprintf(stderr, "winnow bench: %s\n", err.text);
+            return WN_EXIT_FAILED;
+        }
+        if (o.json)
+            printf("{\"read_gbs\": %.2f, \"int8_tops\": %.3f, \"bf16_gflops\": %.0f, \"f32_gflops\": %.0f}\n",
+                   l.read_bytes_per_s * 1e-9, l.int8_ops_per_s * 1e-12, l.bf16_ops_per_s * 1e-9, l.f32_ops_per_s * 1e-9);
+        else print_limits(&l);
+        return WN_EXIT_OK;
+    }
+    if (!o.model) {
+        fprintf(stderr, "winnow bench: which model? give -m FILE, or --limits for the machine alone\n");
+        return WN_EXIT_USAGE;
+    }
+    return bench_model(&o);
+}

@@ -1,0 +1,517 @@
+/* cli/run.c - `winnow run`: a prompt in, text out.
+ *
+ * The command is a loop over the public interface: feed the prompt, step until its logits
+ * are there (with progress on a terminal), then sample, print, feed, step. With --session
+ * the part of the prompt that the file already holds is not computed again. Text goes to
+ * stdout as it comes, everything else to stderr; --json prints one line last, on stdout.
+ */
+#include "cli/args.h"
+#include "cli/cli.h"
+
+#include "base/alloc.h"
+#include "base/os.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    const char *model, *prompt, *file, *tokens_file, *dump, *session;
+    long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
+    double temp, top_p, min_p, repeat, presence, frequency;
+    const char *k_type, *v_type, *bias;
+    size_t mem;
+    bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro;
+} options;
+
+typedef struct {                        /* what the last line reports */
+    size_t prompt_tokens, generated, cached;
+    double load_s, prefill_s, decode_s;
+    const char *stop;
+} figures;
+
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
+
+static double now(void) { return (double)wn_os_now_us() * 1e-6; }
+
+static int fail(const wn_err *err)
+{
+    fprintf(stderr, "winnow run: %s\n", err->text);
+    return WN_EXIT_FAILED;
+}
+
+/* The whole of a file (or stdin for "-"), NUL-terminated. */
+static wn_status read_all(const char *path, char **out, size_t *n, wn_err *err)
+{
+    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+    size_t cap = 1 << 16, len = 0, k;
+    *out = NULL;
+    if (!f) return wn_fail(err, WN_EIO, "%s: %s", path, strerror(errno));
+    char *buf = wn_alloc(cap + 1);
+    while (buf && (k = fread(buf + len, 1, cap - len, f)) > 0) {
+        len += k;
+        if (len < cap) continue;
+        char *more = wn_realloc(buf, 2 * cap + 1);
+        if (!more) wn_free(buf);
+        buf = more;
+        cap *= 2;
+    }
+    bool bad = ferror(f) != 0;
+    if (f != stdin) fclose(f);
+    if (!buf) return wn_fail(err, WN_ENOMEM, "%s: out of memory", path);
+    if (bad) {
+        wn_free(buf);
+        return wn_fail(err, WN_EIO, "%s: %s", path, strerror(errno));
+    }
+    buf[len] = '\0';
+    *out = buf;
+    *n = len;
+    return WN_OK;
+}
+
+/* The prompt as tokens: from --tokens, or the text of -f, -p and stdin in that order. */
+static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids, size_t *n, wn_err *err)
+{
+    char *text = NULL, *tail = NULL;
+    size_t len = 0;
+    wn_status st;
+    if (o->tokens_file) {
+        if ((st = read_all(o->tokens_file, &text, &len, err))) return st;
+        if (len % sizeof(int32_t) || !len) {
+            wn_free(text);
+            return wn_fail(err, WN_EFORMAT, "%s: %zu bytes are not a list of int32 token ids", o->tokens_file, len);
+        }
+        *ids = (int32_t *)(void *)text;
+        *n = len / sizeof(int32_t);
+        return WN_OK;
+    }
+    if (o->file && (st = read_all(o->file, &text, &len, err))) return st;
+    if (!o->file && !o->prompt && (st = read_all("-", &text, &len, err))) return st;
+    if (o->prompt) {
+        size_t add = strlen(o->prompt);
+        tail = wn_realloc(text, len + add + 1);
+        if (!tail) {
+            wn_free(text);
+            return wn_fail(err, WN_ENOMEM, "prompt: out of memory");
+        }
+        text = tail;
+        memcpy(text + len, o->prompt, add + 1);
+        len += add;
+    }
+    unsigned flags = (o->parse_special ? WN_PARSE_SPECIAL : 0) | (o->no_bos ? WN_NO_BOS : 0);
+    st = wn_tokens_from_text(m, text, len, flags, ids, n, err);
+    wn_free(text);
+    if (!st && *n == 0) {
+        int32_t bos = wn_model_bos(m);
+        if (bos < 0) return wn_fail(err, WN_EINVAL, "the prompt is empty");
+        (*ids)[0] = bos;                /* the tokenizer's block has room for one */
+        *n = 1;
+    }
+    return st;
+}
+
+/* ---- progress ------------------------------------------------------------------- */
+
+static void show_progress(const char *what, double done, double total, double seconds)
+{
+    double rate = seconds > 0 ? done / seconds : 0;
+    double eta = rate > 0 ? (total - done) / rate : 0;
+    int bar = total > 0 ? (int)(20 * done / total) : 0;
+    fprintf(stderr, "\r%s [%.*s%.*s] %3.0f %%  %.0f/%.0f tokens  %.1f tok/s  %.0f s left ", what, bar,
+            "####################", 20 - bar, "....................", total > 0 ? 100 * done / total : 100, done, total,
+            rate, eta);
+    fflush(stderr);
+}
+
+static void clear_progress(void) { fputs("\r\033[K", stderr); }
+
+static void load_progress(void *ctx, double done)
+{
+    double start = *(double *)ctx;
+    if (now() - start < 0.5) return;
+    fprintf(stderr, "\rrepacking weights %3.0f %% ", 100 * done);
+    if (done >= 1) clear_progress();
+}
+
+/* ---- the run ---------------------------------------------------------------------- */
+
+typedef struct {
+    const options *o;
+    wn_model *m;
+    wn_engine *e;
+    wn_seq *s;
+    wn_sampler *sampler;
+    wn_text *text;
+    FILE *dump;
+    char *out;                          /* what was generated, for --json */
+    size_t out_len, out_cap;
+    bool dump_failed;
+    size_t n_vocab;
+} session;
+
+static void dump_logits(void *ctx, int pos, const float *logits)
+{
+    session *r = ctx;
+    (void)pos;
+    if (fwrite(logits, sizeof(float), r->n_vocab, r->dump) != r->n_vocab) r->dump_failed = true;
+}
+
+static bool emit(session *r, const char *s, size_t n)
+{
+    if (!n) return true;
+    if (r->o->json) {
+        if (r->out_len + n + 1 > r->out_cap) {
+            size_t cap = 2 * (r->out_len + n + 1);
+            char *p = wn_realloc(r->out, cap);
+            if (!p) return false;
+            r->out = p;
+            r->out_cap = cap;
+        }
+        memcpy(r->out + r->out_len, s, n);
+        r->out_len += n;
+        r->out[r->out_len] = '\0';
+        return true;
+    }
+    fwrite(s, 1, n, stdout);
+    return fflush(stdout) == 0;
+}
+
+/* Parses --logit-bias "id:value,id:value". */
+static wn_status parse_bias(const char *s, wn_logit_bias **out, int *n, wn_err *err)
+{
+    const char *p = s;
+    *out = NULL;
+    *n = 0;
+    if (!s) return WN_OK;
+    *out = WN_NEW_ARRAY(wn_logit_bias, strlen(s) + 1);
+    if (!*out) return wn_fail(err, WN_ENOMEM, "--logit-bias: out of memory");
+    while (*p) {
+        char *end;
+        long id = strtol(p, &end, 10);
+        if (end == p || *end != ':') return wn_fail(err, WN_EINVAL, "--logit-bias \"%.60s\": expected id:value[,id:value]", s);
+        p = end + 1;
+        float v = strtof(p, &end);
+        if (end == p || (*end && *end != ',')) return wn_fail(err, WN_EINVAL, "--logit-bias \"%.60s\": expected id:value[,id:value]", s);
+        (*out)[(*n)++] = (wn_logit_bias){ .id = (int32_t)id, .bias = v };
+        p = *end ? end + 1 : end;
+    }
+    return WN_OK;
+}
+
+static wn_status open_sampler(session *r, uint64_t seed, wn_err *err)
+{
+    const options *o = r->o;
+    wn_sampling s = wn_sampling_defaults();
+    wn_logit_bias *bias = NULL;
+    wn_status st = parse_bias(o->bias, &bias, &s.n_bias, err);
+    s.temperature = (float)o->temp;
+    s.top_k = (int)o->top_k;
+    s.top_p = (float)o->top_p;
+    s.min_p = (float)o->min_p;
+    s.penalty_last_n = (int)o->last_n;
+    s.repeat_penalty = (float)o->repeat;
+    s.presence_penalty = (float)o->presence;
+    s.frequency_penalty = (float)o->frequency;
+    s.seed = seed;
+    s.bias = bias;
+    if (!st) st = wn_sampler_open(&r->sampler, &s, (int)r->n_vocab, err);
+    wn_free(bias);
+    return st;
+}
+
+/* Loads the session file, if there is one, and keeps what it shares with the prompt. */
+static wn_status resume(session *r, const int32_t *ids, size_t n, size_t *cached, wn_err *err)
+{
+    *cached = 0;
+    if (!r->o->session || access(r->o->session, F_OK)) return WN_OK;
+    wn_status st = wn_seq_load(r->s, r->o->session, err);
+    if (st) return st;
+    const int32_t *have = wn_seq_tokens(r->s);
+    size_t k = 0, max = WN_MIN((size_t)wn_seq_n_tokens(r->s), n - 1);   /* the last token is always computed */
+    while (k < max && have[k] == ids[k]) k++;
+    if (!r->o->quiet && k < (size_t)wn_seq_n_tokens(r->s))
+        fprintf(stderr, "session %s: holds %d tokens, the first %zu are this prompt's\n", r->o->session,
+                wn_seq_n_tokens(r->s), k);
+    if ((st = wn_seq_truncate(r->s, (int)k, err))) return st;
+    *cached = (size_t)wn_seq_n_done(r->s);
+    return WN_OK;
+}
+
+static wn_status prefill(session *r, size_t n, size_t cached, wn_err *err)
+{
+    bool show = isatty(STDERR_FILENO) && !r->o->quiet;
+    double start = now(), last = start;
+    int rows;
+    do {
+        wn_status st = wn_engine_step(r->e, &rows, err);
+        if (st) return st;
+        double t = now();
+        if (show && t - start > 0.7 && t - last > 0.1) {
+            last = t;
+            show_progress("reading", (double)wn_seq_n_done(r->s) - (double)cached, (double)(n - cached), t - start);
+        }
+    } while (rows > 0 && !interrupted);
+    if (show && last > start) clear_progress();
+    return WN_OK;
+}
+
+static wn_status generate(session *r, long limit, figures *f, wn_err *err)
+{
+    wn_status st;
+    f->stop = "length";
+    while ((long)f->generated < limit && !interrupted) {
+        int32_t id;
+        size_t k;
+        const float *logits = wn_seq_logits(r->s);
+        if ((st = wn_sampler_pick(r->sampler, logits, wn_seq_tokens(r->s), wn_seq_n_tokens(r->s), &id, err))) return st;
+        if (wn_model_is_end(r->m, id) && !r->o->ignore_eos) {
+            f->stop = "end";
+            break;
+        }
+        f->generated++;
+        const char *s = wn_text_push(r->text, id, &k);
+        if (!emit(r, s, k)) return wn_fail(err, WN_EIO, "the output cannot be written: %s", strerror(errno));
+        if ((st = wn_seq_feed(r->s, &id, 1, err))) return st;
+        if ((long)f->generated == limit && !r->o->session) break;      /* nobody will ask for the next logits */
+        if ((st = wn_engine_step(r->e, NULL, err))) return st;
+    }
+    if (interrupted) f->stop = "interrupted";
+    size_t k;
+    const char *s = wn_text_end(r->text, &k);
+    emit(r, s, k);
+    return WN_OK;
+}
+
+/* ---- reports ---------------------------------------------------------------------- */
+
+static void report(const session *r, const figures *f)
+{
+    wn_seq_stats s;
+    wn_engine_info ei;
+    char b1[32], b2[32], b3[32], b4[32];
+    size_t computed = f->prompt_tokens - f->cached;
+    wn_seq_get_stats(r->s, &s);
+    wn_engine_get_info(r->e, &ei);
+    fprintf(stderr, "\nload     %.2f s   (weights %s, cache pool %s, scratch %s, numerics %s)\n", f->load_s,
+            wn_args_size((double)ei.weights, b1), wn_args_size((double)ei.pool, b2), wn_args_size((double)ei.scratch, b3),
+            ei.numerics);
+    fprintf(stderr, "prompt   %zu tokens, %zu from the session, %.2f s, %.1f tokens/s\n", f->prompt_tokens, f->cached,
+            f->prefill_s, f->prefill_s > 0 ? (double)computed / f->prefill_s : 0);
+    fprintf(stderr, "answer   %zu tokens, %.2f s, %.1f tokens/s (stopped: %s)\n", f->generated, f->decode_s,
+            f->decode_s > 0 ? (double)f->generated / f->decode_s : 0, f->stop);
+    fprintf(stderr, "cache    %s in use, %s at most, %llu slots of %llu a full cache holds\n",
+            wn_args_size((double)s.kv_bytes, b1), wn_args_size((double)s.kv_bytes_peak, b4),
+            (unsigned long long)s.kv_slots, (unsigned long long)s.kv_slots_full);
+}
+
+static int report_json(const session *r, const figures *f, uint64_t seed)
+{
+    wn_seq_stats s;
+    wn_seq_get_stats(r->s, &s);
+    size_t computed = f->prompt_tokens - f->cached;
+    json_t *text = json_stringn(r->out ? r->out : "", r->out_len);
+    json_t *j = json_pack("{s:o?, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:s, s:I, s:f}",
+        "text", text, "prompt_tokens", (json_int_t)f->prompt_tokens, "generated", (json_int_t)f->generated,
+        "cached_tokens", (json_int_t)f->cached,
+        "prefill_tps", f->prefill_s > 0 ? (double)computed / f->prefill_s : 0.0,
+        "decode_tps", f->decode_s > 0 ? (double)f->generated / f->decode_s : 0.0,
+        "kv_bytes", (json_int_t)s.kv_bytes, "kv_bytes_peak", (json_int_t)s.kv_bytes_peak,
+        "kv_slots", (json_int_t)s.kv_slots, "kv_slots_full", (json_int_t)s.kv_slots_full,
+        "stop", f->stop, "seed", (json_int_t)seed, "load_s", f->load_s);
+    char *line = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    json_decref(j);
+    if (!line) {
+        fprintf(stderr, "winnow run: the JSON line could not be made\n");
+        return WN_EXIT_FAILED;
+    }
+    puts(line);
+    free(line);
+    return WN_EXIT_OK;
+}
+
+/* Opens the engine and the sequence for a prompt of n tokens. */
+static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
+{
+    const options *o = r->o;
+    wn_model_info mi;
+    wn_engine_info ei;
+    wn_model_get_info(r->m, &mi);
+    long ctx = o->n_ctx ? o->n_ctx : mi.n_ctx_train;
+    if ((long)n + (o->n_predict != 0) > ctx)
+        return wn_fail(err, WN_ELIMIT, "the prompt has %zu tokens, the context is %ld%s: shorten the prompt%s", n, ctx,
+                       o->n_ctx ? " (-c)" : " (what the model was trained for)", o->n_ctx ? " or raise -c" : "");
+    wn_engine_opts eo = {
+        .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = (int)o->n_ctx, .n_batch = (int)o->batch,
+        .k_type = o->k_type, .v_type = o->v_type, .page_slots = (int)o->page_slots,
+    };
+    if (o->n_predict >= 0) eo.pool_tokens = WN_MIN((int64_t)n + o->n_predict, (int64_t)ctx);
+    wn_status st = wn_engine_open(&r->e, r->m, &eo, err);
+    if (st) return st;
+    wn_engine_get_info(r->e, &ei);
+    long max = o->n_predict >= 0 ? WN_MIN((long)n + o->n_predict, ctx) : WN_MIN(ctx, (long)ei.room);
+    if (max < (long)n) max = (long)n;   /* the sequence's own refusal has the numbers */
+    wn_seq_opts so = { .max_tokens = (int)max };
+    if (r->dump) {
+        so.on_logits = dump_logits;
+        so.on_logits_ctx = r;
+    }
+    *limit = max - (long)n;
+    return wn_seq_open(&r->s, r->e, &so, err);
+}
+
+static int run(const options *o)
+{
+    session r = { .o = o };
+    figures f = { .stop = "length" };
+    wn_model_info mi;
+    wn_err err;
+    wn_status st;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    long limit = 0;
+    double t0 = now();
+    int rc = WN_EXIT_FAILED;
+    uint64_t seed = o->seed >= 0 ? (uint64_t)o->seed : (uint64_t)wn_os_now_us() * 2654435761u % 4294967296u;
+    wn_model_opts mo = { .n_threads = (int)o->threads, .no_repack = o->no_repack };
+    if (isatty(STDERR_FILENO) && !o->quiet) {
+        mo.progress = load_progress;
+        mo.progress_ctx = &t0;
+    }
+    if ((st = wn_model_open(&r.m, o->model, &mo, &err))) goto fail;
+    wn_model_get_info(r.m, &mi);
+    r.n_vocab = (size_t)mi.n_vocab;
+    if ((st = read_prompt(o, r.m, &ids, &n, &err))) goto fail;
+    if (o->dump && !(r.dump = fopen(o->dump, "wb"))) {
+        st = wn_fail(&err, WN_EIO, "%s: %s", o->dump, strerror(errno));
+        goto fail;
+    }
+    if ((st = open_engine(&r, n, &limit, &err))) goto fail;
+    if ((st = open_sampler(&r, seed, &err))) goto fail;
+    if ((st = wn_text_open(&r.text, r.m, o->special, &err))) goto fail;
+    if ((st = resume(&r, ids, n, &f.cached, &err))) goto fail;
+    f.load_s = now() - t0;
+    f.prompt_tokens = n;
+    signal(SIGINT, on_interrupt);
+
+    double t1 = now();
+    size_t have = (size_t)wn_seq_n_tokens(r.s);
+    if ((st = wn_seq_feed(r.s, ids + have, n - have, &err))) goto fail;
+    if ((st = prefill(&r, n, f.cached, &err))) goto fail;
+    double t2 = now();
+    f.prefill_s = t2 - t1;
+    if (o->echo && o->prompt && !o->json) fputs(o->prompt, stdout);
+    if (!interrupted && (st = generate(&r, limit, &f, &err))) goto fail;
+    f.decode_s = now() - t2;
+    if (!o->json && f.generated) putchar('\n');
+    if (o->session && !o->session_ro && (st = wn_seq_save(r.s, o->session, &err))) goto fail;
+    if (r.dump && (fclose(r.dump) || r.dump_failed)) {
+        r.dump = NULL;
+        st = wn_fail(&err, WN_EIO, "%s: could not be written whole", o->dump);
+        goto fail;
+    }
+    r.dump = NULL;
+    if (!o->quiet) report(&r, &f);
+    if (!o->quiet && o->temp > 0 && f.generated) fprintf(stderr, "seed     %llu\n", (unsigned long long)seed);
+    rc = o->json ? report_json(&r, &f, seed) : WN_EXIT_OK;
+    st = WN_OK;
+fail:
+    if (st) rc = fail(&err);
+    if (r.dump) fclose(r.dump);
+    wn_tokens_free(ids);
+    wn_text_close(r.text);
+    wn_sampler_close(r.sampler);
+    wn_seq_close(r.s);
+    wn_engine_close(r.e);
+    wn_model_close(r.m);
+    wn_free(r.out);
+    return rc;
+}
+
+int wn_cli_run(int argc, char **argv)
+{
+    wn_sampling d = wn_sampling_defaults();
+    options o = {
+        .n_predict = -1, .seed = -1, .temp = (double)d.temperature, .top_k = d.top_k, .top_p = (double)d.top_p,
+        .min_p = (double)d.min_p, .last_n = d.penalty_last_n, .repeat = (double)d.repeat_penalty,
+        .k_type = "f16", .v_type = "f16",
+    };
+    const wn_arg table[] = {
+        { 0, "Model and prompt", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file, or the first part of a split one", 0, 0, 0 },
+        { 'p', "prompt", WN_ARG_STRING, &o.prompt, "TEXT", "the prompt; after the text of -f when both are given", 0, 0, 0 },
+        { 'f', "file", WN_ARG_STRING, &o.file, "FILE", "prompt from a file (- for standard input, also the default)", 0, 0, 0 },
+        { 0, "tokens", WN_ARG_STRING, &o.tokens_file, "FILE", "prompt as int32 token ids (little-endian) instead of text", 0, 0, 0 },
+        { 0, "parse-special", WN_ARG_FLAG, &o.parse_special, NULL, "special tokens spelled in the prompt are meant", 0, 0, 0 },
+        { 0, "no-bos", WN_ARG_FLAG, &o.no_bos, NULL, "do not add the tokens the model asks for around a prompt", 0, 0, 0 },
+        { 0, "Generation", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 'n', "n-predict", WN_ARG_INT, &o.n_predict, "N", "tokens to generate (default -1: to the end token or the context)", -1, 1e9, "predict" },
+        { 's', "seed", WN_ARG_INT, &o.seed, "N", "of the random numbers; -1: a new one, printed (default)", -1, 4294967295.0, 0 },
+        { 0, "temp", WN_ARG_FLOAT, &o.temp, "X", "temperature; 0 is greedy (default 0.8)", 0, 100, 0 },
+        { 0, "top-k", WN_ARG_INT, &o.top_k, "N", "the N most likely tokens; 0: all (default 40)", 0, 1e9, 0 },
+        { 0, "top-p", WN_ARG_FLOAT, &o.top_p, "X", "the most likely tokens that sum to X (default 0.95)", 0, 1, 0 },
+        { 0, "min-p", WN_ARG_FLOAT, &o.min_p, "X", "tokens at least X times as likely as the first (default 0.05)", 0, 1, 0 },
+        { 0, "repeat-penalty", WN_ARG_FLOAT, &o.repeat, "X", "divides the logits of recent tokens; 1: off (default)", 1e-3, 100, 0 },
+        { 0, "presence-penalty", WN_ARG_FLOAT, &o.presence, "X", "taken from the logits of recent tokens (default 0)", -100, 100, 0 },
+        { 0, "frequency-penalty", WN_ARG_FLOAT, &o.frequency, "X", "the same, times how often each occurred (default 0)", -100, 100, 0 },
+        { 0, "repeat-last-n", WN_ARG_INT, &o.last_n, "N", "how many tokens count as recent; -1: all (default 64)", -1, 1e9, 0 },
+        { 0, "logit-bias", WN_ARG_STRING, &o.bias, "ID:X,..", "added to the logits of these tokens", 0, 0, 0 },
+        { 0, "ignore-eos", WN_ARG_FLAG, &o.ignore_eos, NULL, "go on after an end token", 0, 0, 0 },
+        { 0, "Cache and memory", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N", "longest text, prompt and answer (default: what the model was trained for)", 0, 1e9, 0 },
+        { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything: weights, cache, scratch (default: 80 % of what is\navailable); 6GiB, 900M", 0, 0, 0 },
+        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32 (default f16)", 0, 0, "-ctk" },
+        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values (default f16)", 0, 0, "-ctv" },
+        { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page: 4 to 64, a power of two (default 64)", 0, 64, 0 },
+        { 0, "session", WN_ARG_STRING, &o.session, "FILE", "continue from this file where the prompt agrees with it, and save to it", 0, 0, 0 },
+        { 0, "session-read-only", WN_ARG_FLAG, &o.session_ro, NULL, "do not write the session file", 0, 0, 0 },
+        { 0, "Machine", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 't', "threads", WN_ARG_INT, &o.threads, "N", "threads (default: all processors); changes no output", 0, 256, 0 },
+        { 'b', "batch-size", WN_ARG_INT, &o.batch, "N", "rows of one pass (default 512); changes no output", 0, 4096, 0 },
+        { 0, "ubatch-size", WN_ARG_INT, &o.batch, "N", "the same", 0, 4096, "-ub" },
+        { 0, "no-repack", WN_ARG_FLAG, &o.no_repack, NULL, "leave quantised weights mapped: loads at once, runs slower, same output", 0, 0, 0 },
+        { 0, "Output", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 0, "json", WN_ARG_FLAG, &o.json, NULL, "one JSON line at the end instead of text", 0, 0, 0 },
+        { 0, "echo", WN_ARG_FLAG, &o.echo, NULL, "print the text of -p first", 0, 0, 0 },
+        { 0, "special", WN_ARG_FLAG, &o.special, NULL, "show special tokens", 0, 0, 0 },
+        { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no timings, no progress", 0, 0, 0 },
+        { 0, "dump-logits", WN_ARG_STRING, &o.dump, "FILE", "float32 logits of every position computed, (tokens, vocabulary)", 0, 0, 0 },
+    };
+    enum { N = (int)(sizeof table / sizeof *table) };
+    const char *rest[1];
+    int n_rest;
+    bool help;
+    int rc = wn_args_parse(table, N, argc, argv, rest, 1, &n_rest, &help);
+    if (rc) return rc;
+    if (help) {
+        puts("usage: winnow run -m MODEL [-p TEXT | -f FILE] [options]\n\n"
+             "Reads a prompt, continues it, prints the text as it comes; timings and memory go to\n"
+             "standard error. Every option has an environment twin: --top-k is WN_TOP_K.");
+        wn_args_print(table, N);
+        puts("\nexample: winnow run -m models/winnow-demo.gguf -f book.txt -p '\n\nQuestion: Who found the silver key?\nAnswer: ' -n 32 --temp 0");
+        return WN_EXIT_OK;
+    }
+    if (n_rest && !o.model) o.model = rest[0];
+    else if (n_rest) {
+        fprintf(stderr, "winnow run: \"%.60s\" is not an option; the prompt is given with -p\n", rest[0]);
+        return WN_EXIT_USAGE;
+    }
+    if (!o.model) {
+        fprintf(stderr, "winnow run: which model? give -m FILE (a GGUF file)\n");
+        return WN_EXIT_USAGE;
+    }
+    if (o.tokens_file && (o.prompt || o.file)) {
+        fprintf(stderr, "winnow run: --tokens takes the place of -p and -f; give one or the other\n");
+        return WN_EXIT_USAGE;
+    }
+    return run(&o);
+}

@@ -1,0 +1,224 @@
+/* engine/engine.c - taking memory, once, and saying what was taken.
+ *
+ * --mem is a ceiling (DESIGN.md section 7): weights + pool + scratch + tables + 64 MiB for
+ * libraries. The pool is sized for the positions asked for; where the caller named no
+ * number it shrinks to what fits under the ceiling, where he did it is refused instead.
+ */
+#include "engine/engine.h"
+#include "base/alloc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const size_t LIBRARY_BYTES = (size_t)64 << 20;
+enum { DEFAULT_BATCH = 512, MAX_BATCH = 4096, LOGITS_BYTES = 32 << 20, LEAST_POSITIONS = 64 };
+
+static size_t extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times)
+{
+    size_t n = 0;
+    for (int c = 0; c < WN_POOL_CLASSES; c++)
+        if (counts[c]) {
+            uint64_t total = (uint64_t)counts[c] * times;
+            n += (size_t)((total + e->frames_per_extent[c] - 1) / e->frames_per_extent[c]);
+        }
+    return n;
+}
+
+bool wn_engine_can_promise(const wn_engine *e, const uint32_t more[WN_POOL_CLASSES])
+{
+    uint32_t sum[WN_POOL_CLASSES];
+    wn_pool_stats ps;
+    wn_pool_get_stats(e->pool, &ps);
+    for (int c = 0; c < WN_POOL_CLASSES; c++) sum[c] = e->reserved[c] + more[c];
+    return extents_for(e, sum, 1) <= ps.n_extents;
+}
+
+int wn_engine_room(const wn_engine *e)
+{
+    int lo = 0, hi = e->n_ctx;          /* the largest n that can be promised */
+    while (lo < hi) {
+        int mid = lo + (hi - lo + 1) / 2;
+        uint32_t counts[WN_POOL_CLASSES] = { 0 };
+        if (!wn_kv_frames_for(&e->kv_opts, mid, 0, counts, NULL) && wn_engine_can_promise(e, counts)) lo = mid;
+        else hi = mid - 1;
+    }
+    return lo;
+}
+
+static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opts *o, wn_err *err)
+{
+    e->n_threads = o->n_threads ? o->n_threads : wn_os_n_cpus();
+    e->n_ctx = o->n_ctx ? o->n_ctx : m->hp.n_ctx_train;
+    e->max_seqs = o->max_seqs ? o->max_seqs : 1;
+    e->n_batch = o->n_batch ? o->n_batch : DEFAULT_BATCH;
+    if (e->n_ctx < 1 || e->n_ctx > m->hp.n_ctx_train)
+        return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d; a longer one needs a cache "
+                       "policy that bounds distances", e->n_ctx, m->hp.n_ctx_train);
+    if (e->n_batch < 1 || e->n_batch > MAX_BATCH)
+        return wn_fail(err, WN_EINVAL, "batch of %d rows: expected 1 to %d", e->n_batch, MAX_BATCH);
+    if (e->max_seqs < 1 || e->max_seqs > 4096)
+        return wn_fail(err, WN_EINVAL, "%d sequences: expected 1 to 4096", e->max_seqs);
+    int slots = o->page_slots ? o->page_slots : WN_PAGE_SLOTS_MAX;
+    if (slots < WN_PAGE_SLOTS_MIN || slots > WN_PAGE_SLOTS_MAX || (slots & (slots - 1)))
+        return wn_fail(err, WN_EINVAL, "pages of %d slots: expected 4, 8, 16, 32 or 64", slots);
+    const char *names[2] = { o->k_type ? o->k_type : "f16", o->v_type ? o->v_type : "f16" };
+    const wn_format *f[2];
+    for (int i = 0; i < 2; i++) {
+        f[i] = wn_format_find(names[i]);
+        if (f[i]) continue;
+        char known[200] = "";
+        for (int k = 0; wn_format_at(k); k++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", k ? ", " : "", wn_format_at(k)->name);
+        return wn_fail(err, WN_EINVAL, "cache type \"%s\" is unknown: there are %s", names[i], known);
+    }
+    e->kv_opts = (wn_kv_opts){ .map = &m->map, .k_format = f[0], .v_format = f[1], .page_slots = slots,
+                               .max_positions = e->n_ctx, .q_dim = m->hp.n_heads * m->hp.k_dim };
+    return WN_OK;
+}
+
+/* Frame classes are registered with a pool; to size the pool first, a pool of no extents
+ * stands in. Fills frames_per_extent. */
+static wn_status learn_classes(wn_engine *e, wn_err *err)
+{
+    uint32_t counts[WN_POOL_CLASSES] = { 0 };
+    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 0, counts, err);
+    if (st) return st;
+    for (int c = 0; c < WN_POOL_CLASSES; c++) {
+        size_t bytes = wn_pool_class_bytes(e->kv_opts.pool, c);
+        e->frames_per_extent[c] = bytes ? (uint32_t)(WN_EXTENT_BYTES / bytes) : 0;
+    }
+    return WN_OK;
+}
+
+/* Extents for n positions in all, spread over max_seqs sequences. */
+static size_t extents_for_positions(const wn_engine *e, int64_t n)
+{
+    uint32_t counts[WN_POOL_CLASSES] = { 0 };
+    int each = (int)((n + e->max_seqs - 1) / e->max_seqs);
+    if (wn_kv_frames_for(&e->kv_opts, each, 0, counts, NULL)) return SIZE_MAX / WN_EXTENT_BYTES;
+    return extents_for(e, counts, (uint32_t)e->max_seqs);
+}
+
+static wn_status open_pool(wn_engine *e, const wn_engine_opts *o, wn_err *err)
+{
+    wn_pool *learn;
+    wn_status st = wn_pool_open(&learn, &(wn_pool_opts){ .bytes = WN_EXTENT_BYTES }, err);
+    if (st) return st;
+    e->kv_opts.pool = learn;
+    if ((st = learn_classes(e, err))) goto done;
+
+    int64_t want = o->pool_tokens ? o->pool_tokens : (int64_t)e->n_ctx * e->max_seqs;
+    size_t fixed = e->m->weight_bytes + e->scratch.size + e->tables_bytes + LIBRARY_BYTES;
+    size_t left = e->mem > fixed ? e->mem - fixed : 0;
+    size_t need = extents_for_positions(e, want) * WN_EXTENT_BYTES;
+    if (need > left) {
+        bool asked = o->pool_tokens || o->n_ctx;
+        size_t least = extents_for_positions(e, (int64_t)LEAST_POSITIONS * e->max_seqs) * WN_EXTENT_BYTES;
+        if (asked || least > left) {
+            st = wn_fail(err, WN_ELIMIT,
+                         "%lld positions of cache need %zu MiB, %zu MiB are left of %zu MiB (--mem) after weights %zu MiB, "
+                         "scratch and tables %zu MiB and 64 MiB for libraries: lower the context or raise --mem",
+                         (long long)want, need >> 20, left >> 20, e->mem >> 20, e->m->weight_bytes >> 20,
+                         (e->scratch.size + e->tables_bytes) >> 20);
+            goto done;
+        }
+        need = left / WN_EXTENT_BYTES * WN_EXTENT_BYTES;
+    }
+    wn_pool_close(learn);
+    learn = NULL;
+    e->kv_opts.pool = NULL;
+    if ((st = wn_pool_open(&e->pool, &(wn_pool_opts){ .bytes = need }, err))) return st;
+    e->kv_opts.pool = e->pool;
+    return learn_classes(e, err);
+done:
+    wn_pool_close(learn);
+    return st;
+}
+
+wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opts, wn_err *err)
+{
+    wn_engine_opts o = opts ? *opts : (wn_engine_opts){ 0 };
+    wn_status st;
+    *out = NULL;
+    if (!m->layers) return wn_fail(err, WN_EINVAL, "the model was opened for its vocabulary only");
+    wn_engine *e = WN_NEW(wn_engine);
+    if (!e) return wn_fail(err, WN_ENOMEM, "engine: out of memory");
+    e->m = m;
+    if ((st = check_opts(e, m, &o, err))) goto fail;
+    e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;   /* packed weights are taken already */
+    snprintf(e->numerics, sizeof e->numerics, "%s/%d", wn_kernels_get()->name, WN_ORDER_VERSION);
+
+    size_t per_row = sizeof(float) * (size_t)m->hp.n_vocab;
+    e->max_out = WN_MAX(e->max_seqs, WN_MIN(e->n_batch, (int)(LOGITS_BYTES / per_row)));
+    e->max_out = WN_MIN(e->max_out, e->n_batch);
+    size_t scratch = wn_pass_scratch_bytes(m, e->n_batch, e->max_seqs, e->max_out, e->n_ctx, e->n_threads) + 4096;
+    e->tables_bytes = per_row * (size_t)(e->max_out + e->max_seqs) +
+                      (size_t)e->max_seqs * (wn_kv_table_bytes(&e->kv_opts) + sizeof(int32_t) * (size_t)e->n_ctx);
+    if (m->weight_bytes + scratch + e->tables_bytes + LIBRARY_BYTES > e->mem) {
+        st = wn_fail(err, WN_ELIMIT,
+                     "weights %zu MiB, scratch and tables %zu MiB and 64 MiB for libraries do not fit into %zu MiB (--mem)",
+                     m->weight_bytes >> 20, (scratch + e->tables_bytes) >> 20, e->mem >> 20);
+        goto fail;
+    }
+    if ((st = wn_arena_init(&e->scratch, scratch, false, err))) goto fail;
+    if ((st = open_pool(e, &o, err))) goto fail;
+    if ((st = wn_threads_open(&e->team, e->n_threads, err))) goto fail;
+    e->seqs = WN_NEW_ARRAY(wn_seq *, e->max_seqs);
+    e->items = WN_NEW_ARRAY(wn_attend_item, e->max_seqs);
+    e->item_seqs = WN_NEW_ARRAY(wn_seq *, e->max_seqs);
+    e->tokens = WN_NEW_ARRAY(int32_t, e->n_batch);
+    e->out_rows = WN_NEW_ARRAY(int, e->n_batch);
+    e->logits = wn_alloc_aligned(per_row * (size_t)e->max_out);
+    if (!e->seqs || !e->items || !e->item_seqs || !e->tokens || !e->out_rows || !e->logits) {
+        st = wn_fail(err, WN_ENOMEM, "engine: out of memory");
+        goto fail;
+    }
+    *out = e;
+    return WN_OK;
+fail:
+    wn_engine_close(e);
+    return st;
+}
+
+void wn_engine_close(wn_engine *e)
+{
+    if (!e) return;
+    WN_ASSERT(e->n_seqs == 0);          /* sequences are closed before their engine */
+    wn_threads_close(e->team);
+    wn_pool_close(e->pool);
+    wn_arena_release(&e->scratch);
+    wn_free(e->seqs);
+    wn_free(e->items);
+    wn_free(e->item_seqs);
+    wn_free(e->tokens);
+    wn_free(e->out_rows);
+    wn_free(e->logits);
+    wn_free(e);
+}
+
+void wn_engine_get_info(const wn_engine *e, wn_engine_info *out)
+{
+    wn_pool_stats ps;
+    wn_pool_get_stats(e->pool, &ps);
+    *out = (wn_engine_info){
+        .mem = e->mem, .weights = e->m->weight_bytes, .pool = ps.bytes,
+        .scratch = e->scratch.size + e->tables_bytes,
+        .pool_used = ps.bytes_used, .pool_peak = ps.bytes_peak, .pool_slack = ps.bytes_slack,
+        .n_ctx = e->n_ctx, .n_threads = e->n_threads, .room = wn_engine_room(e), .numerics = e->numerics,
+    };
+}
+
+uint64_t wn_engine_attention_us(wn_engine *e, bool reset)
+{
+    (void)e;
+    return wn_attend_us(reset);
+}
+
+size_t wn_model_kv_bytes(const wn_model *m, const char *k_type, const char *v_type, int n)
+{
+    const wn_format *k = wn_format_find(k_type ? k_type : "f16"), *v = wn_format_find(v_type ? v_type : "f16");
+    if (!k || !v || !m->layers || n < 0) return 0;
+    wn_kv_opts o = { .map = &m->map, .k_format = k, .v_format = v };
+    size_t pages = ((size_t)n + WN_PAGE_SLOTS_MAX - 1) / WN_PAGE_SLOTS_MAX;
+    return pages * wn_kv_bytes_per_page(&o);
+}

@@ -1,0 +1,72 @@
+/* engine/engine.h - which sequence runs next? (what the files of this directory share)
+ *
+ * An engine owns threads, pool and step scratch, and a list of sequences. Each step makes
+ * one ragged batch: first one row for every sequence that waits for a single token
+ * (decoding), then prompt chunks in the order the sequences were opened, up to n_batch
+ * rows. A chunk never crosses a boundary (a multiple of `every`) of its sequence, so a
+ * decision at p comes after the queries before p and before the query at p. How tokens
+ * fall into steps changes no bit of any result.
+ *
+ * Memory: everything is taken in wn_engine_open() and wn_seq_open(); a step takes scratch
+ * from the arena and frames from the pool, never from the allocator.
+ */
+#ifndef WN_ENGINE_ENGINE_H
+#define WN_ENGINE_ENGINE_H
+
+#include "cache/kv.h"
+#include "model/model.h"
+#include "model/net.h"
+
+struct wn_engine {
+    wn_model *m;
+    wn_threads *team;
+    wn_pool *pool;
+    wn_arena scratch;
+    wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
+    size_t mem, tables_bytes;
+    int n_ctx, n_batch, max_seqs, n_threads, max_out;
+    uint32_t reserved[WN_POOL_CLASSES]; /* frames promised to open sequences, used or not */
+    uint32_t frames_per_extent[WN_POOL_CLASSES];
+    wn_seq **seqs; int n_seqs;          /* open ones, in the order of opening */
+    /* one batch, sized at open */
+    wn_attend_item *items;
+    wn_seq **item_seqs;
+    int32_t *tokens;                    /* (n_batch) */
+    int *out_rows;                      /* (n_batch) */
+    float *logits;                      /* (max_out, n_vocab) */
+    char numerics[32];
+};
+
+/* Asked at each boundary p (a multiple of every, p > 0) before the query at p is computed:
+ * fills the plan (given empty). A failure stops the step. */
+typedef wn_status wn_decide(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *err);
+
+struct wn_seq {
+    wn_engine *e;
+    wn_kv *kv;
+    wn_seq_opts opts;
+    int32_t *tokens;                    /* (max_tokens) fed; the first wn_kv_n(kv) are computed */
+    int n_fed, n_reported;              /* on_logits has been called for positions below n_reported */
+    float *logits;                      /* (n_vocab) after token n_logits - 1 */
+    int n_logits;
+    uint32_t reserved[WN_POOL_CLASSES];
+    size_t bytes_peak;
+    int every;                          /* 0: no decisions */
+    int decided_at;                     /* the last boundary at which a decision was taken */
+    wn_decide *decide;
+    void *decide_ctx;
+    wn_plan plan;
+};
+
+/* Decisions at multiples of `every`; before the first token is computed. */
+wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err);
+
+/* A session from memory, the model and numerics not compared (fuzzers, tests). */
+wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err);
+
+/* Do these frames, on top of what is promised, fit into the pool? Counts whole extents. */
+bool wn_engine_can_promise(const wn_engine *e, const uint32_t more[WN_POOL_CLASSES]);
+/* Positions one more sequence could be promised now. */
+int wn_engine_room(const wn_engine *e);
+
+#endif

@@ -1,0 +1,218 @@
+/* engine/seq.c - sequences: opening, feeding, forking, going back.
+ *
+ * A sequence reserves its positions in the pool when it is opened, as if nothing were
+ * shared (DESIGN.md section 7): what is promised can always be computed, whatever the
+ * other sequences do.
+ */
+#include "engine/engine.h"
+#include "base/alloc.h"
+
+#include <string.h>
+
+/* Takes the promise, or says by how much it does not fit. */
+static wn_status reserve(wn_seq *s, wn_err *err)
+{
+    wn_engine *e = s->e;
+    wn_kv_opts o = e->kv_opts;
+    int slack = s->every ? 2 * s->every : 0;
+    o.max_positions = s->opts.max_tokens;
+    memset(s->reserved, 0, sizeof s->reserved);
+    wn_status st = wn_kv_frames_for(&o, s->opts.max_tokens, slack, s->reserved, err);
+    if (st) return st;
+    if (!wn_engine_can_promise(e, s->reserved)) {
+        memset(s->reserved, 0, sizeof s->reserved);
+        return wn_fail(err, WN_EFULL, "%d positions do not fit: the cache pool can promise %d more (%d sequences are open)",
+                       s->opts.max_tokens, wn_engine_room(e), e->n_seqs);
+    }
+    for (int c = 0; c < WN_POOL_CLASSES; c++) e->reserved[c] += s->reserved[c];
+    return WN_OK;
+}
+
+static void unreserve(wn_seq *s)
+{
+    for (int c = 0; c < WN_POOL_CLASSES; c++) s->e->reserved[c] -= s->reserved[c];
+    memset(s->reserved, 0, sizeof s->reserved);
+}
+
+/* Everything but the kv. */
+static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_err *err)
+{
+    wn_status st;
+    *out = NULL;
+    if (e->n_seqs == e->max_seqs)
+        return wn_fail(err, WN_EFULL, "the engine was opened for %d sequences and all are in use", e->max_seqs);
+    wn_seq *s = WN_NEW(wn_seq);
+    if (!s) return wn_fail(err, WN_ENOMEM, "sequence: out of memory");
+    s->e = e;
+    s->opts = opts ? *opts : (wn_seq_opts){ 0 };
+    if (!s->opts.max_tokens) s->opts.max_tokens = e->n_ctx;
+    if (s->opts.max_tokens < 1 || s->opts.max_tokens > e->n_ctx) {
+        st = wn_fail(err, WN_ELIMIT, "%d tokens do not fit into the context of %d", s->opts.max_tokens, e->n_ctx);
+        goto fail;
+    }
+    if (s->opts.ring_rows != 0 && s->opts.ring_rows != 64) {
+        st = wn_fail(err, WN_EINVAL, "ring_rows is %d, expected 0 or 64", s->opts.ring_rows);
+        goto fail;
+    }
+    s->tokens = WN_NEW_ARRAY(int32_t, s->opts.max_tokens);
+    s->logits = wn_alloc_aligned(sizeof(float) * (size_t)e->m->hp.n_vocab);
+    if (!s->tokens || !s->logits) {
+        st = wn_fail(err, WN_ENOMEM, "sequence: out of memory");
+        goto fail;
+    }
+    *out = s;
+    return WN_OK;
+fail:
+    wn_free(s->tokens);
+    wn_free(s->logits);
+    wn_free(s);
+    return st;
+}
+
+static void enlist(wn_seq *s) { s->e->seqs[s->e->n_seqs++] = s; }
+
+wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_err *err)
+{
+    wn_seq *s;
+    *out = NULL;
+    wn_status st = open_shell(&s, e, opts, err);
+    if (st) return st;
+    wn_kv_opts o = e->kv_opts;
+    o.max_positions = s->opts.max_tokens;
+    o.ring_rows = s->opts.ring_rows;
+    if (!(st = reserve(s, err)) && !(st = wn_kv_open(&s->kv, &o, err))) {
+        enlist(s);
+        *out = s;
+        return WN_OK;
+    }
+    unreserve(s);
+    wn_free(s->tokens);
+    wn_free(s->logits);
+    wn_free(s);
+    return st;
+}
+
+wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err *err)
+{
+    wn_seq *s;
+    wn_seq_opts o = opts ? *opts : src->opts;
+    *out = NULL;
+    o.max_tokens = o.max_tokens ? o.max_tokens : src->opts.max_tokens;
+    o.ring_rows = src->opts.ring_rows;
+    if (o.max_tokens != src->opts.max_tokens)
+        return wn_fail(err, WN_EINVAL, "a fork keeps its source's max_tokens (%d)", src->opts.max_tokens);
+    wn_status st = open_shell(&s, src->e, &o, err);
+    if (st) return st;
+    s->every = src->every;
+    s->decided_at = src->decided_at;
+    s->decide = src->decide;
+    s->decide_ctx = src->decide_ctx;
+    wn_plan_init(&s->plan, src->opts.max_tokens, src->e->m->map.n_lanes);
+    if (!(st = reserve(s, err)) && !(st = wn_kv_fork(&s->kv, src->kv, err))) {
+        s->n_fed = wn_kv_n(s->kv);
+        memcpy(s->tokens, src->tokens, sizeof *s->tokens * (size_t)s->n_fed);
+        s->n_reported = s->n_fed;
+        if (src->n_logits == s->n_fed && s->n_fed > 0) {
+            memcpy(s->logits, src->logits, sizeof(float) * (size_t)src->e->m->hp.n_vocab);
+            s->n_logits = s->n_fed;
+        }
+        enlist(s);
+        *out = s;
+        return WN_OK;
+    }
+    unreserve(s);
+    wn_plan_release(&s->plan);
+    wn_free(s->tokens);
+    wn_free(s->logits);
+    wn_free(s);
+    return st;
+}
+
+void wn_seq_close(wn_seq *s)
+{
+    if (!s) return;
+    wn_engine *e = s->e;
+    int at = 0;
+    while (at < e->n_seqs && e->seqs[at] != s) at++;
+    WN_ASSERT(at < e->n_seqs);
+    memmove(e->seqs + at, e->seqs + at + 1, sizeof *e->seqs * (size_t)(e->n_seqs - at - 1));
+    e->n_seqs--;
+    unreserve(s);
+    wn_kv_close(s->kv);
+    wn_plan_release(&s->plan);
+    wn_free(s->tokens);
+    wn_free(s->logits);
+    wn_free(s);
+}
+
+wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err)
+{
+    if (n > (size_t)(s->opts.max_tokens - s->n_fed))
+        return wn_fail(err, WN_ELIMIT, "%zu more tokens after %d do not fit: %d were reserved for this sequence (context %d)",
+                       n, s->n_fed, s->opts.max_tokens, s->e->n_ctx);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= s->e->m->hp.n_vocab)
+            return wn_fail(err, WN_EINVAL, "token %d at position %zu: the vocabulary has %d", ids[i],
+                           (size_t)s->n_fed + i, s->e->m->hp.n_vocab);
+    if (n) memcpy(s->tokens + s->n_fed, ids, sizeof *ids * n);
+    s->n_fed += (int)n;
+    return WN_OK;
+}
+
+int wn_seq_n_tokens(const wn_seq *s) { return s->n_fed; }
+int wn_seq_n_done(const wn_seq *s) { return wn_kv_n(s->kv); }
+const int32_t *wn_seq_tokens(const wn_seq *s) { return s->tokens; }
+
+const float *wn_seq_logits(const wn_seq *s)
+{
+    return s->n_logits > 0 && s->n_logits == s->n_fed && wn_kv_n(s->kv) == s->n_fed ? s->logits : NULL;
+}
+
+wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err)
+{
+    int at;
+    if (n < 0 || n > s->n_fed)
+        return wn_fail(err, WN_EINVAL, "truncation to %d tokens: the sequence has %d", n, s->n_fed);
+    if (n < wn_kv_n(s->kv)) {
+        /* Where the cache can only resume earlier, the tokens between are computed again. */
+        wn_status st = wn_kv_truncate(s->kv, n, &at, err);
+        if (st) return st;
+        s->n_reported = WN_MIN(s->n_reported, n);
+        if (s->decided_at > at) s->decided_at = at / WN_MAX(s->every, 1) * s->every;
+    }
+    s->n_fed = n;
+    if (s->n_logits != n) s->n_logits = 0;
+    return WN_OK;
+}
+
+wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err)
+{
+    if (wn_kv_n(s->kv) != 0)
+        return wn_fail(err, WN_EINVAL, "a policy is set before the first token is computed");
+    if (every < 1) return wn_fail(err, WN_EINVAL, "decisions every %d tokens: expected at least 1", every);
+    unreserve(s);
+    s->every = every;
+    wn_status st = reserve(s, err);
+    if (st) {
+        s->every = 0;
+        return st;
+    }
+    s->decide = decide;
+    s->decide_ctx = ctx;
+    wn_plan_init(&s->plan, s->opts.max_tokens, s->e->m->map.n_lanes);
+    return WN_OK;
+}
+
+void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
+{
+    wn_kv_stats ks;
+    wn_kv_get_stats(s->kv, &ks);
+    *out = (wn_seq_stats){ .kv_bytes = ks.bytes, .kv_bytes_peak = WN_MAX(s->bytes_peak, ks.bytes),
+                           .kv_slots = ks.slots, .kv_slots_full = ks.slots_full };
+}
+
+size_t wn_seq_read_bytes(const wn_seq *s, int n)
+{
+    const wn_kv_opts *o = &s->e->kv_opts;
+    return wn_kv_bytes_per_page(o) / (size_t)o->page_slots * (size_t)n;
+}

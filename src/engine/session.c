@@ -1,0 +1,169 @@
+/* engine/session.c - a sequence as a file, exactly.
+ *
+ * The payload of a session record (store/record.h has the header and the checksum):
+ *
+ *     3 x string   k format, v format, raw format: u32 length, bytes
+ *     u32          slots per page, ring rows, n_lanes, every, decided_at
+ *     u32          n tokens, then n int32 token ids (all computed)
+ *     stream       the cache (cache/kv_save.c)
+ *
+ * Everything that must agree is compared before the cache is touched, and each difference
+ * has a sentence of its own, so that a user learns which model or option the file wants.
+ */
+#include "engine/engine.h"
+#include "store/record.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static wn_status sink_write(void *ctx, const void *data, size_t n, wn_err *err)
+{
+    return wn_record_write(ctx, data, n, err);
+}
+
+static wn_status source_read(void *ctx, void *data, size_t n, wn_err *err)
+{
+    return wn_record_read(ctx, data, n, err);
+}
+
+static wn_status put_u32(wn_record_writer *w, uint32_t v, wn_err *err)
+{
+    uint8_t b[4] = { (uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24) };
+    return wn_record_write(w, b, 4, err);
+}
+
+static wn_status get_u32(wn_record *r, uint32_t *v, wn_err *err)
+{
+    uint8_t b[4];
+    wn_status st = wn_record_read(r, b, 4, err);
+    if (!st) *v = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    return st;
+}
+
+static void make_id(const wn_engine *e, wn_record_id *id)
+{
+    memset(id, 0, sizeof *id);
+    wn_model_fingerprint(e->m, e->team, id->fingerprint);
+    snprintf(id->numerics, sizeof id->numerics, "%s", e->numerics);
+}
+
+static void format_names(const wn_kv *kv, const char *names[3])
+{
+    names[0] = wn_kv_k_format(kv)->name;
+    names[1] = wn_kv_v_format(kv)->name;
+    names[2] = wn_kv_raw_format(kv)->name;
+}
+
+wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
+{
+    wn_record_id id;
+    wn_record_writer *w;
+    const char *names[3];
+    uint32_t n = (uint32_t)wn_kv_n(s->kv);
+    make_id(s->e, &id);
+    wn_status st = wn_record_begin(&w, path, WN_RECORD_SESSION, &id, err);
+    if (st) return st;
+    format_names(s->kv, names);
+    for (int i = 0; i < 3; i++) {
+        if ((st = put_u32(w, (uint32_t)strlen(names[i]), err))) goto fail;
+        if ((st = wn_record_write(w, names[i], strlen(names[i]), err))) goto fail;
+    }
+    const uint32_t fields[] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
+                                (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->every, (uint32_t)s->decided_at, n };
+    for (size_t i = 0; i < WN_COUNT(fields); i++)
+        if ((st = put_u32(w, fields[i], err))) goto fail;
+    for (uint32_t i = 0; i < n; i++)
+        if ((st = put_u32(w, (uint32_t)s->tokens[i], err))) goto fail;
+    if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
+    return wn_record_commit(w, err);
+fail:
+    wn_record_abort(w);
+    return st;
+}
+
+/* Compares what the file says with what this sequence is; fills decided_at and n. */
+static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_at, uint32_t *n, wn_err *err)
+{
+    static const char *const roles[3] = { "key", "value", "raw" };
+    const char *names[3];
+    uint32_t got[6];
+    wn_status st;
+    format_names(s->kv, names);
+    for (int i = 0; i < 3; i++) {
+        uint32_t len;
+        char name[32] = "";
+        if ((st = get_u32(r, &len, err))) return st;
+        if (len >= sizeof name) return wn_fail(err, WN_EFORMAT, "a format name of %u bytes", len);
+        if ((st = wn_record_read(r, name, len, err))) return st;
+        if (strcmp(name, names[i]))
+            return wn_fail(err, WN_EINVAL, "saved with %s format \"%s\", this run uses \"%s\"", roles[i], name, names[i]);
+    }
+    static const char *const what[4] = { "slots per page", "ring rows", "lanes", "tokens between decisions" };
+    const uint32_t want[4] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
+                               (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->every };
+    for (int i = 0; i < 6; i++)
+        if ((st = get_u32(r, &got[i], err))) return st;
+    for (int i = 0; i < 4; i++)
+        if (got[i] != want[i])
+            return wn_fail(err, WN_EINVAL, "saved with %u %s, this run uses %u", got[i], what[i], want[i]);
+    *decided_at = got[4];
+    *n = got[5];
+    if (*n > (uint32_t)s->opts.max_tokens)
+        return wn_fail(err, WN_ELIMIT, "the session holds %u tokens, this sequence has room for %d", *n, s->opts.max_tokens);
+    if (*decided_at > *n) return wn_fail(err, WN_EFORMAT, "a decision at %u in a text of %u tokens", *decided_at, *n);
+    return WN_OK;
+}
+
+/* r holds a checked record whose id has been compared. */
+static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
+{
+    uint32_t decided_at = 0, n = 0;
+    wn_status st = check_fields(s, r, &decided_at, &n, err);
+    if (st) return st;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t id;
+        if ((st = get_u32(r, &id, err))) return st;
+        if (id >= (uint32_t)s->e->m->hp.n_vocab)
+            return wn_fail(err, WN_EFORMAT, "token %u at position %u: the vocabulary has %d", id, i, s->e->m->hp.n_vocab);
+        s->tokens[i] = (int32_t)id;
+    }
+    if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) return st;
+    if (wn_kv_n(s->kv) != (int)n || r->at != r->n) {
+        int at, kept = wn_kv_n(s->kv);
+        wn_kv_truncate(s->kv, 0, &at, NULL);
+        return wn_fail(err, WN_EFORMAT, "the cache holds %d positions for %u tokens, %zu bytes are left over", kept, n,
+                       r->n - r->at);
+    }
+    s->n_fed = s->n_reported = (int)n;
+    s->decided_at = (int)decided_at;
+    s->n_logits = 0;
+    return WN_OK;
+}
+
+wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err)
+{
+    wn_record r;
+    wn_status st = wn_record_open_memory(&r, data, size, WN_RECORD_SESSION, err);
+    if (!st) st = load_record(s, &r, err);
+    wn_record_close(&r);
+    return st;
+}
+
+wn_status wn_seq_load(wn_seq *s, const char *path, wn_err *err)
+{
+    wn_record_id id;
+    wn_record r;
+    if (s->n_fed) return wn_fail(err, WN_EINVAL, "session %s: the sequence already holds %d tokens", path, s->n_fed);
+    wn_status st = wn_record_open(&r, path, WN_RECORD_SESSION, err);
+    if (st) return st;
+    make_id(s->e, &id);
+    if (memcmp(r.id.fingerprint, id.fingerprint, 16))
+        st = wn_fail(err, WN_EINVAL, "saved with another model");
+    else if (strcmp(r.id.numerics, id.numerics))
+        st = wn_fail(err, WN_EINVAL, "saved with numerics \"%.31s\", this processor and build compute with \"%s\"",
+                     r.id.numerics, id.numerics);
+    else
+        st = load_record(s, &r, err);
+    wn_record_close(&r);
+    return st ? wn_fail_prefix(err, st, "session %s", path) : WN_OK;
+}

@@ -1,0 +1,105 @@
+/* engine/step.c - one ragged batch from waiting tokens to logits; see engine.h for the
+ * order in which sequences get rows. */
+#include "engine/engine.h"
+
+#include <string.h>
+
+static int n_pending(const wn_seq *s) { return s->n_fed - wn_kv_n(s->kv); }
+
+/* A decision at p = tokens computed so far, if one is due there. */
+static wn_status decide(wn_seq *s, wn_err *err)
+{
+    int p = wn_kv_n(s->kv);
+    wn_status st;
+    if (!s->every || p == 0 || p % s->every || s->decided_at == p) return WN_OK;
+    wn_plan_clear(&s->plan);
+    s->plan.n_tokens = p;
+    if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
+    if (s->plan.status) return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
+    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply(s->kv, &s->plan, err))) return st;
+    s->decided_at = p;
+    return WN_OK;
+}
+
+/* Rows this sequence may put into a batch with `room` rows left and `out_room` logits rows. */
+static int chunk_rows(const wn_seq *s, int room, int out_room)
+{
+    int p = wn_kv_n(s->kv), n = WN_MIN(n_pending(s), room);
+    if (s->every) n = WN_MIN(n, s->every - p % s->every);
+    if (s->opts.on_logits) n = WN_MIN(n, out_room);
+    else if (out_room == 0 && n == n_pending(s)) n--;   /* its last row would want logits */
+    return n;
+}
+
+static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_rows, int *n_out, wn_err *err)
+{
+    int p = wn_kv_n(s->kv);
+    wn_status st = wn_kv_reserve(s->kv, n, err);
+    if (st) return wn_fail_prefix(err, st, "sequence at position %d", p);
+    e->item_seqs[*n_items] = s;
+    e->items[(*n_items)++] = (wn_attend_item){ .kv = s->kv, .pos = p, .row = *n_rows, .n_rows = n };
+    for (int i = 0; i < n; i++) {
+        bool last = p + i + 1 == s->n_fed;
+        e->tokens[*n_rows] = s->tokens[p + i];
+        if (s->opts.on_logits || last) e->out_rows[(*n_out)++] = *n_rows;
+        (*n_rows)++;
+    }
+    return WN_OK;
+}
+
+/* Hands the logits of a batch to its sequences and makes its rows part of their texts. */
+static void settle(wn_engine *e, int n_items, int n_out)
+{
+    size_t n_vocab = (size_t)e->m->hp.n_vocab;
+    int out = 0;
+    for (int i = 0; i < n_items; i++) {
+        wn_seq *s = e->item_seqs[i];
+        const wn_attend_item *it = &e->items[i];
+        wn_kv_stats ks;
+        wn_kv_commit(s->kv, it->n_rows);
+        for (; out < n_out && e->out_rows[out] < it->row + it->n_rows; out++) {
+            const float *logits = e->logits + (size_t)out * n_vocab;
+            int pos = it->pos + e->out_rows[out] - it->row;
+            if (s->opts.on_logits && pos >= s->n_reported) {
+                s->opts.on_logits(s->opts.on_logits_ctx, pos, logits);
+                s->n_reported = pos + 1;
+            }
+            if (pos + 1 == s->n_fed) {
+                memcpy(s->logits, logits, n_vocab * sizeof(float));
+                s->n_logits = s->n_fed;
+            }
+        }
+        wn_kv_get_stats(s->kv, &ks);
+        s->bytes_peak = WN_MAX(s->bytes_peak, ks.bytes);
+    }
+}
+
+wn_status wn_engine_step(wn_engine *e, int *n_rows_out, wn_err *err)
+{
+    int n_items = 0, n_rows = 0, n_out = 0;
+    wn_status st;
+    if (n_rows_out) *n_rows_out = 0;
+    for (int prompts = 0; prompts < 2; prompts++)
+        for (int i = 0; i < e->n_seqs; i++) {
+            wn_seq *s = e->seqs[i];
+            if (n_pending(s) == 0 || (n_pending(s) > 1) != (prompts == 1)) continue;
+            if (n_rows == e->n_batch) continue;
+            if ((st = decide(s, err))) return st;
+            int n = chunk_rows(s, e->n_batch - n_rows, e->max_out - n_out);
+            if (n > 0 && (st = add_item(e, s, n, &n_items, &n_rows, &n_out, err))) return st;
+        }
+    if (!n_rows) return WN_OK;
+
+    wn_mark mark = wn_arena_mark(&e->scratch);
+    wn_pass p = {
+        .n_rows = n_rows, .tokens = e->tokens, .items = e->items, .n_items = n_items,
+        .out_rows = e->out_rows, .n_out = n_out, .logits = e->logits,
+        .arena = &e->scratch, .team = e->team,
+    };
+    wn_pass_begin(&p, e->m);
+    e->m->arch->forward(e->m, &p);
+    wn_arena_rewind(&e->scratch, mark);
+    settle(e, n_items, n_out);
+    if (n_rows_out) *n_rows_out = n_rows;
+    return WN_OK;
+}

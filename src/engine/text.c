@@ -1,0 +1,53 @@
+/* engine/text.c - the public functions for tokens and text: thin, over tokenizer/. */
+#include "base/alloc.h"
+#include "model/model.h"
+
+struct wn_text {
+    wn_detok d;
+    size_t cap;
+    char buf[];
+};
+
+wn_status wn_tokens_from_text(const wn_model *m, const char *text, size_t n_bytes, unsigned flags,
+                              int32_t **ids, size_t *n_ids, wn_err *err)
+{
+    wn_tokenize_opts o = { .parse_special = flags & WN_PARSE_SPECIAL, .no_bos_eos = flags & WN_NO_BOS };
+    return wn_tokenize(m->tokenizer, text, n_bytes, &o, ids, n_ids, err);
+}
+
+void wn_tokens_free(int32_t *ids) { wn_free(ids); }
+
+int32_t wn_model_bos(const wn_model *m) { return wn_tokenizer_bos(m->tokenizer); }
+int32_t wn_model_eos(const wn_model *m) { return wn_tokenizer_eos(m->tokenizer); }
+bool wn_model_is_end(const wn_model *m, int32_t id) { return wn_tokenizer_is_end(m->tokenizer, id); }
+
+size_t wn_token_text(const wn_model *m, int32_t id, bool special, char *buf, size_t cap)
+{
+    return wn_token_bytes(m->tokenizer, id, special, buf, cap);
+}
+
+wn_status wn_text_open(wn_text **out, const wn_model *m, bool special, wn_err *err)
+{
+    size_t cap = wn_detok_max(m->tokenizer) + 1;
+    *out = wn_alloc(sizeof **out + cap);
+    if (!*out) return wn_fail(err, WN_ENOMEM, "text: out of memory");
+    (*out)->cap = cap;
+    wn_detok_init(&(*out)->d, m->tokenizer, special);
+    return WN_OK;
+}
+
+void wn_text_close(wn_text *t) { wn_free(t); }
+
+static const char *finish(wn_text *t, size_t len, size_t *n)
+{
+    t->buf[len] = '\0';
+    if (n) *n = len;
+    return t->buf;
+}
+
+const char *wn_text_push(wn_text *t, int32_t id, size_t *n)
+{
+    return finish(t, wn_detok_push(&t->d, id, t->buf, t->cap - 1), n);
+}
+
+const char *wn_text_end(wn_text *t, size_t *n) { return finish(t, wn_detok_end(&t->d, t->buf, t->cap - 1), n); }

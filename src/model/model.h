@@ -1,0 +1,71 @@
+/* model/model.h - weights in memory, and one pass through them.
+ *
+ * A model file names an architecture; each architecture is one file in this directory
+ * with two functions: `load` takes its tensors (names, shapes, which are optional) and
+ * `forward` is the pass, to be read from top to bottom like the paper. What they share is
+ * in net.h (rows through a norm, a matrix, an activation) and load.h (tensors by name).
+ *
+ * Ownership: the model owns the mapping of the file, one block of packed weights, one
+ * block of small float vectors, and the tokenizer. It is immutable after open.
+ */
+#ifndef WN_MODEL_MODEL_H
+#define WN_MODEL_MODEL_H
+
+#include "attention/attend.h"
+#include "kernel/matmul.h"
+#include "tokenizer/tokenizer.h"
+
+typedef struct {
+    int n_layers, n_embd, n_heads, n_kv_heads, k_dim, v_dim, n_ff, n_vocab, n_ctx_train;
+    float norm_eps;
+    int rope_dims;
+    double rope_base, rope_linear;      /* linear: positions are divided by it; 1: none */
+    int window;                         /* sliding-window layers see this many positions; 0: none */
+} wn_hparams;
+
+typedef struct {
+    const float *attn_norm, *ffn_norm;  /* (n_embd) */
+    const float *q_norm, *k_norm;       /* (k_dim) per head before rope, or NULL */
+    const float *bq, *bk, *bv, *bo;     /* biases, or NULL */
+    wn_matrix wq, wk, wv, wo;           /* (n_heads k_dim, n_embd) ... (n_embd, n_heads v_dim) */
+    wn_matrix gate, up, down;           /* (n_ff, n_embd) twice, (n_embd, n_ff) */
+    int window;                         /* this layer's window; 0: full attention */
+} wn_layer;
+
+typedef struct wn_pass wn_pass;         /* net.h */
+typedef struct wn_loader wn_loader;     /* load.h */
+
+typedef struct {
+    const char *name;                   /* general.architecture */
+    bool rope_neox;                     /* pairs (j, j + d/2) instead of (2j, 2j + 1) */
+    wn_status (*load)(wn_loader *ld, wn_err *err);
+    void (*forward)(const wn_model *m, wn_pass *p);
+} wn_arch;
+
+extern const wn_arch wn_arch_llama, wn_arch_qwen2, wn_arch_qwen3;
+
+struct wn_model {
+    wn_gguf *file;
+    wn_tokenizer *tokenizer;
+    const wn_arch *arch;
+    char *name;
+    wn_hparams hp;
+    wn_layer *layers;                   /* n_layers */
+    wn_matrix embed, head;              /* (n_vocab, n_embd) both; head.data == embed.data when tied */
+    const float *out_norm;              /* (n_embd) */
+    wn_rope rope;
+    wn_lane_map map;
+    wn_lane *lanes;
+    int *first_lane;
+    wn_attend_shape shape;
+    void *packed;   size_t packed_bytes;    /* repacked weights */
+    float *vectors; size_t vectors_bytes;   /* norms, biases */
+    size_t weight_bytes;                /* packed + vectors + mapped tensors in use */
+    int64_t n_params;
+};
+
+/* 16 bytes that name the weights: XXH3-128 over header, tensor table and data. Reads the
+ * whole file: called when a session is saved or loaded, not at open. */
+void wn_model_fingerprint(const wn_model *m, wn_threads *team, uint8_t out[16]);
+
+#endif

@@ -1,0 +1,56 @@
+/* model/net.h - rows through a network: what every architecture's forward pass is made of.
+ *
+ * A pass takes the rows of a ragged batch (prompt chunks and decode tokens of several
+ * sequences, one after another) from token ids to logits. Each function below is one
+ * step of the papers' notation over all rows, spread over the threads; a row's result
+ * depends on that row alone (attention apart), never on its neighbours in the batch.
+ */
+#ifndef WN_MODEL_NET_H
+#define WN_MODEL_NET_H
+
+#include "model/model.h"
+
+struct wn_pass {
+    /* filled by the caller */
+    int n_rows;
+    const int32_t *tokens;              /* (n_rows) */
+    const wn_attend_item *items; int n_items;
+    const int *out_rows; int n_out;     /* rows whose logits are wanted, ascending */
+    float *logits;                      /* (n_out, n_vocab) */
+    wn_arena *arena;
+    wn_threads *team;
+    const wn_attend_observer *observer; /* or NULL */
+    /* made by wn_pass_begin, (n_rows, width) each */
+    const wn_model *m;
+    float *x, *h;                       /* n_embd: the residual stream; a normed or projected copy */
+    float *q, *k, *v, *a;               /* heads x dim: queries, keys, values, answers */
+    float *gate, *up;                   /* n_ff */
+    void *act, *mm;                     /* prepared activations; kernel scratch */
+    wn_attend_pass *attend;
+    int n_active;                       /* rows still computed: n_rows until the outputs are cut */
+};
+
+/* Arena bytes that a pass of at most these sizes takes. */
+size_t wn_pass_scratch_bytes(const wn_model *m, int max_rows, int max_items, int max_out,
+                             int max_positions, int n_threads);
+void wn_pass_begin(wn_pass *p, const wn_model *m);
+
+typedef struct {
+    const wn_matrix *w;
+    float *out;
+    const float *bias;
+} wn_linear;
+
+void wn_net_embed(wn_pass *p);                                          /* x = E[token] */
+void wn_net_norm(wn_pass *p, float *out, const float *x, const float *w);   /* rms norm over n_embd */
+void wn_net_head_norm(wn_pass *p, float *x, const float *w, int n_heads);   /* over k_dim, each head, in place */
+/* out_i = W_i x + b_i; all from the same input rows. Output strides are the row counts. */
+void wn_net_linear(wn_pass *p, const float *x, int n_cols, const wn_linear *l, int n);
+void wn_net_attend(wn_pass *p, int layer);                              /* a = attention(q, k, v) */
+void wn_net_add(wn_pass *p, float *x, const float *y);                  /* x += y over n_embd */
+void wn_net_silu_mul(wn_pass *p, float *gate, const float *up);         /* over n_ff */
+/* In the last layer, after attention: only rows whose logits are wanted go on. */
+void wn_net_cut_outputs(wn_pass *p);
+void wn_net_head(wn_pass *p);                                           /* logits = head(norm(x)) */
+
+#endif

@@ -1,0 +1,80 @@
+/* page/format.h - what do the bytes of a page mean?
+ *
+ * A page is P consecutive slots of a lane (P a power of two, 4..64); its K and its V lie
+ * in frames of their own. A format says how: how many bytes, how rows go in and come out,
+ * and how queries are answered from the bytes as they are (`score`, `mix`). Nothing
+ * outside page/ switches on the format.
+ *
+ * Raw formats (f16, bf16, f32) take rows one at a time. Raw K is channel-major, raw V is
+ * slot-major, so that filling, decode and prefill share one kernel shape:
+ *
+ *     K frame  [head_dim][P]   channel 0: slot 0 .. P-1 | channel 1: slot 0 .. P-1 | ...
+ *     V frame  [P][head_dim]   slot 0: channel 0 .. D-1 | slot 1: ...
+ *
+ * Encoded formats are made from a whole raw page when the page is sealed.
+ *
+ * Order of sums (DESIGN.md section 6), raw formats: score is one FMA chain over channels
+ * in ascending order, starting from 0, per (query, slot); mix is one FMA chain over slots
+ * in ascending order per (query, channel), continuing what acc holds. Any n_q, first and
+ * n give the same bits per element.
+ */
+#ifndef WN_PAGE_FORMAT_H
+#define WN_PAGE_FORMAT_H
+
+#include "kernel/kernel.h"
+
+enum { WN_PAGE_SLOTS_MAX = 64, WN_PAGE_SLOTS_MIN = 4 };
+
+typedef enum {
+    WN_REPACK_COPY,         /* parameters per slot: a slot's codes move bit-exactly */
+    WN_REPACK_RAW_ONLY,     /* parameters per page: must be repacked before encoding */
+} wn_repack_class;
+
+typedef struct wn_format wn_format;
+struct wn_format {
+    const char *name;                   /* "f16": as in -ctk and in the identity */
+    bool raw;
+    int lag;                            /* pages between the query's and the first it reads sealed; raw: 0 */
+    wn_repack_class repack;
+    int n_q_tmp;                        /* score/mix want tmp (wn_format_tmp_bytes) when n_q >= this */
+
+    size_t (*k_bytes)(int P, int head_dim);     /* of a frame; a multiple of 64 */
+    size_t (*v_bytes)(int P, int head_dim);
+
+    /* Rows [slot, slot + n) of a frame from f32 rows (stride in floats). Raw formats only. */
+    void (*put_k)(void *frame, int P, int slot, const float *rows, size_t stride, int n, int head_dim);
+    void (*put_v)(void *frame, int P, int slot, const float *rows, size_t stride, int n, int head_dim);
+    /* One slot as f32. */
+    void (*get_k)(const void *frame, int P, int slot, float *row, int head_dim);
+    void (*get_v)(const void *frame, int P, int slot, float *row, int head_dim);
+    /* One slot from frame to frame, bit-exact (WN_REPACK_COPY only). */
+    void (*copy_k)(void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim);
+    void (*copy_v)(void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim);
+    /* Encoded formats only: a whole page of n live-or-masked slots from its raw frame. */
+    void (*encode_k)(void *frame, const void *raw, const wn_format *raw_format, int P, int n,
+                     uint64_t keep, int head_dim);
+    void (*encode_v)(void *frame, const void *raw, const wn_format *raw_format, int P, int n,
+                     uint64_t keep, int head_dim);
+
+    /* out[i * out_stride + s] = q_i . k_(first + s), i in [0, n_q), s in [0, n). Queries are
+     * rotated and scaled. out rows have room for n rounded up to 16 (the rest is scratch).
+     * tmp is NULL or scratch (n_q_tmp). ahead is NULL or a frame of the same size that will be
+     * read next: its bytes are fetched into the cache meanwhile. */
+    void (*score)(float *out, size_t out_stride, const float *q, size_t q_stride, int n_q,
+                  const void *frame, int P, int first, int n, int head_dim, void *tmp,
+                  const void *ahead);
+    /* acc[i * acc_stride + d] += sum over s of w[i * w_stride + s] * v_(first + s)[d]. A masked
+     * slot has weight exactly 0. */
+    void (*mix)(float *acc, size_t acc_stride, const float *w, size_t w_stride, int n_q,
+                const void *frame, int P, int first, int n, int head_dim, void *tmp,
+                const void *ahead);
+};
+
+extern const wn_format wn_format_f16, wn_format_bf16, wn_format_f32;
+
+const wn_format *wn_format_find(const char *name);      /* NULL: unknown */
+const wn_format *wn_format_at(int i);                   /* NULL past the last */
+/* Scratch per thread for score and mix with many queries: the page as f32. */
+size_t wn_format_tmp_bytes(int P, int head_dim);
+
+#endif

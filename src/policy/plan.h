@@ -1,0 +1,61 @@
+/* policy/plan.h - what a decision says; the cache carries it out.
+ *
+ * A plan is made at a position p (a boundary or a mark) and speaks of positions in
+ * [0, p), lane by lane. Within a lane a position has at most one live slot, so a keep
+ * bitmap over positions says everything about dropping. Parts that are absent change
+ * nothing. A plan touches no page.
+ */
+#ifndef WN_POLICY_PLAN_H
+#define WN_POLICY_PLAN_H
+
+#include "base/err.h"
+
+enum { WN_ALL_LANES = -1, WN_SHIFTS_MAX = 8 };
+
+/* Merge n_src live slots (the survivor among them, or not) into one new slot at position
+ * `at`: K = sum wk_i K_i, V = sum wv_i V_i, in the order given; bias is added to its logit
+ * (a plain merge of c tokens: ln c), count is how many tokens it stands for. All sources
+ * are cleared. */
+typedef struct {
+    int32_t lane, at, n_src;
+    int32_t first_src;              /* index into plan->src, wk, wv */
+    float bias;
+    int32_t count;
+} wn_plan_merge;
+
+typedef struct { int32_t lane, at; float bias; } wn_plan_bias;
+
+/* Positions [from, to) of a lane act as if they stood at position + delta. */
+typedef struct { int32_t lane, from, to, delta; } wn_plan_shift_range;
+
+typedef struct {
+    int32_t n_tokens, n_lanes;      /* p, and the lane map's size */
+    uint64_t **keep;                /* [n_lanes], each NULL (keep all) or (n_tokens+63)/64 words */
+    wn_plan_merge *merges;  int32_t n_merges, cap_merges;
+    int32_t *src; float *wk, *wv;   int32_t n_src, cap_src;
+    wn_plan_bias *biases;   int32_t n_biases, cap_biases;
+    wn_plan_shift_range *shifts; int32_t n_shifts, cap_shifts;
+    bool no_repack;                 /* tests: leave survivors where they are */
+    wn_status status;               /* the first failure while building (out of memory, bad range) */
+} wn_plan;
+
+void wn_plan_init(wn_plan *p, int n_tokens, int n_lanes);
+void wn_plan_release(wn_plan *p);
+void wn_plan_clear(wn_plan *p);                         /* empty again, memory kept */
+bool wn_plan_is_empty(const wn_plan *p);
+
+/* lane may be WN_ALL_LANES. Ranges are clipped to [0, n_tokens). */
+void wn_plan_drop(wn_plan *p, int lane, int from, int to);
+void wn_plan_keep_only(wn_plan *p, int lane, const int32_t *positions, int n);
+void wn_plan_merge_slots(wn_plan *p, int lane, int at, const int32_t *src, const float *wk,
+                         const float *wv, int n, float bias, int count);
+void wn_plan_set_bias(wn_plan *p, int lane, int at, float bias);
+void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta);
+
+static inline bool wn_plan_keeps(const wn_plan *p, int lane, int pos)
+{
+    const uint64_t *k = p->keep[lane];
+    return !k || (k[pos >> 6] >> (pos & 63) & 1);
+}
+
+#endif
