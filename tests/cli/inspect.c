@@ -76,10 +76,13 @@ static void json_agrees_with_the_formula(void **state)
     assert_int_equal(inspect(model, "--json"), 0);
     json_t *all = json_loads(out, 0, NULL);
     assert_non_null(all);
-    json_t *cache = json_object_get(all, "cache"), *per_1k = json_object_get(cache, "bytes_per_1k_tokens");
+    json_t *cache = json_object_get(all, "cache"),
+           *per_1k = json_object_get(cache, "bytes_per_1k_tokens");
     assert_int_equal(json_integer_value(json_object_get(cache, "lanes")), 3 * 2);
-    assert_int_equal(json_integer_value(json_object_get(per_1k, "f16")), 3 * 2 * (40 + 40) * 2 * 1024);
-    assert_int_equal(json_integer_value(json_object_get(per_1k, "f32")), 3 * 2 * (40 + 40) * 4 * 1024);
+    assert_int_equal(json_integer_value(json_object_get(per_1k, "f16")),
+                     3 * 2 * (40 + 40) * 2 * 1024);
+    assert_int_equal(json_integer_value(json_object_get(per_1k, "f32")),
+                     3 * 2 * (40 + 40) * 4 * 1024);
     size_t i, tensors = 0, sum = 0;
     json_t *t, *list = json_object_get(all, "tensors");
     json_array_foreach(list, i, t) sum += (size_t)json_integer_value(json_object_get(t, "bytes"));
@@ -115,8 +118,9 @@ static void a_model_cannot_write_to_the_terminal(void **state)
     assert_int_equal(inspect(path, "--json"), 0);
     json_t *all = json_loads(out, 0, NULL);
     assert_non_null(all);
-    assert_string_equal(json_string_value(json_object_get(json_object_get(all, "metadata"), "general.name")),
-                        "a\033[2Jb\xc2\x9bJ\r\x7f\xef\xbf\xbd\"");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(all, "metadata"), "general.name")),
+        "a\033[2Jb\xc2\x9bJ\r\x7f\xef\xbf\xbd\"");
     json_decref(all);
     unlink(path);
 }

@@ -101,7 +101,8 @@ static inline uint64_t read_everything(const wn_gguf *g)
                 if (s.n) sum += (unsigned char)s.p[0] + (unsigned char)s.p[s.n - 1];
             } else {
                 sum += wn_gguf_item_float(kv, k) > 0;
-                if (kv->item != WN_KV_F32 && kv->item != WN_KV_F64) sum += (uint64_t)wn_gguf_item_int(kv, k);
+                if (kv->item != WN_KV_F32 && kv->item != WN_KV_F64)
+                    sum += (uint64_t)wn_gguf_item_int(kv, k);
             }
         }
         free(key);
