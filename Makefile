@@ -59,8 +59,12 @@ $(B)/%.o: %.c
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libwinnow.a
 	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(B)/libwinnow.a $(LDLIBS_)
 
-$(B)/tests/%: $(B)/tests/%.o $(SUPPORT_O) $(B)/libwinnow.a
-	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -o $@ $< $(SUPPORT_O) $(B)/libwinnow.a -lcmocka $(LDLIBS_)
+$(B)/libsupport.a: $(SUPPORT_O)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/tests/%: $(B)/tests/%.o $(B)/libsupport.a $(B)/libwinnow.a
+	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -o $@ $< $(B)/libsupport.a $(B)/libwinnow.a -lcmocka $(LDLIBS_)
 
 $(BENCH_X) $(TOOLS_X) $(B)/examples/embed: $(B)/%: $(B)/%.o $(B)/libwinnow.a
 	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -o $@ $< $(B)/libwinnow.a $(LDLIBS_)

@@ -134,7 +134,7 @@ static void every_failed_allocation_is_survived(void **state)
     (void)state;
     const char *path = model();
     bool fired = true;
-    int n = 1;
+    int n = 1, n_without = 0;
     for (; fired && n < 100000; n++) {
         wn_err err = { 0 };
         wn_model *m = NULL;
@@ -146,7 +146,9 @@ static void every_failed_allocation_is_survived(void **state)
         if (!st) st = wn_seq_open(&s, e, NULL, &err);
         if (!st) st = wn_seq_fork(&f, s, NULL, &err);
         fired = wn_fault_clear();
-        assert_int_equal(st, fired ? WN_ENOMEM : WN_OK);
+        /* The pattern's machine code is done without where there is no memory for it. */
+        if (fired && st == WN_OK) n_without++;
+        else if (st != (fired ? WN_ENOMEM : WN_OK)) fail_msg("allocation %d: status %d, %s", n, st, err.text);
         wn_seq_close(f);
         wn_seq_close(s);
         wn_engine_close(e);
@@ -154,6 +156,7 @@ static void every_failed_allocation_is_survived(void **state)
         if (n > 40) n += n / 8;         /* the vocabulary's many small ones: a sample is enough */
     }
     assert_true(n > 20);
+    assert_in_range(n_without, 0, 4);
 }
 
 int main(void)

@@ -84,7 +84,8 @@ static void hyperparameters(void **state)
     edit_u32("llama.attention.head_count", 0, "head_count");
     edit_u32("llama.attention.head_count_kv", 3, "head_count");
     edit_u32("llama.attention.head_count_kv", 0, "head_count_kv");
-    edit_u32("llama.attention.key_length", 63, "attn_q");
+    edit_u32("llama.attention.key_length", 63, "rope.dimension_count");
+    edit_u32("llama.attention.key_length", 66, "attn_q");
     edit_u32("llama.attention.key_length", 100000, "key_length");
     edit_u32("llama.feed_forward_length", 0, "feed_forward_length");
     edit_u32("llama.feed_forward_length", 511, "ffn_gate");
