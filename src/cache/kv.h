@@ -117,6 +117,7 @@ typedef struct {
     int32_t pos0;                       /* position of slot `first`; when pos is NULL slot first+s has pos0+s */
     const int32_t *pos;                 /* positions of slots first.., ascending; or NULL */
     const float *bias;                  /* of slots first..; or NULL */
+    const int32_t *count;               /* merge pages: tokens a slot stands for; else NULL (1) */
     int32_t shift;                      /* act as position + shift */
     bool merged;                        /* a merge page */
     const void *k, *v;                  /* raw frames; NULL when only the sealed one is left */
@@ -126,8 +127,9 @@ typedef struct {
 
 typedef struct {                        /* private to kv_view.c */
     const wn_kv *kv;
-    int lane, split, page, slot, phase, end;
+    int lane, split, page, slot, merged_page, merged_slot;
     int32_t limit;
+    bool in_merged, done;
 } wn_run_iter;
 
 /* Runs of a lane with positions in [0, limit), reserved but uncommitted rows included;

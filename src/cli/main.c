@@ -14,6 +14,7 @@ static const struct {
     { "run", wn_cli_run, "read a prompt, continue it" },
     { "bench", wn_cli_bench, "how fast, beside what the machine can do" },
     { "inspect", wn_cli_inspect, "what is in a model file, and what its cache costs" },
+    { "tokenize", wn_cli_tokenize, "text to token ids, and back" },
 };
 enum { N_COMMANDS = (int)(sizeof commands / sizeof *commands) };
 

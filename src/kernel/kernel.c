@@ -3,6 +3,7 @@
  * Tables are chosen whole: a name must mean one set of results, because it is half of
  * the numerics id. WN_CPU may ask for less than the CPU can do, never for more.
  */
+#include "kernel/attn.h"
 #include "kernel/kernel.h"
 #include "kernel/matmul_ops.h"
 #include "kernel/vec.h"
@@ -13,9 +14,9 @@
 
 /* The parts of a table, in rising order of what they ask of the CPU. */
 static const wn_kernels tables[3] = {
-    { "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, NULL },
-    { "avx2", &wn_vec_ops_avx2, &wn_matmul_ops_avx2, NULL },
-    { "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, NULL },
+    { "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, &wn_attn_ops_scalar },
+    { "avx2", &wn_vec_ops_avx2, &wn_matmul_ops_avx2, &wn_attn_ops_avx2 },
+    { "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, &wn_attn_ops_avx512 },
 };
 
 static _Atomic(const wn_kernels *) current;

@@ -12,7 +12,7 @@
 /* The lanes that exist when n values are left. */
 static inline __mmask16 lanes(int n)
 {
-    return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u);
+    return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
 }
 
 static void rms_norm(float *out, const float *x, const float *w, int n, float eps)

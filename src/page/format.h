@@ -57,13 +57,17 @@ struct wn_format {
                      uint64_t keep, int head_dim);
 
     /* out[i * out_stride + s] = q_i . k_(first + s), i in [0, n_q), s in [0, n). Queries are
-     * rotated and scaled. out rows have room for n rounded up to 16 (the rest is scratch). */
+     * rotated and scaled. out rows have room for n rounded up to 16 (the rest is scratch).
+     * tmp is NULL or scratch (n_q_tmp). ahead is NULL or a frame of the same size that will be
+     * read next: its bytes are fetched into the cache meanwhile. */
     void (*score)(float *out, size_t out_stride, const float *q, size_t q_stride, int n_q,
-                  const void *frame, int P, int first, int n, int head_dim, void *tmp);
+                  const void *frame, int P, int first, int n, int head_dim, void *tmp,
+                  const void *ahead);
     /* acc[i * acc_stride + d] += sum over s of w[i * w_stride + s] * v_(first + s)[d]. A masked
      * slot has weight exactly 0. */
     void (*mix)(float *acc, size_t acc_stride, const float *w, size_t w_stride, int n_q,
-                const void *frame, int P, int first, int n, int head_dim, void *tmp);
+                const void *frame, int P, int first, int n, int head_dim, void *tmp,
+                const void *ahead);
 };
 
 extern const wn_format wn_format_f16, wn_format_bf16, wn_format_f32;

@@ -21,22 +21,32 @@ typedef struct {
     int32_t first_src;              /* index into plan->src, wk, wv */
     float bias;
     int32_t count;
+    int32_t next;                   /* the lane's next merge, -1: none */
 } wn_plan_merge;
 
-typedef struct { int32_t lane, at; float bias; } wn_plan_bias;
+typedef struct { int32_t lane, at; float bias; int32_t next; } wn_plan_bias;
 
 /* Positions [from, to) of a lane act as if they stood at position + delta. */
-typedef struct { int32_t lane, from, to, delta; } wn_plan_shift_range;
+typedef struct { int32_t lane, from, to, delta, next; } wn_plan_shift_range;
 
+/* First and last entry of each lane in one of the arrays below. */
+typedef struct { int32_t first, last; } wn_plan_chain;
+enum { WN_PLAN_MERGES, WN_PLAN_BIASES, WN_PLAN_SHIFTS, WN_PLAN_CHAINS };
+
+/* Whoever reuses a plan may lower n_tokens, after wn_plan_clear(), below what it was made
+ * for. Entries for WN_ALL_LANES are stored once per lane. */
 typedef struct {
     int32_t n_tokens, n_lanes;      /* p, and the lane map's size */
-    uint64_t **keep;                /* [n_lanes], each NULL (keep all) or (n_tokens+63)/64 words */
+    uint64_t **keep;                /* NULL, or [n_lanes], each NULL (keep all) or (n_tokens+63)/64 words */
     wn_plan_merge *merges;  int32_t n_merges, cap_merges;
     int32_t *src; float *wk, *wv;   int32_t n_src, cap_src;
     wn_plan_bias *biases;   int32_t n_biases, cap_biases;
     wn_plan_shift_range *shifts; int32_t n_shifts, cap_shifts;
     bool no_repack;                 /* tests: leave survivors where they are */
     wn_status status;               /* the first failure while building (out of memory, bad range) */
+    wn_plan_chain *chains;          /* [n_lanes][WN_PLAN_CHAINS], NULL: no entries yet */
+    uint64_t *words;                /* storage of keep, and one row of scratch */
+    int32_t cap_tokens;             /* n_tokens it was made for */
 } wn_plan;
 
 void wn_plan_init(wn_plan *p, int n_tokens, int n_lanes);
@@ -52,9 +62,15 @@ void wn_plan_merge_slots(wn_plan *p, int lane, int at, const int32_t *src, const
 void wn_plan_set_bias(wn_plan *p, int lane, int at, float bias);
 void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta);
 
+/* The lane's first entry of a kind (an index into its array), -1: none. */
+static inline int32_t wn_plan_first(const wn_plan *p, int lane, int kind)
+{
+    return p->chains ? p->chains[lane * WN_PLAN_CHAINS + kind].first : -1;
+}
+
 static inline bool wn_plan_keeps(const wn_plan *p, int lane, int pos)
 {
-    const uint64_t *k = p->keep[lane];
+    const uint64_t *k = p->keep ? p->keep[lane] : NULL;
     return !k || (k[pos >> 6] >> (pos & 63) & 1);
 }
 

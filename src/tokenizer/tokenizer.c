@@ -43,7 +43,7 @@ static wn_status read_special_ids(wn_tokenizer *t, const wn_gguf *g, wn_err *err
     static const char *const end_names[] = {
         "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>",
         "<end_of_turn>", "<|end|>", "<|end_of_turn|>", "<|EOT|>", "<EOT>",
-        "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+        ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"),
     };
     int32_t eot = -1, eom = -1;
     wn_status st;

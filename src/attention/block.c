@@ -1,0 +1,426 @@
+/* attention/block.c - the walk of a block over its splits.
+ *
+ * The order of every sum is that of DESIGN.md section 6 and depends on positions alone:
+ * score and mix are chains inside the page formats; l runs in 16 chains by position mod
+ * 16 in ascending position; splits are merged left to right. Where a lane's live slots
+ * are consecutive positions, entry number and position agree mod 16 (the first entry is
+ * placed so), and the chains are vector lanes; otherwise the weights are first laid out
+ * by position.
+ */
+#include "attention/block.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- queries -------------------------------------------------------------------- */
+
+static void rotate(const wn_block *b, wn_desk *d, float *out, int32_t shift)
+{
+    const wn_attend_args *a = b->args;
+    const wn_rope *rope = a->rope;
+    int k_dim = b->shape->k_dim, n_rot = rope ? rope->n_dims : 0;
+    for (int r = 0; r < b->np; r++) {
+        const float *cs = b->cs ? b->cs + (size_t)r * (size_t)n_rot : NULL;
+        if (rope && shift) {
+            wn_rope_angles(rope, b->pos0 + r - shift, d->cs);
+            cs = d->cs;
+        }
+        const float *x = a->q + (size_t)(b->row0 + r) * a->q_stride + (size_t)b->head * (size_t)b->group * (size_t)k_dim;
+        for (int h = 0; h < b->group; h++, x += k_dim, out += k_dim) {
+            if (n_rot) b->kernels->vec->rope(out, x, cs, n_rot, rope->neox);
+            memcpy(out + n_rot, x + n_rot, sizeof(float) * (size_t)(k_dim - n_rot));
+            for (int j = 0; j < k_dim; j++) out[j] *= b->shape->scale;
+        }
+    }
+}
+
+static const float *queries(const wn_block *b, wn_desk *d, int32_t shift)
+{
+    if (!shift) return d->q[0];
+    if (d->q_shift != shift) rotate(b, d, d->q[1], shift);
+    d->q_shift = shift;
+    return d->q[1];
+}
+
+void wn_block_fill_ring(const wn_block *b, wn_desk *d)
+{
+    size_t n = (size_t)b->group * (size_t)b->shape->k_dim;
+    int32_t end = b->item->pos + b->item->n_rows;
+    for (int r = 0; r < b->np; r++) {
+        if (b->pos0 + r < end - 64) continue;       /* its place belongs to a later row */
+        float *ring = wn_kv_ring(b->item->kv, b->args->layer, b->pos0 + r);
+        if (!ring) return;
+        memcpy(ring + (size_t)b->head * n, d->q[0] + (size_t)r * n, sizeof(float) * n);
+    }
+}
+
+/* ---- gathering the live slots of a split ------------------------------------------ */
+
+/* One run is read ahead, so that its frames can be fetched while the split before it is
+ * worked on. */
+typedef struct {
+    wn_run_iter it;
+    wn_run run;
+    bool more;
+    int32_t lo, hi;                     /* positions anyone in the block may see: [lo, hi) */
+    const wn_format *raw, *k_format, *v_format;
+} walk;
+
+typedef struct {
+    int n;                              /* stretches */
+    int begin, end;                     /* entries [begin, end) */
+    int32_t base;                       /* position of index 0 */
+    int lowest, highest;                /* index of the first and the last position */
+    bool dense;                         /* entry e has index e + const, const a multiple of 16 */
+} gathered;
+
+static uint64_t low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
+
+/* Slots of the run that are live and within [lo, hi). */
+static uint64_t visible(const wn_run *run, int32_t lo, int32_t hi)
+{
+    uint64_t keep = run->keep & low_bits(run->n);
+    if (!run->pos) {
+        if (run->pos0 >= hi || run->pos0 + run->n <= lo) return 0;
+        if (run->pos0 + run->n > hi) keep &= low_bits(hi - run->pos0);
+        if (run->pos0 < lo) keep &= ~low_bits(lo - run->pos0);
+        return keep;
+    }
+    for (int s = 0; s < run->n; s++)
+        if (run->pos[s] < lo || run->pos[s] >= hi) keep &= ~((uint64_t)1 << s);
+    return keep;
+}
+
+/* Adds slots [s, s + n) of the run, of which keep are entries. */
+static void add_stretch(wn_stretch *st, const wn_run *run, const walk *w, bool k_sealed, bool v_sealed,
+                        int s, int n, uint64_t keep, int entry)
+{
+    *st = (wn_stretch){
+        .k = k_sealed ? run->k_sealed : run->k,
+        .v = v_sealed ? run->v_sealed : run->v,
+        .k_format = k_sealed ? w->k_format : w->raw,
+        .v_format = v_sealed ? w->v_format : w->raw,
+        .first = run->first + s,
+        .n = n,
+        .entry = entry,
+        .n_entries = __builtin_popcountll(keep),
+        .keep = keep,
+        .bias = run->bias ? run->bias + s : NULL,
+        .shift = run->shift,
+    };
+    WN_ASSERT(st->k && st->v);
+}
+
+static void add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
+{
+    const wn_run *run = &w->run;
+    uint64_t keep = visible(run, w->lo, w->hi);
+    if (!keep) return;
+    if (g->begin == g->end) {           /* the first: entry and position agree mod 16 */
+        int s = __builtin_ctzll(keep);
+        g->begin = g->end = (run->pos ? run->pos[s] : run->pos0 + s) & 15;
+    }
+    bool k_sealed = run->k_sealed && b->pos0 >= run->k_sealed_from;
+    bool v_sealed = run->v_sealed && b->pos0 >= run->v_sealed_from;
+    for (uint64_t left = keep; left; left &= left - 1) {
+        int s = __builtin_ctzll(left);
+        d->index[g->end++] = (int16_t)((run->pos ? run->pos[s] : run->pos0 + s) - g->base);
+    }
+    int entry = g->end - __builtin_popcountll(keep);
+    if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
+        add_stretch(&d->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
+        return;
+    }
+    int s = 0;
+    while (keep) {
+        int skip = __builtin_ctzll(keep), n;
+        keep >>= skip;
+        s += skip;
+        n = ~keep ? __builtin_ctzll(~keep) : 64;
+        add_stretch(&d->stretches[g->n++], run, w, false, false, s, n, low_bits(n), entry);
+        entry += n;
+        s += n;
+        keep = n < 64 ? keep >> n : 0;
+    }
+}
+
+/* All stretches of the split that comes next; false at the end. */
+static bool gather(const wn_block *b, wn_desk *d, walk *w, int to, gathered *g, int *split)
+{
+    do {
+        if (!w->more || w->run.split >= to) return false;
+        *split = w->run.split;
+        *g = (gathered){ .base = *split * WN_SPLIT };
+        while (w->more && w->run.split == *split) {
+            add_run(b, d, w, g);
+            WN_ASSERT(g->end <= WN_SPLIT + 16);
+            w->more = wn_runs_next(&w->it, &w->run);
+        }
+    } while (g->end == g->begin);
+    const int16_t *x = d->index;
+    g->lowest = g->highest = x[g->begin];
+    g->dense = ((x[g->begin] - g->begin) & 15) == 0;
+    for (int e = g->begin + 1; e < g->end; e++) {
+        g->dense &= x[e] == x[e - 1] + 1;
+        g->lowest = WN_MIN(g->lowest, x[e]);
+        g->highest = WN_MAX(g->highest, x[e]);
+    }
+    return true;
+}
+
+/* ---- the phases of a split ------------------------------------------------------ */
+
+static void score_stretch(const wn_block *b, wn_desk *d, const wn_stretch *st, int P, const void *ahead)
+{
+    int rows = b->np * b->group, D = b->shape->k_dim;
+    const float *q = queries(b, d, st->shift);
+    float *to = d->logits + st->entry;
+    if (st->n_entries == st->n) {
+        st->k_format->score(to, WN_LOGIT_STRIDE, q, (size_t)D, rows, st->k, P, st->first, st->n, D,
+                            rows >= st->k_format->n_q_tmp ? d->tmp : NULL, ahead);
+        return;
+    }
+    st->k_format->score(d->part, 64, q, (size_t)D, rows, st->k, P, st->first, st->n, D,
+                        rows >= st->k_format->n_q_tmp ? d->tmp : NULL, ahead);
+    for (int i = 0; i < rows; i++) {
+        float *out = to + (size_t)i * WN_LOGIT_STRIDE;
+        for (uint64_t left = st->keep; left; left &= left - 1)
+            *out++ = d->part[i * 64 + __builtin_ctzll(left)];
+    }
+}
+
+static void mix_stretch(const wn_block *b, wn_desk *d, const wn_stretch *st, int P, const void *ahead)
+{
+    int rows = b->np * b->group, D = b->shape->v_dim;
+    const float *w = d->logits + st->entry;
+    size_t stride = WN_LOGIT_STRIDE;
+    if (st->n_entries != st->n) {
+        memset(d->part, 0, sizeof(float) * 64 * (size_t)rows);
+        for (int i = 0; i < rows; i++) {
+            const float *from = w + (size_t)i * stride;
+            for (uint64_t left = st->keep; left; left &= left - 1)
+                d->part[i * 64 + __builtin_ctzll(left)] = *from++;
+        }
+        w = d->part;
+        stride = 64;
+    }
+    st->v_format->mix(d->acc, (size_t)D, w, stride, rows, st->v, P, st->first, st->n, D,
+                      rows >= st->v_format->n_q_tmp ? d->tmp : NULL, ahead);
+}
+
+static void add_bias(const wn_block *b, wn_desk *d, const wn_stretch *st)
+{
+    for (int i = 0; i < b->np * b->group; i++) {
+        float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + st->entry;
+        for (uint64_t left = st->keep; left; left &= left - 1) *x++ += st->bias[__builtin_ctzll(left)];
+    }
+}
+
+static int32_t lowest_seen(const wn_block *b, int32_t p)
+{
+    int window = b->args->window;
+    return window > 0 && p - window + 1 > 0 ? p - window + 1 : 0;
+}
+
+/* Rows of several positions: what a row may not see gets -INFINITY. */
+static void mask(const wn_block *b, wn_desk *d, const gathered *g)
+{
+    for (int r = 0; r < b->np; r++) {
+        int hi = b->pos0 + r - g->base, lo = lowest_seen(b, b->pos0 + r) - g->base;
+        if (g->highest <= hi && g->lowest >= lo) continue;
+        for (int h = 0; h < b->group; h++) {
+            float *x = d->logits + (size_t)(r * b->group + h) * WN_LOGIT_STRIDE;
+            for (int e = g->begin; e < g->end; e++)
+                x[e] = d->index[e] > hi || d->index[e] < lo ? -INFINITY : x[e];
+        }
+    }
+}
+
+/* The sum of a row's weights in 16 chains by position. */
+static void sum_by_position(const wn_block *b, wn_desk *d, const gathered *g, const float *w, float chains[16])
+{
+    memset(d->by_pos, 0, sizeof(float) * WN_SPLIT);
+    for (int e = g->begin; e < g->end; e++) d->by_pos[d->index[e]] = w[e];
+    b->kernels->attn->sum(d->by_pos, WN_SPLIT, chains);
+}
+
+static void softmax_row(const wn_block *b, wn_desk *d, const gathered *g, int i)
+{
+    const wn_attn_ops *ops = b->kernels->attn;
+    float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE, chains[16] = { 0 };
+    int end = (g->end + 15) & ~15;
+    d->m[i] = ops->max(x + g->begin, g->end - g->begin);
+    d->l[i] = 0;
+    if (d->m[i] == -INFINITY) {         /* this row sees nothing here */
+        memset(x + g->begin, 0, sizeof(float) * (size_t)(g->end - g->begin));
+        return;
+    }
+    for (int e = 0; e < g->begin; e++) x[e] = -INFINITY;
+    for (int e = g->end; e < end; e++) x[e] = -INFINITY;
+    ops->exp_sum(x, d->m[i], end, chains);
+    if (!g->dense) {
+        memset(chains, 0, sizeof chains);
+        sum_by_position(b, d, g, x, chains);
+    }
+    d->l[i] = wn_tree16(chains);
+}
+
+static const void *ahead_k(const wn_desk *d, const gathered *g, int t)
+{
+    if (t + 1 == g->n) return d->stretches[0].v;
+    return d->stretches[t + 1].k == d->stretches[t].k ? NULL : d->stretches[t + 1].k;
+}
+
+static const void *ahead_v(const wn_desk *d, const gathered *g, const walk *w, int t)
+{
+    if (t + 1 == g->n) return w->more ? w->run.k : NULL;
+    return d->stretches[t + 1].v == d->stretches[t].v ? NULL : d->stretches[t + 1].v;
+}
+
+static void score_split(const wn_block *b, wn_desk *d, const gathered *g, int P)
+{
+    int rows = b->np * b->group;
+    for (int t = 0; t < g->n; t++) score_stretch(b, d, &d->stretches[t], P, ahead_k(d, g, t));
+    if (b->shape->softcap > 0)
+        for (int i = 0; i < rows; i++)
+            b->kernels->attn->softcap(d->logits + (size_t)i * WN_LOGIT_STRIDE + g->begin, b->shape->softcap,
+                                      g->end - g->begin);
+    for (int t = 0; t < g->n; t++)
+        if (d->stretches[t].bias) add_bias(b, d, &d->stretches[t]);
+    if (b->np > 1) mask(b, d, g);
+}
+
+/* (m, l, acc) of row i merged with what stands to its left. */
+static void merge_row(const wn_block *b, wn_desk *d, int i, float m, float l, const float *acc)
+{
+    int D = b->shape->v_dim;
+    float *run = d->run_acc + (size_t)i * (size_t)D;
+    if (m == -INFINITY) return;
+    if (d->run_m[i] == -INFINITY) {
+        d->run_m[i] = m;
+        d->run_l[i] = l;
+        memcpy(run, acc, sizeof(float) * (size_t)D);
+        return;
+    }
+    /* exp of the table, not of libm: 16 values at once are its smallest portion */
+    float top = d->run_m[i] > m ? d->run_m[i] : m, f[16] = { d->run_m[i] - top, m - top }, unused[16] = { 0 };
+    b->kernels->attn->exp_sum(f, 0, 16, unused);
+    b->kernels->attn->merge(run, f[0], acc, f[1], D);
+    d->run_l[i] = f[0] * d->run_l[i] + f[1] * l;
+    d->run_m[i] = top;
+}
+
+static void clear_run(const wn_block *b, wn_desk *d)
+{
+    for (int i = 0; i < b->np * b->group; i++) d->run_m[i] = -INFINITY, d->run_l[i] = 0;
+}
+
+static walk start_walk(const wn_block *b, int from)
+{
+    const wn_kv *kv = b->item->kv;
+    walk w = {
+        .lo = lowest_seen(b, b->pos0),
+        .hi = b->pos0 + b->np,
+        .raw = wn_kv_raw_format(kv),
+        .k_format = wn_kv_k_format(kv),
+        .v_format = wn_kv_v_format(kv),
+    };
+    wn_runs_begin(&w.it, kv, b->lane, WN_MAX(from, w.lo / WN_SPLIT), w.hi);
+    w.more = wn_runs_next(&w.it, &w.run);
+    return w;
+}
+
+static void start_queries(const wn_block *b, wn_desk *d)
+{
+    rotate(b, d, d->q[0], 0);
+    d->q_shift = 0;
+}
+
+void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
+{
+    int rows = b->np * b->group, D = b->shape->v_dim, P = wn_kv_page_slots(b->item->kv), split;
+    size_t step = wn_partial_floats(rows, D);
+    gathered g;
+    start_queries(b, d);
+    if (!keep) clear_run(b, d);
+    else
+        for (int s = from; s < to; s++)
+            for (int i = 0; i < rows; i++) keep->data[(size_t)(s - keep->from) * step + (size_t)i] = -INFINITY;
+    walk w = start_walk(b, from);
+    while (gather(b, d, &w, to, &g, &split)) {
+        float *m = d->m, *l = d->l, *acc = d->acc;
+        if (keep) {                     /* the split's record takes the place of the desk's */
+            d->m = keep->data + (size_t)(split - keep->from) * step;
+            d->l = d->m + rows;
+            d->acc = d->l + rows;
+        }
+        score_split(b, d, &g, P);
+        for (int i = 0; i < rows; i++) softmax_row(b, d, &g, i);
+        memset(d->acc, 0, sizeof(float) * (size_t)rows * (size_t)D);
+        for (int t = 0; t < g.n; t++) mix_stretch(b, d, &d->stretches[t], P, ahead_v(d, &g, &w, t));
+        if (keep) d->m = m, d->l = l, d->acc = acc;
+        else
+            for (int i = 0; i < rows; i++)
+                merge_row(b, d, i, d->m[i], d->l[i], d->acc + (size_t)i * (size_t)D);
+    }
+}
+
+void wn_block_merge(const wn_block *b, wn_desk *d, const wn_partials *p)
+{
+    int rows = b->np * b->group, D = b->shape->v_dim;
+    clear_run(b, d);
+    for (int s = p->from; s < p->to; s++) {
+        const float *m = p->data + (size_t)(s - p->from) * wn_partial_floats(rows, D), *l = m + rows;
+        for (int i = 0; i < rows; i++) merge_row(b, d, i, m[i], l[i], l + rows + (size_t)i * (size_t)D);
+    }
+}
+
+/* ---- results -------------------------------------------------------------------- */
+
+static bool finish_row(const wn_block *b, wn_desk *d, float *ml, int r, int h)
+{
+    const wn_attend_args *a = b->args;
+    int i = r * b->group + h, D = b->shape->v_dim, head = b->head * b->group + h;
+    float *out = a->out + (size_t)(b->row0 + r) * a->out_stride + (size_t)head * (size_t)D;
+    float *pair = ml + 2 * ((size_t)(b->row0 + r) * (size_t)b->shape->n_heads + (size_t)head);
+    pair[0] = d->run_m[i];
+    pair[1] = d->run_l[i];
+    if (d->run_m[i] == -INFINITY) {     /* nothing to see at all */
+        memset(out, 0, sizeof(float) * (size_t)D);
+        return true;
+    }
+    return b->kernels->attn->divide(out, d->run_acc + (size_t)i * (size_t)D, d->run_l[i], D);
+}
+
+void wn_block_finish(const wn_block *b, wn_desk *d, float *ml)
+{
+    bool again[WN_BLOCK_ROWS] = { false };
+    for (int r = 0; r < b->np; r++)
+        for (int h = 0; h < b->group; h++) again[r] |= !finish_row(b, d, ml, r, h);
+    if (b->np == 1) return;
+    for (int r = 0; r < b->np; r++) {
+        if (!again[r]) continue;
+        wn_block one = *b;
+        one.np = 1;
+        one.pos0 += r;
+        one.row0 += r;
+        if (one.cs) one.cs += (size_t)r * (size_t)b->args->rope->n_dims;
+        wn_block_run(&one, d, 0, INT32_MAX, NULL);
+        wn_block_finish(&one, d, ml);
+    }
+}
+
+void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void *ctx)
+{
+    int P = wn_kv_page_slots(b->item->kv), split;
+    gathered g;
+    int32_t pos[WN_SPLIT];
+    WN_ASSERT(b->np == 1);
+    start_queries(b, d);
+    walk w = start_walk(b, 0);
+    while (gather(b, d, &w, INT32_MAX, &g, &split)) {
+        score_split(b, d, &g, P);
+        for (int e = g.begin; e < g.end; e++) pos[e - g.begin] = g.base + d->index[e];
+        fn(ctx, pos, d->logits + g.begin, WN_LOGIT_STRIDE, g.end - g.begin);
+    }
+}

@@ -1,0 +1,94 @@
+/* attention/block.h - a block of query rows against one lane, split by split.
+ *
+ * A block is the rows [pos0, pos0 + np) of one item for all heads of one group; row
+ * i = r * group + h is position pos0 + r, head h of the group. Decode blocks have one
+ * position, prefill blocks as many as make about 96 rows.
+ *
+ *     rotate    q to q * scale, turned to its position                 (rows, k_dim)
+ *     gather    the live slots of a split, as stretches of neighbours  -> entries
+ *     score     logits[row][entry]; soft cap, bias, mask
+ *     softmax   w = exp(logit - m), l by position mod 16
+ *     mix       acc[row] = sum of w v
+ *     merge     into the running (m, l, acc), or kept for an ordered merge
+ *
+ * Entries are the live slots of the split in view order, at most 512 of them, however
+ * many dead slots the pages hold; a dead slot is never touched. With one position, slots
+ * it may not see are not gathered either. With several, what a row may not see has logit
+ * -INFINITY and weight 0: the same bits, unless V holds an infinity or NaN there; rows
+ * whose answer is not finite are therefore computed once more, alone.
+ */
+#ifndef WN_ATTENTION_BLOCK_H
+#define WN_ATTENTION_BLOCK_H
+
+#include "attention/attend.h"
+#include "kernel/attn.h"
+#include "kernel/vec.h"
+
+enum {
+    WN_BLOCK_ROWS = 96,                 /* 48 and 192 are slower (FEASIBILITY C) */
+    WN_LOGIT_STRIDE = WN_SPLIT + 32,    /* 16 before (alignment), 16 after (rounding up) */
+};
+
+/* Neighbouring slots of one frame; of an encoded frame, a whole run with its mask. */
+typedef struct {
+    const void *k, *v;
+    const wn_format *k_format, *v_format;
+    int first, n;                       /* slots of the frame */
+    int entry, n_entries;
+    uint64_t keep;                      /* bit s: slot first + s is an entry */
+    const float *bias;                  /* of slots first..; or NULL */
+    int32_t shift;
+} wn_stretch;
+
+/* What one thread works with; sizes for the widest block of the pass. */
+typedef struct {
+    float *q[2];                        /* (rows, k_dim) for shift 0 and for one other */
+    int32_t q_shift;                    /* of q[1]; 0: nothing there */
+    float *logits;                      /* (rows, WN_LOGIT_STRIDE), then the weights */
+    float *m, *l, *acc;                 /* (rows), (rows), (rows, v_dim): this split */
+    float *run_m, *run_l, *run_acc;     /* merged from the left */
+    float *part;                        /* (rows, 64): logits or weights of a masked run */
+    float *by_pos;                      /* (WN_SPLIT) */
+    float *cs;                          /* (k_dim) angles of a shifted position */
+    void *tmp;                          /* wn_format_tmp_bytes() */
+    wn_stretch *stretches;              /* (WN_SPLIT) */
+    int16_t *index;                     /* (WN_LOGIT_STRIDE) position in the split, by entry */
+} wn_desk;
+
+typedef struct {
+    const wn_attend_shape *shape;
+    const wn_attend_args *args;
+    const wn_kernels *kernels;
+    const wn_attend_item *item;
+    const float *cs;                    /* angles of the block's first row, n_dims apart; or NULL */
+    int lane, head;                     /* of the cache; KV head in the layer */
+    int row0, np;                       /* batch row of pos0; positions */
+    int32_t pos0;
+    int group;
+} wn_block;
+
+/* Where the splits' results go instead of the running merge: (n_splits) records of
+ * {m[rows], l[rows], acc[rows][v_dim]}, for splits from `from` on. */
+typedef struct {
+    float *data;
+    int from, to;                       /* splits [from, to) */
+} wn_partials;
+
+static inline size_t wn_partial_floats(int rows, int v_dim) { return (size_t)rows * (size_t)(v_dim + 2); }
+
+/* Answers the block from splits [from, to): into the desk's running merge, or, with
+ * keep, as partials. */
+void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep);
+/* Merges partials into the desk's running merge, in order. */
+void wn_block_merge(const wn_block *b, wn_desk *d, const wn_partials *p);
+/* Writes acc / l to the output; m and l of every (batch row, head) to ml (pairs). */
+void wn_block_finish(const wn_block *b, wn_desk *d, float *ml);
+/* Rotated, scaled queries of the block into the sequence's ring. */
+void wn_block_fill_ring(const wn_block *b, wn_desk *d);
+
+/* Logits of every live slot (after soft cap and bias), for a block of one position:
+ * calls back once per split with the positions in view order. */
+typedef void wn_block_logits_fn(void *ctx, const int32_t *pos, const float *logits, size_t stride, int n);
+void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void *ctx);
+
+#endif

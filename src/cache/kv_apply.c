@@ -1,0 +1,356 @@
+/* cache/kv_apply.c - a decision: what a plan says, checked first and then carried out.
+ *
+ * Lane by lane the plan is digested into two bitmaps over positions: what stays live, and
+ * where merge slots appear. Everything that can be wrong is found there. Then the cost in
+ * frames is tallied by running the very code that will do the work (see wn_tally); only
+ * when the pool has room for its peak does anything change.
+ */
+#include "cache/kv_int.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- counting instead of doing ------------------------------------------------------------ */
+
+wn_frame_id wn_tally_take(wn_kv *kv, int cls, wn_tally *t)
+{
+    if (!t) return wn_kv_take(kv, cls, NULL);
+    if (++t->now[cls] > t->peak[cls]) t->peak[cls] = t->now[cls];
+    return (wn_frame_id){ 0 };
+}
+
+void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, bool merged, wn_tally *t)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    if (!t) {
+        wn_page_drop(kv, pg);
+        return;
+    }
+    if (!merged && !l->listed && wn_pool_refs(kv->pool, kv->spans[i]) > 1) return;
+    const wn_frame_id f[] = { pg->k, pg->v, pg->ks, pg->vs, pg->pos, pg->bias, pg->count };
+    const int cls[] = { l->kc, l->vc, l->ksc, l->vsc, kv->pos_class, kv->pos_class, kv->pos_class };
+    for (size_t x = 0; x < WN_COUNT(f); x++)
+        if (wn_frame_ok(f[x]) && wn_pool_refs(kv->pool, f[x]) == 1) t->now[cls[x]]--;
+}
+
+/* ---- digesting a plan ---------------------------------------------------------------------- */
+
+typedef struct {
+    bool masks, merges, biases, shifts; /* what it changes on this lane */
+    int n_biases, n_segments;
+    wn_segment segments[WN_SEGMENTS_MAX];
+} digest;
+
+static bool bit(const uint64_t *b, int32_t i) { return b[i >> 6] >> (i & 63) & 1; }
+
+static void mark_page(wn_kv *kv, const wn_page *pg)
+{
+    if (!wn_frame_ok(pg->pos)) {        /* consecutive: at most two words */
+        int at = pg->pos0 & 63;
+        kv->bits_live[pg->pos0 >> 6] |= pg->keep << at;
+        if (at) kv->bits_live[(pg->pos0 >> 6) + 1] |= pg->keep >> (64 - at);
+        return;
+    }
+    for (uint64_t k = pg->keep; k; k &= k - 1) {
+        int32_t pos = wn_page_pos(kv, pg, __builtin_ctzll(k));
+        kv->bits_live[pos >> 6] |= 1ull << (pos & 63);
+    }
+}
+
+static void mark_live(wn_kv *kv, int lane)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    memset(kv->bits_live, 0, ((size_t)kv->n_committed + 63) / 64 * 8 + 8);
+    for (int i = 0; i < wn_kv_n_pages(kv, lane); i++) {
+        wn_page pg = wn_kv_page(kv, lane, i);
+        mark_page(kv, &pg);
+    }
+    for (int i = 0; i < l->n_merged; i++) mark_page(kv, &l->merged[i]);
+}
+
+static wn_status check_merge(wn_kv *kv, const wn_plan *plan, const wn_plan_merge *m, wn_err *err)
+{
+    int n = kv->n_committed;
+    if (m->at < 0 || m->at >= n)
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: a merge at position %d of %d", m->lane, m->at, n);
+    if (m->n_src < 1 || m->first_src < 0 || m->first_src > plan->n_src - m->n_src)
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d has sources %d + %d of %d", m->lane,
+                       m->at, m->first_src, m->n_src, plan->n_src);
+    if (!isfinite(m->bias) || m->count < 1)
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d has bias %g and count %d", m->lane,
+                       m->at, (double)m->bias, m->count);
+    if (bit(kv->bits_at, m->at))
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: two merges at position %d", m->lane, m->at);
+    for (int i = m->first_src; i < m->first_src + m->n_src; i++) {
+        int32_t s = plan->src[i];
+        if (s < 0 || s >= n || !bit(kv->bits_live, s))
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: source %d of the merge at %d is not live",
+                           m->lane, s, m->at);
+        if (!isfinite(plan->wk[i]) || !isfinite(plan->wv[i]))
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d weights position %d by %g, %g",
+                           m->lane, m->at, s, (double)plan->wk[i], (double)plan->wv[i]);
+    }
+    return WN_OK;
+}
+
+/* After this bits_live is what stays of the slots there are, bits_at where merges appear. */
+static wn_status digest_slots(wn_kv *kv, const wn_plan *plan, int lane, digest *d, wn_err *err)
+{
+    int words = (kv->n_committed + 63) / 64;
+    wn_status st;
+    mark_live(kv, lane);
+    memset(kv->bits_at, 0, (size_t)words * 8);
+    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) {
+        const wn_plan_merge *m = &plan->merges[i];
+        if ((st = check_merge(kv, plan, m, err))) return st;
+        kv->bits_at[m->at >> 6] |= 1ull << (m->at & 63);
+        kv->merge_at[m->at] = i;
+        d->merges = d->masks = true;
+    }
+    const uint64_t *keep = plan->keep ? plan->keep[lane] : NULL;
+    for (int w = 0; keep && w < words; w++) {
+        d->masks |= (kv->bits_live[w] & ~keep[w]) != 0;
+        kv->bits_live[w] &= keep[w];
+    }
+    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next)
+        for (int j = 0; j < plan->merges[i].n_src; j++) {
+            int32_t s = plan->src[plan->merges[i].first_src + j];
+            kv->bits_live[s >> 6] &= ~(1ull << (s & 63));
+        }
+    for (int w = 0; w < words; w++) {
+        uint64_t both = kv->bits_at[w] & kv->bits_live[w];
+        if (both)
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: a merge at position %d, whose own slot stays",
+                           lane, w * 64 + __builtin_ctzll(both));
+    }
+    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_BIASES); i >= 0; i = plan->biases[i].next) {
+        const wn_plan_bias *b = &plan->biases[i];
+        if (b->at < 0 || b->at >= kv->n_committed ||
+            !(bit(kv->bits_live, b->at) || bit(kv->bits_at, b->at)) || !isfinite(b->bias))
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: a bias of %g for position %d, which is not live",
+                           lane, (double)b->bias, b->at);
+        d->biases = true;
+        d->n_biases++;
+    }
+    return WN_OK;
+}
+
+/* Positions [from, to) get shift delta; false when there would be too many ranges. */
+static bool paint(digest *d, int32_t from, int32_t to, int32_t delta)
+{
+    wn_segment out[WN_SEGMENTS_MAX + 2];
+    int n = 0;
+    int32_t after = 0, last = 0;
+    for (int i = 0; i < d->n_segments && d->segments[i].from <= to; i++) after = d->segments[i].shift;
+    for (int i = 0; i < d->n_segments && d->segments[i].from < from; i++) out[n++] = d->segments[i];
+    out[n++] = (wn_segment){ from, delta };
+    out[n++] = (wn_segment){ to, after };
+    for (int i = 0; i < d->n_segments; i++) {
+        if (d->segments[i].from <= to) continue;
+        if (n == (int)WN_COUNT(out)) return false;
+        out[n++] = d->segments[i];
+    }
+    d->n_segments = 0;
+    for (int i = 0; i < n; i++) {       /* equal neighbours become one */
+        if (out[i].shift == last) continue;
+        if (d->n_segments == WN_SEGMENTS_MAX) return false;
+        d->segments[d->n_segments++] = out[i];
+        last = out[i].shift;
+    }
+    return true;
+}
+
+static wn_status digest_shifts(wn_kv *kv, const wn_plan *plan, int lane, digest *d, wn_err *err)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    int32_t distinct[WN_SHIFTS_MAX + 1] = { 0 };
+    int n = 1;
+    d->n_segments = l->n_segments;
+    memcpy(d->segments, l->segments, (size_t)l->n_segments * sizeof *d->segments);
+    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_SHIFTS); i >= 0; i = plan->shifts[i].next) {
+        const wn_plan_shift_range *s = &plan->shifts[i];
+        if (s->from < 0 || s->from >= s->to || s->to > kv->n_committed ||
+            s->delta < -WN_KV_MAX_POSITIONS || s->delta > WN_KV_MAX_POSITIONS)
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: positions [%d, %d) of %d shifted by %d", lane,
+                           s->from, s->to, kv->n_committed, s->delta);
+        if (!paint(d, s->from, s->to, s->delta))
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: more than %d ranges of shifts (at position %d)",
+                           lane, WN_SEGMENTS_MAX, s->from);
+    }
+    for (int i = 0; i < d->n_segments; i++) {
+        int j = 0;
+        while (j < n && distinct[j] != d->segments[i].shift) j++;
+        if (j < n) continue;
+        if (n == WN_SHIFTS_MAX)
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: more than %d different shifts (at position %d)",
+                           lane, WN_SHIFTS_MAX, d->segments[i].from);
+        distinct[n++] = d->segments[i].shift;
+    }
+    d->shifts = d->n_segments != l->n_segments ||
+                memcmp(d->segments, l->segments, (size_t)l->n_segments * sizeof *d->segments) != 0;
+    return WN_OK;
+}
+
+static bool speaks_of(const wn_plan *plan, int lane)
+{
+    if (plan->keep && plan->keep[lane]) return true;
+    for (int kind = 0; kind < WN_PLAN_CHAINS; kind++)
+        if (wn_plan_first(plan, lane, kind) >= 0) return true;
+    return false;
+}
+
+static wn_status digest_lane(wn_kv *kv, const wn_plan *plan, int lane, digest *d, wn_err *err)
+{
+    wn_status st;
+    *d = (digest){ 0 };
+    if (!speaks_of(plan, lane)) return WN_OK;
+    if ((st = digest_slots(kv, plan, lane, d, err))) return st;
+    return digest_shifts(kv, plan, lane, d, err);
+}
+
+/* ---- carrying it out ----------------------------------------------------------------------- */
+
+bool wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    int i = wn_kv_find_page(kv, lane, false, pos);
+    if (i < wn_kv_n_pages(kv, lane)) {
+        *pg = wn_kv_page(kv, lane, i);
+        *slot = wn_page_find(kv, pg, pos);
+        if (wn_page_pos(kv, pg, *slot) == pos && (pg->keep >> *slot & 1)) return true;
+    }
+    if ((i = wn_kv_find_page(kv, lane, true, pos)) == l->n_merged) return false;
+    *pg = l->merged[i];
+    *slot = wn_page_find(kv, pg, pos);
+    return wn_page_pos(kv, pg, *slot) == pos && (pg->keep >> *slot & 1);
+}
+
+/* Which slots of a page stay, by position. */
+static uint64_t page_mask(const wn_kv *kv, const wn_page *pg)
+{
+    uint64_t stay = 0;
+    if (!wn_frame_ok(pg->pos)) {
+        int w = pg->pos0 >> 6, at = pg->pos0 & 63;
+        stay = kv->bits_live[w] >> at;
+        if (at) stay |= kv->bits_live[w + 1] << (64 - at);
+        return pg->keep & stay;
+    }
+    for (uint64_t k = pg->keep; k; k &= k - 1) {
+        int s = __builtin_ctzll(k);
+        if (bit(kv->bits_live, wn_page_pos(kv, pg, s))) stay |= 1ull << s;
+    }
+    return stay;
+}
+
+static void set_bias(wn_kv *kv, int lane, int32_t pos, float bias)
+{
+    wn_kv_lane *l = &kv->lanes[lane];
+    wn_page found, *pg;
+    int slot;
+    bool ok = wn_kv_find_slot(kv, lane, pos, &found, &slot);
+    WN_ASSERT(ok);
+    pg = wn_frame_ok(found.count) ? &l->merged[wn_kv_find_page(kv, lane, true, pos)]
+                                  : &l->pages[wn_kv_find_page(kv, lane, false, pos)];
+    if (wn_frame_ok(pg->bias)) wn_kv_own(kv, &pg->bias, kv->pos_class, NULL);
+    else pg->bias = wn_kv_take(kv, kv->pos_class, NULL);
+    ((float *)wn_kv_addr(kv, pg->bias))[slot] = bias;
+}
+
+/* The lane's digest is in kv's bitmaps. */
+static void carry_out(wn_kv *kv, const wn_plan *plan, int lane, const digest *d, wn_tally *t)
+{
+    wn_kv_lane *l = &kv->lanes[lane];
+    uint64_t live = 0;
+    if (d->masks || d->biases) {
+        for (int i = 0; i < wn_kv_n_pages(kv, lane); i++) {
+            wn_page pg = wn_kv_page(kv, lane, i);
+            kv->masks[i] = page_mask(kv, &pg);
+            live += (uint64_t)__builtin_popcountll(kv->masks[i]);
+        }
+        for (int i = 0; i < l->n_merged; i++) {
+            kv->merged_masks[i] = page_mask(kv, &l->merged[i]);
+            live += (uint64_t)__builtin_popcountll(kv->merged_masks[i]);
+        }
+        for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) live++;
+        int pages = wn_merge_lane(kv, lane, plan, t);       /* reads sources before they go */
+        pages += wn_repack_lane(kv, lane, !plan->no_repack, t);
+        for (int i = 0; t && i < WN_MIN(d->n_biases, pages); i++) wn_tally_take(kv, kv->pos_class, t);
+    }
+    if (t) return;
+    if (d->masks || d->biases) l->live = (uint32_t)live;
+    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_BIASES); i >= 0; i = plan->biases[i].next)
+        set_bias(kv, lane, plan->biases[i].at, plan->biases[i].bias);
+    if (d->shifts) {
+        l->n_segments = d->n_segments;
+        memcpy(l->segments, d->segments, sizeof l->segments);
+    }
+    l->decided_at = kv->n_committed;
+}
+
+static bool wants_list(const wn_kv *kv, int lane, const digest *d)
+{
+    return !kv->lanes[lane].listed && (d->masks || d->biases);
+}
+
+/* Checks the whole plan and sums up what it costs. */
+static wn_status rehearse(wn_kv *kv, const wn_plan *plan, int *n_listed, wn_tally *t, wn_err *err)
+{
+    digest d;
+    int listed = 0, n_shared = 0;
+    for (int j = 0; j < kv->n_spans; j++) n_shared += wn_pool_refs(kv->pool, kv->spans[j]) > 1;
+    /* Private spans come first; whether they are needed is known at the end: count them. */
+    for (int j = 0; j < n_shared; j++) wn_tally_take(kv, kv->span_class, t);
+    for (int l = 0; l < kv->map->n_lanes; l++) {
+        wn_status st = digest_lane(kv, plan, l, &d, err);
+        if (st) return st;
+        if (!d.masks && !d.biases && !d.shifts) continue;
+        listed += wants_list(kv, l, &d);
+        carry_out(kv, plan, l, &d, t);
+    }
+    *n_listed = listed;
+    if (!listed || listed == kv->n_unlisted) t->peak[kv->span_class] -= n_shared;
+    return WN_OK;
+}
+
+static wn_status check_room(const wn_kv *kv, const wn_tally *t, wn_err *err)
+{
+    uint32_t need[WN_POOL_CLASSES];
+    for (int c = 0; c < WN_POOL_CLASSES; c++) {
+        WN_ASSERT(t->peak[c] >= 0 && t->peak[c] < UINT32_MAX);
+        need[c] = (uint32_t)t->peak[c];
+    }
+    if (wn_pool_fits(kv->pool, need)) return WN_OK;
+    wn_pool_stats s;
+    wn_pool_get_stats(kv->pool, &s);
+    return wn_fail(err, WN_EFULL, "cache: no room to repack at position %d; %zu of %zu bytes of the pool are "
+                   "in use", kv->n_committed, s.bytes_used, s.bytes);
+}
+
+wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err)
+{
+    wn_tally tally = { 0 };
+    digest d;
+    int n_listed = 0;
+    if (plan->status) return wn_fail(err, plan->status, "plan: could not be built");
+    if (plan->n_lanes != kv->map->n_lanes || plan->n_tokens != kv->n_committed)
+        return wn_fail(err, WN_EINVAL, "plan: made for %d lanes and %d positions, the sequence has %d and %d",
+                       plan->n_lanes, plan->n_tokens, kv->map->n_lanes, kv->n_committed);
+    wn_kv_shrink(kv, kv->n_committed);
+    wn_status st = rehearse(kv, plan, &n_listed, &tally, err);
+    if (st || (st = check_room(kv, &tally, err))) return st;
+
+    if (n_listed && n_listed < kv->n_unlisted)
+        for (int j = 0; j < kv->n_spans; j++) wn_span_private(kv, j, NULL);
+    bool changed = false;
+    for (int l = 0; l < kv->map->n_lanes; l++) {
+        st = digest_lane(kv, plan, l, &d, err);
+        WN_ASSERT(!st);
+        if (!d.masks && !d.biases && !d.shifts) continue;
+        if (wants_list(kv, l, &d)) wn_list_begin(kv, l);
+        carry_out(kv, plan, l, &d, NULL);
+        changed = true;
+    }
+    kv->n_decisions += changed;
+    kv->tail_owned = false;             /* the open page may hold frames that others hold too */
+    return WN_OK;
+}

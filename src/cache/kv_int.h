@@ -1,0 +1,181 @@
+/* cache/kv_int.h - what the files of the sequence cache share; private to cache/kv*.c.
+ *
+ *     kv.c         open, close, reserve, put, commit, figures
+ *     kv_lane.c    pages of a lane: looking them up, growing and cutting lists
+ *     kv_span.c    spans: growing, sharing, fork, truncate
+ *     kv_seal.c    raw pages that become encoded ones
+ *     kv_view.c    the run iterator
+ *     kv_apply.c   decisions: checking a plan, masks, biases, shifts
+ *     kv_repack.c  survivors to fresh pages      kv_merge.c   merge slots and their pages
+ *     kv_save.c, kv_load.c   as a stream of bytes     kv_check.c   the invariants
+ *
+ * A span is a pool frame that holds frame ids, so its reference count is the pool's:
+ *
+ *     span j:  lane 0: k v [ks vs] | lane 1: k v [ks vs] | ...    WN_NO_FRAME: not here
+ *
+ * A lane is *listed* when it has a page list of its own: after the first decision that
+ * masks, merges or biases it, and from the start if it is a window lane. Pages of lanes
+ * that are not listed are looked up in the spans and described by a wn_page made on the
+ * fly, so that everything that only reads sees one kind of page.
+ *
+ * What of a page is held follows from `due`, the position of the first query that reads
+ * it sealed, so that nothing depends on how a text was cut into passes:
+ *
+ *     due >= n_reserved                raw
+ *     n_committed <= due < n_reserved  raw and sealed (sealed while the pass runs)
+ *     due < n_committed                sealed (raw too between a repack and the next pass)
+ *
+ * A decision made at p == due still finds the page raw: it comes before the query at p.
+ */
+#ifndef WN_CACHE_KV_INT_H
+#define WN_CACHE_KV_INT_H
+
+#include "cache/kv.h"
+
+enum {
+    WN_KV_SPLIT = 512,                  /* positions per split: attention's, see DESIGN section 5 */
+    WN_SEGMENTS_MAX = 64,               /* ranges of one shift per lane */
+    WN_KV_MAX_POSITIONS = 1 << 28,
+};
+
+typedef struct {
+    wn_frame_id k, v;                   /* raw, or none */
+    wn_frame_id ks, vs;                 /* sealed, or none */
+    wn_frame_id pos;                    /* int32_t[P]; none: slot s has position pos0 + s */
+    wn_frame_id bias;                   /* float[P], 0 where a slot has none; or none */
+    wn_frame_id count;                  /* int32_t[P], merge pages: tokens a slot stands for */
+    int32_t pos0, n;                    /* position of slot 0; slots used */
+    uint64_t keep;                      /* live slots */
+} wn_page;
+
+#define WN_PAGE_EMPTY ((wn_page){ WN_NO_FRAME, WN_NO_FRAME, WN_NO_FRAME, WN_NO_FRAME, WN_NO_FRAME, \
+                                  WN_NO_FRAME, WN_NO_FRAME, 0, 0, 0 })
+
+typedef struct { int32_t from, shift; } wn_segment;     /* up to the next one's from */
+
+typedef struct {
+    wn_page *pages, *merged;            /* [cap] each; a listed lane's pages, in position order */
+    int32_t n_pages, n_merged;
+    int32_t tail_page, tail_slot;       /* listed: where position n_committed goes (while reserved) */
+    int32_t decided_at;                 /* position of the last decision, -1: none */
+    int32_t gone_below;                 /* window lanes: positions below are dropped */
+    uint32_t live;                      /* listed: committed live slots */
+    bool listed;
+    uint8_t kc, vc, ksc, vsc;           /* pool classes of its frames */
+    int32_t n_segments;                 /* 0: no shifts */
+    wn_segment segments[WN_SEGMENTS_MAX];
+} wn_kv_lane;
+
+struct wn_kv {
+    wn_pool *pool;
+    const wn_lane_map *map;
+    const wn_format *k_format, *v_format, *raw_format;
+    int P, max_positions, ring_rows, q_dim;
+    int k_lag, v_lag;                   /* -1: raw, never sealed */
+    int span_class, pos_class, span_stride;
+    int n_committed, n_reserved;
+    int n_spans, n_unlisted;
+    bool tail_owned;                    /* the open page's frames are known to be private */
+    int ring_from;                      /* positions [ring_from, n_committed) are in the ring */
+    uint32_t n_repacks, n_decisions;
+    int cap;                            /* pages per list */
+    unsigned char *tables;
+    size_t table_bytes, ring_bytes;
+    wn_frame_id *spans;                 /* [cap] */
+    wn_kv_lane *lanes;
+    float *ring;                        /* [n_layers][ring_rows][q_dim] */
+    /* scratch of one decision, for one lane at a time */
+    uint64_t *bits_live, *bits_at;      /* over positions */
+    int32_t *merge_at;                  /* [max_positions] plan merge that lands there */
+    uint64_t *masks, *merged_masks;     /* [cap] */
+    wn_page *fresh;                     /* [cap] */
+    float *row, *row_sum;               /* [largest k_dim or v_dim] */
+};
+
+/* ---- pages (kv_lane.c) ------------------------------------------------------------- */
+
+static inline uint64_t wn_low_bits(int n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
+static inline int wn_pages_of(int n, int P) { return (n + P - 1) / P; }
+
+static inline void *wn_kv_addr(const wn_kv *kv, wn_frame_id f) { return wn_pool_addr(kv->pool, f); }
+static inline wn_frame_id *wn_span_lane(const wn_kv *kv, int span, int lane)
+{
+    return (wn_frame_id *)wn_kv_addr(kv, kv->spans[span]) + (size_t)lane * (size_t)kv->span_stride;
+}
+
+int wn_kv_n_pages(const wn_kv *kv, int lane);           /* ordinary pages, reserved ones included */
+wn_page wn_kv_page(const wn_kv *kv, int lane, int i);
+int32_t wn_page_pos(const wn_kv *kv, const wn_page *pg, int slot);
+static inline int32_t wn_page_last(const wn_kv *kv, const wn_page *pg)
+{
+    return wn_page_pos(kv, pg, pg->n - 1);
+}
+/* The first slot whose position is >= pos (pg->n when none is). */
+int wn_page_find(const wn_kv *kv, const wn_page *pg, int32_t pos);
+/* The page of the list whose last position is >= pos, first such; n when none is. */
+int wn_kv_find_page(const wn_kv *kv, int lane, bool merged, int32_t pos);
+int32_t wn_kv_shift_at(const wn_kv_lane *l, int32_t pos, int32_t *end);
+
+/* Takes a zeroed frame: room has been made sure of. With need, counts it instead. */
+wn_frame_id wn_kv_take(wn_kv *kv, int cls, uint32_t *need);
+static inline void wn_kv_drop(wn_kv *kv, wn_frame_id *f)
+{
+    if (wn_frame_ok(*f)) wn_pool_drop(kv->pool, *f);
+    *f = WN_NO_FRAME;
+}
+/* Makes *f a frame of this sequence alone, its bytes copied. */
+void wn_kv_own(wn_kv *kv, wn_frame_id *f, int cls, uint32_t *need);
+void wn_page_drop(wn_kv *kv, wn_page *pg);
+/* Raw rows can still be appended to it (as the last page of its lane). */
+static inline bool wn_page_is_open(const wn_kv *kv, const wn_page *pg)
+{
+    return pg->n < kv->P && wn_frame_ok(pg->k) && wn_frame_ok(pg->v);
+}
+
+/* Slots for positions [n_reserved, target) of a listed lane, or their cost in need. */
+void wn_list_grow(wn_kv *kv, int lane, int target, uint32_t *need);
+void wn_list_cut(wn_kv *kv, int lane, int n_slots);     /* the last n_slots slots */
+/* A lane's frames leave the spans, which are private or about to be given up by all. */
+void wn_list_begin(wn_kv *kv, int lane);
+
+/* ---- spans (kv_span.c) -------------------------------------------------------------- */
+
+void wn_span_grow(wn_kv *kv, int target, uint32_t *need);
+void wn_span_drop(wn_kv *kv, wn_frame_id *span);
+/* Replaces a shared span by one of this sequence alone that names the same frames. */
+void wn_span_private(wn_kv *kv, int j, uint32_t *need);
+/* Gives back what is reserved beyond target. */
+void wn_kv_shrink(wn_kv *kv, int target);
+void wn_kv_clear(wn_kv *kv);                            /* as freshly opened */
+
+/* ---- decisions (kv_apply.c, kv_repack.c, kv_merge.c) --------------------------------- */
+
+/* A decision is carried out twice by the same code: first with a tally, which counts the
+ * frames taken and given back, in order, and changes nothing; then for good. */
+typedef struct { int64_t now[WN_POOL_CLASSES], peak[WN_POOL_CLASSES]; } wn_tally;
+
+/* With a tally, a name that must not be looked into. */
+wn_frame_id wn_tally_take(wn_kv *kv, int cls, wn_tally *t);
+/* Ordinary page i of the lane (as it is in the spans or the list) goes away. */
+void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, bool merged, wn_tally *t);
+
+/* The live slot of a lane at pos; false when there is none. */
+bool wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot);
+
+/* Ordinary pages get the masks in kv->masks; empty ones go, and when that makes enough room
+ * the rest is repacked. Returns how many pages there are afterwards. */
+int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t);
+/* The same for merge pages and kv->merged_masks, and in go the merges of kv->bits_at. */
+int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t);
+
+/* ---- sealing (kv_seal.c) ------------------------------------------------------------ */
+
+/* The first query that reads the page sealed; INT32_MAX while it is open or for raw formats. */
+int32_t wn_kv_due(const wn_kv *kv, int lane, int i, const wn_page *pg, int lag);
+static inline bool wn_kv_seals(const wn_kv *kv) { return kv->k_lag >= 0 || kv->v_lag >= 0; }
+void wn_seal_reserve(wn_kv *kv, int target, uint32_t *need);    /* frames for pages due before target */
+void wn_seal_put(wn_kv *kv, int lane, int end);                 /* rows up to end are written: encodes */
+void wn_seal_commit(wn_kv *kv);                                 /* drops raw frames no later query reads */
+void wn_seal_undo(wn_kv *kv, int target);                       /* sealed frames of pages due at or after target */
+
+#endif

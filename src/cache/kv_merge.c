@@ -1,0 +1,143 @@
+/* cache/kv_merge.c - slots that stand for several tokens.
+ *
+ * Merge slots live in raw pages of their own, always with tables of positions, biases and
+ * counts. They are few and must be read in position order, so when a decision adds some,
+ * or thins out the old ones, the lane's merge pages are made anew.
+ */
+#include "cache/kv_int.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    wn_kv *kv;
+    int lane, n;                        /* slots written */
+} writer;
+
+static wn_page *next_slot(writer *w, int32_t pos, float bias, int32_t count)
+{
+    wn_kv *kv = w->kv;
+    const wn_kv_lane *l = &kv->lanes[w->lane];
+    wn_page *pg = &kv->fresh[w->n / kv->P];
+    int s = w->n++ % kv->P;
+    if (!s) {
+        *pg = WN_PAGE_EMPTY;
+        pg->k = wn_kv_take(kv, l->kc, NULL);
+        pg->v = wn_kv_take(kv, l->vc, NULL);
+        pg->pos = wn_kv_take(kv, kv->pos_class, NULL);
+        pg->bias = wn_kv_take(kv, kv->pos_class, NULL);
+        pg->count = wn_kv_take(kv, kv->pos_class, NULL);
+        pg->pos0 = pos;
+    }
+    ((int32_t *)wn_kv_addr(kv, pg->pos))[s] = pos;
+    ((float *)wn_kv_addr(kv, pg->bias))[s] = bias;
+    ((int32_t *)wn_kv_addr(kv, pg->count))[s] = count;
+    pg->keep |= 1ull << s;
+    pg->n = s + 1;
+    return pg;
+}
+
+static void copy_old(writer *w, const wn_page *old, int s)
+{
+    wn_kv *kv = w->kv;
+    const wn_lane *lane = &kv->map->lanes[w->lane];
+    wn_page *pg = next_slot(w, wn_page_pos(kv, old, s), ((const float *)wn_kv_addr(kv, old->bias))[s],
+                            ((const int32_t *)wn_kv_addr(kv, old->count))[s]);
+    kv->raw_format->copy_k(wn_kv_addr(kv, pg->k), pg->n - 1, wn_kv_addr(kv, old->k), s, kv->P, lane->k_dim);
+    kv->raw_format->copy_v(wn_kv_addr(kv, pg->v), pg->n - 1, wn_kv_addr(kv, old->v), s, kv->P, lane->v_dim);
+}
+
+/* sum of w[i] times the rows of the sources, one chain in the order given. */
+static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const float *w, int n, bool of_v)
+{
+    int dim = of_v ? kv->map->lanes[lane].v_dim : kv->map->lanes[lane].k_dim;
+    memset(kv->row_sum, 0, (size_t)dim * sizeof(float));
+    for (int i = 0; i < n; i++) {
+        wn_page pg;
+        int s;
+        bool live = wn_kv_find_slot(kv, lane, src[i], &pg, &s);
+        WN_ASSERT(live);
+        wn_frame_id raw = of_v ? pg.v : pg.k, sealed = of_v ? pg.vs : pg.ks;
+        const wn_format *f = wn_frame_ok(raw) ? kv->raw_format : of_v ? kv->v_format : kv->k_format;
+        const void *frame = wn_kv_addr(kv, wn_frame_ok(raw) ? raw : sealed);
+        (of_v ? f->get_v : f->get_k)(frame, kv->P, s, kv->row, dim);
+        for (int c = 0; c < dim; c++) kv->row_sum[c] = fmaf(w[i], kv->row[c], kv->row_sum[c]);
+    }
+    return kv->row_sum;
+}
+
+static void write_new(writer *w, const wn_plan *plan, const wn_plan_merge *m)
+{
+    wn_kv *kv = w->kv;
+    const wn_lane *lane = &kv->map->lanes[w->lane];
+    const int32_t *src = plan->src + m->first_src;
+    wn_page *pg = next_slot(w, m->at, m->bias, m->count);
+    const float *row = sum_rows(kv, w->lane, src, plan->wk + m->first_src, m->n_src, false);
+    kv->raw_format->put_k(wn_kv_addr(kv, pg->k), kv->P, pg->n - 1, row, 0, 1, lane->k_dim);
+    row = sum_rows(kv, w->lane, src, plan->wv + m->first_src, m->n_src, true);
+    kv->raw_format->put_v(wn_kv_addr(kv, pg->v), kv->P, pg->n - 1, row, 0, 1, lane->v_dim);
+}
+
+/* New merges at positions below `end` that have not been written yet. */
+static void write_below(writer *w, const wn_plan *plan, int32_t *from, int32_t end)
+{
+    wn_kv *kv = w->kv;
+    for (int i = *from >> 6; *from < end; *from = ++i << 6) {
+        uint64_t b = kv->bits_at[i] & (~0ull << (*from & 63));
+        if (end - i * 64 < 64) b &= wn_low_bits(end - i * 64);
+        for (; b; b &= b - 1) write_new(w, plan, &plan->merges[kv->merge_at[i * 64 + __builtin_ctzll(b)]]);
+    }
+    *from = end;
+}
+
+static void rebuild(wn_kv *kv, int lane, const wn_plan *plan, int total)
+{
+    wn_kv_lane *l = &kv->lanes[lane];
+    writer w = { .kv = kv, .lane = lane };
+    int32_t from = 0;
+    for (int i = 0; i < l->n_merged; i++)
+        for (uint64_t k = kv->merged_masks[i]; k; k &= k - 1) {
+            int s = __builtin_ctzll(k);
+            write_below(&w, plan, &from, wn_page_pos(kv, &l->merged[i], s));
+            copy_old(&w, &l->merged[i], s);
+        }
+    write_below(&w, plan, &from, kv->n_committed);
+    WN_ASSERT(w.n == total);
+    for (int i = 0; i < l->n_merged; i++) wn_page_drop(kv, &l->merged[i]);
+    l->n_merged = wn_pages_of(total, kv->P);
+    memcpy(l->merged, kv->fresh, (size_t)l->n_merged * sizeof *l->merged);
+}
+
+int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t)
+{
+    wn_kv_lane *l = &kv->lanes[lane];
+    int old = 0, new = 0, pages = 0, n_out = 0;
+    for (int i = 0; i < l->n_merged; i++) {
+        old += __builtin_popcountll(kv->merged_masks[i]);
+        pages += kv->merged_masks[i] != 0;
+    }
+    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) new++;
+    int fresh = wn_pages_of(old + new, kv->P);
+    if (new || (!plan->no_repack && pages && fresh * 16 <= pages * 15)) {
+        if (!t) {
+            rebuild(kv, lane, plan, old + new);
+            return fresh;
+        }
+        for (int i = 0; i < fresh; i++) {
+            wn_tally_take(kv, l->kc, t);
+            wn_tally_take(kv, l->vc, t);
+            for (int x = 0; x < 3; x++) wn_tally_take(kv, kv->pos_class, t);
+        }
+        for (int i = 0; i < l->n_merged; i++) wn_tally_drop_page(kv, lane, i, &l->merged[i], true, t);
+        return fresh;
+    }
+    for (int i = 0; i < l->n_merged; i++) {
+        wn_page pg = l->merged[i];
+        pg.keep = kv->merged_masks[i];
+        if (!pg.keep) wn_tally_drop_page(kv, lane, i, &pg, true, t);
+        else if (!t) l->merged[n_out] = pg;
+        n_out += pg.keep != 0;
+    }
+    if (!t) l->n_merged = n_out;
+    return n_out;
+}

@@ -1,0 +1,213 @@
+/* cli/tokenize.c - `winnow tokenize`: what a model makes of a text, and back.
+ *
+ * Reads all of stdin first (tokens depend on what follows), then prints ids on one line,
+ * or a line for each token, or, the other way round, the text of ids. Pieces are shown
+ * escaped: they may be control characters or half of a UTF-8 character, and neither
+ * belongs on a terminal. Decoded text is written as it is.
+ */
+#include "cli/cli.h"
+
+#include "base/alloc.h"
+#include "gguf/gguf.h"
+#include "tokenizer/tokenizer.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: winnow tokenize -m MODEL [options] < TEXT\n"
+    "\n"
+    "Prints the token ids of the text on stdin, all on one line, with the BOS and EOS tokens that\n"
+    "the model adds. The text is taken as it is: a line end at its end is part of it.\n"
+    "\n"
+    "  -m, --model MODEL   the model file; only its vocabulary is read\n"
+    "  --pieces            a line for each token: its id and its bytes, escaped as in C\n"
+    "  --parse-special     special tokens spelled in the text, such as <|im_end|>, become their ids;\n"
+    "                      with --decode: special tokens are shown\n"
+    "  --no-bos            leave out the BOS and EOS tokens that the model adds\n"
+    "  --decode            the other way round: stdin is ids, separated by spaces, commas or line ends,\n"
+    "                      and the text they stand for is printed\n"
+    "\n"
+    "example: printf 'Hello world' | winnow tokenize -m models/winnow-demo.gguf --pieces\n";
+
+typedef struct {
+    const char *model;
+    bool pieces, decode, parse_special, no_bos;
+} options;
+
+/* All of stdin; NULL (and a sentence printed) when that fails. */
+static char *read_stdin(size_t *n)
+{
+    size_t cap = 1 << 16, got;
+    char *p = wn_alloc(cap), *q;
+    *n = 0;
+    while (p && (got = fread(p + *n, 1, cap - *n - 1, stdin)) > 0) {
+        *n += got;
+        if (cap - *n > 1) continue;
+        q = wn_realloc(p, cap *= 2);
+        if (!q) wn_free(p);
+        p = q;
+    }
+    if (!p) {
+        fprintf(stderr, "winnow tokenize: out of memory for %zu bytes of text\n", cap);
+        return NULL;
+    }
+    if (ferror(stdin)) {
+        fprintf(stderr, "winnow tokenize: reading stdin: %s\n", strerror(errno));
+        wn_free(p);
+        return NULL;
+    }
+    p[*n] = 0;
+    return p;
+}
+
+/* Printable ASCII as it is, the rest of C's escapes, bytes as \xNN: for a reader who wants
+ * to see exactly which bytes a token holds. Whole printable characters stay readable. */
+static void print_escaped(const char *s, size_t n)
+{
+    static const char plain[] = "\n\t\r\\", letter[] = "ntr\\";
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        const char *e = c ? strchr(plain, c) : NULL;
+        size_t len = c >= 0xC4 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
+        size_t k = 1;
+        while (k < len && i + k < n && ((unsigned char)s[i + k] & 0xC0) == 0x80) k++;
+        if (e) printf("\\%c", letter[e - plain]);
+        else if (c >= 0x20 && c < 0x7F) putchar(c);
+        else if (len && k == len) {
+            fwrite(s + i, 1, len, stdout);
+            i += len - 1;
+        } else printf("\\x%02X", c);
+    }
+}
+
+static int print_ids(const wn_tokenizer *t, const options *o, const char *text, size_t n)
+{
+    wn_tokenize_opts to = { .parse_special = o->parse_special, .no_bos_eos = o->no_bos };
+    int32_t *ids;
+    size_t n_ids;
+    wn_err err;
+    char *piece;
+    if (wn_tokenize(t, text, n, &to, &ids, &n_ids, &err)) {
+        fprintf(stderr, "winnow: %s\n", err.text);
+        return WN_EXIT_FAILED;
+    }
+    if (!(piece = wn_alloc(wn_detok_max(t)))) {
+        fputs("winnow tokenize: out of memory\n", stderr);
+        wn_free(ids);
+        return WN_EXIT_FAILED;
+    }
+    for (size_t i = 0; i < n_ids; i++) {
+        if (!o->pieces) {
+            printf("%s%d", i ? " " : "", ids[i]);
+            continue;
+        }
+        printf("%d\t", ids[i]);
+        print_escaped(piece, wn_token_bytes(t, ids[i], true, piece, wn_detok_max(t)));
+        putchar('\n');
+    }
+    if (!o->pieces) putchar('\n');
+    wn_free(piece);
+    wn_free(ids);
+    return WN_EXIT_OK;
+}
+
+/* The next id in s, or -1 at the end, or -2 (and a sentence) for what is none. */
+static int32_t next_id(const wn_tokenizer *t, const char **s, const char *end)
+{
+    char *after;
+    long v;
+    while (*s < end && (isspace((unsigned char)**s) || **s == ',')) (*s)++;
+    if (*s == end) return -1;
+    errno = 0;
+    v = strtol(*s, &after, 10);
+    if (after == *s || (after < end && !isspace((unsigned char)*after) && *after != ',')) {
+        fprintf(stderr, "winnow tokenize: what is not an id begins at byte %zu before the end of stdin\n",
+                (size_t)(end - *s));
+        return -2;
+    }
+    if (errno || v < 0 || v >= wn_tokenizer_n_vocab(t)) {
+        fprintf(stderr, "winnow tokenize: id %.*s is outside the vocabulary of %d tokens\n",
+                (int)WN_MIN(after - *s, (ptrdiff_t)24), *s, wn_tokenizer_n_vocab(t));
+        return -2;
+    }
+    *s = after;
+    return (int32_t)v;
+}
+
+static int print_text(const wn_tokenizer *t, const options *o, const char *text, size_t n)
+{
+    size_t cap = wn_detok_max(t);
+    char *buf = wn_alloc(cap);
+    wn_detok d;
+    int32_t id;
+    if (!buf) {
+        fputs("winnow tokenize: out of memory\n", stderr);
+        return WN_EXIT_FAILED;
+    }
+    wn_detok_init(&d, t, o->parse_special);
+    for (const char *s = text; (id = next_id(t, &s, text + n)) >= 0;)
+        fwrite(buf, 1, wn_detok_push(&d, id, buf, cap), stdout);
+    if (id == -1) fwrite(buf, 1, wn_detok_end(&d, buf, cap), stdout);
+    wn_free(buf);
+    return id == -1 ? WN_EXIT_OK : WN_EXIT_FAILED;
+}
+
+static int work(const options *o)
+{
+    wn_gguf *g = NULL;
+    wn_tokenizer *t = NULL;
+    wn_err err;
+    char *text = NULL;
+    size_t n;
+    int rc = WN_EXIT_FAILED;
+    if (wn_gguf_open(&g, o->model, &err)) {
+        fprintf(stderr, "winnow: %s\n", err.text);
+        goto out;
+    }
+    if (wn_tokenizer_open(&t, g, &err)) {
+        fprintf(stderr, "winnow: %s: %s\n", o->model, err.text);
+        goto out;
+    }
+    if ((text = read_stdin(&n)))
+        rc = o->decode ? print_text(t, o, text, n) : print_ids(t, o, text, n);
+    if (fflush(stdout) || ferror(stdout)) {
+        fputs("winnow: the output could not be written\n", stderr);
+        rc = WN_EXIT_FAILED;
+    }
+out:
+    wn_free(text);
+    wn_tokenizer_close(t);
+    wn_gguf_close(g);
+    return rc;
+}
+
+int wn_cli_tokenize(int argc, char **argv)
+{
+    options o = { 0 };
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i];
+        if (!strcmp(a, "--help") || !strcmp(a, "-h")) return fputs(usage, stdout) < 0;
+        if (!strcmp(a, "--pieces")) o.pieces = true;
+        else if (!strcmp(a, "--decode")) o.decode = true;
+        else if (!strcmp(a, "--parse-special")) o.parse_special = true;
+        else if (!strcmp(a, "--no-bos")) o.no_bos = true;
+        else if ((!strcmp(a, "-m") || !strcmp(a, "--model")) && i + 1 < argc && !o.model) o.model = argv[++i];
+        else {
+            fprintf(stderr, "winnow tokenize: cannot use %s; winnow tokenize --help explains\n", a);
+            return WN_EXIT_USAGE;
+        }
+    }
+    if (!o.model) {
+        fputs("winnow tokenize: which model? winnow tokenize --help explains\n", stderr);
+        return WN_EXIT_USAGE;
+    }
+    if (o.decode && (o.pieces || o.no_bos)) {
+        fputs("winnow tokenize: --decode gives text; --pieces and --no-bos are about ids\n", stderr);
+        return WN_EXIT_USAGE;
+    }
+    return work(&o);
+}

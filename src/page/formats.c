@@ -1,0 +1,25 @@
+/* page/formats.c - the list of page formats. A new format is a file and a line here. */
+#include "kernel/attn.h"
+#include "page/format.h"
+
+#include <string.h>
+
+static const wn_format *const formats[] = {
+    &wn_format_f16,
+    &wn_format_bf16,
+    &wn_format_f32,
+};
+
+const wn_format *wn_format_at(int i) { return i >= 0 && i < (int)WN_COUNT(formats) ? formats[i] : NULL; }
+
+const wn_format *wn_format_find(const char *name)
+{
+    for (size_t i = 0; i < WN_COUNT(formats); i++)
+        if (!strcmp(formats[i]->name, name)) return formats[i];
+    return NULL;
+}
+
+size_t wn_format_tmp_bytes(int P, int head_dim)
+{
+    return WN_MAX(wn_attn_tmp_bytes(P, head_dim), wn_attn_tmp_bytes(head_dim, P));
+}

@@ -1,0 +1,143 @@
+/* page/raw.h - what the raw formats share: K channel-major, V slot-major, in elements of
+ * one kind. f16.c, bf16.c and f32.c name the kind; the loops are in the kernel table.
+ *
+ *     K frame  [head_dim][P]   element (d, s) at d * P + s
+ *     V frame  [P][head_dim]   element (s, d) at s * head_dim + d
+ *
+ * A raw slot is a column of K and a row of V, so it moves between frames bit by bit.
+ */
+#ifndef WN_PAGE_RAW_H
+#define WN_PAGE_RAW_H
+
+#include "kernel/attn.h"
+#include "page/format.h"
+
+/* With this many query rows it pays to widen a page once (WN_N_Q_TMP rows x 64 x D FMAs
+ * against one pass of conversions and stores). */
+enum { WN_RAW_N_Q_TMP = 16 };
+
+static inline size_t wn_raw_bytes(wn_elem e, int P, int head_dim)
+{
+    return ((size_t)P * (size_t)head_dim * wn_elem_bytes(e) + 63) & ~(size_t)63;
+}
+
+static inline void *wn_raw_at(wn_elem e, void *frame, size_t i)
+{
+    return (char *)frame + i * wn_elem_bytes(e);
+}
+
+static inline const void *wn_raw_at_const(wn_elem e, const void *frame, size_t i)
+{
+    return (const char *)frame + i * wn_elem_bytes(e);
+}
+
+static inline void wn_raw_put_k(wn_elem e, void *frame, int P, int slot, const float *rows,
+                                size_t stride, int n, int head_dim)
+{
+    wn_kernels_get()->attn->put_cols[e](wn_raw_at(e, frame, (size_t)slot), (size_t)P, rows, stride, n,
+                                        head_dim);
+}
+
+static inline void wn_raw_put_v(wn_elem e, void *frame, int slot, const float *rows, size_t stride,
+                                int n, int head_dim)
+{
+    const wn_attn_ops *ops = wn_kernels_get()->attn;
+    for (int s = 0; s < n; s++)
+        ops->put_row[e](wn_raw_at(e, frame, (size_t)(slot + s) * (size_t)head_dim),
+                        rows + (size_t)s * stride, head_dim);
+}
+
+static inline void wn_raw_get(wn_elem e, const void *frame, size_t at, size_t step, float *row,
+                              int head_dim)
+{
+    for (int d = 0; d < head_dim; d++) row[d] = wn_elem_get(e, frame, at + (size_t)d * step);
+}
+
+static inline void wn_raw_copy(wn_elem e, void *dst, size_t dst_at, const void *src, size_t src_at,
+                               size_t step, int head_dim)
+{
+    size_t w = wn_elem_bytes(e);
+    for (int d = 0; d < head_dim; d++, dst_at += step, src_at += step)
+        memcpy(wn_raw_at(e, dst, dst_at), wn_raw_at_const(e, src, src_at), w);
+}
+
+/* Columns beyond n up to a multiple of 16 are computed too, where the page has them: whole
+ * vectors are cheaper than parts, and out has room. */
+static inline void wn_raw_score(wn_elem e, float *out, size_t out_stride, const float *q,
+                                size_t q_stride, int n_q, const void *frame, int P, int first, int n,
+                                int head_dim, void *tmp, const void *ahead)
+{
+    int n16 = (n + 15) & ~15;
+    wn_attn_product p = {
+        .c = out, .c_stride = out_stride,
+        .a = q, .a_stride = q_stride,
+        .b = wn_raw_at_const(e, frame, (size_t)first), .b_stride = (size_t)P,
+        .n_rows = n_q, .n_cols = WN_MIN(n16, P - first), .depth = head_dim,
+        .tmp = n_q >= WN_RAW_N_Q_TMP ? tmp : NULL,
+        .ahead = ahead, .ahead_bytes = wn_raw_bytes(e, P, head_dim),
+    };
+    wn_kernels_get()->attn->product[e](&p);
+}
+
+static inline void wn_raw_mix(wn_elem e, float *acc, size_t acc_stride, const float *w, size_t w_stride,
+                              int n_q, const void *frame, int P, int first, int n, int head_dim,
+                              void *tmp, const void *ahead)
+{
+    wn_attn_product p = {
+        .c = acc, .c_stride = acc_stride,
+        .a = w, .a_stride = w_stride,
+        .b = wn_raw_at_const(e, frame, (size_t)first * (size_t)head_dim), .b_stride = (size_t)head_dim,
+        .n_rows = n_q, .n_cols = head_dim, .depth = n, .add = true,
+        .tmp = n_q >= WN_RAW_N_Q_TMP ? tmp : NULL,
+        .ahead = ahead, .ahead_bytes = wn_raw_bytes(e, P, head_dim),
+    };
+    wn_kernels_get()->attn->product[e](&p);
+}
+
+/* The table of one kind of element: every entry is the function above with e filled in. */
+#define WN_RAW_FORMAT(NAME, E)                                                                     \
+    static size_t bytes(int P, int D) { return wn_raw_bytes(E, P, D); }                            \
+    static void put_k(void *f, int P, int slot, const float *r, size_t stride, int n, int D)       \
+    {                                                                                              \
+        wn_raw_put_k(E, f, P, slot, r, stride, n, D);                                              \
+    }                                                                                              \
+    static void put_v(void *f, int P, int slot, const float *r, size_t stride, int n, int D)       \
+    {                                                                                              \
+        (void)P;                                                                                   \
+        wn_raw_put_v(E, f, slot, r, stride, n, D);                                                 \
+    }                                                                                              \
+    static void get_k(const void *f, int P, int slot, float *row, int D)                           \
+    {                                                                                              \
+        wn_raw_get(E, f, (size_t)slot, (size_t)P, row, D);                                         \
+    }                                                                                              \
+    static void get_v(const void *f, int P, int slot, float *row, int D)                           \
+    {                                                                                              \
+        (void)P;                                                                                   \
+        wn_raw_get(E, f, (size_t)slot * (size_t)D, 1, row, D);                                     \
+    }                                                                                              \
+    static void copy_k(void *dst, int to, const void *src, int from, int P, int D)                 \
+    {                                                                                              \
+        wn_raw_copy(E, dst, (size_t)to, src, (size_t)from, (size_t)P, D);                          \
+    }                                                                                              \
+    static void copy_v(void *dst, int to, const void *src, int from, int P, int D)                 \
+    {                                                                                              \
+        (void)P;                                                                                   \
+        wn_raw_copy(E, dst, (size_t)to * (size_t)D, src, (size_t)from * (size_t)D, 1, D);          \
+    }                                                                                              \
+    static void score(float *out, size_t out_stride, const float *q, size_t q_stride, int n_q,     \
+                      const void *f, int P, int first, int n, int D, void *tmp, const void *ahead) \
+    {                                                                                              \
+        wn_raw_score(E, out, out_stride, q, q_stride, n_q, f, P, first, n, D, tmp, ahead);         \
+    }                                                                                              \
+    static void mix(float *acc, size_t acc_stride, const float *w, size_t w_stride, int n_q,       \
+                    const void *f, int P, int first, int n, int D, void *tmp, const void *ahead)   \
+    {                                                                                              \
+        wn_raw_mix(E, acc, acc_stride, w, w_stride, n_q, f, P, first, n, D, tmp, ahead);           \
+    }                                                                                              \
+    const wn_format wn_format_##NAME = {                                                           \
+        .name = #NAME, .raw = true, .repack = WN_REPACK_COPY, .n_q_tmp = WN_RAW_N_Q_TMP,           \
+        .k_bytes = bytes, .v_bytes = bytes, .put_k = put_k, .put_v = put_v, .get_k = get_k,        \
+        .get_v = get_v, .copy_k = copy_k, .copy_v = copy_v, .score = score, .mix = mix,            \
+    }
+
+#endif

@@ -1,0 +1,269 @@
+/* What may not change a single byte of the logits: threads, chunks, neighbours, forks,
+ * truncation, page size, sessions, and whether evicted slots are repacked; with and
+ * without evictions at boundaries. One reference run, then the same text in every other
+ * way, compared with memcmp. */
+#include "tests/support/engine.h"
+#include "tests/unit/check.h"
+
+#include <unistd.h>
+
+enum { N = 700, EVERY = 64 };           /* two splits; ten decisions */
+
+static int32_t ids[N];
+static const char *const types[] = { "Q8_0", "Q4_K_M", "F16" };
+
+/* Drops a random third of the live slots of each lane, a different third in each; now and
+ * then a whole range, a bias and a shift. Depends on the position alone. */
+typedef struct { bool no_repack, shifts; } evictor;
+
+static wn_status evict(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *err)
+{
+    const evictor *ev = ctx;
+    (void)kv;
+    (void)err;
+    plan->no_repack = ev->no_repack;
+    for (int lane = 0; lane < plan->n_lanes; lane++) {
+        uint64_t seed = (uint64_t)p * 1000003u + (uint64_t)lane;
+        for (int pos = 4; pos < p - 16; pos++)
+            if (test_rand(&seed) % 3 == 0) wn_plan_drop(plan, lane, pos, pos + 1);
+        if (p % (3 * EVERY) == 0) wn_plan_drop(plan, lane, p / 4, p / 3);
+    }
+    if (ev->shifts && p >= 5 * EVERY) wn_plan_shift(plan, WN_ALL_LANES, 0, 4, p - 4 * EVERY);
+    return WN_OK;
+}
+
+typedef struct {
+    const char *type;
+    int threads, chunk, slots;
+    bool neighbours;
+    evictor *ev;
+} way;
+
+static void open_seq(test_engine *t, test_seq *q, evictor *ev)
+{
+    wn_err err = { 0 };
+    *q = test_seq_open(t, N);
+    if (ev && wn_seq_set_decider(q->s, EVERY, evict, ev, &err)) fail_msg("%s", err.text);
+}
+
+static test_engine open_engine(way w)
+{
+    return test_engine_open(test_model_path("llama", w.type),
+                            (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .page_slots = w.slots,
+                                              .max_seqs = 5, .pool_tokens = 5 * 2048 });
+}
+
+/* The logits of all N positions when computed in this way; the caller frees. */
+static float *logits_of(way w)
+{
+    test_engine t = open_engine(w);
+    test_seq q, noise[3];
+    wn_err err = { 0 };
+    size_t bytes = sizeof(float) * N * (size_t)t.n_vocab;
+    float *out = malloc(bytes);
+    assert_non_null(out);
+    for (int i = 0; w.neighbours && i < 3; i++) {
+        int32_t other[300];
+        open_seq(&t, &noise[i], NULL);
+        noise[i].s->opts.on_logits = NULL;
+        test_tokens(other, 300, t.n_vocab, 100 + (uint64_t)i);
+        assert_int_equal(wn_seq_feed(noise[i].s, other, 100 + 100 * (size_t)i, &err), WN_OK);
+    }
+    open_seq(&t, &q, w.ev);
+    if (w.neighbours) {                 /* prompt chunks and single tokens of others in between */
+        q.s->opts.on_logits_ctx = &q;
+        for (int at = 0; at < N; at += 50) {
+            int32_t one = at % t.n_vocab;
+            assert_int_equal(wn_seq_feed(q.s, ids + at, 50, &err), WN_OK);
+            if (at < 300) assert_int_equal(wn_seq_feed(noise[at / 50 % 3].s, &one, 1, &err), WN_OK);
+            assert_int_equal(wn_engine_step(t.e, NULL, &err), WN_OK);
+        }
+        test_steps(&t);
+    } else {
+        test_seq_run(&t, &q, ids, N);
+    }
+    assert_int_equal(q.n_seen, N);
+    wn_kv_check(q.s->kv);
+    memcpy(out, q.logits, bytes);
+    test_seq_close(&q);
+    for (int i = 0; w.neighbours && i < 3; i++) test_seq_close(&noise[i]);
+    test_engine_close(&t);
+    return out;
+}
+
+static const way base_way = { .threads = 1, .chunk = 512 };
+
+static void compare(const char *what, const float *ref, way w)
+{
+    float *got = logits_of(w);
+    test_same_logits(what, ref, got, N, 320);
+    free(got);
+}
+
+static void ways(const char *type, evictor *ev, const char *label)
+{
+    way w = base_way;
+    char what[96];
+    w.type = type;
+    w.ev = ev;
+    float *ref = logits_of(w);
+    static const int chunks[] = { 1, 7, 64, 700 };
+    for (int threads = 1; threads <= 3; threads++)
+        for (size_t c = 0; c < WN_COUNT(chunks); c++) {
+            if (threads != 2 && c != 1) continue;
+            way v = w;
+            v.threads = threads;
+            v.chunk = chunks[c];
+            snprintf(what, sizeof what, "%s %s: %d threads, chunks of %d", type, label, threads, chunks[c]);
+            compare(what, ref, v);
+        }
+    way v = w;
+    v.slots = 4;
+    v.chunk = 64;
+    snprintf(what, sizeof what, "%s %s: pages of 4 slots", type, label);
+    compare(what, ref, v);
+    v = w;
+    v.neighbours = true;
+    v.threads = 2;
+    snprintf(what, sizeof what, "%s %s: three neighbours", type, label);
+    compare(what, ref, v);
+    free(ref);
+}
+
+static void without_decisions(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], NULL, "full cache");
+}
+
+static void with_decisions(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], &(evictor){ .shifts = true }, "evicting");
+}
+
+/* Slots that were dropped may lie where they are or be squeezed out: nobody can tell. */
+static void repacking_is_invisible(void **state)
+{
+    (void)state;
+    for (int slots = 4; slots <= 64; slots *= 4) {
+        way w = base_way;
+        w.type = "Q8_0";
+        w.slots = slots;
+        w.ev = &(evictor){ .no_repack = true, .shifts = true };
+        float *ref = logits_of(w);
+        w.ev = &(evictor){ .no_repack = false, .shifts = true };
+        compare("repacked against masked", ref, w);
+        free(ref);
+    }
+}
+
+/* Evicting does change something: the comparison above is not between equals by neglect. */
+static void evicting_is_visible(void **state)
+{
+    (void)state;
+    way w = base_way;
+    w.type = "Q8_0";
+    float *full = logits_of(w);
+    w.ev = &(evictor){ 0 };
+    float *less = logits_of(w);
+    assert_memory_equal(full, less, sizeof(float) * EVERY * 320);
+    assert_memory_not_equal(full + EVERY * 320, less + EVERY * 320, sizeof(float) * 320);
+    free(full);
+    free(less);
+}
+
+/* Fork in the middle, go on twice; truncate and go on; save, restore and go on. */
+static void fork_truncate_and_session(evictor *ev, const char *label)
+{
+    char what[96];
+    way w = base_way;
+    wn_err err = { 0 };
+    w.type = "Q8_0";
+    w.ev = ev;
+    w.threads = 2;
+    float *ref = logits_of(w);
+    test_engine t = open_engine(w);
+    test_seq q, f, r;
+    int cut = 333;
+    open_seq(&t, &q, ev);
+    test_seq_run(&t, &q, ids, cut);
+
+    f = (test_seq){ .n_vocab = t.n_vocab, .logits = calloc(N * (size_t)t.n_vocab, sizeof(float)) };
+    if (wn_seq_fork(&f.s, q.s, NULL, &err)) fail_msg("fork: %s", err.text);
+    memcpy(f.logits, q.logits, sizeof(float) * (size_t)cut * (size_t)t.n_vocab);
+    int32_t other[100];
+    test_tokens(other, 100, t.n_vocab, 5);
+    test_seq_run(&t, &q, other, 20);    /* the source takes another way */
+    test_seq_run(&t, &f, ids + cut, N - cut);
+    snprintf(what, sizeof what, "%s: fork", label);
+    test_same_logits(what, ref, f.logits, N, t.n_vocab);
+
+    if (wn_seq_truncate(q.s, cut, &err)) fail_msg("truncate: %s", err.text);
+    char path[128];
+    const char *tmp = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/winnow-test-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
+    if (wn_seq_save(q.s, path, &err)) fail_msg("save: %s", err.text);
+    test_seq_run(&t, &q, ids + cut, N - cut);
+    snprintf(what, sizeof what, "%s: truncate", label);
+    test_same_logits(what, ref, q.logits, N, t.n_vocab);
+
+    open_seq(&t, &r, ev);
+    if (wn_seq_load(r.s, path, &err)) fail_msg("load: %s", err.text);
+    wn_kv_check(r.s->kv);
+    assert_int_equal(wn_seq_n_done(r.s), cut);
+    memcpy(r.logits, ref, sizeof(float) * (size_t)cut * (size_t)t.n_vocab);
+    test_seq_run(&t, &r, ids + cut, N - cut);
+    snprintf(what, sizeof what, "%s: session", label);
+    test_same_logits(what, ref, r.logits, N, t.n_vocab);
+    unlink(path);
+    test_seq_close(&r);
+    test_seq_close(&f);
+    test_seq_close(&q);
+    test_engine_close(&t);
+    free(ref);
+}
+
+static void fork_truncate_session(void **state)
+{
+    (void)state;
+    fork_truncate_and_session(NULL, "full cache");
+    fork_truncate_and_session(&(evictor){ .shifts = true }, "evicting");
+}
+
+/* The mapped weights of --no-repack give the same bytes as the packed ones. */
+static void packed_and_mapped_weights(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < WN_COUNT(types); i++) {
+        way w = base_way;
+        w.type = types[i];
+        float *ref = logits_of(w);
+        test_engine t = { 0 };
+        wn_err err = { 0 };
+        test_seq q;
+        assert_int_equal(wn_model_open(&t.m, test_model_path("llama", types[i]), &(wn_model_opts){ .no_repack = true }, &err), WN_OK);
+        assert_int_equal(wn_engine_open(&t.e, t.m, &(wn_engine_opts){ .n_ctx = 2048, .n_threads = 2 }, &err), WN_OK);
+        t.n_vocab = 320;
+        open_seq(&t, &q, NULL);
+        test_seq_run(&t, &q, ids, 200);
+        test_same_logits("mapped weights", ref, q.logits, 200, 320);
+        test_seq_close(&q);
+        test_engine_close(&t);
+        free(ref);
+    }
+}
+
+int main(void)
+{
+    test_tokens(ids, N, 320, 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_decisions),
+        cmocka_unit_test(with_decisions),
+        cmocka_unit_test(repacking_is_invisible),
+        cmocka_unit_test(evicting_is_visible),
+        cmocka_unit_test(fork_truncate_session),
+        cmocka_unit_test(packed_and_mapped_weights),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
