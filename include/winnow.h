@@ -96,7 +96,7 @@ bool wn_model_is_end(const wn_model *m, int32_t id);    /* this token ends gener
  * returns the full length. */
 size_t wn_token_text(const wn_model *m, int32_t id, bool special, char *buf, size_t cap);
 
-/* Tokens to text as they come: never half a character. */
+/* The tokens that follow a prompt, to text as they come: never half a character. */
 typedef struct wn_text wn_text;
 wn_status wn_text_open(wn_text **out, const wn_model *m, bool special, wn_err *err);
 void wn_text_close(wn_text *t);

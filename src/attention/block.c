@@ -64,7 +64,6 @@ typedef struct {
     bool more;
     int32_t lo, hi;                     /* positions anyone in the block may see: [lo, hi) */
     const wn_format *raw, *k_format, *v_format;
-    const void *first_k;                /* of the split before: avoids a look at an empty list */
 } walk;
 
 typedef struct {
@@ -112,10 +111,15 @@ static void add_stretch(wn_stretch *st, const wn_run *run, const walk *w, bool k
     WN_ASSERT(st->k && st->v);
 }
 
-static int add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
+static void add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
 {
     const wn_run *run = &w->run;
     uint64_t keep = visible(run, w->lo, w->hi);
+    if (!keep) return;
+    if (g->begin == g->end) {           /* the first: entry and position agree mod 16 */
+        int s = __builtin_ctzll(keep);
+        g->begin = g->end = (run->pos ? run->pos[s] : run->pos0 + s) & 15;
+    }
     bool k_sealed = run->k_sealed && b->pos0 >= run->k_sealed_from;
     bool v_sealed = run->v_sealed && b->pos0 >= run->v_sealed_from;
     for (uint64_t left = keep; left; left &= left - 1) {
@@ -123,10 +127,9 @@ static int add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
         d->index[g->end++] = (int16_t)((run->pos ? run->pos[s] : run->pos0 + s) - g->base);
     }
     int entry = g->end - __builtin_popcountll(keep);
-    if (!keep) return 0;
     if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
         add_stretch(&d->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
-        return 1;
+        return;
     }
     int s = 0;
     while (keep) {
@@ -139,7 +142,6 @@ static int add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
         s += n;
         keep = n < 64 ? keep >> n : 0;
     }
-    return 1;
 }
 
 /* All stretches of the split that comes next; false at the end. */
@@ -149,9 +151,6 @@ static bool gather(const wn_block *b, wn_desk *d, walk *w, int to, gathered *g, 
         if (!w->more || w->run.split >= to) return false;
         *split = w->run.split;
         *g = (gathered){ .base = *split * WN_SPLIT };
-        /* Where entries begin, so that entry and position agree mod 16. */
-        int32_t first = w->run.pos ? w->run.pos[0] : w->run.pos0;
-        g->begin = g->end = WN_MAX(first, w->lo) & 15;
         while (w->more && w->run.split == *split) {
             add_run(b, d, w, g);
             WN_ASSERT(g->end <= WN_SPLIT + 16);

@@ -171,6 +171,11 @@ int wn_pool_class(wn_pool *p, size_t frame_bytes)
     return p->n_cls++;
 }
 
+uint32_t wn_pool_frames_per_extent(const wn_pool *p, int cls)
+{
+    return cls >= 0 && cls < p->n_cls ? p->cls[cls].per_extent : 0;
+}
+
 static uint32_t *extent_refs(const wn_pool *p, uint32_t e)
 {
     uint32_t per = p->cls[p->ext[e].cls].per_extent;

@@ -117,7 +117,7 @@ static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_a
 /* r holds a checked record whose id has been compared. */
 static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
 {
-    uint32_t decided_at, n;
+    uint32_t decided_at = 0, n = 0;
     wn_status st = check_fields(s, r, &decided_at, &n, err);
     if (st) return st;
     for (uint32_t i = 0; i < n; i++) {

@@ -33,6 +33,7 @@ wn_status wn_text_open(wn_text **out, const wn_model *m, bool special, wn_err *e
     if (!*out) return wn_fail(err, WN_ENOMEM, "text: out of memory");
     (*out)->cap = cap;
     wn_detok_init(&(*out)->d, m->tokenizer, special);
+    (*out)->d.started = true;           /* what comes continues a prompt: its first space is meant */
     return WN_OK;
 }
 
