@@ -89,6 +89,7 @@ void wn_kv_shrink(wn_kv *kv, int target)
     if (wn_kv_seals(kv)) wn_seal_undo(kv, target);
     cut(kv, kv->n_reserved, target);
     kv->n_reserved = target;
+    kv->ring_from = WN_MIN(kv->ring_from, target);      /* what comes next is written anew */
 }
 
 /* ---- truncate -------------------------------------------------------------------------- */

@@ -83,7 +83,7 @@ static void chunks_do_not_matter(void **state)
             assert_int_equal(s.slots_full, 4 * (size_t)m1.n);
         }
         model_compare(&m1, kv, pool);
-        model_check_refs(&kv, 1, pool);
+        model_check_refs(&kv, 1, pool, 0);
         uint32_t need[WN_POOL_CLASSES];
         wn_pool_stats s;
         uint32_t frames = 0;
@@ -157,7 +157,7 @@ static void fork_touches_no_frame_of_full_pages(void **state)
     assert_int_equal(model_append(&m2, f, 3, 70, NULL), WN_OK);
     model_compare(&m1, kv, pool);
     model_compare(&m2, f, pool);
-    model_check_refs((wn_kv *[]){ kv, f }, 2, pool);
+    model_check_refs((wn_kv *[]){ kv, f }, 2, pool, 0);
     wn_kv_close(kv);
     model_compare(&m2, f, pool);
     wn_kv_close(f);
