@@ -267,11 +267,6 @@ size_t wn_pool_frame_bytes(const wn_pool *p, wn_frame_id f)
     return p->cls[p->ext[id_extent(f)].cls].bytes;
 }
 
-size_t wn_pool_class_bytes(const wn_pool *p, int cls)
-{
-    return cls >= 0 && cls < p->n_cls ? p->cls[cls].bytes : 0;
-}
-
 bool wn_pool_fits(const wn_pool *p, const uint32_t counts[WN_POOL_CLASSES])
 {
     uint64_t extents = 0;
