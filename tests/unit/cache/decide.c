@@ -278,12 +278,12 @@ static void step(run *r)
 static wn_frame_id *hog(run *r, uint32_t spare)
 {
     static wn_frame_id f[1 << 19], kept[WN_POOL_CLASSES][4096];
-    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_class_bytes(r->pool, c); c++)
+    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_frames_per_extent(r->pool, c); c++)
         for (uint32_t i = 0; i < spare; i++)
             assert_int_equal(wn_pool_take(r->pool, c, &kept[c][i]), WN_OK);
-    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_class_bytes(r->pool, c); c++)
+    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_frames_per_extent(r->pool, c); c++)
         while (wn_pool_take(r->pool, c, &f[r->n_hogged]) == WN_OK) r->n_hogged++;
-    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_class_bytes(r->pool, c); c++)
+    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_frames_per_extent(r->pool, c); c++)
         for (uint32_t i = 0; i < spare; i++) wn_pool_drop(r->pool, kept[c][i]);
     return f;
 }
