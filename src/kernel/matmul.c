@@ -29,7 +29,7 @@ typedef struct {                /* of one thread */
     uint8_t staged[WN_PART_PANELS][8 << 10];    /* mapped weights, packed for one chunk */
 } mm_scratch;
 
-enum { AHEAD_BYTES = 8 << 10 };         /* bench/NOTES.md */
+enum { AHEAD_BYTES = 8 << 10 };         /* not tuned: bench/NOTES.md */
 
 typedef struct {
     const wn_matmul_ops *ops;
