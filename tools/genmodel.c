@@ -48,7 +48,8 @@ static int *int_field(wn_generate_opts *o, const char *flag)
 }
 
 /* One flag with its value. */
-static bool set(wn_generate_opts *o, const char **out, int *threads, const char *flag, const char *v)
+static bool set(wn_generate_opts *o, const char **out, int *threads, const char *flag,
+                const char *v)
 {
     char *end = "";
     int *field = int_field(o, flag);
@@ -76,7 +77,8 @@ int main(int argc, char **argv)
     wn_threads *t;
     wn_err err;
     for (int i = 1; i < argc; i++) {        /* the preset first, so that flags may change it */
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return printf(usage, wn_generate_presets) < 0;
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            return printf(usage, wn_generate_presets) < 0;
         if (!strcmp(argv[i], "--shape") && i + 1 < argc && !wn_generate_preset(&o, argv[i + 1]))
             return wrong("unknown shape", argv[i + 1]);
     }

@@ -31,6 +31,8 @@ void *wn_alloc(size_t bytes) { return admit() ? malloc(bytes ? bytes : 1) : NULL
 
 void *wn_calloc(size_t n, size_t bytes)
 {
+    size_t total;                       /* sanitizers abort on an overflow that libc refuses */
+    if (__builtin_mul_overflow(n, bytes, &total)) return NULL;
     return admit() ? calloc(n ? n : 1, bytes ? bytes : 1) : NULL;
 }
 

@@ -18,6 +18,14 @@ const char *wn_status_name(wn_status s)
     return (unsigned)s < WN_COUNT(names) ? names[s] : "unknown";
 }
 
+/* Names and values in a sentence may come from a stranger's file: no control character
+ * gets from there to a terminal. */
+static void scrub(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p; p++)
+        if (*p < 0x20 || *p == 0x7f) *p = '?';
+}
+
 wn_status wn_fail(wn_err *err, wn_status s, const char *fmt, ...)
 {
     if (err) {
@@ -26,6 +34,7 @@ wn_status wn_fail(wn_err *err, wn_status s, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
+        scrub(err->text);
     }
     return s;
 }
@@ -40,8 +49,13 @@ wn_status wn_fail_prefix(wn_err *err, wn_status s, const char *fmt, ...)
         va_start(ap, fmt);
         n = vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
-        if (n >= 0 && (size_t)n + 3 < sizeof err->text)
-            snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", old);
+        if (n >= 0 && (size_t)n + 3 < sizeof err->text) {
+            size_t at = (size_t)n, room = sizeof err->text - at - 3, len = strlen(old);
+            memcpy(err->text + at, ": ", 2);
+            memcpy(err->text + at + 2, old, WN_MIN(len, room));
+            err->text[at + 2 + WN_MIN(len, room)] = '\0';
+        }
+        scrub(err->text);
         err->status = s;
     }
     return s;

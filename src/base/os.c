@@ -1,5 +1,4 @@
 /* base/os.c - mappings, memory limits, time: Linux behind plain functions. */
-#define _GNU_SOURCE
 #include "base/os.h"
 
 #include <errno.h>

@@ -13,12 +13,12 @@
  * A worker that saw no new epoch for SPIN_US parks on the condition variable; the
  * caller wakes it only when somebody is parked.
  */
-#define _GNU_SOURCE
 #include "base/threads.h"
 #include "base/alloc.h"
 #include "base/os.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 enum { SPIN_US = 300, MAX_THREADS = 256 };
@@ -63,6 +63,7 @@ static unsigned wait_epoch(wn_threads *t, unsigned seen)
         if (e != seen) return e;
         pause_cpu();
         if (spins % 256 != 255) continue;
+        sched_yield();                  /* on a busy machine, whoever we wait for may want this core */
         uint64_t now = wn_os_now_us();
         if (!until) until = now + SPIN_US;
         if (now < until) continue;
@@ -146,5 +147,8 @@ void wn_threads_run(wn_threads *t, wn_task *task, void *arg, int n_parts)
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     publish(t);
     take_parts(t, 0);
-    while (atomic_load_explicit(&t->n_idle, memory_order_acquire) < t->n - 1) pause_cpu();
+    for (unsigned spins = 1; atomic_load_explicit(&t->n_idle, memory_order_acquire) < t->n - 1; spins++) {
+        pause_cpu();
+        if (spins % 1024 == 0) sched_yield();
+    }
 }

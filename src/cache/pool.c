@@ -131,8 +131,8 @@ wn_status wn_pool_open(wn_pool **out, const wn_pool_opts *opts, wn_err *err)
         wn_pool_close(p);
         return wn_fail(err, WN_ENOMEM, "pool: the system has no room for %zu MiB", n * 2);
     }
-    p->base = p->map + (-(uintptr_t)p->map & (WN_EXTENT_BYTES - 1));
-    if (opts->touch) wn_os_touch(p->base, n * WN_EXTENT_BYTES);
+    unsigned char *base = p->map + (-(uintptr_t)p->map & (WN_EXTENT_BYTES - 1));
+    if (opts->touch) wn_os_touch(base, n * WN_EXTENT_BYTES);
 
     uint64_t *at = bitmap_init(&p->free_extents, p->words, (uint32_t)n);
     for (int c = 0; c < WN_POOL_CLASSES; c++) at = bitmap_init(&p->cls[c].open, at, (uint32_t)n);
@@ -140,6 +140,7 @@ wn_status wn_pool_open(wn_pool **out, const wn_pool_opts *opts, wn_err *err)
         p->ext[e] = (extent){ .cls = NO_CLASS, .free_head = NO_NEXT };
         bit_set(&p->free_extents, e);
     }
+    p->base = base;
     *out = p;
     return WN_OK;
 }
@@ -147,10 +148,9 @@ wn_status wn_pool_open(wn_pool **out, const wn_pool_opts *opts, wn_err *err)
 void wn_pool_close(wn_pool *p)
 {
     if (!p) return;
-    if (p->map) {
-        UNPOISON(p->map, p->map_bytes);
-        wn_os_unmap(p->map, p->map_bytes);
-    }
+    for (uint32_t e = 0; p->base && e < p->n_extents; e++)      /* the addresses may be mapped again */
+        if (p->ext[e].cls != NO_CLASS) UNPOISON(p->base + (size_t)e * WN_EXTENT_BYTES, WN_EXTENT_BYTES);
+    if (p->map) wn_os_unmap(p->map, p->map_bytes);
     if (p->side) wn_os_unmap(p->side, p->side_bytes);
     wn_free(p->words);
     wn_free(p->ext);
@@ -169,6 +169,11 @@ int wn_pool_class(wn_pool *p, size_t frame_bytes)
     c->per_extent = (uint32_t)(WN_EXTENT_BYTES / bytes);
     if (c->per_extent > SIDE_FRAMES) c->per_extent = (uint32_t)(WN_EXTENT_BYTES / (bytes + 4));
     return p->n_cls++;
+}
+
+uint32_t wn_pool_frames_per_extent(const wn_pool *p, int cls)
+{
+    return cls >= 0 && cls < p->n_cls ? p->cls[cls].per_extent : 0;
 }
 
 static uint32_t *extent_refs(const wn_pool *p, uint32_t e)
@@ -260,11 +265,6 @@ void *wn_pool_addr(const wn_pool *p, wn_frame_id f)
 size_t wn_pool_frame_bytes(const wn_pool *p, wn_frame_id f)
 {
     return p->cls[p->ext[id_extent(f)].cls].bytes;
-}
-
-size_t wn_pool_class_bytes(const wn_pool *p, int cls)
-{
-    return cls >= 0 && cls < p->n_cls ? p->cls[cls].bytes : 0;
 }
 
 bool wn_pool_fits(const wn_pool *p, const uint32_t counts[WN_POOL_CLASSES])

@@ -50,7 +50,7 @@ void wn_pool_drop(wn_pool *p, wn_frame_id f);           /* the last drop frees t
 uint32_t wn_pool_refs(const wn_pool *p, wn_frame_id f);
 void *wn_pool_addr(const wn_pool *p, wn_frame_id f);    /* valid until frames may move: within a step */
 size_t wn_pool_frame_bytes(const wn_pool *p, wn_frame_id f);
-size_t wn_pool_class_bytes(const wn_pool *p, int cls);   /* 0: no such class */
+uint32_t wn_pool_frames_per_extent(const wn_pool *p, int cls);  /* 0: no such class */
 
 /* Can n frames of class a (and then more of others) be taken? counts[cls] frames of each
  * class at once, free frames and free extents considered. */

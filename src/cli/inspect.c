@@ -68,7 +68,8 @@ static int64_t count_lanes(const wn_gguf *g, int64_t n_layers, int64_t n_heads)
     wn_str arch = { "", 0 };
     int64_t sum = 0;
     wn_gguf_string(g, "general.architecture", false, &arch, NULL);
-    snprintf(full, sizeof full, "%.*s.attention.head_count_kv", (int)WN_MIN(arch.n, (size_t)64), arch.p);
+    snprintf(full, sizeof full, "%.*s.attention.head_count_kv", (int)WN_MIN(arch.n, (size_t)64),
+             arch.p);
     const wn_gguf_kv *kv = wn_gguf_find(g, full);
     if (!kv || kv->type != WN_KV_ARRAY)
         return n_layers * arch_int(g, "attention.head_count_kv", n_heads);
@@ -139,7 +140,8 @@ static const char *size_text(size_t bytes, char buf[static 32])
         v /= 1024;
         u++;
     }
-    snprintf(buf, 32, u == 0 ? "%.0f %s" : v < 10 ? "%.2f %s" : v < 100 ? "%.1f %s" : "%.0f %s", v, units[u]);
+    int digits = u == 0 || v >= 100 ? 0 : v >= 10 ? 1 : 2;
+    snprintf(buf, 32, "%.*f %s", digits, v, units[u]);
     return buf;
 }
 
@@ -148,7 +150,7 @@ static const char *size_text(size_t bytes, char buf[static 32])
 static void print_text(wn_str s, size_t max)
 {
     size_t n = WN_MIN(s.n, max);
-    while (n < s.n && n > 0 && ((unsigned char)s.p[n] & 0xc0) == 0x80) n--;     /* whole characters */
+    while (n < s.n && n > 0 && ((unsigned char)s.p[n] & 0xc0) == 0x80) n--; /* whole characters */
     putchar('"');
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s.p[i];
@@ -167,7 +169,8 @@ static void print_text(wn_str s, size_t max)
 static void print_item(const wn_gguf_kv *kv, uint64_t i)
 {
     if (kv->item == WN_KV_STRING) print_text(wn_gguf_item_string(kv, i), 24);
-    else if (kv->item == WN_KV_F32 || kv->item == WN_KV_F64) printf("%g", wn_gguf_item_float(kv, i));
+    else if (kv->item == WN_KV_F32 || kv->item == WN_KV_F64)
+        printf("%g", wn_gguf_item_float(kv, i));
     else if (kv->item == WN_KV_BOOL) fputs(wn_gguf_item_int(kv, i) ? "true" : "false", stdout);
     else printf("%" PRId64, wn_gguf_item_int(kv, i));
 }
@@ -211,7 +214,8 @@ static void print_tensors(const wn_gguf *g)
         char shape[96], bytes[32];
         int n = 0;
         for (int d = 0; d < t->n_dims; d++)
-            n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%" PRId64, d ? " x " : "", t->ne[d]);
+            n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%" PRId64, d ? " x " : "",
+                          t->ne[d]);
         printf("  %-32s %-7s %20s  %10s\n", t->name, wn_type_find((uint32_t)t->type)->name, shape,
                size_text(t->bytes, bytes));
     }
@@ -224,7 +228,8 @@ static void print_cache(const cache_shape *c)
         puts("\ncache: the metadata does not say its shape");
         return;
     }
-    printf("\ncache: %" PRId64 " lanes in %" PRId64 " layers, keys of %" PRId64 ", values of %" PRId64 "\n",
+    printf("\ncache: %" PRId64 " lanes in %" PRId64 " layers, keys of %" PRId64
+           ", values of %" PRId64 "\n",
            c->n_lanes, c->n_layers, c->key_length, c->value_length);
     printf("  format   per 1k tokens%s\n", c->n_ctx ? "   at full context" : "");
     for (int i = 0; i < N_FORMATS; i++) {
@@ -249,7 +254,8 @@ static void print_tables(const wn_gguf *g, bool tensors)
     printf(", alignment %u\n\nmetadata\n", wn_gguf_alignment(g));
     for (size_t i = 0; i < wn_gguf_n_kv(g); i++) {
         const wn_gguf_kv *kv = wn_gguf_kv_at(g, i);
-        printf("  %-40.*s %-6s ", (int)WN_MIN(kv->key.n, (size_t)80), kv->key.p, wn_kv_type_name(kv->type));
+        printf("  %-40.*s %-6s ", (int)WN_MIN(kv->key.n, (size_t)80), kv->key.p,
+               wn_kv_type_name(kv->type));
         print_value(kv);
         putchar('\n');
     }
@@ -317,8 +323,8 @@ static json_t *json_value(const wn_gguf_kv *kv)
     json_t *first = json_array();
     for (uint64_t i = 0; i < WN_MIN(kv->n, (uint64_t)FIRST); i++)
         json_array_append_new(first, json_item(kv, i));
-    return json_pack("{s:s, s:I, s:o}", "item", wn_kv_type_name(kv->item), "n", (json_int_t)kv->n, "first",
-                     first);
+    return json_pack("{s:s, s:I, s:o}", "item", wn_kv_type_name(kv->item), "n", (json_int_t)kv->n,
+                     "first", first);
 }
 
 static json_t *json_tensor(const wn_tensor *t)
@@ -327,8 +333,8 @@ static json_t *json_tensor(const wn_tensor *t)
     for (int d = 0; d < t->n_dims; d++) json_array_append_new(shape, json_integer(t->ne[d]));
     return json_pack("{s:o, s:s, s:o, s:I, s:i, s:I}", "name",
                      json_text((wn_str){ t->name, strlen(t->name) }), "type",
-                     wn_type_find((uint32_t)t->type)->name, "shape", shape, "bytes", (json_int_t)t->bytes,
-                     "part", t->part, "offset", (json_int_t)t->offset);
+                     wn_type_find((uint32_t)t->type)->name, "shape", shape, "bytes",
+                     (json_int_t)t->bytes, "part", t->part, "offset", (json_int_t)t->offset);
 }
 
 static json_t *json_cache(const cache_shape *c)
@@ -339,8 +345,9 @@ static json_t *json_cache(const cache_shape *c)
         json_object_set_new(per_1k, cache_formats[i].name,
                             json_integer((json_int_t)cache_bytes(c, cache_formats[i].bytes, 1024)));
     return json_pack("{s:I, s:I, s:I, s:I, s:i, s:o}", "layers", (json_int_t)c->n_layers, "lanes",
-                     (json_int_t)c->n_lanes, "key_length", (json_int_t)c->key_length, "value_length",
-                     (json_int_t)c->value_length, "page_slots", PAGE_SLOTS, "bytes_per_1k_tokens", per_1k);
+                     (json_int_t)c->n_lanes, "key_length", (json_int_t)c->key_length,
+                     "value_length", (json_int_t)c->value_length, "page_slots", PAGE_SLOTS,
+                     "bytes_per_1k_tokens", per_1k);
 }
 
 static int print_json(const wn_gguf *g, bool tensors)
@@ -360,16 +367,18 @@ static int print_json(const wn_gguf *g, bool tensors)
     for (int i = 0; i < WN_TYPE_COUNT; i++)
         if (total[i].n_tensors)
             json_object_set_new(types, wn_type_find((uint32_t)i)->name,
-                                json_pack("{s:I, s:I, s:I, s:b}", "tensors", (json_int_t)total[i].n_tensors,
-                                          "bytes", (json_int_t)total[i].bytes, "values",
+                                json_pack("{s:I, s:I, s:I, s:b}", "tensors",
+                                          (json_int_t)total[i].n_tensors, "bytes",
+                                          (json_int_t)total[i].bytes, "values",
                                           (json_int_t)total[i].n_values, "runnable",
                                           wn_type_find((uint32_t)i)->decode != NULL));
     const char *path = wn_gguf_path(g);
-    json_t *all = json_pack("{s:o, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:o}", "path",
-                            json_text((wn_str){ path, strlen(path) }), "version", (int)wn_gguf_version(g),
-                            "parts", wn_gguf_n_parts(g), "alignment", (json_int_t)wn_gguf_alignment(g),
-                            "bytes", (json_int_t)wn_gguf_file_bytes(g), "metadata", meta, "tensors", list,
-                            "types", types, "cache", json_cache(&c));
+    json_t *all =
+        json_pack("{s:o, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:o}", "path",
+                  json_text((wn_str){ path, strlen(path) }), "version", (int)wn_gguf_version(g),
+                  "parts", wn_gguf_n_parts(g), "alignment", (json_int_t)wn_gguf_alignment(g),
+                  "bytes", (json_int_t)wn_gguf_file_bytes(g), "metadata", meta, "tensors", list,
+                  "types", types, "cache", json_cache(&c));
     int rc = all ? json_dumpf(all, stdout, JSON_COMPACT) : -1;
     putchar('\n');
     json_decref(all);
@@ -390,7 +399,8 @@ int wn_cli_inspect(int argc, char **argv)
         if (!strcmp(a, "--help") || !strcmp(a, "-h")) return fputs(usage, stdout) < 0;
         if (!strcmp(a, "--json")) json = true;
         else if (!strcmp(a, "--no-tensors")) tensors = false;
-        else if ((!strcmp(a, "-m") || !strcmp(a, "--model")) && i + 1 < argc && !path) path = argv[++i];
+        else if ((!strcmp(a, "-m") || !strcmp(a, "--model")) && i + 1 < argc && !path)
+            path = argv[++i];
         else if (a[0] != '-' && !path) path = a;
         else {
             fprintf(stderr, "winnow inspect: cannot use %s; winnow inspect --help explains\n", a);

@@ -83,10 +83,8 @@ static wn_status learn_classes(wn_engine *e, wn_err *err)
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
     wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 0, counts, err);
     if (st) return st;
-    for (int c = 0; c < WN_POOL_CLASSES; c++) {
-        size_t bytes = wn_pool_class_bytes(e->kv_opts.pool, c);
-        e->frames_per_extent[c] = bytes ? (uint32_t)(WN_EXTENT_BYTES / bytes) : 0;
-    }
+    for (int c = 0; c < WN_POOL_CLASSES; c++)
+        e->frames_per_extent[c] = wn_pool_frames_per_extent(e->kv_opts.pool, c);
     return WN_OK;
 }
 

@@ -90,8 +90,9 @@ static wn_status settle(wn_generate_opts *o, const mix **m, wn_err *err)
     if (o->dim < 1 || o->dim > 1 << 16 || o->n_layers < 1 || o->n_layers > 1000 || o->ffn < 1 ||
         o->ffn > 1 << 18 || o->n_heads < 1 || o->n_heads > 1024 || o->head_dim < 2 ||
         o->head_dim > 1024 || o->n_ctx < 1)
-        return wn_fail(err, WN_EINVAL, "dim %d, %d layers, %d heads of %d, ffn %d, ctx %d: out of range",
-                       o->dim, o->n_layers, o->n_heads, o->head_dim, o->ffn, o->n_ctx);
+        return wn_fail(err, WN_EINVAL,
+                       "dim %d, %d layers, %d heads of %d, ffn %d, ctx %d: out of range", o->dim,
+                       o->n_layers, o->n_heads, o->head_dim, o->ffn, o->n_ctx);
     if (o->n_kv_heads < 1 || o->n_heads % o->n_kv_heads)
         return wn_fail(err, WN_EINVAL, "%d heads cannot share %d key-value heads", o->n_heads,
                        o->n_kv_heads);

@@ -103,8 +103,8 @@ static wn_status open_part(wn_gguf *g, int i, int n_parts, const char *path, wn_
         (st = wn_gguf_int(part, "split.count", true, 0, PARTS_MAX, &count, err))) {
         in_file(err, st, path);
     } else if (no != i || count != n_parts) {
-        st = wn_fail(err, WN_EFORMAT, "should be part %d of %d, but says it is part %lld of %lld", i + 1,
-                     n_parts, (long long)no + 1, (long long)count);
+        st = wn_fail(err, WN_EFORMAT, "should be part %d of %d, but says it is part %lld of %lld",
+                     i + 1, n_parts, (long long)no + 1, (long long)count);
         in_file(err, st, path);
     } else {
         st = absorb(g, part, i, err);
@@ -145,7 +145,8 @@ static wn_status check_parts(wn_gguf *g, wn_err *err)
     int64_t n_tensors = (int64_t)g->n_tensors;
     wn_status st = wn_gguf_int(g, "split.tensors.count", false, 0, INT64_MAX, &n_tensors, err);
     if (!st && (size_t)n_tensors != g->n_tensors)
-        st = wn_fail(err, WN_EFORMAT, "key split.tensors.count: %lld, but the parts have %zu tensors",
+        st = wn_fail(err, WN_EFORMAT,
+                     "key split.tensors.count: %lld, but the parts have %zu tensors",
                      (long long)n_tensors, g->n_tensors);
     if (!st) st = wn_gguf_index_tensors(g, err);
     return st ? in_file(err, st, g->path) : WN_OK;
@@ -160,7 +161,8 @@ static wn_status count_parts(const wn_gguf *g, int *n_parts, wn_err *err)
         (st = wn_gguf_int(g, "split.no", false, 0, PARTS_MAX, &no, err)))
         return st;
     if (no > 0)
-        return wn_fail(err, WN_EFORMAT, "is part %lld of %lld of a split model; give the first part",
+        return wn_fail(err, WN_EFORMAT,
+                       "is part %lld of %lld of a split model; give the first part",
                        (long long)no + 1, (long long)count);
     *n_parts = (int)WN_MAX(count, 1);
     return WN_OK;
@@ -191,7 +193,8 @@ wn_status wn_gguf_open_memory(wn_gguf **out, const void *data, size_t size, wn_e
     g->files[0] = (wn_os_file){ data, size, -1 };
     if (!(st = wn_gguf_parse(g, data, size, err)) && !(st = count_parts(g, &n_parts, err)) &&
         n_parts > 1)
-        st = wn_fail(err, WN_EUNSUPPORTED, "a model of %d parts cannot be read from memory", n_parts);
+        st = wn_fail(err, WN_EUNSUPPORTED, "a model of %d parts cannot be read from memory",
+                     n_parts);
     if (st) {
         wn_gguf_close(g);
         return st;
@@ -317,7 +320,8 @@ static wn_str read_string(const uint8_t *p)
 }
 
 /* *kv is NULL when the key is absent and need not be there. */
-static wn_status look_up(const wn_gguf *g, const char *key, bool need, const wn_gguf_kv **kv, wn_err *err)
+static wn_status look_up(const wn_gguf *g, const char *key, bool need, const wn_gguf_kv **kv,
+                         wn_err *err)
 {
     *kv = wn_gguf_find(g, key);
     if (!*kv && need) return wn_fail(err, WN_EFORMAT, "key %s is missing", key);

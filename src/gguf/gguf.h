@@ -28,11 +28,11 @@ typedef struct {
 typedef struct {
     wn_str key;
     wn_kv_type type;
-    const uint8_t *data;            /* the value; arrays: first element; strings: the length field */
+    const uint8_t *data;            /* the value; arrays: element 0; strings: the length field */
     wn_kv_type item;                /* arrays: type of the elements (never an array) */
     uint64_t n;                     /* arrays: number of elements; else 1 */
     size_t bytes;                   /* of the value as stored (arrays: the elements) */
-    const uint64_t *at;             /* arrays of strings: offset of each in data; owned by the wn_gguf */
+    const uint64_t *at;             /* arrays of strings: where each begins in data; owned */
 } wn_gguf_kv;
 
 typedef struct {
@@ -66,7 +66,7 @@ const wn_gguf_kv *wn_gguf_find(const wn_gguf *g, const char *key);   /* NULL whe
 
 size_t wn_gguf_n_tensors(const wn_gguf *g);
 const wn_tensor *wn_gguf_tensor_at(const wn_gguf *g, size_t i);
-const wn_tensor *wn_gguf_tensor(const wn_gguf *g, const char *name); /* NULL when absent; O(log n) */
+const wn_tensor *wn_gguf_tensor(const wn_gguf *g, const char *name); /* NULL when absent */
 
 /* Typed reading. WN_OK and *out untouched when the key is absent and need is false; an
  * absent needed key, a wrong type or a value outside [min, max] is WN_EFORMAT with a
@@ -82,7 +82,7 @@ const char *wn_kv_type_name(wn_kv_type t);
 
 /* Elements of an array. Bounds and type are assertions: check kv->n and kv->item first.
  * int wants integers or bools (u64 beyond INT64_MAX becomes INT64_MAX); float any number. */
-wn_str wn_gguf_item_string(const wn_gguf_kv *kv, uint64_t i);        /* O(1): offsets are indexed at open */
+wn_str wn_gguf_item_string(const wn_gguf_kv *kv, uint64_t i);    /* O(1): indexed at open */
 int64_t wn_gguf_item_int(const wn_gguf_kv *kv, uint64_t i);
 double wn_gguf_item_float(const wn_gguf_kv *kv, uint64_t i);
 

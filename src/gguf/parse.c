@@ -21,6 +21,9 @@
 _Static_assert(sizeof(size_t) == 8, "offsets of the file are used as sizes");
 
 enum { KEY_MIN = 8 + 1 + 4 + 1, TENSOR_MIN = 8 + 1 + 4 + 8 + 4 + 8, NAME_MAX_BYTES = 65535 };
+/* Far above any model (experts stored one by one make some 50 thousand tensors), and few
+ * enough that sorting them takes no time to speak of. */
+enum { KEYS_MAX = 1 << 18, TENSORS_MAX = 1 << 20 };
 
 typedef struct {
     const uint8_t *p;
@@ -64,18 +67,22 @@ static wn_status take_name(cursor *c, wn_str *out, const char *what, size_t i)
     if (out->n == 0 || out->n > NAME_MAX_BYTES)
         return wn_fail(c->err, WN_EFORMAT, "%s %zu has a name of %zu bytes (1 to %d are allowed)",
                        what, i, out->n, NAME_MAX_BYTES);
-    for (size_t k = 0; k < out->n; k++)
-        if ((unsigned char)out->p[k] < 0x20 || out->p[k] == 0x7f)
-            return wn_fail(c->err, WN_EFORMAT, "%s %zu has a control character (0x%02x) in its name",
-                           what, i, (unsigned char)out->p[k]);
+    for (size_t k = 0; k < out->n; k++) {
+        unsigned char u = (unsigned char)out->p[k];
+        unsigned char next = k + 1 < out->n ? (unsigned char)out->p[k + 1] : 0;
+        if (u < 0x20 || u == 0x7f || (u == 0xc2 && next >= 0x80 && next < 0xa0)) /* C0, DEL, C1 */
+            return wn_fail(c->err, WN_EFORMAT,
+                           "%s %zu has a control character (0x%02x) in its name", what, i,
+                           u == 0xc2 ? next : u);
+    }
     return WN_OK;
 }
 
-/* Room for one more in a table that doubles. */
-static wn_status grow(cursor *c, void **table, size_t *cap, size_t n, size_t item)
+/* Room for one more in a table that doubles, up to the count that the header gave. */
+static wn_status grow(cursor *c, void **table, size_t *cap, size_t n, size_t item, uint64_t count)
 {
     if (n < *cap) return WN_OK;
-    size_t more = *cap ? *cap * 2 : 32;
+    size_t more = WN_MIN(*cap ? *cap * 2 : 32, (size_t)count);
     void *p = wn_realloc(*table, more * item);
     if (!p) return wn_fail(c->err, WN_ENOMEM, "out of memory for a table of %zu entries", more);
     *table = p;
@@ -111,7 +118,8 @@ static wn_status parse_strings(cursor *c, wn_gguf_kv *kv)
     wn_str s = { 0 };
     uint64_t *at;
     if (kv->n > left(c) / 8)
-        return wn_fail(c->err, WN_EFORMAT, "key %.*s: an array of %llu strings in the last %zu bytes",
+        return wn_fail(c->err, WN_EFORMAT,
+                       "key %.*s: an array of %llu strings in the last %zu bytes",
                        WN_SHOWN(kv->key), (unsigned long long)kv->n, left(c));
     kv->at = at = wn_alloc(sizeof *at * (size_t)kv->n);
     if (!at)
@@ -185,7 +193,8 @@ fail:
 
 static int by_key(const void *a, const void *b)
 {
-    const wn_str *x = &(*(const wn_gguf_kv *const *)a)->key, *y = &(*(const wn_gguf_kv *const *)b)->key;
+    const wn_str *x = &(*(const wn_gguf_kv *const *)a)->key,
+                 *y = &(*(const wn_gguf_kv *const *)b)->key;
     int d = memcmp(x->p, y->p, WN_MIN(x->n, y->n));
     return d ? d : (x->n > y->n) - (x->n < y->n);
 }
@@ -196,8 +205,11 @@ static wn_status parse_kvs(wn_gguf *g, cursor *c, uint64_t n)
     if (n > left(c) / KEY_MIN)
         return wn_fail(c->err, WN_EFORMAT, "the header counts %llu keys, but only %zu bytes follow",
                        (unsigned long long)n, left(c));
+    if (n > KEYS_MAX)
+        return wn_fail(c->err, WN_EFORMAT, "the header counts %llu keys (at most %d are read)",
+                       (unsigned long long)n, KEYS_MAX);
     for (uint64_t i = 0; i < n; i++) {
-        if ((st = grow(c, (void **)&g->kv, &g->cap_kv, g->n_kv, sizeof *g->kv))) return st;
+        if ((st = grow(c, (void **)&g->kv, &g->cap_kv, g->n_kv, sizeof *g->kv, n))) return st;
         wn_gguf_kv *kv = &g->kv[g->n_kv++];
         *kv = (wn_gguf_kv){ 0 };
         if ((st = take_name(c, &kv->key, "key", i)) || (st = parse_value(c, kv))) return st;
@@ -208,7 +220,8 @@ static wn_status parse_kvs(wn_gguf *g, cursor *c, uint64_t n)
     qsort(g->by_key, g->n_kv, sizeof *g->by_key, by_key);
     for (size_t i = 1; i < g->n_kv; i++)
         if (!by_key(&g->by_key[i - 1], &g->by_key[i]))
-            return wn_fail(c->err, WN_EFORMAT, "key %.*s appears twice", WN_SHOWN(g->by_key[i]->key));
+            return wn_fail(c->err, WN_EFORMAT, "key %.*s appears twice",
+                           WN_SHOWN(g->by_key[i]->key));
     return WN_OK;
 }
 
@@ -244,22 +257,25 @@ static wn_status parse_shape(cursor *c, wn_tensor *t)
                        (long long)t->ne[0], info->block, info->name);
     t->bytes = (size_t)(t->ne[0] / info->block);
     bool over = __builtin_mul_overflow(t->bytes, info->block_bytes, &t->bytes);
-    for (int i = 1; i < 4; i++) over |= __builtin_mul_overflow(t->bytes, (size_t)t->ne[i], &t->bytes);
+    for (int i = 1; i < 4; i++)
+        over |= __builtin_mul_overflow(t->bytes, (size_t)t->ne[i], &t->bytes);
     if (over || t->bytes > INT64_MAX / 8)
-        return wn_fail(c->err, WN_EFORMAT, "tensor %.80s: %lld x %lld x %lld x %lld values are too many",
-                       t->name, (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2],
+        return wn_fail(c->err, WN_EFORMAT,
+                       "tensor %.80s: %lld x %lld x %lld x %lld values are too many", t->name,
+                       (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2],
                        (long long)t->ne[3]);
     return WN_OK;
 early:
     return wn_fail_prefix(c->err, st, "tensor %.80s", t->name);
 }
 
-static wn_status parse_tensor(wn_gguf *g, cursor *c, size_t i)
+static wn_status parse_tensor(wn_gguf *g, cursor *c, size_t i, uint64_t count)
 {
     wn_status st;
     wn_str name = { 0 };
     uint64_t offset = 0;
-    if ((st = grow(c, (void **)&g->tensors, &g->cap_tensors, g->n_tensors, sizeof *g->tensors)) ||
+    if ((st = grow(c, (void **)&g->tensors, &g->cap_tensors, g->n_tensors, sizeof *g->tensors,
+                   count)) ||
         (st = take_name(c, &name, "tensor", i)))
         return st;
     wn_tensor *t = &g->tensors[g->n_tensors];
@@ -270,8 +286,8 @@ static wn_status parse_tensor(wn_gguf *g, cursor *c, size_t i)
     if ((st = take(c, &offset, sizeof offset, "the offset")))
         return wn_fail_prefix(c->err, st, "tensor %.80s", t->name);
     if (offset % g->alignment)
-        return wn_fail(c->err, WN_EFORMAT, "tensor %.80s: offset %llu is not a multiple of %u", t->name,
-                       (unsigned long long)offset, g->alignment);
+        return wn_fail(c->err, WN_EFORMAT, "tensor %.80s: offset %llu is not a multiple of %u",
+                       t->name, (unsigned long long)offset, g->alignment);
     t->offset = (size_t)offset;         /* from the start of the data, until place_tensors() */
     return WN_OK;
 }
@@ -286,7 +302,8 @@ static int by_offset(const void *a, const void *b)
 static wn_status place_tensors(wn_gguf *g, const cursor *c)
 {
     g->by_name = wn_alloc(sizeof *g->by_name * g->n_tensors);
-    if (!g->by_name) return wn_fail(c->err, WN_ENOMEM, "out of memory for %zu tensors", g->n_tensors);
+    if (!g->by_name)
+        return wn_fail(c->err, WN_ENOMEM, "out of memory for %zu tensors", g->n_tensors);
     size_t start = c->at + (g->alignment - c->at % g->alignment) % g->alignment;
     size_t room = start < c->size ? c->size - start : 0;
     for (size_t i = 0; i < g->n_tensors; i++) {
@@ -339,11 +356,14 @@ static wn_status parse_front(wn_gguf *g, cursor *c, uint64_t *n_tensors, uint64_
                        (unsigned char)magic[3]);
     if ((st = take(c, &g->version, sizeof g->version, "the version"))) return st;
     if (g->version == 1)
-        return wn_fail(c->err, WN_EFORMAT, "GGUF version 1 is no longer read; convert the model again");
+        return wn_fail(c->err, WN_EFORMAT,
+                       "GGUF version 1 is no longer read; convert the model again");
     if (g->version && !(g->version & 0xffffff))
-        return wn_fail(c->err, WN_EFORMAT, "a big-endian GGUF file; only little-endian ones are read");
+        return wn_fail(c->err, WN_EFORMAT,
+                       "a big-endian GGUF file; only little-endian ones are read");
     if (g->version != 2 && g->version != 3)
-        return wn_fail(c->err, WN_EFORMAT, "GGUF version %u is unknown (2 and 3 are read)", g->version);
+        return wn_fail(c->err, WN_EFORMAT, "GGUF version %u is unknown (2 and 3 are read)",
+                       g->version);
     if ((st = take(c, n_tensors, sizeof *n_tensors, "the number of tensors"))) return st;
     return take(c, n_kv, sizeof *n_kv, "the number of keys");
 }
@@ -365,8 +385,11 @@ wn_status wn_gguf_parse(wn_gguf *g, const uint8_t *data, size_t size, wn_err *er
     if (n_tensors > left(&c) / TENSOR_MIN)
         return wn_fail(err, WN_EFORMAT, "the header counts %llu tensors, but only %zu bytes follow",
                        (unsigned long long)n_tensors, left(&c));
+    if (n_tensors > TENSORS_MAX)
+        return wn_fail(err, WN_EFORMAT, "the header counts %llu tensors (at most %d are read)",
+                       (unsigned long long)n_tensors, TENSORS_MAX);
     for (uint64_t i = 0; i < n_tensors; i++)
-        if ((st = parse_tensor(g, &c, i))) return st;
+        if ((st = parse_tensor(g, &c, i, n_tensors))) return st;
     if ((st = place_tensors(g, &c))) return st;
     return wn_gguf_index_tensors(g, err);
 }

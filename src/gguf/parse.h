@@ -33,7 +33,7 @@ wn_status wn_gguf_parse(wn_gguf *g, const uint8_t *data, size_t size, wn_err *er
 /* Sorts the tensors by name into by_name; two of a name are an error. */
 wn_status wn_gguf_index_tensors(wn_gguf *g, wn_err *err);
 
-size_t wn_kv_type_bytes(wn_kv_type t);      /* of a scalar; 0 for strings, arrays and unknown types */
+size_t wn_kv_type_bytes(wn_kv_type t); /* of a scalar; 0 for strings, arrays and unknown types */
 
 /* A name for a sentence: at most 80 bytes of it. Use as "%.*s", WN_SHOWN(str). */
 #define WN_SHOWN(s) (int)WN_MIN((s).n, (size_t)80), (s).p

@@ -54,14 +54,15 @@ float wn_f16_to_f32(uint16_t h)
     return float_of(sign | (e + 112) << 23 | m << 13);
 }
 
+/* Adding to the shifted bits lets a mantissa's carry run into the exponent, and from the
+ * largest finite value into infinity. */
 uint16_t wn_f32_to_f16(float f)
 {
     uint32_t u = bits_of(f), sign = (u >> 16) & 0x8000, a = u & 0x7fffffff, h;
-    if (a > 0x7f800000) h = 0x7e00 | (a >> 13 & 0x3ff);         /* NaN */
-    else if (a >= 0x477ff000) h = 0x7c00;                       /* 65520 and more: infinity */
-    else if (a >= 0x38800000) h = shift_even(a - 0x38000000, 13); /* 2^-14 and more; the carry
-                                                                  of the mantissa is the exponent's */
-    else if (a <= 0x33000000) h = 0;                            /* up to 2^-25: a tie goes to 0 */
+    if (a > 0x7f800000) h = 0x7e00 | (a >> 13 & 0x3ff);             /* NaN */
+    else if (a >= 0x477ff000) h = 0x7c00;                           /* 65520 and more: infinity */
+    else if (a >= 0x38800000) h = shift_even(a - 0x38000000, 13);   /* 2^-14 and more: normal */
+    else if (a <= 0x33000000) h = 0;                                /* up to 2^-25: ties go to 0 */
     else h = shift_even((a & 0x7fffff) | 0x800000, 126 - (a >> 23));
     return (uint16_t)(sign | h);
 }
@@ -134,7 +135,8 @@ static void f16_encode(void *out, const float *x, int64_t n)
 static void bf16_decode(float *out, const void *in, int64_t n)
 {
     const uint8_t *p = in;
-    for (int64_t i = 0; i < n; i++) out[i] = wn_bf16_to_f32((uint16_t)(p[2 * i] | p[2 * i + 1] << 8));
+    for (int64_t i = 0; i < n; i++)
+        out[i] = wn_bf16_to_f32((uint16_t)(p[2 * i] | p[2 * i + 1] << 8));
 }
 
 static void bf16_encode(void *out, const float *x, int64_t n)

@@ -44,7 +44,8 @@ static void add(wn_gguf_writer *w, buffer *b, const void *p, size_t n)
         size_t cap = b->cap * 2 + n + 4096;
         uint8_t *more = wn_realloc(b->p, cap);
         if (!more) {
-            wn_fail(&w->err, WN_ENOMEM, "%s: out of memory for a header of %zu bytes", w->path, cap);
+            wn_fail(&w->err, WN_ENOMEM, "%s: out of memory for a header of %zu bytes", w->path,
+                    cap);
             return;
         }
         b->p = more;
@@ -158,7 +159,8 @@ static size_t padding(const wn_gguf_writer *w, size_t n)
     return (w->alignment - n % w->alignment) % w->alignment;
 }
 
-void wn_gguf_put_tensor(wn_gguf_writer *w, const char *name, wn_type type, int n_dims, const int64_t *ne)
+void wn_gguf_put_tensor(wn_gguf_writer *w, const char *name, wn_type type, int n_dims,
+                        const int64_t *ne)
 {
     const wn_type_info *info = wn_type_find((uint32_t)type);
     WN_ASSERT(!w->header_done);
@@ -166,8 +168,9 @@ void wn_gguf_put_tensor(wn_gguf_writer *w, const char *name, wn_type type, int n
     bool fits = info && n_dims >= 1 && n_dims <= 4 && ne[0] % info->block == 0;
     for (int i = 0; fits && i < n_dims; i++) fits = ne[i] >= 1;
     if (!fits) {
-        wn_fail(&w->err, WN_EINVAL, "%s: tensor %s: type %d does not go with %d dimensions, rows of %lld",
-                w->path, name, (int)type, n_dims, n_dims > 0 ? (long long)ne[0] : 0);
+        wn_fail(&w->err, WN_EINVAL,
+                "%s: tensor %s: type %d does not go with %d dimensions, rows of %lld", w->path,
+                name, (int)type, n_dims, n_dims > 0 ? (long long)ne[0] : 0);
         return;
     }
     size_t bytes = wn_type_row_bytes(type, ne[0]);
@@ -230,8 +233,9 @@ wn_status wn_gguf_writer_data(wn_gguf_writer *w, const void *data, size_t bytes,
     if (!w->header_done && !w->err.status) write_header(w);
     if (w->err.status) return report(w, err);
     if (w->current == w->n_tensors || bytes > w->bytes[w->current] - w->filled) {
-        wn_fail(&w->err, WN_EINVAL, "%s: %zu bytes of data are more than tensor %llu of %llu has room for",
-                w->path, bytes, (unsigned long long)w->current, (unsigned long long)w->n_tensors);
+        wn_fail(&w->err, WN_EINVAL,
+                "%s: %zu bytes of data are more than tensor %llu of %llu has room for", w->path,
+                bytes, (unsigned long long)w->current, (unsigned long long)w->n_tensors);
         return report(w, err);
     }
     emit(w, data, bytes);

@@ -22,7 +22,8 @@ void wn_gguf_put_strings(wn_gguf_writer *w, const char *key, const char *const *
 void wn_gguf_put_i32s(wn_gguf_writer *w, const char *key, const int32_t *v, size_t n);
 void wn_gguf_put_f32s(wn_gguf_writer *w, const char *key, const float *v, size_t n);
 /* Declares a tensor; order is the order of the data. n_dims and ne as in wn_tensor. */
-void wn_gguf_put_tensor(wn_gguf_writer *w, const char *name, wn_type type, int n_dims, const int64_t *ne);
+void wn_gguf_put_tensor(wn_gguf_writer *w, const char *name, wn_type type, int n_dims,
+                        const int64_t *ne);
 /* Writes the header (once, after all put calls), then data of the tensors in order. A call
  * may bring a part of a tensor, but not bytes of two. */
 wn_status wn_gguf_writer_data(wn_gguf_writer *w, const void *data, size_t bytes, wn_err *err);

@@ -45,7 +45,8 @@ size_t wn_token_bytes(const wn_tokenizer *t, int32_t id, bool special, char *buf
 
 /* Streaming: ids in, whole UTF-8 characters out. Bytes that can still become a character
  * wait (at most 3); bytes that never can come out as U+FFFD. The leading space that a
- * SentencePiece tokenizer puts before the first word is taken off the first piece. */
+ * SentencePiece tokenizer puts before the first word (and before the first after a control
+ * token) is taken off; set started where the ids go on a text that was shown before. */
 typedef struct {
     const wn_tokenizer *t;
     bool special;           /* show special tokens */

@@ -209,6 +209,16 @@ static wn_status decode(wn_vocab *v, int32_t i, wn_str s, char *out, size_t *n, 
     }
 }
 
+/* Does a space follow something that is not one? (U+2581's bytes overlap no other character's.) */
+static bool space_inside(wn_str s)
+{
+    for (size_t i = 1; i + 3 <= s.n; i++)
+        if (memcmp(s.p + i, "\xE2\x96\x81", 3) == 0 &&
+            (i < 3 || memcmp(s.p + i - 3, "\xE2\x96\x81", 3) != 0))
+            return true;
+    return false;
+}
+
 static wn_status read_tokens(wn_vocab *v, const wn_gguf_kv *kv, wn_err *err)
 {
     char *spelling, *bytes;
@@ -233,6 +243,7 @@ static wn_status read_tokens(wn_vocab *v, const wn_gguf_kv *kv, wn_err *err)
         v->longest_bytes = WN_MAX(v->longest_bytes, n);
         if (wn_vocab_plain(v, i) && s.n <= WN_PIECE_MAX)
             v->longest_text = WN_MAX(v->longest_text, s.n);
+        if (v->spm && wn_vocab_plain(v, i) && space_inside(s)) v->space_leads = false;
     }
     return WN_OK;
 }
@@ -275,7 +286,7 @@ wn_status wn_vocab_read(wn_vocab *v, const wn_gguf *g, bool spm, wn_err *err)
 {
     const wn_gguf_kv *kv = wn_gguf_find(g, KEY_TOKENS);
     wn_status st;
-    *v = (wn_vocab){ .spm = spm };
+    *v = (wn_vocab){ .spm = spm, .space_leads = spm };
     memset(v->byte_id, 0xFF, sizeof v->byte_id);
     if (!kv) return wn_fail(err, WN_EFORMAT, "%s is missing", KEY_TOKENS);
     if (kv->type != WN_KV_ARRAY || kv->item != WN_KV_STRING)

@@ -50,6 +50,7 @@ typedef struct {
     size_t longest_text;        /* longest spelling, in bytes, that plain text can become */
     size_t longest_bytes;       /* longest token, in bytes it means */
     bool spm;
+    bool space_leads;           /* spm: no piece has U+2581 after anything else (see spm.c) */
 } wn_vocab;
 
 wn_status wn_vocab_read(wn_vocab *v, const wn_gguf *g, bool spm, wn_err *err);

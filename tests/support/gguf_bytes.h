@@ -66,7 +66,9 @@ static inline void put_tensor(bytes *b, const char *name, uint32_t n_dims, const
 
 static inline void put_zeros(bytes *b, size_t n)
 {
-    for (size_t i = 0; i < n; i++) put_bytes(b, "", 1);
+    static const uint8_t zeros[4096];
+    for (; n > sizeof zeros; n -= sizeof zeros) put_bytes(b, zeros, sizeof zeros);
+    put_bytes(b, zeros, n);
 }
 
 static inline void pad_to(bytes *b, size_t alignment)
@@ -99,7 +101,8 @@ static inline uint64_t read_everything(const wn_gguf *g)
                 if (s.n) sum += (unsigned char)s.p[0] + (unsigned char)s.p[s.n - 1];
             } else {
                 sum += wn_gguf_item_float(kv, k) > 0;
-                if (kv->item != WN_KV_F32 && kv->item != WN_KV_F64) sum += (uint64_t)wn_gguf_item_int(kv, k);
+                if (kv->item != WN_KV_F32 && kv->item != WN_KV_F64)
+                    sum += (uint64_t)wn_gguf_item_int(kv, k);
             }
         }
         free(key);

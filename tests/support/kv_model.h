@@ -40,7 +40,8 @@ void model_truncate(model *m, int n);
 int model_first(const model *m, int lane);
 /* Asserts that kv reads as the model says, from every split on, and checks kv and pool. */
 void model_compare(const model *m, const wn_kv *kv, const wn_pool *pool);
-/* K2: every frame's references are those of these sequences. */
-void model_check_refs(wn_kv *const *kvs, int n, const wn_pool *pool);
+/* K2: every frame's references are those of these sequences; n_others frames are held by
+ * the test itself. */
+void model_check_refs(wn_kv *const *kvs, int n, const wn_pool *pool, uint32_t n_others);
 
 #endif

@@ -12,7 +12,7 @@
 #include <math.h>
 
 enum { N_SEQS = 3 };
-static model models[N_SEQS], one;
+static model models[N_SEQS];
 
 static bool hard(void) { return getenv("WN_TEST_HARD") != NULL; }
 
@@ -131,7 +131,8 @@ typedef struct {
     wn_kv_opts o;
     wn_kv *kv[N_SEQS];
     uint64_t rng;
-    int n_full, n_cut, n_restarted, n_applied;
+    int n_full, n_cut, n_restarted, n_applied, n_saved;
+    uint32_t n_hogged;
 } run;
 
 static void check_all(run *r)
@@ -140,8 +141,7 @@ static void check_all(run *r)
         if (r->kv[i]) model_compare(&models[i], r->kv[i], r->pool);
     bool any = false;
     for (int i = 0; i < N_SEQS; i++) any |= r->kv[i] != NULL;
-    if (any) model_check_refs(r->kv, N_SEQS, r->pool);
-    else pool_is_empty(r->pool);
+    if (any) model_check_refs(r->kv, N_SEQS, r->pool, r->n_hogged);
 }
 
 static void decide(run *r, int i)
@@ -193,6 +193,63 @@ static void append(run *r, int i, int most)
     wn_kv_reserve(r->kv[i], below(&r->rng, 3), NULL);
 }
 
+/* ---- saving --------------------------------------------------------------------------------- */
+
+typedef struct { unsigned char *at; size_t n, cap; } bytes;
+
+static wn_status write_bytes(void *ctx, const void *data, size_t n, wn_err *err)
+{
+    bytes *b = ctx;
+    if (n > b->cap - b->n) return wn_fail(err, WN_EIO, "no room");
+    memcpy(b->at + b->n, data, n);
+    b->n += n;
+    return WN_OK;
+}
+
+static wn_status read_bytes(void *ctx, void *data, size_t n, wn_err *err)
+{
+    bytes *b = ctx;
+    if (n > b->cap - b->n) return wn_fail(err, WN_EFORMAT, "the bytes end early");
+    memcpy(data, b->at + b->n, n);
+    b->n += n;
+    return WN_OK;
+}
+
+static bytes saved(const wn_kv *kv)
+{
+    static unsigned char buffer[8 << 20];
+    bytes b = { buffer, 0, sizeof buffer };
+    wn_err err;
+    if (wn_kv_save(kv, (wn_sink){ write_bytes, &b }, &err)) fail_msg("%s", err.text);
+    return (bytes){ buffer, 0, b.n };
+}
+
+/* Replaces a sequence by one read from its bytes. */
+static void save_and_load(run *r, int i)
+{
+    wn_err err;
+    wn_kv_reserve(r->kv[i], 0, NULL);
+    bytes b = saved(r->kv[i]);
+    wn_kv *kv = kv_open(&r->o);
+    wn_status st = wn_kv_load(kv, (wn_source){ read_bytes, &b }, &err);
+    if (st == WN_EFULL) {
+        assert_int_equal(wn_kv_n(kv), 0);
+        wn_kv_close(kv);
+        r->n_full++;
+        return;
+    }
+    if (st) fail_msg("%s", err.text);
+    assert_int_equal(b.n, b.cap);
+    static unsigned char first[8 << 20];
+    memcpy(first, b.at, b.cap);
+    bytes again = saved(kv);
+    assert_int_equal(again.cap, b.cap);
+    assert_memory_equal(again.at, first, b.cap);
+    wn_kv_close(r->kv[i]);
+    r->kv[i] = kv;
+    r->n_saved++;
+}
+
 static void step(run *r)
 {
     int i = below(&r->rng, N_SEQS), j = below(&r->rng, N_SEQS), what = below(&r->rng, 16);
@@ -210,27 +267,48 @@ static void step(run *r)
     if (what < 8 || models[i].n == 0) append(r, i, what == 0 ? 300 : 40);
     else if (what < 13) decide(r, i);
     else if (what < 15) truncate(r, i);
-    else if (below(&r->rng, 3) == 0) {
+    else if (below(&r->rng, 3)) save_and_load(r, i);
+    else if (below(&r->rng, 2)) {
         wn_kv_close(r->kv[i]);
         r->kv[i] = NULL;
     }
 }
 
-static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, int P, int window,
-                       size_t pool_bytes, int n_steps)
+/* Takes every frame of the pool but `spare` of each size. */
+static wn_frame_id *hog(run *r, uint32_t spare)
 {
-    run r = { .pool = pool_of(pool_bytes), .rng = seed };
-    printf("seed %llu: K %s, V %s, %d slots a page, window %d, pool %zu MiB", (unsigned long long)seed,
-           k->name, v->name, P, window, pool_bytes >> 20);
+    static wn_frame_id f[1 << 19], kept[WN_POOL_CLASSES][4096];
+    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_frames_per_extent(r->pool, c); c++)
+        for (uint32_t i = 0; i < spare; i++)
+            assert_int_equal(wn_pool_take(r->pool, c, &kept[c][i]), WN_OK);
+    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_frames_per_extent(r->pool, c); c++)
+        while (wn_pool_take(r->pool, c, &f[r->n_hogged]) == WN_OK) r->n_hogged++;
+    for (int c = 0; c < WN_POOL_CLASSES && wn_pool_frames_per_extent(r->pool, c); c++)
+        for (uint32_t i = 0; i < spare; i++) wn_pool_drop(r->pool, kept[c][i]);
+    return f;
+}
+
+/* spare > 0: a pool with only so many frames of each size. */
+static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, int P, int window,
+                       uint32_t spare, int n_steps)
+{
+    run r = { .pool = pool_of(spare ? 16 << 20 : 64 << 20), .rng = seed };
+    wn_frame_id *hogged = NULL;
+    printf("seed %llu: K %s, V %s, %d slots a page, window %d, %u frames of a size",
+           (unsigned long long)seed, k->name, v->name, P, window, spare);
     r.o = (wn_kv_opts){ .pool = r.pool, .map = model_map(2 + (int)(seed % 4), window), .k_format = k,
-                        .v_format = v, .raw_format = &test_f32, .page_slots = P, .max_positions = 1500 };
+                        .v_format = v, .raw_format = &test_f32, .page_slots = P, .max_positions = 1500,
+                        .ring_rows = 8, .q_dim = 3 };
+    wn_kv_close(kv_open(&r.o));
+    if (spare) hogged = hog(&r, spare);
     for (int s = 0; s < n_steps; s++) {
         step(&r);
         check_all(&r);
     }
-    printf(": %d plans, %d times full, %d truncated, %d restarted\n", r.n_applied, r.n_full, r.n_cut,
-           r.n_restarted);
+    printf(": %d plans, %d times full, %d truncated, %d restarted, %d saved\n", r.n_applied, r.n_full,
+           r.n_cut, r.n_restarted, r.n_saved);
     for (int i = 0; i < N_SEQS; i++) wn_kv_close(r.kv[i]);
+    while (r.n_hogged) wn_pool_drop(r.pool, hogged[--r.n_hogged]);
     pool_is_empty(r.pool);
     wn_pool_close(r.pool);
 }
@@ -238,24 +316,38 @@ static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, in
 static void raw_sequences_agree_with_arrays(void **state)
 {
     (void)state;
-    int n = hard() ? 600 : 150;
-    for (uint64_t seed = 1; seed <= (hard() ? 12 : 6); seed++) {
+    int n = hard() ? 500 : 150;
+    for (uint64_t seed = 1; seed <= (hard() ? 10 : 6); seed++) {
         int P = hard() ? 4 : 4 << 2 * (seed % 3);
-        random_run(seed, &test_f32, &test_f32, P, 0, 64 << 20, n);
-        random_run(seed + 100, &test_f32, &test_f32, P, 37, 64 << 20, n);
+        random_run(seed, &test_f32, &test_f32, P, 0, 0, n);
+        random_run(seed + 100, &test_f32, &test_f32, P, 37, 0, n);
     }
 }
 
 static void sealed_sequences_agree_with_arrays(void **state)
 {
     (void)state;
-    int n = hard() ? 500 : 120;
+    int n = hard() ? 400 : 120;
     for (uint64_t seed = 1; seed <= (hard() ? 8 : 3); seed++) {
         int P = hard() ? 4 : 4 << 2 * (seed % 3);
-        random_run(seed + 200, &test_copy_lag1, &test_copy_lag1, P, 0, 64 << 20, n);
-        random_run(seed + 300, &test_copy_lag0, &test_f32, P, 50, 64 << 20, n);
-        random_run(seed + 400, &test_fixed_lag2, &test_copy_lag1, P, 0, 64 << 20, n);
-        random_run(seed + 500, &test_copy_lag1, &test_fixed_lag2, P, 0, 64 << 20, n);
+        random_run(seed + 200, &test_copy_lag1, &test_copy_lag1, P, 0, 0, n);
+        random_run(seed + 300, &test_copy_lag0, &test_f32, P, 50, 0, n);
+        random_run(seed + 400, &test_fixed_lag2, &test_copy_lag1, P, 0, 0, n);
+        random_run(seed + 500, &test_copy_lag1, &test_fixed_lag2, P, 0, 0, n);
+    }
+}
+
+/* Everything again where there is not enough memory: what does not fit changes nothing. */
+static void a_full_pool_changes_nothing(void **state)
+{
+    (void)state;
+    int n = hard() ? 600 : 200;
+    for (uint64_t seed = 1; seed <= (hard() ? 8 : 3); seed++) {
+        int P = hard() ? 4 : 4 << 2 * (seed % 3);
+        uint32_t spare = (uint32_t)(1800 / P + 20);
+        random_run(seed + 600, &test_f32, &test_f32, P, 0, spare, n);
+        random_run(seed + 700, &test_copy_lag1, &test_fixed_lag2, P, 60, spare, n);
+        random_run(seed + 800, &test_copy_lag1, &test_copy_lag0, P, 0, spare, n);
     }
 }
 
@@ -264,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(raw_sequences_agree_with_arrays),
         cmocka_unit_test(sealed_sequences_agree_with_arrays),
+        cmocka_unit_test(a_full_pool_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,11 +11,13 @@
 #include "gguf/generate.h"
 #include "tests/support/gguf_bytes.h"
 
-static const char *const types[] = { "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q4_K_M", "Q6_K" };
+static const char *const types[] = {
+    "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q4_K_M", "Q6_K"
+};
 
 static wn_gguf *generate(char *path, const wn_generate_opts *o, wn_threads *t)
 {
-    wn_gguf *g;
+    wn_gguf *g = NULL;
     wn_err err;
     strcpy(path, "/tmp/winnow-gen-XXXXXX");
     close(mkstemp(path));
@@ -58,7 +60,8 @@ static void weights_have_the_right_spread(void **state)
             moments(t, &mean, &sd);
             if (fabs(sd / want - 1) > (t->n_dims == 1 ? 0.2 : 0.08) ||
                 fabs(mean - (t->n_dims == 1)) > (t->n_dims == 1 ? 0.03 : 0.15 * want))
-                fail_msg("%s %s: mean %g, deviation %g, expected %g", types[i], t->name, mean, sd, want);
+                fail_msg("%s %s: mean %g, deviation %g, expected %g", types[i], t->name, mean, sd,
+                         want);
         }
         wn_gguf_close(g);
         unlink(path);
@@ -70,7 +73,8 @@ static bool same_bytes(const wn_gguf *a, const wn_gguf *b)
     if (wn_gguf_n_tensors(a) != wn_gguf_n_tensors(b)) return false;
     for (size_t i = 0; i < wn_gguf_n_tensors(a); i++) {
         const wn_tensor *x = wn_gguf_tensor_at(a, i), *y = wn_gguf_tensor_at(b, i);
-        if (strcmp(x->name, y->name) || x->bytes != y->bytes || memcmp(x->data, y->data, x->bytes)) return false;
+        if (strcmp(x->name, y->name) || x->bytes != y->bytes || memcmp(x->data, y->data, x->bytes))
+            return false;
     }
     return true;
 }
@@ -105,8 +109,16 @@ static void architectures_have_their_tensors(void **state)
     (void)state;
     char path[64];
     double f = 0;
-    wn_generate_opts o = { .arch = "qwen2", .dim = 64, .n_layers = 3, .n_heads = 4, .n_kv_heads = 2,
-                           .head_dim = 16, .ffn = 96, .vocab = 400, .type = "Q4_K_M", .untied = true,
+    wn_generate_opts o = { .arch = "qwen2",
+                           .dim = 64,
+                           .n_layers = 3,
+                           .n_heads = 4,
+                           .n_kv_heads = 2,
+                           .head_dim = 16,
+                           .ffn = 96,
+                           .vocab = 400,
+                           .type = "Q4_K_M",
+                           .untied = true,
                            .rope_scale = 4 };
     wn_gguf *g = generate(path, &o, NULL);
     assert_int_equal(number(g, "qwen2.attention.head_count_kv"), 2);
@@ -116,10 +128,13 @@ static void architectures_have_their_tensors(void **state)
     assert_non_null(wn_gguf_tensor(g, "output.weight"));
     assert_non_null(wn_gguf_tensor(g, "blk.2.attn_k.bias"));
     assert_int_equal(wn_gguf_tensor(g, "blk.0.attn_k.weight")->ne[1], 32);
-    assert_int_equal(wn_gguf_tensor(g, "blk.0.ffn_down.weight")->type, WN_TYPE_Q8_0);   /* 96 columns */
+    assert_int_equal(wn_gguf_tensor(g, "blk.0.ffn_down.weight")->type,
+                     WN_TYPE_Q8_0); /* 96 columns */
     wn_gguf_close(g);
     unlink(path);
-    o = (wn_generate_opts){ .arch = "qwen3", .dim = 256, .n_layers = 16, .vocab = 300, .type = "Q4_K_M" };
+    o = (wn_generate_opts){
+        .arch = "qwen3", .dim = 256, .n_layers = 16, .vocab = 300, .type = "Q4_K_M"
+    };
     g = generate(path, &o, NULL);
     assert_int_equal(wn_gguf_tensor(g, "blk.0.attn_q_norm.weight")->ne[0], 64);
     assert_int_equal(wn_gguf_tensor(g, "token_embd.weight")->type, WN_TYPE_Q6_K);
@@ -152,13 +167,15 @@ static void the_vocabulary_is_consistent(void **state)
     char path[64];
     wn_generate_opts o = { .dim = 32, .n_layers = 1, .head_dim = 32, .ffn = 32, .vocab = 25000 };
     wn_gguf *g = generate(path, &o, NULL);
-    const wn_gguf_kv *tokens = wn_gguf_find(g, "tokenizer.ggml.tokens"), *merges = wn_gguf_find(g, "tokenizer.ggml.merges");
+    const wn_gguf_kv *tokens = wn_gguf_find(g, "tokenizer.ggml.tokens"),
+                     *merges = wn_gguf_find(g, "tokenizer.ggml.merges");
     assert_int_equal(tokens->n, 25000);
     assert_int_equal(merges->n, 25000 - 259);
     wn_str *sorted = calloc(tokens->n, sizeof *sorted);
     for (uint64_t i = 0; i < tokens->n; i++) sorted[i] = wn_gguf_item_string(tokens, i);
     qsort(sorted, tokens->n, sizeof *sorted, compare_str);
-    for (uint64_t i = 1; i < tokens->n; i++) assert_true(compare_str(&sorted[i - 1], &sorted[i]) < 0);
+    for (uint64_t i = 1; i < tokens->n; i++)
+        assert_true(compare_str(&sorted[i - 1], &sorted[i]) < 0);
     for (uint64_t i = 0; i < merges->n; i++) {
         wn_str m = wn_gguf_item_string(merges, i), token = wn_gguf_item_string(tokens, 256 + i);
         const char *space = memchr(m.p, ' ', m.n);

@@ -106,7 +106,8 @@ static void arrays_of_every_type_read_back(void **state)
     (void)state;
     bytes b = { 0 };
     put_front(&b, 2, 0, 6);
-    put_array(&b, "strings", WN_KV_STRING, 3), put_text(&b, "one"), put_text(&b, ""), put_text(&b, "three");
+    put_array(&b, "strings", WN_KV_STRING, 3), put_text(&b, "one"), put_text(&b, ""),
+        put_text(&b, "three");
     put_array(&b, "i16", WN_KV_I16, 2), put_bytes(&b, (int16_t[]){ -5, 9 }, 4);
     put_array(&b, "f64", WN_KV_F64, 2), put_bytes(&b, (double[]){ 0.5, -8 }, 16);
     put_array(&b, "bool", WN_KV_BOOL, 2), put_bytes(&b, "\0\1", 2);
@@ -140,23 +141,42 @@ static void wrong_values_are_refused(void **state)
     put_front(&b, 1, 0, 0), refused(&b, "version 1");
     put_front(&b, 4, 0, 0), refused(&b, "version 4");
     put_front(&b, 0x03000000, 0, 0), refused(&b, "big-endian");
-    put_front(&b, 3, 0, UINT64_MAX), put_zeros(&b, 100), refused(&b, "counts 18446744073709551615 keys");
-    put_front(&b, 3, UINT64_MAX, 0), put_zeros(&b, 100), refused(&b, "counts 18446744073709551615 tensors");
+    put_front(&b, 3, 0, UINT64_MAX), put_zeros(&b, 100),
+        refused(&b, "counts 18446744073709551615 keys");
+    put_front(&b, 3, UINT64_MAX, 0), put_zeros(&b, 100),
+        refused(&b, "counts 18446744073709551615 tensors");
+    put_front(&b, 3, 0, (1 << 18) + 1), put_zeros(&b, 14 << 19),
+        refused(&b, "262145 keys (at most 262144");
+    put_front(&b, 3, (1 << 20) + 1, 0), put_zeros(&b, 34 << 20),
+        refused(&b, "1048577 tensors (at most");
     put_front(&b, 3, 0, 1), put_u64(&b, UINT64_MAX), put_zeros(&b, 20), refused(&b, "ends early");
-    put_front(&b, 3, 0, 1), put_key(&b, "", WN_KV_U8), put_zeros(&b, 8), refused(&b, "name of 0 bytes");
-    put_front(&b, 3, 0, 1), put_key(&b, "a\033[2Jb", WN_KV_U8), put_zeros(&b, 8), refused(&b, "control character");
-    put_front(&b, 3, 0, 1), put_key(&b, "odd", 13), put_zeros(&b, 8), refused(&b, "key odd: unknown type 13");
-    put_front(&b, 3, 0, 1), put_key(&b, "odd", WN_KV_BOOL), put_bytes(&b, "\2", 1), put_zeros(&b, 8);
+    put_front(&b, 3, 0, 1), put_key(&b, "", WN_KV_U8), put_zeros(&b, 8),
+        refused(&b, "name of 0 bytes");
+    put_front(&b, 3, 0, 1), put_key(&b, "a\033[2Jb", WN_KV_U8), put_zeros(&b, 8),
+        refused(&b, "control character");
+    put_front(&b, 3, 0, 1), put_key(&b, "a\xc2\x9bJ", WN_KV_U8), put_zeros(&b, 8),
+        refused(&b, "(0x9b)");
+    put_front(&b, 3, 0, 1), put_key(&b, "odd", 13), put_zeros(&b, 8),
+        refused(&b, "key odd: unknown type 13");
+    put_front(&b, 3, 0, 1), put_key(&b, "odd", WN_KV_BOOL), put_bytes(&b, "\2", 1),
+        put_zeros(&b, 8);
     refused(&b, "key odd: a bool is 2");
-    put_front(&b, 3, 0, 1), put_key(&b, "long", WN_KV_STRING), put_u64(&b, (uint64_t)1 << 40), put_zeros(&b, 8);
+    put_front(&b, 3, 0, 1), put_key(&b, "long", WN_KV_STRING), put_u64(&b, (uint64_t)1 << 40),
+        put_zeros(&b, 8);
     refused(&b, "key long");
-    put_front(&b, 3, 0, 1), put_array(&b, "deep", WN_KV_ARRAY, 1), put_zeros(&b, 30), refused(&b, "arrays of arrays");
-    put_front(&b, 3, 0, 1), put_array(&b, "odd", 99, 1), put_zeros(&b, 30), refused(&b, "unknown type 99");
-    put_front(&b, 3, 0, 1), put_array(&b, "big", WN_KV_F64, UINT64_MAX / 8 + 2), put_zeros(&b, 30), refused(&b, "key big");
-    put_front(&b, 3, 0, 1), put_array(&b, "big", WN_KV_STRING, (uint64_t)1 << 61), put_zeros(&b, 30), refused(&b, "key big");
-    put_front(&b, 3, 0, 1), put_array(&b, "big", WN_KV_STRING, 2), put_text(&b, "x"), put_u64(&b, 9), put_zeros(&b, 3);
+    put_front(&b, 3, 0, 1), put_array(&b, "deep", WN_KV_ARRAY, 1), put_zeros(&b, 30),
+        refused(&b, "arrays of arrays");
+    put_front(&b, 3, 0, 1), put_array(&b, "odd", 99, 1), put_zeros(&b, 30),
+        refused(&b, "unknown type 99");
+    put_front(&b, 3, 0, 1), put_array(&b, "big", WN_KV_F64, UINT64_MAX / 8 + 2), put_zeros(&b, 30),
+        refused(&b, "key big");
+    put_front(&b, 3, 0, 1), put_array(&b, "big", WN_KV_STRING, (uint64_t)1 << 61),
+        put_zeros(&b, 30), refused(&b, "key big");
+    put_front(&b, 3, 0, 1), put_array(&b, "big", WN_KV_STRING, 2), put_text(&b, "x"),
+        put_u64(&b, 9), put_zeros(&b, 3);
     refused(&b, "key big: element 1");
-    put_front(&b, 3, 0, 2), put_key(&b, "twice", WN_KV_U8), put_zeros(&b, 1), put_key(&b, "twice", WN_KV_U8), put_zeros(&b, 1);
+    put_front(&b, 3, 0, 2), put_key(&b, "twice", WN_KV_U8), put_zeros(&b, 1),
+        put_key(&b, "twice", WN_KV_U8), put_zeros(&b, 1);
     refused(&b, "twice appears twice");
 }
 
@@ -177,7 +197,8 @@ static void wrong_alignments_are_refused(void **state)
 /* ---- tensors ---- */
 
 /* A header with one tensor and then `data` bytes. */
-static bytes one_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t type, uint64_t offset, size_t data)
+static bytes one_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t type, uint64_t offset,
+                        size_t data)
 {
     bytes b = { 0 };
     put_front(&b, 3, 1, 0);
@@ -203,15 +224,19 @@ static void wrong_tensors_are_refused(void **state)
     b = one_tensor(2, (uint64_t[]){ 64, 0 }, WN_TYPE_F32, 0, 99), refused(&b, "dimension 1 is 0");
     b = one_tensor(1, (uint64_t[]){ UINT64_MAX }, WN_TYPE_I8, 0, 99), refused(&b, "dimension 0");
     b = one_tensor(0, NULL, WN_TYPE_F32, 0, 99), refused(&b, "0 dimensions");
-    b = one_tensor(5, (uint64_t[]){ 1, 1, 1, 1, 1 }, WN_TYPE_F32, 0, 99), refused(&b, "5 dimensions");
+    b = one_tensor(5, (uint64_t[]){ 1, 1, 1, 1, 1 }, WN_TYPE_F32, 0, 99),
+    refused(&b, "5 dimensions");
     b = one_tensor(1, (uint64_t[]){ 8 }, 4, 0, 99), refused(&b, "unknown type 4");
     b = one_tensor(1, (uint64_t[]){ 8 }, UINT32_MAX, 0, 99), refused(&b, "unknown type 4294967295");
     b = one_tensor(1, (uint64_t[]){ 8 }, WN_TYPE_F32, 16, 99), refused(&b, "not a multiple of 32");
     b = one_tensor(1, (uint64_t[]){ 8 }, WN_TYPE_F32, 96, 96), refused(&b, "at offset 96");
     b = one_tensor(1, (uint64_t[]){ 8 }, WN_TYPE_F32, UINT64_MAX - 31, 96), refused(&b, "tensor w");
-    b = one_tensor(4, (uint64_t[]){ half, half, half, half }, WN_TYPE_F32, 0, 96), refused(&b, "too many");
-    b = one_tensor(2, (uint64_t[]){ (uint64_t)1 << 60, 16 }, WN_TYPE_F32, 0, 96), refused(&b, "too many");
-    b = one_tensor(1, (uint64_t[]){ INT64_MAX / 32 * 32 }, WN_TYPE_Q8_0, 0, 96), refused(&b, "too many");
+    b = one_tensor(4, (uint64_t[]){ half, half, half, half }, WN_TYPE_F32, 0, 96),
+    refused(&b, "too many");
+    b = one_tensor(2, (uint64_t[]){ (uint64_t)1 << 60, 16 }, WN_TYPE_F32, 0, 96),
+    refused(&b, "too many");
+    b = one_tensor(1, (uint64_t[]){ INT64_MAX / 32 * 32 }, WN_TYPE_Q8_0, 0, 96),
+    refused(&b, "too many");
 }
 
 static void tensors_may_not_share(void **state)

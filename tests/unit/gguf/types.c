@@ -111,7 +111,8 @@ static void q4_k_by_hand(void **state)
     float x[256];
     memcpy(b + 4, packed, 12);
     for (int run = 0; run < 4; run++)
-        for (int i = 0; i < 32; i++) b[16 + 32 * run + i] = (uint8_t)((i + run) % 16 | (i * 3 + run) % 16 << 4);
+        for (int i = 0; i < 32; i++)
+            b[16 + 32 * run + i] = (uint8_t)((i + run) % 16 | (i * 3 + run) % 16 << 4);
     wn_type_find(WN_TYPE_Q4_K)->decode(x, b, 256);
     for (int j = 0; j < 8; j++)
         for (int i = 0; i < 32; i++) {
@@ -132,12 +133,14 @@ static void q6_k_by_hand(void **state)
             const int *v = q + 128 * half + l;
             b[64 * half + l] = (uint8_t)(v[0] % 16 + v[64] % 16 * 16);
             b[64 * half + 32 + l] = (uint8_t)(v[32] % 16 + v[96] % 16 * 16);
-            b[128 + 32 * half + l] = (uint8_t)(v[0] / 16 + v[32] / 16 * 4 + v[64] / 16 * 16 + v[96] / 16 * 64);
+            b[128 + 32 * half + l] =
+                (uint8_t)(v[0] / 16 + v[32] / 16 * 4 + v[64] / 16 * 16 + v[96] / 16 * 64);
         }
     for (int j = 0; j < 16; j++) b[192 + j] = (uint8_t)(j * 9 - 70);
     b[209] = 0x34;                      /* d = 0.25 */
     wn_type_find(WN_TYPE_Q6_K)->decode(x, b, 256);
-    for (int i = 0; i < 256; i++) assert_true(x[i] == 0.25f * (float)((i / 16 * 9 - 70) * (q[i] - 32)));
+    for (int i = 0; i < 256; i++)
+        assert_true(x[i] == 0.25f * (float)((i / 16 * 9 - 70) * (q[i] - 32)));
 }
 
 /* ---- encoders ---- */
@@ -166,7 +169,8 @@ static void encoders_find_near_codes(void **state)
             }
             info->encode(b, x, 512);
             info->decode(y, b, 512);
-            for (int i = 0; i < 512; i++) assert_true(fabsf(x[i] - y[i]) <= cases[c].bound * largest);
+            for (int i = 0; i < 512; i++)
+                assert_true(fabsf(x[i] - y[i]) <= cases[c].bound * largest);
         }
     }
 }
@@ -189,6 +193,17 @@ static void encoders_survive_strange_values(void **state)
             for (int i = 0; i < 256; i++) assert_true(isfinite(y[i]));
         }
     }
+}
+
+/* NaN becomes the lowest code, not whatever a conversion to int makes of it. */
+static void nan_becomes_the_lowest_code(void **state)
+{
+    (void)state;
+    float x[32] = { 127, NAN }, y[32];
+    uint8_t b[34];
+    wn_type_find(WN_TYPE_Q8_0)->encode(b, x, 32);
+    wn_type_find(WN_TYPE_Q8_0)->decode(y, b, 32);
+    assert_true(y[0] == 127 && y[1] == -127 && y[2] == 0);
 }
 
 /* ---- the table ---- */
@@ -223,6 +238,7 @@ int main(void)
         cmocka_unit_test(q6_k_by_hand),
         cmocka_unit_test(encoders_find_near_codes),
         cmocka_unit_test(encoders_survive_strange_values),
+        cmocka_unit_test(nan_becomes_the_lowest_code),
         cmocka_unit_test(the_table_is_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,6 +218,56 @@ static void odd_tokens_have_a_safe_meaning(void **state)
     MEANS(&v, 256, 'c');
 }
 
+/* Whatever a damaged file still opens as: encoding and decoding stay inside it. */
+static void flipped_bytes_do_no_harm(void **state)
+{
+    (void)state;
+    uint64_t seed = 3;
+    int opened = 0, refused = 0;
+    for (int family = 0; family < 2; family++) {
+        char path[] = TEST_VOCAB_PATH;
+        test_vocab v = sound(family ? "llama" : "gpt2");
+        v.bos = v.eos = 257;
+        types[9] = 4, types[10] = 2;
+        test_vocab_write(path, &v);
+        FILE *f = fopen(path, "rb");
+        static uint8_t file[1 << 16], hurt[1 << 16];
+        assert_non_null(f);
+        size_t size = fread(file, 1, sizeof file, f);
+        fclose(f);
+        unlink(path);
+        assert_true(size > 1000 && size < sizeof file);
+        for (int round = 0; round < 3000; round++) {
+            wn_gguf *g;
+            wn_tokenizer *t;
+            wn_err err = { 0 };
+            memcpy(hurt, file, size);
+            for (int k = 0; k <= round % 4; k++)
+                hurt[test_rand(&seed) % size] ^= (uint8_t)(1u << test_rand(&seed) % 8);
+            if (wn_gguf_open_memory(&g, hurt, size, &err)) continue;
+            if (wn_tokenizer_open(&t, g, &err)) {
+                assert_true(strlen(err.text) > 10);
+                refused++;
+            } else {
+                static const char text[] = "abc ab <s> \t\xC3\xA9 \xF0\x9F\xA6\x99 \xFF";
+                int32_t *ids;
+                size_t n;
+                opened++;
+                for (int special = 0; special < 2; special++) {
+                    assert_int_equal(wn_tokenize(t, text, sizeof text,
+                                                 &(wn_tokenize_opts){ .parse_special = special }, &ids,
+                                                 &n, &err), WN_OK);
+                    free(test_decode(t, ids, n, special, &n));
+                    wn_free(ids);
+                }
+                wn_tokenizer_close(t);
+            }
+            wn_gguf_close(g);
+        }
+    }
+    assert_true(opened > 100 && refused > 100);
+}
+
 static void every_failed_allocation_is_survived(void **state)
 {
     wn_gguf *g;
@@ -266,6 +316,7 @@ int main(void)
         cmocka_unit_test(ids_outside_the_vocabulary_are_named),
         cmocka_unit_test(merges_are_two_parts_and_a_space),
         cmocka_unit_test(odd_tokens_have_a_safe_meaning),
+        cmocka_unit_test(flipped_bytes_do_no_harm),
         cmocka_unit_test(every_failed_allocation_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,8 +18,8 @@ static int find(const pieces *p, const char *s)
     return -1;
 }
 
-/* Letters a..d, then random concatenations of earlier pieces. left, right: the parts. */
-static void random_pieces(pieces *p, int left[], int right[], uint64_t *seed)
+/* Letters a..d (for spm, d is the space), then random concatenations of earlier pieces. left, right: the parts. */
+static void random_pieces(pieces *p, int left[], int right[], bool space_leads, uint64_t *seed)
 {
     char s[32];
     for (p->n = 0; p->n < 4; p->n++) snprintf(p->text[p->n], 16, "%c", 'a' + p->n);
@@ -27,6 +27,7 @@ static void random_pieces(pieces *p, int left[], int right[], uint64_t *seed)
         int l = (int)(test_rand(seed) % (unsigned)p->n), r = (int)(test_rand(seed) % (unsigned)p->n);
         snprintf(s, sizeof s, "%s%s", p->text[l], p->text[r]);
         if (strlen(s) > 12 || find(p, s) >= 0) continue;
+        if (space_leads && strchr(s + strspn(s, "d"), 'd')) continue;
         left[p->n] = l;
         right[p->n] = r;
         strcpy(p->text[p->n++], s);
@@ -69,6 +70,13 @@ static int merge_slowly(const definition *d, int *sym, int n)
     }
 }
 
+/* spm: "ad" is the token a, U+2581. */
+static void spell(char out[64], const char *s, bool spm)
+{
+    for (*out = 0; *s; s++)
+        strcat(out, spm && *s == 'd' ? "\xE2\x96\x81" : (char[]){ *s, 0 });
+}
+
 static void compare(wn_tokenizer *t, const definition *d, uint64_t *seed, uint64_t first_seed)
 {
     for (int round = 0; round < 30; round++) {
@@ -76,7 +84,7 @@ static void compare(wn_tokenizer *t, const definition *d, uint64_t *seed, uint64
         int sym[200], n = 1 + (int)(test_rand(seed) % 150), letters = 1 + (int)(test_rand(seed) % 4);
         for (int i = 0; i < n; i++) {
             sym[i] = (int)(test_rand(seed) % (unsigned)letters);
-            word[i] = (char)('a' + sym[i]);
+            word[i] = d->score && sym[i] == 3 ? ' ' : (char)('a' + sym[i]);
         }
         int32_t *ids;
         size_t n_ids;
@@ -87,7 +95,8 @@ static void compare(wn_tokenizer *t, const definition *d, uint64_t *seed, uint64
             fail_msg("seed %llu, \"%.*s\": %zu ids, not %d", (unsigned long long)first_seed, n, word,
                      n_ids, want);
         for (int i = 0; i < want; i++) {
-            const char *s = d->p->text[sym[i]];
+            char s[64];
+            spell(s, d->p->text[sym[i]], d->score);
             assert_int_equal(ids[i], wn_tokenizer_find(t, s, strlen(s)));
         }
         wn_free(ids);
@@ -105,7 +114,7 @@ static void heap_is_the_definition_bpe(void **state)
         pieces p;
         wn_gguf *g;
         wn_tokenizer *t;
-        random_pieces(&p, left, right, &seed);
+        random_pieces(&p, left, right, false, &seed);
         test_byte_tokens(tokens, room);
         for (int i = 4; i < p.n; i++) {
             tokens[256 + i - 4] = p.text[i];
@@ -126,16 +135,19 @@ static void heap_is_the_definition_spm(void **state)
     (void)state;
     for (uint64_t first = 1; first <= 40; first++) {
         const char *tokens[MAX_PIECES];
+        static char spelled[MAX_PIECES][64];
         float scores[MAX_PIECES];
         int left[MAX_PIECES], right[MAX_PIECES];
         uint64_t seed = first;
         pieces p;
         wn_gguf *g;
         wn_tokenizer *t;
-        random_pieces(&p, left, right, &seed);
+        /* half of them with spaces inside pieces, so that merges reach over them */
+        random_pieces(&p, left, right, first % 2, &seed);
         /* few different scores, so that ties are common */
         for (int i = 0; i < p.n; i++) {
-            tokens[i] = p.text[i];
+            spell(spelled[i], p.text[i], true);
+            tokens[i] = spelled[i];
             scores[i] = (float)(int)(test_rand(&seed) % 5) - 2.0f;
             if (scores[i] == 0 && i % 2) scores[i] = -0.0f;
         }

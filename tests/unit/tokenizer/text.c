@@ -1,6 +1,8 @@
 /* Text in and out of small vocabularies: special tokens, broken UTF-8, the space in
  * front, streaming. Protects: user text cannot spell a control token; every text comes
  * back byte for byte; no half character ever leaves a stream. */
+#include <pthread.h>
+
 #include "tests/unit/check.h"
 #include "tests/unit/tokenizer/vocab.h"
 
@@ -152,6 +154,7 @@ static void broken_utf8_comes_back(void **state)
     (void)state;
     static const char *const names[] = { "default", "gpt-2", "llama-bpe", "qwen2", "deepseek-coder",
                                          "starcoder", "smaug-bpe" };
+    static const char alphabet[] = "ahel \n'<\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x99\xFF" "19.\t";
     uint64_t seed = 11;
     for (size_t k = 0; k <= WN_COUNT(names); k++) {
         model m = k < WN_COUNT(names) ? open_bpe(names[k]) : open_spm(-1);
@@ -162,7 +165,7 @@ static void broken_utf8_comes_back(void **state)
             char text[64];
             size_t n = test_rand(&seed) % sizeof text;
             for (size_t i = 0; i < n; i++)
-                text[i] = "ahel \n'<\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x99\xFF" "19.\t"[test_rand(&seed) % 24];
+                text[i] = alphabet[test_rand(&seed) % (sizeof alphabet - 1)];
             check_round_trip(m, text, n);
         }
         close_model(m);
@@ -273,6 +276,44 @@ static void the_space_in_front_is_taken_off(void **state)
     close_model(bare);
 }
 
+/* One tokenizer, several threads: all get what one gets (for the thread sanitizer, too). */
+typedef struct {
+    const wn_tokenizer *t;
+    int32_t *ids;
+    size_t n;
+} job;
+
+static void *encode_often(void *arg)
+{
+    static const char text[] = "hello hello aaaa <|end|> 12 \xE2\x82\xAC 'tis\n\n";
+    job *j = arg;
+    for (int i = 0; i < 200; i++) {
+        wn_free(j->ids);
+        j->ids = NULL;
+        if (wn_tokenize(j->t, text, sizeof text, NULL, &j->ids, &j->n, NULL)) break;
+    }
+    return NULL;
+}
+
+static void threads_share_a_tokenizer(void **state)
+{
+    (void)state;
+    model m = open_bpe("llama-bpe");
+    job jobs[3] = { { .t = m.t }, { .t = m.t }, { .t = m.t } };
+    pthread_t threads[2];
+    encode_often(&jobs[2]);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_often, &jobs[i]), 0);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 3; i++) {
+        assert_non_null(jobs[i].ids);
+        assert_int_equal(jobs[i].n, jobs[2].n);
+        assert_memory_equal(jobs[i].ids, jobs[2].ids, jobs[2].n * sizeof(int32_t));
+    }
+    for (int i = 0; i < 3; i++) wn_free(jobs[i].ids);
+    close_model(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +326,7 @@ int main(void)
         cmocka_unit_test(splits_do_not_change_the_stream),
         cmocka_unit_test(special_tokens_show_when_asked),
         cmocka_unit_test(the_space_in_front_is_taken_off),
+        cmocka_unit_test(threads_share_a_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,12 +30,10 @@ typedef struct {
     void (*more)(wn_gguf_writer *w);
 } test_vocab;
 
-static inline wn_status test_vocab_open(wn_gguf **g, wn_tokenizer **t, const test_vocab *v,
-                                        wn_err *err)
+#define TEST_VOCAB_PATH "/tmp/winnow-vocab-XXXXXX"
+static inline void test_vocab_write(char *path, const test_vocab *v)
 {
-    char path[] = "/tmp/winnow-vocab-XXXXXX";
     wn_gguf_writer *w;
-    wn_status st;
     int fd = mkstemp(path);
     if (fd < 0) abort();
     close(fd);
@@ -56,11 +54,17 @@ static inline wn_status test_vocab_open(wn_gguf **g, wn_tokenizer **t, const tes
         wn_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", v->space_prefix > 0);
     if (v->more) v->more(w);
     if (wn_gguf_writer_close(w, NULL)) abort();
+}
+
+static inline wn_status test_vocab_open(wn_gguf **g, wn_tokenizer **t, const test_vocab *v,
+                                        wn_err *err)
+{
+    char path[] = TEST_VOCAB_PATH;
+    test_vocab_write(path, v);
     *t = NULL;
     if (wn_gguf_open(g, path, err)) abort();
     unlink(path);
-    st = wn_tokenizer_open(t, *g, err);
-    return st;
+    return wn_tokenizer_open(t, *g, err);
 }
 
 /* The 256 one-byte tokens of a byte-level vocabulary, in byte order, at tokens[0..255];
