@@ -6,10 +6,10 @@
  * frames move out of the spans (a span that others share is first replaced by a private
  * one that holds a reference on each frame), and from then on the lane has pages with
  * keep masks, positions and biases of its own. The last, filling page (the tail) is
- * always private: a fork copies it.
+ * always private: a fork copies it. A window lane has a page list from the start.
  *
  *     untouched lane:  spans[0..j]  ->  frame of this lane in each
- *     decided lane:    pages[0..m]  (mask, positions, bias)  then spans after the decision
+ *     decided lane:    pages[0..m]  (mask, positions, bias), and its new pages after them
  *
  * States of a page: open (raw, filling), closed (raw, full), sealed (encoded, immutable).
  * A query at position p reads page j of the text sealed exactly when p >= P (j + 1 + lag),
@@ -66,7 +66,8 @@ typedef struct {
 typedef struct wn_kv wn_kv;
 
 /* Frames of every class needed to hold n positions of all lanes, nothing shared, plus
- * `slack` raw slots per lane: for reservations. Registers the classes with the pool. */
+ * `slack` raw slots per lane: for reservations. Registers the classes with the pool. Tables
+ * of positions and biases, which only decisions make, are not in it. */
 wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, uint32_t counts[WN_POOL_CLASSES],
                            wn_err *err);
 size_t wn_kv_bytes_per_page(const wn_kv_opts *o);       /* frames of all lanes for P positions */
@@ -83,7 +84,9 @@ wn_status wn_kv_reserve(wn_kv *kv, int n, wn_err *err);
 /* During the pass: rotated K rows and V rows of positions [pos, pos + n) of one lane. */
 void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, const float *v,
                size_t v_stride, int n);
-/* Where the rotated queries of (layer, pos) belong, or NULL without a ring; q_dim floats. */
+/* Where the rotated queries of (layer, pos) belong: q_dim floats. NULL without a ring, and
+ * for positions that the ring does not hold once this pass is over (only the last rows of
+ * a long chunk go in). */
 float *wn_kv_ring(wn_kv *kv, int layer, int pos);
 /* How many of the last positions the ring holds validly (after a truncation: fewer). */
 int wn_kv_ring_valid(const wn_kv *kv);
@@ -94,10 +97,12 @@ void wn_kv_commit(wn_kv *kv, int n);
 /* Forgets positions >= n (committed ones too). With encoded formats or decided lanes only
  * positions at which all lanes can resume are possible: *at gets the position actually
  * reached (<= n; the caller computes [*at, n) again). Raw formats and undecided lanes: n. A
- * decided lane can go back no further than its last decision. */
+ * decided lane can go back no further than its last decision, a window lane as far as it
+ * has not dropped what the query at n sees; else *at is 0 and the sequence is empty. */
 wn_status wn_kv_truncate(wn_kv *kv, int n, int *at, wn_err *err);
 
-/* A second sequence with the same text; shares every full page. */
+/* A second sequence with the same text; shares every full page. Like truncating and
+ * applying a plan, this first gives back what is reserved and not committed. */
 wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err);
 
 /* Carries out a decision made at position plan->n_tokens == wn_kv_n(). On failure (bad
@@ -122,7 +127,8 @@ typedef struct {
     bool merged;                        /* a merge page */
     const void *k, *v;                  /* raw frames; NULL when only the sealed one is left */
     const void *k_sealed, *v_sealed;    /* NULL: not sealed */
-    int32_t k_sealed_from, v_sealed_from;   /* queries at p >= this read the sealed frame */
+    int32_t k_sealed_from, v_sealed_from;   /* queries at p >= this read the sealed frame; one that
+                                           is held beside the raw one is filled by wn_kv_put() */
 } wn_run;
 
 typedef struct {                        /* private to kv_view.c */

@@ -16,6 +16,7 @@ static void check_held(const wn_kv *kv, int32_t due, int lag, wn_frame_id raw, w
 {
     WN_ASSERT(wn_frame_ok(raw) || wn_frame_ok(sealed));
     if (lag < 0) WN_ASSERT(!wn_frame_ok(sealed));
+    if (kv->n_reserved == kv->n_committed) WN_ASSERT(wn_frame_ok(raw) != wn_frame_ok(sealed));
     if (!wn_frame_ok(raw)) WN_ASSERT(due < kv->n_committed);
     if (wn_frame_ok(sealed)) WN_ASSERT(due < kv->n_reserved);
     if (lag >= 0 && due >= kv->n_committed && due < kv->n_reserved) WN_ASSERT(wn_frame_ok(sealed));

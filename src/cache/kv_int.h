@@ -176,6 +176,6 @@ static inline bool wn_kv_seals(const wn_kv *kv) { return kv->k_lag >= 0 || kv->v
 void wn_seal_reserve(wn_kv *kv, int target, uint32_t *need);    /* frames for pages due before target */
 void wn_seal_put(wn_kv *kv, int lane, int end);                 /* rows up to end are written: encodes */
 void wn_seal_commit(wn_kv *kv);                                 /* drops raw frames no later query reads */
-void wn_seal_undo(wn_kv *kv, int target);                       /* sealed frames of pages due at or after target */
+void wn_seal_undo(wn_kv *kv, int target);                       /* gives back sealed frames that no query before target reads */
 
 #endif

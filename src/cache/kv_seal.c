@@ -146,14 +146,17 @@ void wn_seal_commit(wn_kv *kv)
 
 void wn_seal_undo(wn_kv *kv, int target)
 {
+    bool all = target == kv->n_committed;               /* no pass: nothing is held both ways */
     for (int l = 0; l < kv->map->n_lanes; l++) {
         for (int i = wn_kv_n_pages(kv, l) - 1; i >= 0; i--) {
             wn_page pg = wn_kv_page(kv, l, i);
             ids f = ids_of(kv, l, i);
             if (is_done(kv, &pg)) break;
-            if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks) && wn_kv_due(kv, l, i, &pg, kv->k_lag) >= target)
+            if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks) &&
+                (all || wn_kv_due(kv, l, i, &pg, kv->k_lag) >= target))
                 wn_kv_drop(kv, f.ks);
-            if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs) && wn_kv_due(kv, l, i, &pg, kv->v_lag) >= target)
+            if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs) &&
+                (all || wn_kv_due(kv, l, i, &pg, kv->v_lag) >= target))
                 wn_kv_drop(kv, f.vs);
         }
     }

@@ -124,18 +124,19 @@ void model_truncate(model *m, int n)
     m->n = n;
 }
 
-/* As a decision at p = n sees it: pages due at p itself are still raw. */
+/* As a decision at p = n sees it: what is still there raw is read raw (sealed frames next
+ * to it are reserved for a pass; check_pass looks at those). */
 static void get_row(const wn_kv *kv, const wn_run *r, int lane, int s, float *k, float *v)
 {
     const wn_lane *w = &wn_kv_map(kv)->lanes[lane];
-    int P = wn_kv_page_slots(kv), p = wn_kv_n(kv);
+    int P = wn_kv_page_slots(kv);
     const wn_format *raw_k = wn_kv_raw_k(kv), *raw_v = wn_kv_raw_v(kv);
-    if (r->k_sealed && p > r->k_sealed_from) wn_kv_k_format(kv)->get_k(r->k_sealed, P, s, k, w->k_dim);
+    if (r->k_sealed && !r->k) wn_kv_k_format(kv)->get_k(r->k_sealed, P, s, k, w->k_dim);
     else {
         assert_non_null(r->k);
         raw_k->get_k(r->k, P, s, k, w->k_dim);
     }
-    if (r->v_sealed && p > r->v_sealed_from) wn_kv_v_format(kv)->get_v(r->v_sealed, P, s, v, w->v_dim);
+    if (r->v_sealed && !r->v) wn_kv_v_format(kv)->get_v(r->v_sealed, P, s, v, w->v_dim);
     else {
         assert_non_null(r->v);
         raw_v->get_v(r->v, P, s, v, w->v_dim);
@@ -208,12 +209,12 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
 
 static void compare_slot(const model *m, const wn_kv *kv, const wn_run *r, int lane, int s)
 {
-    int pos = r->pos ? r->pos[s] : r->pos0 + s, p = wn_kv_n(kv);
+    int pos = r->pos ? r->pos[s] : r->pos0 + s;
     const model_slot *x = &m->at[lane][pos];
     const wn_lane *w = &m->map->lanes[lane];
     float k[MODEL_DIM], v[MODEL_DIM];
-    bool k_sealed = r->k_sealed && p > r->k_sealed_from;
-    bool v_sealed = r->v_sealed && p > r->v_sealed_from;
+    bool k_sealed = r->k_sealed && !r->k;
+    bool v_sealed = r->v_sealed && !r->v;
     get_row(kv, r, lane, r->first + s, k, v);
     assert_true(x->live);
     assert_int_equal(r->merged, x->merged);
