@@ -1,0 +1,174 @@
+/* The commands as a user types them: exit statuses, the JSON line, what goes to which
+ * stream, sessions across two runs, token files in and logits out. */
+#include "tests/unit/check.h"
+
+#include <jansson.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MODEL "models/winnow-demo.gguf"
+static char dir[] = "/tmp/winnow-cli-XXXXXX";
+static char out[1 << 16];
+
+/* Runs a shell command (in the repository's root), its stdout in `out`; the exit status. */
+static int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static int sh(const char *fmt, ...)
+{
+    char cmd[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(cmd, sizeof cmd, fmt, ap);
+    va_end(ap);
+    FILE *p = popen(cmd, "r");
+    assert_non_null(p);
+    out[fread(out, 1, sizeof out - 1, p)] = '\0';
+    int st = pclose(p);
+    return WIFEXITED(st) ? WEXITSTATUS(st) : -1;
+}
+
+static json_t *last_line(void)
+{
+    size_t n = strlen(out);
+    while (n && out[n - 1] == '\n') out[--n] = '\0';
+    char *line = strrchr(out, '\n');
+    json_t *j = json_loads(line ? line + 1 : out, 0, NULL);
+    if (!j) fail_msg("no JSON in the last line: %s", out);
+    return j;
+}
+
+static json_int_t number(json_t *j, const char *key) { return json_integer_value(json_object_get(j, key)); }
+
+static void the_json_line_has_what_scripts_need(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("./winnow run -m " MODEL " -p 'Once upon a time' -n 8 --temp 0 --json -q"), 0);
+    json_t *j = last_line();
+    static const char *const keys[] = { "text", "prompt_tokens", "generated", "cached_tokens", "prefill_tps", "decode_tps",
+                                        "kv_bytes", "kv_bytes_peak", "kv_slots_full" };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!json_object_get(j, keys[i])) fail_msg("no %s in %s", keys[i], out);
+    assert_int_equal(number(j, "generated"), 8);
+    assert_int_equal(number(j, "cached_tokens"), 0);
+    /* 12 lanes; the last token generated is never computed */
+    assert_int_equal(number(j, "kv_slots_full"), 12 * (number(j, "prompt_tokens") + 7));
+    json_decref(j);
+}
+
+static void a_demo_question_is_answered(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("scripts/demo 2>/dev/null"), 0);
+    assert_non_null(strstr(out, "The red lantern is in the cellar."));
+}
+
+static void a_session_goes_on_exactly(void **state)
+{
+    (void)state;
+    char whole[4096], parts[8192];
+    assert_int_equal(sh("./winnow run -m " MODEL " -p 'The king had a daughter' -n 40 -s 7 --json -q"), 0);
+    json_t *j = last_line();
+    snprintf(whole, sizeof whole, "%s", json_string_value(json_object_get(j, "text")));
+    json_decref(j);
+    assert_int_equal(sh("./winnow run -m " MODEL " -p 'The king had a daughter' -n 20 -s 7 --json -q --session %s/s", dir), 0);
+    j = last_line();
+    snprintf(parts, sizeof parts, "%s", json_string_value(json_object_get(j, "text")));
+    json_decref(j);
+    /* The text so far as the new prompt: the same tokens come out of the tokenizer here. */
+    assert_int_equal(sh("./winnow run -m " MODEL " -p 'The king had a daughter%s' -n 20 -s 7 --json -q --session %s/s", parts, dir), 0);
+    j = last_line();
+    assert_true(number(j, "cached_tokens") > 20);
+    strncat(parts, json_string_value(json_object_get(j, "text")), 4000);
+    json_decref(j);
+    assert_string_equal(parts, whole);
+}
+
+static void tokens_in_and_logits_out(void **state)
+{
+    (void)state;
+    static float logits[5 * 4096];
+    char path[64];
+    assert_int_equal(sh("printf '\\001\\000\\000\\000\\002\\000\\000\\000\\003\\000\\000\\000\\004\\000\\000\\000\\005\\000\\000\\000' > %s/t && "
+                        "./winnow run -m " MODEL " --tokens %s/t -n 0 --dump-logits %s/l -q", dir, dir, dir), 0);
+    snprintf(path, sizeof path, "%s/l", dir);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(logits, sizeof(float), 5 * 4096, f), 5 * 4096);
+    assert_int_equal(fgetc(f), EOF);
+    fclose(f);
+    assert_int_equal(sh("head -c 3 %s/t > %s/u; ./winnow run -m " MODEL " --tokens %s/u -n 0 2>&1", dir, dir, dir), 1);
+    assert_non_null(strstr(out, "int32"));
+}
+
+static void exit_statuses(void **state)
+{
+    (void)state;
+    static const struct { const char *cmd; int rc; const char *says; } cases[] = {
+        { "./winnow", 2, "usage" },
+        { "./winnow --help", 0, "inspect" },
+        { "./winnow frobnicate", 2, "frobnicate" },
+        { "./winnow run --help", 0, "--session" },
+        { "./winnow bench --help", 0, "--depths" },
+        { "./winnow inspect --help", 0, "usage" },
+        { "./winnow tokenize --help", 0, "usage" },
+        { "./winnow run", 2, "-m" },
+        { "./winnow run -m " MODEL " --no-such", 2, "--no-such" },
+        { "./winnow run -m " MODEL " --top-k", 2, "needs a value" },
+        { "./winnow run -m " MODEL " --top-k many", 2, "many" },
+        { "./winnow run -m " MODEL " --top-p 2", 2, "between" },
+        { "./winnow run -m " MODEL " --mem lots", 2, "lots" },
+        { "WN_TOP_P=9 ./winnow run -m " MODEL " -p x", 2, "WN_TOP_P" },
+        { "./winnow run -m /nowhere/x.gguf -p x", 1, "/nowhere/x.gguf" },
+        { "./winnow run -m README.md -p x", 1, "README.md" },
+        { "./winnow run -m " MODEL " -p 'one two three four' -c 2 -n 1", 1, "context" },
+        { "./winnow run -m " MODEL " -p x -ctk q77", 1, "f16" },
+        { "./winnow run -m " MODEL " -p x --mem 1M", 1, "--mem" },
+        { "./winnow run -m " MODEL " -p x -c 100000", 1, "4096" },
+        { "./winnow bench -m " MODEL " -d 5,3", 2, "5,3" },
+        { "echo 4097 | ./winnow tokenize -m " MODEL " --decode", 1, "4097" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char cmd[512];
+        snprintf(cmd, sizeof cmd, "%s 2>&1", cases[i].cmd);
+        int rc = sh("%s", cmd);
+        if (rc != cases[i].rc) fail_msg("%s: exit status %d, expected %d: %s", cases[i].cmd, rc, cases[i].rc, out);
+        if (!strstr(out, cases[i].says)) fail_msg("%s: does not say %s: %s", cases[i].cmd, cases[i].says, out);
+    }
+}
+
+static void every_option_has_its_twin(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("WN_MODEL=" MODEL " WN_TEMP=0 WN_N_PREDICT=3 WN_JSON=1 ./winnow run -p 'Once' -q"), 0);
+    json_t *j = last_line();
+    assert_int_equal(number(j, "generated"), 3);
+    json_decref(j);
+    assert_int_equal(sh("WN_MODEL=" MODEL " WN_N_PREDICT=3 ./winnow run -p 'Once' --temp=0 -n 2 --json -q"), 0);
+    j = last_line();
+    assert_int_equal(number(j, "generated"), 2);        /* the command line wins */
+    json_decref(j);
+}
+
+static void bench_measures_something(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("./winnow bench -m " MODEL " -d 0,64 -p 32 -n 2 -r 1 --json"), 0);
+    json_t *j = json_loads(out, 0, NULL), *rows = json_object_get(j, "rows");
+    assert_int_equal(json_array_size(rows), 2);
+    assert_true(json_number_value(json_object_get(json_array_get(rows, 1), "decode_tps")) > 0);
+    assert_true(json_number_value(json_object_get(json_array_get(rows, 1), "read_gbs")) > 0);
+    json_decref(j);
+}
+
+int main(void)
+{
+    if (!mkdtemp(dir)) return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_json_line_has_what_scripts_need), cmocka_unit_test(a_demo_question_is_answered),
+        cmocka_unit_test(a_session_goes_on_exactly),           cmocka_unit_test(tokens_in_and_logits_out),
+        cmocka_unit_test(exit_statuses),                       cmocka_unit_test(every_option_has_its_twin),
+        cmocka_unit_test(bench_measures_something),
+    };
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    sh("rm -rf %s", dir);
+    return rc;
+}
