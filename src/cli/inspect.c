@@ -8,6 +8,7 @@
  * V, each rounded up to 64 bytes. That is what the engine takes from the pool for a
  * sequence whose length is a multiple of 64; masks and lists come on top.
  */
+#include "cli/args.h"
 #include "cli/cli.h"
 
 #include "base/alloc.h"
@@ -21,18 +22,6 @@
 
 enum { FIRST = 8, PAGE_SLOTS = 64, FRAME_UNIT = 64, TEXT_SHOWN = 68 };
 
-static const char usage[] =
-    "usage: winnow inspect MODEL [--json] [--no-tensors]\n"
-    "\n"
-    "Shows a GGUF file's metadata, its tensors, bytes per tensor type, and the memory its\n"
-    "key-value cache takes for 1024 tokens in each raw format. Split models: give the first part.\n"
-    "Only the header is read, so a file of any size is shown at once.\n"
-    "\n"
-    "  -m, --model MODEL   the file, instead of giving it alone\n"
-    "  --json              one JSON object (long arrays: length and first elements)\n"
-    "  --no-tensors        leave out the list of tensors\n"
-    "\n"
-    "example: winnow inspect models/winnow-demo.gguf\n";
 
 static const struct { const char *name; int bytes; } cache_formats[] = {
     { "f32", 4 }, { "f16", 2 }, { "bf16", 2 },
@@ -389,24 +378,32 @@ static int print_json(const wn_gguf *g, bool tensors)
 
 int wn_cli_inspect(int argc, char **argv)
 {
-    const char *path = NULL;
-    bool json = false, tensors = true;
-    int rc = WN_EXIT_OK;
+    const char *path = NULL, *word = NULL;
+    bool json = false, no_tensors = false, help;
+    int n_words;
     wn_gguf *g;
     wn_err err;
-    for (int i = 1; i < argc; i++) {
-        const char *a = argv[i];
-        if (!strcmp(a, "--help") || !strcmp(a, "-h")) return fputs(usage, stdout) < 0;
-        if (!strcmp(a, "--json")) json = true;
-        else if (!strcmp(a, "--no-tensors")) tensors = false;
-        else if ((!strcmp(a, "-m") || !strcmp(a, "--model")) && i + 1 < argc && !path)
-            path = argv[++i];
-        else if (a[0] != '-' && !path) path = a;
-        else {
-            fprintf(stderr, "winnow inspect: cannot use %s; winnow inspect --help explains\n", a);
-            return WN_EXIT_USAGE;
-        }
+    const wn_arg table[] = {
+        { 'm', "model", WN_ARG_STRING, &path, "MODEL", "the file, instead of giving it alone", 0, 0, 0 },
+        { 0, "json", WN_ARG_FLAG, &json, NULL, "one JSON object (long arrays: length and first elements)", 0, 0, 0 },
+        { 0, "no-tensors", WN_ARG_FLAG, &no_tensors, NULL, "leave out the list of tensors", 0, 0, 0 },
+    };
+    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, &word, 1, &n_words, &help);
+    if (rc) return rc;
+    if (help) {
+        puts("usage: winnow inspect MODEL [--json] [--no-tensors]\n\n"
+             "Shows a GGUF file's metadata, its tensors, bytes per tensor type, and the memory its\n"
+             "key-value cache takes for 1024 tokens in each raw format. Split models: give the first part.\n"
+             "Only the header is read, so a file of any size is shown at once.\n");
+        wn_args_print(table, (int)WN_COUNT(table));
+        puts("\nexample: winnow inspect models/winnow-demo.gguf");
+        return WN_EXIT_OK;
     }
+    if (n_words && wn_args_given("model")) {
+        fprintf(stderr, "winnow inspect: two models, %.60s and %.60s; give one\n", path, word);
+        return WN_EXIT_USAGE;
+    }
+    if (n_words) path = word;
     if (!path) {
         fputs("winnow inspect: which model? winnow inspect --help explains\n", stderr);
         return WN_EXIT_USAGE;
@@ -415,8 +412,8 @@ int wn_cli_inspect(int argc, char **argv)
         fprintf(stderr, "winnow: %s\n", err.text);
         return WN_EXIT_FAILED;
     }
-    if (json) rc = print_json(g, tensors);
-    else print_tables(g, tensors);
+    if (json) rc = print_json(g, !no_tensors);
+    else print_tables(g, !no_tensors);
     wn_gguf_close(g);
     if (fflush(stdout) || ferror(stdout)) {
         fputs("winnow: the output could not be written\n", stderr);

@@ -5,6 +5,7 @@
  * escaped: they may be control characters or half of a UTF-8 character, and neither
  * belongs on a terminal. Decoded text is written as it is.
  */
+#include "cli/args.h"
 #include "cli/cli.h"
 
 #include "base/alloc.h"
@@ -15,22 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char usage[] =
-    "usage: winnow tokenize -m MODEL [options] < TEXT\n"
-    "\n"
-    "Prints the token ids of the text on stdin, all on one line, with the BOS and EOS tokens that\n"
-    "the model adds. The text is taken as it is: a line end at its end is part of it.\n"
-    "\n"
-    "  -m, --model MODEL   the model file; only its vocabulary is read\n"
-    "  --pieces            a line for each token: its id and its bytes, escaped as in C\n"
-    "  --parse-special     special tokens spelled in the text, such as <|im_end|>, become their ids;\n"
-    "                      with --decode: special tokens are shown\n"
-    "  --no-bos            leave out the BOS and EOS tokens that the model adds\n"
-    "  --decode            the other way round: stdin is ids, separated by spaces, commas or line ends,\n"
-    "                      and the text they stand for is printed\n"
-    "\n"
-    "example: printf 'Hello world' | winnow tokenize -m models/winnow-demo.gguf --pieces\n";
 
 typedef struct {
     const char *model;
@@ -190,18 +175,27 @@ static int work(const options *o)
 int wn_cli_tokenize(int argc, char **argv)
 {
     options o = { 0 };
-    for (int i = 1; i < argc; i++) {
-        const char *a = argv[i];
-        if (!strcmp(a, "--help") || !strcmp(a, "-h")) return fputs(usage, stdout) < 0;
-        if (!strcmp(a, "--pieces")) o.pieces = true;
-        else if (!strcmp(a, "--decode")) o.decode = true;
-        else if (!strcmp(a, "--parse-special")) o.parse_special = true;
-        else if (!strcmp(a, "--no-bos")) o.no_bos = true;
-        else if ((!strcmp(a, "-m") || !strcmp(a, "--model")) && i + 1 < argc && !o.model) o.model = argv[++i];
-        else {
-            fprintf(stderr, "winnow tokenize: cannot use %s; winnow tokenize --help explains\n", a);
-            return WN_EXIT_USAGE;
-        }
+    const char *word;
+    int n_words;
+    bool help;
+    const wn_arg table[] = {
+        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "the model file; only its vocabulary is read", 0, 0, 0 },
+        { 0, "pieces", WN_ARG_FLAG, &o.pieces, NULL, "a line for each token: its id and its bytes, escaped as in C", 0, 0, 0 },
+        { 0, "parse-special", WN_ARG_FLAG, &o.parse_special, NULL,
+          "special tokens spelled in the text, such as <|im_end|>, become\ntheir ids; with --decode: special tokens are shown", 0, 0, 0 },
+        { 0, "no-bos", WN_ARG_FLAG, &o.no_bos, NULL, "leave out the BOS and EOS tokens that the model adds", 0, 0, 0 },
+        { 0, "decode", WN_ARG_FLAG, &o.decode, NULL,
+          "the other way round: stdin is ids, separated by spaces, commas\nor line ends; the text they stand for is printed", 0, 0, 0 },
+    };
+    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, &word, 0, &n_words, &help);
+    if (rc) return rc;
+    if (help) {
+        puts("usage: winnow tokenize -m MODEL [options] < TEXT\n\n"
+             "Prints the token ids of the text on stdin, all on one line, with the BOS and EOS tokens that\n"
+             "the model adds. The text is taken as it is: a line end at its end is part of it.\n");
+        wn_args_print(table, (int)WN_COUNT(table));
+        puts("\nexample: printf 'Hello world' | winnow tokenize -m models/winnow-demo.gguf --pieces");
+        return WN_EXIT_OK;
     }
     if (!o.model) {
         fputs("winnow tokenize: which model? winnow tokenize --help explains\n", stderr);
