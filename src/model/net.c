@@ -200,6 +200,16 @@ void wn_net_silu_mul(wn_pass *p, float *gate, const float *up)
     each_row(p, p->n_active, p->m->hp.n_ff, silu_mul_row, &a);
 }
 
+void wn_net_feed_forward(wn_pass *p, const wn_layer *L)
+{
+    wn_net_norm(p, p->h, p->x, L->ffn_norm);
+    wn_net_linear(p, p->h, p->m->hp.n_embd, (wn_linear[]){
+        { &L->gate, p->gate, NULL }, { &L->up, p->up, NULL } }, 2);
+    wn_net_silu_mul(p, p->gate, p->up);
+    wn_net_linear(p, p->gate, p->m->hp.n_ff, &(wn_linear){ &L->down, p->h, NULL }, 1);
+    wn_net_add(p, p->x, p->h);
+}
+
 void wn_net_cut_outputs(wn_pass *p)
 {
     size_t nx = (size_t)p->m->hp.n_embd, na = (size_t)(p->m->hp.n_heads * p->m->hp.v_dim);

@@ -49,6 +49,8 @@ void wn_net_linear(wn_pass *p, const float *x, int n_cols, const wn_linear *l, i
 void wn_net_attend(wn_pass *p, int layer);                              /* a = attention(q, k, v) */
 void wn_net_add(wn_pass *p, float *x, const float *y);                  /* x += y over n_embd */
 void wn_net_silu_mul(wn_pass *p, float *gate, const float *up);         /* over n_ff */
+/* The gated feed-forward half of a layer: x += W_down (silu(W_gate h) * W_up h), h = norm(x). */
+void wn_net_feed_forward(wn_pass *p, const wn_layer *L);
 /* In the last layer, after attention: only rows whose logits are wanted go on. */
 void wn_net_cut_outputs(wn_pass *p);
 void wn_net_head(wn_pass *p);                                           /* logits = head(norm(x)) */

@@ -38,13 +38,7 @@ static void forward(const wn_model *m, wn_pass *p)
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
         wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, NULL }, 1);
         wn_net_add(p, p->x, p->h);
-
-        wn_net_norm(p, p->h, p->x, L->ffn_norm);
-        wn_net_linear(p, p->h, h->n_embd, (wn_linear[]){
-            { &L->gate, p->gate, NULL }, { &L->up, p->up, NULL } }, 2);
-        wn_net_silu_mul(p, p->gate, p->up);
-        wn_net_linear(p, p->gate, h->n_ff, &(wn_linear){ &L->down, p->h, NULL }, 1);
-        wn_net_add(p, p->x, p->h);
+        wn_net_feed_forward(p, L);                          /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
     }
     wn_net_head(p);
 }
