@@ -10,7 +10,9 @@
 
 PREFIX      ?= /usr/local
 DESTDIR     ?=
-CC          ?= gcc
+ifeq ($(origin CC),default)
+CC          := gcc
+endif
 B           ?= build
 FUZZ_SECONDS ?= 20
 KSAN        ?= $(SAN)

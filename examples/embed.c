@@ -46,7 +46,7 @@ int main(int argc, char **argv)
     wn_model_info info;
     wn_model_get_info(model, &info);
     must(wn_sampler_open(&sampler, &greedy, info.n_vocab, &err), &err);
-    must(wn_text_open(&text, model, false, &err), &err);
+    must(wn_text_open(&text, model, 0, &err), &err);
 
     must(wn_seq_feed(seq, ids, n, &err), &err);
     for (int i = 0; i < 64; i++) {

@@ -98,7 +98,11 @@ size_t wn_token_text(const wn_model *m, int32_t id, bool special, char *buf, siz
 
 /* The tokens that follow a prompt, to text as they come: never half a character. */
 typedef struct wn_text wn_text;
-wn_status wn_text_open(wn_text **out, const wn_model *m, bool special, wn_err *err);
+enum {
+    WN_SHOW_SPECIAL = 1,            /* special tokens as their text; else they give nothing */
+    WN_FROM_START = 2,              /* the tokens begin a text: some tokenizers' leading space goes */
+};
+wn_status wn_text_open(wn_text **out, const wn_model *m, unsigned flags, wn_err *err);
 void wn_text_close(wn_text *t);
 /* NUL-terminated, possibly empty, borrowed until the next call; *n (may be NULL) is its length. */
 const char *wn_text_push(wn_text *t, int32_t id, size_t *n);

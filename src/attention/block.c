@@ -63,7 +63,7 @@ typedef struct {
     wn_run run;
     bool more;
     int32_t lo, hi;                     /* positions anyone in the block may see: [lo, hi) */
-    const wn_format *raw, *k_format, *v_format;
+    const wn_format *raw_k, *raw_v, *k_format, *v_format;
 } walk;
 
 typedef struct {
@@ -98,8 +98,8 @@ static void add_stretch(wn_stretch *st, const wn_run *run, const walk *w, bool k
     *st = (wn_stretch){
         .k = k_sealed ? run->k_sealed : run->k,
         .v = v_sealed ? run->v_sealed : run->v,
-        .k_format = k_sealed ? w->k_format : w->raw,
-        .v_format = v_sealed ? w->v_format : w->raw,
+        .k_format = k_sealed ? w->k_format : w->raw_k,
+        .v_format = v_sealed ? w->v_format : w->raw_v,
         .first = run->first + s,
         .n = n,
         .entry = entry,
@@ -321,7 +321,8 @@ static walk start_walk(const wn_block *b, int from)
     walk w = {
         .lo = lowest_seen(b, b->pos0),
         .hi = b->pos0 + b->np,
-        .raw = wn_kv_raw_format(kv),
+        .raw_k = wn_kv_raw_k(kv),
+        .raw_v = wn_kv_raw_v(kv),
         .k_format = wn_kv_k_format(kv),
         .v_format = wn_kv_v_format(kv),
     };

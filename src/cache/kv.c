@@ -16,7 +16,7 @@
 
 static int page_slots(const wn_kv_opts *o) { return o->page_slots ? o->page_slots : WN_PAGE_SLOTS_MAX; }
 
-typedef struct { const wn_format *k, *v, *raw; } formats;
+typedef struct { const wn_format *k, *v, *raw_k, *raw_v; } formats;
 
 static wn_status check_opts(const wn_kv_opts *o, formats *f, wn_err *err)
 {
@@ -25,19 +25,15 @@ static wn_status check_opts(const wn_kv_opts *o, formats *f, wn_err *err)
     f->k = o->k_format;
     f->v = o->v_format;
     if (!f->k || !f->v) return wn_fail(err, WN_EINVAL, "cache: K or V has no format");
-    f->raw = o->raw_format ? o->raw_format : f->k->raw ? f->k : &wn_format_f16;
+    const wn_format *raw = o->raw_format ? o->raw_format : &wn_format_f16;
+    f->raw_k = f->k->raw ? f->k : raw;
+    f->raw_v = f->v->raw ? f->v : raw;
     if (P < WN_PAGE_SLOTS_MIN || P > WN_PAGE_SLOTS_MAX || (P & (P - 1)))
         return wn_fail(err, WN_EINVAL, "cache: %d slots per page; a power of two from %d to %d is possible",
                        P, WN_PAGE_SLOTS_MIN, WN_PAGE_SLOTS_MAX);
-    if (!f->raw->raw)
+    if (!raw->raw)
         return wn_fail(err, WN_EINVAL, "cache: %s is an encoded format, open pages need a raw one",
-                       f->raw->name);
-    for (int i = 0; i < 2; i++) {
-        const wn_format *x = i ? f->v : f->k;
-        if (x->raw && x != f->raw)
-            return wn_fail(err, WN_EINVAL, "cache: %s is to hold %s, but open pages are %s", x->name,
-                           i ? "V" : "K", f->raw->name);
-    }
+                       raw->name);
     if (o->max_positions < 1 || o->max_positions > WN_KV_MAX_POSITIONS)
         return wn_fail(err, WN_EINVAL, "cache: %d positions; 1 to %d are possible", o->max_positions,
                        WN_KV_MAX_POSITIONS);
@@ -104,8 +100,8 @@ static wn_status classes_of(const wn_kv_opts *o, const formats *f, int lane, lan
 {
     const wn_lane *w = &o->map->lanes[lane];
     int P = page_slots(o);
-    c->k = wn_pool_class(o->pool, f->raw->k_bytes(P, w->k_dim));
-    c->v = wn_pool_class(o->pool, f->raw->v_bytes(P, w->v_dim));
+    c->k = wn_pool_class(o->pool, f->raw_k->k_bytes(P, w->k_dim));
+    c->v = wn_pool_class(o->pool, f->raw_v->v_bytes(P, w->v_dim));
     c->ks = f->k->raw ? c->k : wn_pool_class(o->pool, f->k->k_bytes(P, w->k_dim));
     c->vs = f->v->raw ? c->v : wn_pool_class(o->pool, f->v->v_bytes(P, w->v_dim));
     if (c->k < 0 || c->v < 0 || c->ks < 0 || c->vs < 0)
@@ -195,7 +191,7 @@ wn_status wn_kv_open(wn_kv **out, const wn_kv_opts *o, wn_err *err)
     y = lay_out(o);
     if (!(kv = WN_NEW(wn_kv))) return wn_fail(err, WN_ENOMEM, "cache: out of memory");
     *kv = (wn_kv){
-        .pool = o->pool, .map = o->map, .k_format = f.k, .v_format = f.v, .raw_format = f.raw,
+        .pool = o->pool, .map = o->map, .k_format = f.k, .v_format = f.v, .raw_k = f.raw_k, .raw_v = f.raw_v,
         .P = page_slots(o), .max_positions = o->max_positions,
         .ring_rows = o->ring_rows, .q_dim = o->q_dim,
         .k_lag = f.k->raw ? -1 : f.k->lag, .v_lag = f.v->raw ? -1 : f.v->lag,
@@ -307,7 +303,6 @@ void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, co
 {
     const wn_kv_lane *l = &kv->lanes[lane];
     const wn_lane *w = &kv->map->lanes[lane];
-    const wn_format *f = kv->raw_format;
     WN_ASSERT(pos >= kv->n_committed && n >= 0 && pos + n <= kv->n_reserved);
     for (int i = 0; i < n;) {
         int at = l->listed ? l->tail_page * kv->P + l->tail_slot + (pos + i - kv->n_committed) : pos + i;
@@ -321,8 +316,8 @@ void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, co
             kf = s[0];
             vf = s[1];
         }
-        f->put_k(wn_kv_addr(kv, kf), kv->P, slot, k + (size_t)i * k_stride, k_stride, m, w->k_dim);
-        f->put_v(wn_kv_addr(kv, vf), kv->P, slot, v + (size_t)i * v_stride, v_stride, m, w->v_dim);
+        kv->raw_k->put_k(wn_kv_addr(kv, kf), kv->P, slot, k + (size_t)i * k_stride, k_stride, m, w->k_dim);
+        kv->raw_v->put_v(wn_kv_addr(kv, vf), kv->P, slot, v + (size_t)i * v_stride, v_stride, m, w->v_dim);
         i += m;
     }
     if (wn_kv_seals(kv)) wn_seal_put(kv, lane, pos + n);
@@ -390,7 +385,8 @@ int wn_kv_ring_valid(const wn_kv *kv)
 int wn_kv_n(const wn_kv *kv) { return kv->n_committed; }
 int wn_kv_page_slots(const wn_kv *kv) { return kv->P; }
 const wn_lane_map *wn_kv_map(const wn_kv *kv) { return kv->map; }
-const wn_format *wn_kv_raw_format(const wn_kv *kv) { return kv->raw_format; }
+const wn_format *wn_kv_raw_k(const wn_kv *kv) { return kv->raw_k; }
+const wn_format *wn_kv_raw_v(const wn_kv *kv) { return kv->raw_v; }
 const wn_format *wn_kv_k_format(const wn_kv *kv) { return kv->k_format; }
 const wn_format *wn_kv_v_format(const wn_kv *kv) { return kv->v_format; }
 

@@ -56,7 +56,7 @@ typedef struct {
     wn_pool *pool;
     const wn_lane_map *map;             /* borrowed */
     const wn_format *k_format, *v_format;   /* what pages are sealed into; raw ones: what they are */
-    const wn_format *raw_format;        /* open and closed pages; NULL: k_format if raw, else f16 */
+    const wn_format *raw_format;        /* open and closed pages of encoded formats; NULL: f16 */
     int page_slots;                     /* P; 0 means 64 */
     int max_positions;                  /* the most this sequence may ever hold */
     int ring_rows;                      /* rotated queries kept: 0 or 64 */
@@ -149,7 +149,8 @@ bool wn_runs_peek(const wn_run_iter *it, const void **k, const void **v);
 int wn_kv_shifts(const wn_kv *kv, int lane, int32_t shifts[WN_SHIFTS_MAX]);
 
 const wn_lane_map *wn_kv_map(const wn_kv *kv);
-const wn_format *wn_kv_raw_format(const wn_kv *kv);
+const wn_format *wn_kv_raw_k(const wn_kv *kv);           /* of open and closed pages */
+const wn_format *wn_kv_raw_v(const wn_kv *kv);
 const wn_format *wn_kv_k_format(const wn_kv *kv);
 const wn_format *wn_kv_v_format(const wn_kv *kv);
 

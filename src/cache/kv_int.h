@@ -69,7 +69,7 @@ typedef struct {
 struct wn_kv {
     wn_pool *pool;
     const wn_lane_map *map;
-    const wn_format *k_format, *v_format, *raw_format;
+    const wn_format *k_format, *v_format, *raw_k, *raw_v;
     int P, max_positions, ring_rows, q_dim;
     int k_lag, v_lag;                   /* -1: raw, never sealed */
     int span_class, pos_class, span_stride;

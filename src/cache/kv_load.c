@@ -42,13 +42,13 @@ static wn_status load_header(loader *ld, uint32_t *ring_from, uint32_t counts[2]
         if (got != same[i].want)
             return FAIL("cache: the saved sequence has %s %u, here it is %u", same[i].what, got, same[i].want);
     }
-    const wn_format *f[3] = { kv->k_format, kv->v_format, kv->raw_format };
-    for (int i = 0; i < 3; i++) {
+    const wn_format *f[4] = { kv->k_format, kv->v_format, kv->raw_k, kv->raw_v };
+    for (int i = 0; i < 4; i++) {
         char want[WN_SAVE_NAME] = { 0 };
         memcpy(want, f[i]->name, strnlen(f[i]->name, WN_SAVE_NAME - 1));
         if (memcmp(h + WN_SAVE_NAMES + WN_SAVE_NAME * i, want, sizeof want))
             return FAIL("cache: the saved sequence has another %s format than %s",
-                        i == 0 ? "K" : i == 1 ? "V" : "raw", want);
+                        i == 0 ? "K" : i == 1 ? "V" : i == 2 ? "raw K" : "raw V", want);
     }
     uint32_t n = wn_get32(h + 28);
     *ring_from = wn_get32(h + 32);

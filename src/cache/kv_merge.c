@@ -43,8 +43,8 @@ static void copy_old(writer *w, const wn_page *old, int s)
     const wn_lane *lane = &kv->map->lanes[w->lane];
     wn_page *pg = next_slot(w, wn_page_pos(kv, old, s), ((const float *)wn_kv_addr(kv, old->bias))[s],
                             ((const int32_t *)wn_kv_addr(kv, old->count))[s]);
-    kv->raw_format->copy_k(wn_kv_addr(kv, pg->k), pg->n - 1, wn_kv_addr(kv, old->k), s, kv->P, lane->k_dim);
-    kv->raw_format->copy_v(wn_kv_addr(kv, pg->v), pg->n - 1, wn_kv_addr(kv, old->v), s, kv->P, lane->v_dim);
+    kv->raw_k->copy_k(wn_kv_addr(kv, pg->k), pg->n - 1, wn_kv_addr(kv, old->k), s, kv->P, lane->k_dim);
+    kv->raw_v->copy_v(wn_kv_addr(kv, pg->v), pg->n - 1, wn_kv_addr(kv, old->v), s, kv->P, lane->v_dim);
 }
 
 /* sum of w[i] times the rows of the sources, one chain in the order given. */
@@ -58,7 +58,7 @@ static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const floa
         bool live = wn_kv_find_slot(kv, lane, src[i], &pg, &s);
         WN_ASSERT(live);
         wn_frame_id raw = of_v ? pg.v : pg.k, sealed = of_v ? pg.vs : pg.ks;
-        const wn_format *f = wn_frame_ok(raw) ? kv->raw_format : of_v ? kv->v_format : kv->k_format;
+        const wn_format *f = wn_frame_ok(raw) ? (of_v ? kv->raw_v : kv->raw_k) : of_v ? kv->v_format : kv->k_format;
         const void *frame = wn_kv_addr(kv, wn_frame_ok(raw) ? raw : sealed);
         (of_v ? f->get_v : f->get_k)(frame, kv->P, s, kv->row, dim);
         for (int c = 0; c < dim; c++) kv->row_sum[c] = fmaf(w[i], kv->row[c], kv->row_sum[c]);
@@ -73,9 +73,9 @@ static void write_new(writer *w, const wn_plan *plan, const wn_plan_merge *m)
     const int32_t *src = plan->src + m->first_src;
     wn_page *pg = next_slot(w, m->at, m->bias, m->count);
     const float *row = sum_rows(kv, w->lane, src, plan->wk + m->first_src, m->n_src, false);
-    kv->raw_format->put_k(wn_kv_addr(kv, pg->k), kv->P, pg->n - 1, row, 0, 1, lane->k_dim);
+    kv->raw_k->put_k(wn_kv_addr(kv, pg->k), kv->P, pg->n - 1, row, 0, 1, lane->k_dim);
     row = sum_rows(kv, w->lane, src, plan->wv + m->first_src, m->n_src, true);
-    kv->raw_format->put_v(wn_kv_addr(kv, pg->v), kv->P, pg->n - 1, row, 0, 1, lane->v_dim);
+    kv->raw_v->put_v(wn_kv_addr(kv, pg->v), kv->P, pg->n - 1, row, 0, 1, lane->v_dim);
 }
 
 /* New merges at positions below `end` that have not been written yet. */

@@ -87,11 +87,11 @@ static void copy_slot(packer *p, const wn_page *src, int s, int32_t pos)
     wn_page *dst = &p->pg;
     int d = dst->n, P = kv->P;
     if (wn_frame_ok(src->k))
-        kv->raw_format->copy_k(wn_kv_addr(kv, dst->k), d, wn_kv_addr(kv, src->k), s, P, p->w->k_dim);
+        kv->raw_k->copy_k(wn_kv_addr(kv, dst->k), d, wn_kv_addr(kv, src->k), s, P, p->w->k_dim);
     else
         kv->k_format->copy_k(wn_kv_addr(kv, dst->ks), d, wn_kv_addr(kv, src->ks), s, P, p->w->k_dim);
     if (wn_frame_ok(src->v))
-        kv->raw_format->copy_v(wn_kv_addr(kv, dst->v), d, wn_kv_addr(kv, src->v), s, P, p->w->v_dim);
+        kv->raw_v->copy_v(wn_kv_addr(kv, dst->v), d, wn_kv_addr(kv, src->v), s, P, p->w->v_dim);
     else
         kv->v_format->copy_v(wn_kv_addr(kv, dst->vs), d, wn_kv_addr(kv, src->vs), s, P, p->w->v_dim);
     if (wn_frame_ok(dst->pos)) ((int32_t *)wn_kv_addr(kv, dst->pos))[d] = pos;

@@ -3,8 +3,8 @@
  *
  *     header   0  4  "WNKV"                      52 16  name of the K format, zero-padded
  *              4  4  version, 1                  68 16  name of the V format
- *              8  4  slots per page, P           84 16  name of the raw format
- *             12  4  lanes                      100        the lanes follow
+ *              8  4  slots per page, P           84 16  names of the raw formats of K
+ *             12  4  lanes                      100 16  and V; at 116 the lanes follow
  *             16  4  layers
  *             20  4  rows of the ring            24  4  floats per row of it
  *             28  4  committed positions, n      32  4  first position the ring holds
@@ -45,13 +45,13 @@ uint32_t wn_get32(const unsigned char *p)
 static wn_status save_header(const wn_kv *kv, wn_sink sink, wn_err *err)
 {
     unsigned char h[WN_SAVE_HEADER] = { 'W', 'N', 'K', 'V' };
-    const wn_format *f[3] = { kv->k_format, kv->v_format, kv->raw_format };
+    const wn_format *f[4] = { kv->k_format, kv->v_format, kv->raw_k, kv->raw_v };
     const uint32_t fields[] = { WN_SAVE_VERSION, (uint32_t)kv->P, (uint32_t)kv->map->n_lanes,
                                 (uint32_t)kv->map->n_layers, (uint32_t)kv->ring_rows,
                                 (uint32_t)kv->q_dim, (uint32_t)kv->n_committed,
                                 (uint32_t)kv->ring_from, kv->n_decisions, kv->n_repacks };
     for (size_t i = 0; i < WN_COUNT(fields); i++) wn_put32(h + 4 + 4 * i, fields[i]);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         memcpy(h + WN_SAVE_NAMES + WN_SAVE_NAME * i, f[i]->name,
                strnlen(f[i]->name, WN_SAVE_NAME - 1));
     return sink.write(sink.ctx, h, sizeof h, err);

@@ -108,10 +108,10 @@ void wn_seal_put(wn_kv *kv, int lane, int end)
         if (is_done(kv, &pg)) break;
         if (wn_page_last(kv, &pg) >= end) continue;
         if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks))
-            kv->k_format->encode_k(wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), kv->raw_format, kv->P,
+            kv->k_format->encode_k(wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), kv->raw_k, kv->P,
                                    pg.n, pg.keep, w->k_dim);
         if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs))
-            kv->v_format->encode_v(wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), kv->raw_format, kv->P,
+            kv->v_format->encode_v(wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), kv->raw_v, kv->P,
                                    pg.n, pg.keep, w->v_dim);
     }
 }

@@ -397,7 +397,7 @@ static int run(const options *o)
     }
     if ((st = open_engine(&r, n, &limit, &err))) goto fail;
     if ((st = open_sampler(&r, seed, &err))) goto fail;
-    if ((st = wn_text_open(&r.text, r.m, o->special, &err))) goto fail;
+    if ((st = wn_text_open(&r.text, r.m, o->special ? WN_SHOW_SPECIAL : 0, &err))) goto fail;
     if ((st = resume(&r, ids, n, &f.cached, &err))) goto fail;
     f.load_s = now() - t0;
     f.prompt_tokens = n;

@@ -8,8 +8,7 @@
 #include "cli/cli.h"
 
 #include "base/alloc.h"
-#include "gguf/gguf.h"
-#include "tokenizer/tokenizer.h"
+#include "base/err.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -84,20 +83,24 @@ static void print_escaped(const char *s, size_t n)
     }
 }
 
-static int print_ids(const wn_tokenizer *t, const options *o, const char *text, size_t n)
+static int print_ids(const wn_model *m, const options *o, const char *text, size_t n)
 {
-    wn_tokenize_opts to = { .parse_special = o->parse_special, .no_bos_eos = o->no_bos };
+    unsigned flags = (o->parse_special ? WN_PARSE_SPECIAL : 0) | (o->no_bos ? WN_NO_BOS : 0);
     int32_t *ids;
-    size_t n_ids;
+    size_t n_ids, cap = 0;
     wn_err err;
-    char *piece;
-    if (wn_tokenize(t, text, n, &to, &ids, &n_ids, &err)) {
+    if (wn_tokens_from_text(m, text, n, flags, &ids, &n_ids, &err)) {
         fprintf(stderr, "winnow: %s\n", err.text);
         return WN_EXIT_FAILED;
     }
-    if (!(piece = wn_alloc(wn_detok_max(t)))) {
+    for (size_t i = 0; i < n_ids; i++) {
+        size_t len = wn_token_text(m, ids[i], true, NULL, 0);
+        cap = WN_MAX(cap, len);
+    }
+    char *piece = wn_alloc(cap);
+    if (!piece) {
         fputs("winnow tokenize: out of memory\n", stderr);
-        wn_free(ids);
+        wn_tokens_free(ids);
         return WN_EXIT_FAILED;
     }
     for (size_t i = 0; i < n_ids; i++) {
@@ -106,17 +109,17 @@ static int print_ids(const wn_tokenizer *t, const options *o, const char *text, 
             continue;
         }
         printf("%d\t", ids[i]);
-        print_escaped(piece, wn_token_bytes(t, ids[i], true, piece, wn_detok_max(t)));
+        print_escaped(piece, wn_token_text(m, ids[i], true, piece, cap));
         putchar('\n');
     }
     if (!o->pieces) putchar('\n');
     wn_free(piece);
-    wn_free(ids);
+    wn_tokens_free(ids);
     return WN_EXIT_OK;
 }
 
 /* The next id in s, or -1 at the end, or -2 (and a sentence) for what is none. */
-static int32_t next_id(const wn_tokenizer *t, const char **s, const char *end)
+static int32_t next_id(const wn_model *m, const char **s, const char *end)
 {
     char *after;
     long v;
@@ -129,59 +132,58 @@ static int32_t next_id(const wn_tokenizer *t, const char **s, const char *end)
                 (size_t)(end - *s));
         return -2;
     }
-    if (errno || v < 0 || v >= wn_tokenizer_n_vocab(t)) {
+    wn_model_info mi;
+    wn_model_get_info(m, &mi);
+    if (errno || v < 0 || v >= mi.n_vocab) {
         fprintf(stderr, "winnow tokenize: id %.*s is outside the vocabulary of %d tokens\n",
-                (int)WN_MIN(after - *s, (ptrdiff_t)24), *s, wn_tokenizer_n_vocab(t));
+                (int)WN_MIN(after - *s, (ptrdiff_t)24), *s, mi.n_vocab);
         return -2;
     }
     *s = after;
     return (int32_t)v;
 }
 
-static int print_text(const wn_tokenizer *t, const options *o, const char *text, size_t n)
+static int print_text(const wn_model *m, const options *o, const char *text, size_t n)
 {
-    size_t cap = wn_detok_max(t);
-    char *buf = wn_alloc(cap);
-    wn_detok d;
+    wn_text *t;
+    wn_err err;
     int32_t id;
-    if (!buf) {
-        fputs("winnow tokenize: out of memory\n", stderr);
+    size_t k;
+    if (wn_text_open(&t, m, WN_FROM_START | (o->parse_special ? WN_SHOW_SPECIAL : 0), &err)) {
+        fprintf(stderr, "winnow tokenize: %s\n", err.text);
         return WN_EXIT_FAILED;
     }
-    wn_detok_init(&d, t, o->parse_special);
-    for (const char *s = text; (id = next_id(t, &s, text + n)) >= 0;)
-        fwrite(buf, 1, wn_detok_push(&d, id, buf, cap), stdout);
-    if (id == -1) fwrite(buf, 1, wn_detok_end(&d, buf, cap), stdout);
-    wn_free(buf);
+    for (const char *s = text; (id = next_id(m, &s, text + n)) >= 0;) {
+        const char *out = wn_text_push(t, id, &k);
+        fwrite(out, 1, k, stdout);
+    }
+    if (id == -1) {
+        const char *out = wn_text_end(t, &k);
+        fwrite(out, 1, k, stdout);
+    }
+    wn_text_close(t);
     return id == -1 ? WN_EXIT_OK : WN_EXIT_FAILED;
 }
 
 static int work(const options *o)
 {
-    wn_gguf *g = NULL;
-    wn_tokenizer *t = NULL;
+    wn_model *m = NULL;
     wn_err err;
     char *text = NULL;
     size_t n;
     int rc = WN_EXIT_FAILED;
-    if (wn_gguf_open(&g, o->model, &err)) {
+    if (wn_model_open(&m, o->model, &(wn_model_opts){ .vocab_only = true }, &err)) {
         fprintf(stderr, "winnow: %s\n", err.text);
-        goto out;
-    }
-    if (wn_tokenizer_open(&t, g, &err)) {
-        fprintf(stderr, "winnow: %s: %s\n", o->model, err.text);
-        goto out;
+        return rc;
     }
     if ((text = read_stdin(&n)))
-        rc = o->decode ? print_text(t, o, text, n) : print_ids(t, o, text, n);
+        rc = o->decode ? print_text(m, o, text, n) : print_ids(m, o, text, n);
     if (fflush(stdout) || ferror(stdout)) {
         fputs("winnow: the output could not be written\n", stderr);
         rc = WN_EXIT_FAILED;
     }
-out:
     wn_free(text);
-    wn_tokenizer_close(t);
-    wn_gguf_close(g);
+    wn_model_close(m);
     return rc;
 }
 

@@ -2,8 +2,7 @@
  *
  * The payload of a session record (store/record.h has the header and the checksum):
  *
- *     3 x string   k format, v format, raw format: u32 length, bytes
- *     u32          slots per page, ring rows, n_lanes, every, decided_at
+ *     u32          slots per page, rows of the ring, n_lanes, every, decided_at
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
  *
@@ -47,27 +46,14 @@ static void make_id(const wn_engine *e, wn_record_id *id)
     snprintf(id->numerics, sizeof id->numerics, "%s", e->numerics);
 }
 
-static void format_names(const wn_kv *kv, const char *names[3])
-{
-    names[0] = wn_kv_k_format(kv)->name;
-    names[1] = wn_kv_v_format(kv)->name;
-    names[2] = wn_kv_raw_format(kv)->name;
-}
-
 wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
 {
     wn_record_id id;
     wn_record_writer *w;
-    const char *names[3];
     uint32_t n = (uint32_t)wn_kv_n(s->kv);
     make_id(s->e, &id);
     wn_status st = wn_record_begin(&w, path, WN_RECORD_SESSION, &id, err);
     if (st) return st;
-    format_names(s->kv, names);
-    for (int i = 0; i < 3; i++) {
-        if ((st = put_u32(w, (uint32_t)strlen(names[i]), err))) goto fail;
-        if ((st = wn_record_write(w, names[i], strlen(names[i]), err))) goto fail;
-    }
     const uint32_t fields[] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
                                 (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->every, (uint32_t)s->decided_at, n };
     for (size_t i = 0; i < WN_COUNT(fields); i++)
@@ -84,20 +70,8 @@ fail:
 /* Compares what the file says with what this sequence is; fills decided_at and n. */
 static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_at, uint32_t *n, wn_err *err)
 {
-    static const char *const roles[3] = { "key", "value", "raw" };
-    const char *names[3];
     uint32_t got[6];
     wn_status st;
-    format_names(s->kv, names);
-    for (int i = 0; i < 3; i++) {
-        uint32_t len;
-        char name[32] = "";
-        if ((st = get_u32(r, &len, err))) return st;
-        if (len >= sizeof name) return wn_fail(err, WN_EFORMAT, "a format name of %u bytes", len);
-        if ((st = wn_record_read(r, name, len, err))) return st;
-        if (strcmp(name, names[i]))
-            return wn_fail(err, WN_EINVAL, "saved with %s format \"%s\", this run uses \"%s\"", roles[i], name, names[i]);
-    }
     static const char *const what[4] = { "slots per page", "ring rows", "lanes", "tokens between decisions" };
     const uint32_t want[4] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
                                (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->every };

@@ -26,14 +26,14 @@ size_t wn_token_text(const wn_model *m, int32_t id, bool special, char *buf, siz
     return wn_token_bytes(m->tokenizer, id, special, buf, cap);
 }
 
-wn_status wn_text_open(wn_text **out, const wn_model *m, bool special, wn_err *err)
+wn_status wn_text_open(wn_text **out, const wn_model *m, unsigned flags, wn_err *err)
 {
     size_t cap = wn_detok_max(m->tokenizer) + 1;
     *out = wn_alloc(sizeof **out + cap);
     if (!*out) return wn_fail(err, WN_ENOMEM, "text: out of memory");
     (*out)->cap = cap;
-    wn_detok_init(&(*out)->d, m->tokenizer, special);
-    (*out)->d.started = true;           /* what comes continues a prompt: its first space is meant */
+    wn_detok_init(&(*out)->d, m->tokenizer, flags & WN_SHOW_SPECIAL);
+    (*out)->d.started = !(flags & WN_FROM_START);   /* after a prompt the first space is meant */
     return WN_OK;
 }
 

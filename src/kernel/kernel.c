@@ -3,8 +3,8 @@
  * Tables are chosen whole: a name must mean one set of results, because it is half of
  * the numerics id. WN_CPU may ask for less than the CPU can do, never for more.
  */
-#include "kernel/attn.h"
 #include "kernel/kernel.h"
+#include "kernel/attn.h"
 #include "kernel/matmul_ops.h"
 #include "kernel/vec.h"
 

@@ -29,10 +29,7 @@ typedef struct {                /* of one thread */
     uint8_t staged[WN_PART_PANELS][8 << 10];    /* mapped weights, packed for one chunk */
 } mm_scratch;
 
-enum {
-    FEW_TOKENS = 4,             /* up to here a panel at a time, prefetched far ahead */
-    AHEAD_BYTES = 8 << 10       /* bench/NOTES.md */
-};
+enum { AHEAD_BYTES = 8 << 10 };         /* not tuned: bench/NOTES.md */
 
 typedef struct {
     const wn_matmul_ops *ops;
@@ -165,18 +162,21 @@ static void walk(const mm_job *j, const wn_matrix *w, mm_scratch *s, int panel, 
     int block = wn_pack_block(w->type), per_chunk = WN_CHUNK_COLS / block;
     int blocks = w->n_cols / block;
     size_t stride = wn_pack_panel_bytes(w->type, w->n_cols);
-    bool few = tokens <= FEW_TOKENS;
+    bool few = tokens <= WN_FEW_TOKENS;
     const wn_rec *act = (const wn_rec *)j->a->buf + token;
     for (int b = 0; b < blocks; b += per_chunk, act += j->a->n_tokens) {
         int nb = WN_MIN(per_chunk, blocks - b);
-        const uint8_t *src = NULL;
-        for (int i = 0; i < n; i++) {
-            const uint8_t *c = chunk_of(w, panel + i, b, nb, s->staged[i]);
-            if (i == 0) src = c;
-            j->ops->unpack[w->type](&s->ready[i], c, nb, few && w->packed ? AHEAD_BYTES : 0);
-        }
+        size_t ahead = few && w->packed ? AHEAD_BYTES : 0;
+        const uint8_t *src = chunk_of(w, panel, b, nb, s->staged[0]);
         wn_chunk c = { .w = s->ready, .n_panels = n, .n_blocks = nb, .act = act, .n_tokens = tokens,
                        .acc = &s->acc[0][column], .min = &s->min[0][column] };
+        if (few && j->ops->stream[w->type]) {
+            j->ops->stream[w->type](&c, &s->ready[0], src, ahead);
+            continue;
+        }
+        j->ops->unpack[w->type](&s->ready[0], src, nb, ahead);
+        for (int i = 1; i < n; i++)
+            j->ops->unpack[w->type](&s->ready[i], chunk_of(w, panel + i, b, nb, s->staged[i]), nb, ahead);
         if (!few && w->packed && b + nb < blocks) {
             c.next_bytes = wn_pack_chunk_bytes(w->type, nb);
             c.next_stride = stride;
@@ -193,7 +193,7 @@ static void quantised_part(const mm_job *j, const wn_product *p, mm_scratch *s, 
     int panels = (rows + WN_PANEL_ROWS - 1) / WN_PANEL_ROWS, panel = row / WN_PANEL_ROWS;
     memset(s->acc, 0, sizeof s->acc[0] * (size_t)tokens);
     if (wn_type_has_min(p->w->type)) memset(s->min, 0, sizeof s->min[0] * (size_t)tokens);
-    if (tokens <= FEW_TOKENS)
+    if (tokens <= WN_FEW_TOKENS)
         for (int i = 0; i < panels; i++)
             walk(j, p->w, s, panel + i, 1, i * WN_PANEL_ROWS, token, tokens);
     else

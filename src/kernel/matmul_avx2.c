@@ -194,10 +194,9 @@ INLINE __m256i two_bytes(__m256i v, int j)
     return _mm256_shuffle_epi8(v, order);
 }
 
-static void unpack_q4_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
+INLINE void scales_q4_K(wn_ready *w, const uint8_t *src, size_t ahead)
 {
     const __m256i six = _mm256_set1_epi8(63), top = _mm256_set1_epi8(0x30);
-    (void)n_blocks;
     halves(w->d[0], src);
     halves(w->m[0], src + 32);
     for (int i = 0; i < 256; i += 64) ahead_of(src + i, ahead);
@@ -210,6 +209,12 @@ static void unpack_q4_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ah
         for (int j = 0; j < 8; j++) store(&w->sc[j][8 * h], byte_pair(sc[j / 4], j % 4));
         for (int j = 0; j < 4; j++) store(&w->mn[j][8 * h], two_bytes(mn[j / 2], j % 2 * 2));
     }
+}
+
+static void unpack_q4_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
+{
+    (void)n_blocks;
+    scales_q4_K(w, src, ahead);
     for (int c = 0; c < 4; c++)
         for (int i = 0; i < 512; i += 32) {
             const uint8_t *p = src + 256 + 512 * c + i;
@@ -220,10 +225,8 @@ static void unpack_q4_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ah
         }
 }
 
-static void unpack_q6_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
+INLINE void scales_q6_K(wn_ready *w, const uint8_t *src, size_t ahead)
 {
-    const __m256i top = _mm256_set1_epi8(0x30);
-    (void)n_blocks;
     halves(w->d[0], src + 3328);
     for (int i = 3072; i < 3392; i += 64) ahead_of(src + i, ahead);
     for (int i = 0; i < 4; i++)
@@ -238,16 +241,30 @@ static void unpack_q6_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ah
                 store(&w->mn[2 * i + j][8 * h], _mm256_srai_epi16(v, 8));
             }
         }
+}
+
+/* The four codes of 32 lanes' bytes, from byte i of half n on: k, k + 32, k + 64, k + 96. */
+INLINE void codes_q6_K(__m256i q[4], const uint8_t *src, int n, int i, size_t ahead)
+{
+    const __m256i top = _mm256_set1_epi8(0x30);
+    const uint8_t *ql = src + 1024 * n + i, *qh = src + 2048 + 512 * n + i;
+    __m256i a = load(ql), b = load(ql + 512), h = load(qh);
+    if (i % 64 == 0) ahead_of(ql, ahead), ahead_of(ql + 512, ahead), ahead_of(qh, ahead);
+    q[0] = _mm256_or_si256(low4(a), _mm256_and_si256(_mm256_slli_epi16(h, 4), top));
+    q[1] = _mm256_or_si256(low4(b), _mm256_and_si256(_mm256_slli_epi16(h, 2), top));
+    q[2] = _mm256_or_si256(high4(a), _mm256_and_si256(h, top));
+    q[3] = _mm256_or_si256(high4(b), _mm256_and_si256(_mm256_srli_epi16(h, 2), top));
+}
+
+static void unpack_q6_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
+{
+    (void)n_blocks;
+    scales_q6_K(w, src, ahead);
     for (int n = 0; n < 2; n++)
         for (int i = 0; i < 512; i += 32) {
-            const uint8_t *ql = src + 1024 * n + i, *qh = src + 2048 + 512 * n + i;
-            __m256i a = load(ql), b = load(ql + 512), h = load(qh);
-            uint8_t *q = w->q[32 * n] + i;
-            if (i % 64 == 0) ahead_of(ql, ahead), ahead_of(ql + 512, ahead), ahead_of(qh, ahead);
-            store(q, _mm256_or_si256(low4(a), _mm256_and_si256(_mm256_slli_epi16(h, 4), top)));
-            store(q + 512, _mm256_or_si256(low4(b), _mm256_and_si256(_mm256_slli_epi16(h, 2), top)));
-            store(q + 1024, _mm256_or_si256(high4(a), _mm256_and_si256(h, top)));
-            store(q + 1536, _mm256_or_si256(high4(b), _mm256_and_si256(_mm256_srli_epi16(h, 2), top)));
+            __m256i q[4];
+            codes_q6_K(q, src, n, i, ahead);
+            for (int g = 0; g < 4; g++) store(w->q[32 * n + 8 * g] + i, q[g]);
         }
 }
 
@@ -313,6 +330,19 @@ INLINE void tile_nibble(const wn_ready *w, const wn_rec *x, int n_blocks, float 
     }
 }
 
+/* Both chains of a K-quant with minimums. */
+INLINE void end_k8(const wn_ready *w, const wn_rec *x, float *acc, float *min, __m256i sum[4][2], const int T)
+{
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < 2; h++) {
+            chain(acc + t * WN_PART_ROWS + 8 * h, sum[t][h], w->d[0] + 8 * h, x[t].d256);
+            __m256i m = _mm256_setzero_si256();
+            for (int i = 0; i < 4; i++)
+                m = _mm256_add_epi32(m, _mm256_madd_epi16(load(&w->mn[i][8 * h]), four(&x[t].sum32[2 * i])));
+            chain(min + t * WN_PART_ROWS + 8 * h, m, w->m[0] + 8 * h, x[t].d256);
+        }
+}
+
 /* One panel by T tokens of a K-quant with 8 sub-blocks of codes 0..15 and minimums. */
 INLINE void tile_k8(const wn_ready *w, const wn_rec *x, float *acc, float *min, const int T)
 {
@@ -327,20 +357,12 @@ INLINE void tile_k8(const wn_ready *w, const wn_rec *x, float *acc, float *min, 
                 sum[t][h] = _mm256_add_epi32(sum[t][h], p);
             }
     }
-    for (int t = 0; t < T; t++)
-        for (int h = 0; h < 2; h++) {
-            chain(acc + t * WN_PART_ROWS + 8 * h, sum[t][h], w->d[0] + 8 * h, x[t].d256);
-            __m256i m = _mm256_setzero_si256();
-            for (int i = 0; i < 4; i++)
-                m = _mm256_add_epi32(m, _mm256_madd_epi16(load(&w->mn[i][8 * h]), four(&x[t].sum32[2 * i])));
-            chain(min + t * WN_PART_ROWS + 8 * h, m, w->m[0] + 8 * h, x[t].d256);
-        }
+    end_k8(w, x, acc, min, sum, T);
 }
 
-/* One panel by T tokens of a K-quant with 16 sub-blocks of codes 0..63 around `zero`. */
-INLINE void tile_k16(const wn_ready *w, const wn_rec *x, float *acc, const int T, const int log2_zero)
+/* What the zero point takes away: -zero * sum_j sc_j sum(q of j). */
+INLINE void start_k16(__m256i sum[4][2], const wn_ready *w, const wn_rec *x, const int T, const int log2_zero)
 {
-    __m256i sum[4][2];
     for (int t = 0; t < T; t++)
         for (int h = 0; h < 2; h++) {
             __m256i z = _mm256_setzero_si256();
@@ -348,6 +370,13 @@ INLINE void tile_k16(const wn_ready *w, const wn_rec *x, float *acc, const int T
                 z = _mm256_sub_epi32(z, _mm256_madd_epi16(load(&w->mn[i][8 * h]), four(&x[t].sum16[2 * i])));
             sum[t][h] = _mm256_slli_epi32(z, log2_zero);
         }
+}
+
+/* One panel by T tokens of a K-quant with 16 sub-blocks of codes 0..63 around `zero`. */
+INLINE void tile_k16(const wn_ready *w, const wn_rec *x, float *acc, const int T, const int log2_zero)
+{
+    __m256i sum[4][2];
+    start_k16(sum, w, x, T, log2_zero);
     for (int j = 0; j < 16; j++)
         for (int k = 4 * j; k < 4 * j + 4; k += 2) {
             __m256i s[4][2];
@@ -421,6 +450,135 @@ static void tiles_q6_K(const wn_chunk *c)
 #undef TILE
 }
 
+/* ---- few tokens: from the stream to the multiplier ------------------------------------- */
+
+INLINE __m256i madd2(__m256i u, __m256i q) { return _mm256_maddubs_epi16(u, q); }
+
+INLINE void stream_q8_0_t(const wn_chunk *c, const uint8_t *src, size_t ahead, const int T)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    const uint8_t *qs = src + 32 * c->n_blocks;
+    for (int b = 0; b < c->n_blocks; b++) {
+        __m256i s[WN_FEW_TOKENS][2];
+        float d[16];
+        for (int t = 0; t < T; t++) s[t][0] = s[t][1] = _mm256_setzero_si256();
+        for (int k = 8 * b; k < 8 * b + 8; k++, qs += 64) {
+            __m256i w0 = load(qs), w1 = load(qs + 32);
+            __m256i a0 = _mm256_abs_epi8(w0), a1 = _mm256_abs_epi8(w1);
+            ahead_of(qs, ahead);
+            for (int t = 0; t < T; t++) {
+                __m256i q = four(c->act[t].q + 4 * k);
+                __m256i p0 = madd2(a0, _mm256_sign_epi8(q, w0)), p1 = madd2(a1, _mm256_sign_epi8(q, w1));
+                s[t][0] = _mm256_add_epi32(s[t][0], _mm256_madd_epi16(p0, one));
+                s[t][1] = _mm256_add_epi32(s[t][1], _mm256_madd_epi16(p1, one));
+            }
+        }
+        halves(d, src + 32 * b);
+        ahead_of(src + 32 * b, ahead);
+        for (int t = 0; t < T; t++)
+            for (int h = 0; h < 2; h++)
+                chain(c->acc + t * WN_PART_ROWS + 8 * h, s[t][h], d + 8 * h, c->act[t].d[b]);
+    }
+}
+
+INLINE void stream_q4_0_t(const wn_chunk *c, const uint8_t *src, size_t ahead, const int T)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    const uint8_t *qs = src + 32 * c->n_blocks;
+    for (int b = 0; b < c->n_blocks; b++) {
+        __m256i s[WN_FEW_TOKENS][2];
+        float d[16];
+        for (int t = 0; t < T; t++) s[t][0] = s[t][1] = _mm256_setzero_si256();
+        for (int k = 8 * b; k < 8 * b + 4; k++, qs += 64) {
+            __m256i v0 = load(qs), v1 = load(qs + 32);
+            ahead_of(qs, ahead);
+            for (int t = 0; t < T; t++) {
+                __m256i q = four(c->act[t].q + 4 * k), p = four(c->act[t].q + 4 * k + 16);
+                s[t][0] = _mm256_add_epi16(s[t][0], _mm256_add_epi16(madd2(low4(v0), q), madd2(high4(v0), p)));
+                s[t][1] = _mm256_add_epi16(s[t][1], _mm256_add_epi16(madd2(low4(v1), q), madd2(high4(v1), p)));
+            }
+        }
+        halves(d, src + 32 * b);
+        ahead_of(src + 32 * b, ahead);
+        for (int t = 0; t < T; t++)
+            for (int h = 0; h < 2; h++) {
+                __m256i z = _mm256_set1_epi32(8 * c->act[t].sum[b]);
+                __m256i sum = _mm256_sub_epi32(_mm256_madd_epi16(s[t][h], one), z);
+                chain(c->acc + t * WN_PART_ROWS + 8 * h, sum, d + 8 * h, c->act[t].d[b]);
+            }
+    }
+}
+
+INLINE void stream_q4_K_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead, const int T)
+{
+    __m256i sum[4][2];
+    const uint8_t *qs = src + 256;
+    scales_q4_K(r, src, ahead);
+    for (int t = 0; t < T; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+    for (int g = 0; g < 4; g++) {                       /* two sub-blocks: low and high nibbles */
+        __m256i s[WN_FEW_TOKENS][4];
+        for (int t = 0; t < T; t++)
+            for (int i = 0; i < 4; i++) s[t][i] = _mm256_setzero_si256();
+        for (int k = 16 * g; k < 16 * g + 8; k++, qs += 64) {
+            __m256i v0 = load(qs), v1 = load(qs + 32);
+            ahead_of(qs, ahead);
+            for (int t = 0; t < T; t++) {
+                __m256i q = four(c->act[t].q + 4 * k), p = four(c->act[t].q + 4 * k + 32);
+                s[t][0] = _mm256_add_epi16(s[t][0], madd2(low4(v0), q));
+                s[t][1] = _mm256_add_epi16(s[t][1], madd2(low4(v1), q));
+                s[t][2] = _mm256_add_epi16(s[t][2], madd2(high4(v0), p));
+                s[t][3] = _mm256_add_epi16(s[t][3], madd2(high4(v1), p));
+            }
+        }
+        for (int t = 0; t < T; t++)
+            for (int i = 0; i < 4; i++) {
+                __m256i sc = load(&r->sc[2 * g + i / 2][8 * (i % 2)]);
+                sum[t][i % 2] = _mm256_add_epi32(sum[t][i % 2], _mm256_madd_epi16(s[t][i], sc));
+            }
+    }
+    end_k8(r, c->act, c->acc, c->min, sum, T);
+}
+
+INLINE void stream_q6_K_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead, const int T)
+{
+    __m256i sum[4][2];
+    scales_q6_K(r, src, ahead);
+    start_k16(sum, r, c->act, T, 5);
+    for (int n = 0; n < 2; n++)
+        for (int v = 0; v < 8; v += 2)                  /* two fours of k of four sub-blocks */
+            for (int h = 0; h < 2; h++) {
+                __m256i a[4], b[4];
+                codes_q6_K(a, src, n, 64 * v + 32 * h, ahead);
+                codes_q6_K(b, src, n, 64 * v + 64 + 32 * h, ahead);
+                for (int g = 0; g < 4; g++) {
+                    __m256i sc = load(&r->sc[8 * n + 2 * g + v / 4][8 * h]);
+                    for (int t = 0; t < T; t++) {
+                        const int8_t *q = c->act[t].q + 4 * (32 * n + 8 * g + v);
+                        __m256i p = _mm256_add_epi16(madd2(a[g], four(q)), madd2(b[g], four(q + 4)));
+                        sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(p, sc));
+                    }
+                }
+            }
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < 2; h++)
+            chain(c->acc + t * WN_PART_ROWS + 8 * h, sum[t][h], r->d[0] + 8 * h, c->act[t].d256);
+}
+
+#define STREAM(name, ...)                                                                   \
+    static void name(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead)      \
+    {                                                                                       \
+        (void)r;                                                                            \
+        switch (c->n_tokens) {                                                              \
+        case 1: name##_t(c, __VA_ARGS__ src, ahead, 1); break;                              \
+        case 2: name##_t(c, __VA_ARGS__ src, ahead, 2); break;                              \
+        default: name##_t(c, __VA_ARGS__ src, ahead, 3);                                    \
+        }                                                                                   \
+    }
+STREAM(stream_q8_0, )
+STREAM(stream_q4_0, )
+STREAM(stream_q4_K, r,)
+STREAM(stream_q6_K, r,)
+
 const wn_matmul_ops wn_matmul_ops_avx2 = {
     .act_q32 = wn_act_q32_avx2,
     .act_q256 = wn_act_q256_avx2,
@@ -428,5 +586,7 @@ const wn_matmul_ops wn_matmul_ops_avx2 = {
                 [WN_TYPE_Q4_K] = unpack_q4_K, [WN_TYPE_Q6_K] = unpack_q6_K },
     .tiles = { [WN_TYPE_Q8_0] = tiles_q8_0, [WN_TYPE_Q4_0] = tiles_q4_0,
                [WN_TYPE_Q4_K] = tiles_q4_K, [WN_TYPE_Q6_K] = tiles_q6_K },
+    .stream = { [WN_TYPE_Q8_0] = stream_q8_0, [WN_TYPE_Q4_0] = stream_q4_0,
+                [WN_TYPE_Q4_K] = stream_q4_K, [WN_TYPE_Q6_K] = stream_q6_K },
     .floats = wn_floats_avx2,
 };

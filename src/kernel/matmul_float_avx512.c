@@ -27,7 +27,7 @@ _Static_assert(sizeof(float_scratch) <= WN_FLOAT_SCRATCH, "scratch of a part");
 /* The lanes of 16 columns that n_left columns fill. */
 INLINE __mmask16 lanes(int n_left)
 {
-    return n_left >= 16 ? 0xffff : (__mmask16)((1u << n_left) - 1);
+    return (__mmask16)(n_left >= 16 ? 0xffffu : (1u << n_left) - 1);
 }
 
 /* 16 weights from the k-th on, zeros where m is clear. */

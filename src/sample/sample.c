@@ -1,15 +1,14 @@
 /* sample/sample.c - picks a token from 150 thousand without sorting them.
  *
- * Every cut (top-k, top-p, min-p) keeps a prefix of one ranking, so all that is needed is
- * the ranking's first part. Candidates stand in a heap; rank r is found by taking the best
- * r + 1 out of it, and heapsort's habit of leaving what was taken at the end of the array
- * gives the ranking for free:
+ * Every cut (top-k, top-p, min-p) keeps a prefix of one ranking, and the draw needs one place
+ * in it, so almost nothing has to be sorted. Candidates are dealt into bands by how far
+ * they are below the best; bands are in order, inside a band anything goes:
  *
- *     a[0 .. n - n_ranked)            a[n - n_ranked .. n)
- *     heap, best first                ranked, best last: rank r is a[n - 1 - r]
+ *     a   | band 0 | band 1 | ...                   | band 255: 32 and more below |
  *
- * The usual call touches the vocabulary twice (copy and check, then selection) and ranks a
- * few dozen candidates.
+ * A running sum over ranks skips whole bands and sorts only the one in which it reaches
+ * its goal: once for top-p, once for the draw. The usual call has top-k 40, found with a
+ * heap of the 40 best: it passes over the vocabulary three times and ranks a few dozen.
  *
  * Weights are exp() of the kernel tables, the same bits in each, and sums are doubles in a
  * fixed order, so a draw does not depend on the machine's libm.
@@ -29,10 +28,8 @@ typedef struct {
     int32_t id;
 } cand;
 
-typedef struct {
-    cand *a;
-    int n, n_ranked;
-} ranking;
+enum { N_BANDS = 256 };
+#define BANDS_PER_LOGIT 8.0f
 
 struct wn_sampler {
     wn_sampling opts;        /* .bias points to our copy */
@@ -40,8 +37,9 @@ struct wn_sampler {
     int n_vocab;
     bool penalize;
     float *logit;               /* (n_vocab) with bias and penalties */
-    float *weight;              /* (n_vocab) scratch of sum_weights() */
-    cand *cand;                 /* (n_vocab) */
+    float *weight;              /* (n_vocab) */
+    cand *found, *cand;         /* (n_vocab) as found, and dealt into bands */
+    int band[N_BANDS + 1];      /* where each begins in cand, and the end */
     int32_t *count;             /* (n_vocab) occurrences in the window; zero between calls */
 };
 
@@ -97,10 +95,11 @@ wn_status wn_sampler_open(wn_sampler **out, const wn_sampling *opts, int n_vocab
                   opts->presence_penalty != 0.0f || opts->frequency_penalty != 0.0f);
     s->logit = WN_NEW_ARRAY(float, n_vocab);
     s->weight = WN_NEW_ARRAY(float, n_vocab);
+    s->found = WN_NEW_ARRAY(cand, n_vocab);
     s->cand = WN_NEW_ARRAY(cand, n_vocab);
     s->count = WN_NEW_ARRAY(int32_t, n_vocab);
     s->bias = WN_NEW_ARRAY(wn_logit_bias, opts->n_bias > 0 ? opts->n_bias : 1);
-    if (!s->logit || !s->weight || !s->cand || !s->count || !s->bias) {
+    if (!s->logit || !s->weight || !s->found || !s->cand || !s->count || !s->bias) {
         wn_sampler_close(s);
         return wn_fail(err, WN_ENOMEM, "sampling: out of memory for a vocabulary of %d tokens", n_vocab);
     }
@@ -115,6 +114,7 @@ void wn_sampler_close(wn_sampler *s)
     if (!s) return;
     wn_free(s->logit);
     wn_free(s->weight);
+    wn_free(s->found);
     wn_free(s->cand);
     wn_free(s->count);
     wn_free(s->bias);
@@ -160,85 +160,103 @@ static wn_status apply_penalties(wn_sampler *s, const int32_t *history, int n, w
     return WN_OK;
 }
 
-/* ---- the ranking ------------------------------------------------------------------ */
+/* ---- candidates ------------------------------------------------------------------- */
 
 static inline bool better(cand x, cand y)
 {
     return x.logit > y.logit || (x.logit == y.logit && x.id < y.id);
 }
 
-/* Restores a heap of n below slot i. up = true: the best on top; false: the worst. */
-static void sift(cand *a, int n, int i, bool up)
+/* Restores a heap of n, the worst on top, below slot i. */
+static void sift(cand *a, int n, int i)
 {
     cand x = a[i];
     for (int child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && better(a[child + 1], a[child]) == up) child++;
-        if (better(a[child], x) != up) break;
+        if (child + 1 < n && better(a[child], a[child + 1])) child++;
+        if (!better(x, a[child])) break;
         a[i] = a[child];
     }
     a[i] = x;
 }
 
-static void heapify(cand *a, int n, bool up)
+static void heapify(cand *a, int n)
 {
-    for (int i = n / 2; i-- > 0;) sift(a, n, i, up);
+    for (int i = n / 2; i-- > 0;) sift(a, n, i);
+}
+
+/* Best first: the worst leaves the heap and goes to its end. */
+static void sort(cand *a, int n)
+{
+    heapify(a, n);
+    for (int last = n - 1; last > 0; last--) {
+        cand worst = a[0];
+        a[0] = a[last];
+        a[last] = worst;
+        sift(a, last, 0);
+    }
 }
 
 /* The k best. A later token enters only with a larger logit than the worst of those held:
  * among equals the lower id, met first, stays. */
-static int select_best(const wn_sampler *s, int k)
+static int find_best(wn_sampler *s, int k)
 {
-    cand *a = s->cand;
+    cand *a = s->found;
     int n = 0, i = 0;
     for (; i < s->n_vocab && n < k; i++)
         if (s->logit[i] > -INFINITY) a[n++] = (cand){ s->logit[i], i };
     if (n < k) return n;
-    heapify(a, n, false);
+    heapify(a, n);
     for (float worst = a[0].logit; i < s->n_vocab; i++) {
         if (!(s->logit[i] > worst)) continue;
         a[0] = (cand){ s->logit[i], i };
-        sift(a, n, 0, false);
+        sift(a, n, 0);
         worst = a[0].logit;
     }
     return n;
 }
 
-/* All tokens whose logit is at least `low`, in order of id. */
-static int select_from(const wn_sampler *s, float low)
+/* All that can be sampled and have at least the logit `low`. */
+static int find_from(wn_sampler *s, float low)
 {
     int n = 0;
     for (int i = 0; i < s->n_vocab; i++)
-        if (s->logit[i] >= low && s->logit[i] > -INFINITY) s->cand[n++] = (cand){ s->logit[i], i };
+        if (s->logit[i] >= low && s->logit[i] > -INFINITY) s->found[n++] = (cand){ s->logit[i], i };
     return n;
 }
 
-static void ranking_init(ranking *r, cand *a, int n)
+static int drop_below(wn_sampler *s, int n, float low)
 {
-    *r = (ranking){ a, n, 0 };
-    heapify(a, n, true);
+    int kept = 0;
+    for (int i = 0; i < n; i++)
+        if (s->found[i].logit >= low) s->found[kept++] = s->found[i];
+    return kept;
 }
 
-static cand ranked(ranking *r, int rank)
+static inline int band_of(float logit, float top)
 {
-    while (r->n_ranked <= rank) {
-        int last = r->n - 1 - r->n_ranked++;
-        cand best = r->a[0];
-        r->a[0] = r->a[last];
-        r->a[last] = best;
-        sift(r->a, last, 0, true);
+    float b = (top - logit) * BANDS_PER_LOGIT;
+    return b < (float)(N_BANDS - 1) ? (int)b : N_BANDS - 1;
+}
+
+/* Deals the n candidates found into bands. */
+static void deal(wn_sampler *s, int n, float top)
+{
+    int next[N_BANDS] = { 0 };
+    for (int i = 0; i < n; i++) next[band_of(s->found[i].logit, top)]++;
+    for (int b = 0, at = 0; b < N_BANDS; b++) {
+        s->band[b] = at;
+        at += next[b];
+        next[b] = s->band[b];
     }
-    return r->a[r->n - 1 - rank];
+    s->band[N_BANDS] = n;
+    for (int i = 0; i < n; i++) s->cand[next[band_of(s->found[i].logit, top)]++] = s->found[i];
 }
 
 /* ---- weights and the draw ---------------------------------------------------------- */
 
-static inline float weight(float logit, float top, float inv_temp)
-{
-    return wn_exp_1((logit - top) * inv_temp);
-}
-
-/* Sum of s->weight[0..n) after exp, in eight chains of doubles (one would wait for itself). */
-static double sum_weights(wn_sampler *s, int n)
+/* Turns s->weight[0..n) into exp() of it; their sum, in eight chains of doubles (one would
+ * wait for itself). */
+static double exp_and_sum(wn_sampler *s, int n)
 {
     double c[8] = { 0 };
     wn_kernels_get()->vec->exp_sub(s->weight, s->weight, 0.0f, n);
@@ -246,56 +264,43 @@ static double sum_weights(wn_sampler *s, int n)
     return ((c[0] + c[4]) + (c[2] + c[6])) + ((c[1] + c[5]) + (c[3] + c[7]));
 }
 
-static double sum_cands(wn_sampler *s, int n, float top, float inv_temp)
+static double weigh(wn_sampler *s, const cand *a, int n, float top, float inv_temp)
 {
-    for (int i = 0; i < n; i++) s->weight[i] = (s->cand[i].logit - top) * inv_temp;
-    return sum_weights(s, n);
+    for (int i = 0; i < n; i++) s->weight[i] = (a[i].logit - top) * inv_temp;
+    return exp_and_sum(s, n);
 }
 
-static double sum_vocab(wn_sampler *s, float top)
+static double weigh_vocab(wn_sampler *s, float top)
 {
     for (int i = 0; i < s->n_vocab; i++) s->weight[i] = s->logit[i] - top;
-    return sum_weights(s, s->n_vocab);
+    return exp_and_sum(s, s->n_vocab);
 }
 
-static double sum_ranked(ranking *r, int m, float top, float inv_temp)
+/* The rank at which the running sum of the first n weights (as weigh() left them) reaches
+ * `goal`. Its band is sorted; what lies before it and after it stays there. Rounding may
+ * leave the sum a hair short at the very end: then the end of the last band with weight. */
+static int reach(wn_sampler *s, int n, float top, float inv_temp, double goal)
 {
-    double sum = 0.0;
-    for (int i = 0; i < m; i++) sum += (double)weight(ranked(r, i).logit, top, inv_temp);
-    return sum;
-}
-
-/* How many of the ranking stay: up to the token with which the sum of weights reaches
- * `enough`, and no further than logits of at least `low`. */
-static int cut(ranking *r, float top, float low, double enough)
-{
-    double sum = 0.0;
-    int m = 0;
-    while (m < r->n) {
-        cand c = ranked(r, m);
-        if (m > 0 && c.logit < low) break;
-        m++;
-        sum += (double)weight(c.logit, top, 1.0f);
-        if (sum >= enough) break;
+    double before = 0.0;
+    int rank = 0;
+    for (int b = 0; b < N_BANDS && s->band[b] < n; b++) {
+        int from = s->band[b], to = WN_MIN(s->band[b + 1], n);
+        double in_band = 0.0;
+        for (int i = from; i < to; i++) in_band += (double)s->weight[i];
+        if (before + in_band < goal || from == to) {
+            before += in_band;
+            if (in_band > 0.0) rank = to - 1;
+            continue;
+        }
+        sort(s->cand + from, s->band[b + 1] - from);
+        for (int i = from; i < to; i++) {
+            float w = wn_exp_1((s->cand[i].logit - top) * inv_temp);
+            before += (double)w;
+            if (w > 0.0f) rank = i;
+            if (before >= goal) return i;
+        }
     }
-    return m;
-}
-
-/* The first of m ranks at which the running sum exceeds `goal`. Rounding may leave the sum
- * a hair short at the very end: then the last rank that has any weight. */
-static int32_t draw(ranking *r, int m, float top, float inv_temp, double goal)
-{
-    double sum = 0.0;
-    int32_t id = ranked(r, 0).id;
-    for (int i = 0; i < m; i++) {
-        cand c = ranked(r, i);
-        float w = weight(c.logit, top, inv_temp);
-        if (w == 0.0f) break;
-        id = c.id;
-        sum += (double)w;
-        if (sum > goal) break;
-    }
-    return id;
+    return rank;
 }
 
 double wn_sample_uniform(uint64_t seed, int64_t position)
@@ -343,19 +348,18 @@ wn_status wn_sampler_pick(wn_sampler *s, const float *logits, const int32_t *his
     float top = s->logit[first], inv_temp = WN_MIN(1.0f / o->temperature, FLT_MAX);
     float low = o->min_p > 0.0f ? top + logf(o->min_p) : -INFINITY;
     bool some = o->top_k > 0 && o->top_k < s->n_vocab, nucleus = o->top_p < 1.0f;
-    double total = 0.0;
-    ranking r;
-    /* With top-k the nucleus is a share of the k best; without, of the vocabulary, and only
-     * what min-p leaves need be ranked. */
-    int n_kept = some ? select_best(s, o->top_k) : select_from(s, low);
-    if (nucleus) total = some ? sum_cands(s, n_kept, top, 1.0f) : sum_vocab(s, top);
-    ranking_init(&r, s->cand, n_kept);
-    if (nucleus || some) {
-        n_kept = cut(&r, top, low, nucleus ? o->top_p * total : INFINITY);
-        total = sum_ranked(&r, n_kept, top, inv_temp);
-    } else {
-        total = sum_cands(s, n_kept, top, inv_temp);
+    double enough = 0.0;
+    /* With top-k the nucleus is a share of the k best, else of the vocabulary; what min-p
+     * drops counts toward either. */
+    int n_kept = some ? find_best(s, o->top_k) : find_from(s, low);
+    if (nucleus) enough = (double)o->top_p * (some ? weigh(s, s->found, n_kept, top, 1.0f) : weigh_vocab(s, top));
+    if (some) n_kept = drop_below(s, n_kept, low);
+    deal(s, n_kept, top);
+    if (nucleus) {
+        weigh(s, s->cand, n_kept, top, 1.0f);
+        n_kept = reach(s, n_kept, top, 1.0f, enough) + 1;
     }
-    *id = draw(&r, n_kept, top, inv_temp, wn_sample_uniform(o->seed, n) * total);
+    double total = weigh(s, s->cand, n_kept, top, inv_temp);
+    *id = s->cand[reach(s, n_kept, top, inv_temp, wn_sample_uniform(o->seed, n) * total)].id;
     return WN_OK;
 }

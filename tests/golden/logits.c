@@ -71,7 +71,7 @@ static void engine_is_as_near_as_its_peer(void **state)
         reference_distance d = distance(rows[i].name, path, tokens, n);
         double rms = fmin(1.1 * rows[i].peer_rms, rows[i].own_rms), max = 1.5 * rows[i].peer_max;
         bool ok = d.rms <= rms && d.max <= max;
-        printf("%-22s rms %.6f (at most %.6f)  max %.6f (at most %.6f)%s\n", rows[i].name, d.rms, rms, d.max,
+        printf("%-22s rms %.2e (at most %.2e)  max %.2e (at most %.2e)%s\n", rows[i].name, d.rms, rms, d.max,
                max, ok ? "" : "  WRONG");
         n_wrong += !ok;
         n_run++;

@@ -153,6 +153,22 @@ static void every_table_gives_scalar_bits(void **state)
         }
 }
 
+/* Which of two zeros a maximum is depends on the order they were met in; the result must not. */
+static void the_largest_zero_is_positive(void **state)
+{
+    (void)state;
+    float x[40];
+    for (int t = -1; t < n_tables; t++)
+        for (int i = 0; i < 40; i++)
+            for (int j = 0; j < 40; j++) {
+                const wn_vec_ops *v = t < 0 ? &wn_vec_ops_scalar : tables[t].ops;
+                for (int k = 0; k < 40; k++) x[k] = -1.0f;
+                x[i] = 0.0f, x[j] = -0.0f;
+                float m = v->max(x, 40);
+                assert_true(m == 0.0f && !signbit(m));
+            }
+}
+
 /* Nothing before the row and nothing after it inside a larger buffer changes. */
 static void stores_stay_inside(void **state)
 {
@@ -252,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_table_gives_scalar_bits),
+        cmocka_unit_test(the_largest_zero_is_positive),
         cmocka_unit_test(stores_stay_inside),
         cmocka_unit_test(exp_is_within_two_ulp),
         cmocka_unit_test(scalar_is_the_formula),

@@ -130,16 +130,16 @@ static void get_row(const wn_kv *kv, const wn_run *r, int lane, int s, float *k,
 {
     const wn_lane *w = &wn_kv_map(kv)->lanes[lane];
     int P = wn_kv_page_slots(kv);
-    const wn_format *raw = wn_kv_raw_format(kv);
+    const wn_format *raw_k = wn_kv_raw_k(kv), *raw_v = wn_kv_raw_v(kv);
     if (r->k_sealed && !r->k) wn_kv_k_format(kv)->get_k(r->k_sealed, P, s, k, w->k_dim);
     else {
         assert_non_null(r->k);
-        raw->get_k(r->k, P, s, k, w->k_dim);
+        raw_k->get_k(r->k, P, s, k, w->k_dim);
     }
     if (r->v_sealed && !r->v) wn_kv_v_format(kv)->get_v(r->v_sealed, P, s, v, w->v_dim);
     else {
         assert_non_null(r->v);
-        raw->get_v(r->v, P, s, v, w->v_dim);
+        raw_v->get_v(r->v, P, s, v, w->v_dim);
     }
 }
 

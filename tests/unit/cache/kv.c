@@ -54,8 +54,6 @@ static void bad_options_are_refused(void **state)
     assert_int_equal(wn_kv_open(&kv, &bad, &err), WN_EINVAL);
     bad = o, bad.raw_format = &test_copy_lag1;
     assert_int_equal(wn_kv_open(&kv, &bad, &err), WN_EINVAL);
-    bad = o, bad.k_format = &wn_format_f16;
-    assert_int_equal(wn_kv_open(&kv, &bad, &err), WN_EINVAL);
     kv = kv_open(&o);
     assert_int_equal(wn_kv_reserve(kv, MODEL_MAX + 1, &err), WN_ELIMIT);
     wn_kv_close(kv);
