@@ -180,7 +180,8 @@ wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err)
     wn_kv_shrink(kv, kv->n_committed);
     wn_status st = wn_kv_open(&f, &(wn_kv_opts){
         .pool = kv->pool, .map = kv->map, .k_format = kv->k_format, .v_format = kv->v_format,
-        .raw_format = kv->k_format->raw ? kv->raw_v : kv->raw_k, .page_slots = kv->P, .max_positions = kv->max_positions,
+        .raw_format = kv->k_format->raw ? kv->raw_v : kv->raw_k, .page_slots = kv->P,
+        .max_positions = kv->max_positions,
         .ring_rows = kv->ring_rows, .q_dim = kv->q_dim }, err);
     if (st) return st;
     f->n_committed = f->n_reserved = kv->n_committed;
