@@ -37,6 +37,7 @@ typedef struct {
     int threads, chunk, slots;
     bool neighbours;
     evictor *ev;
+    int window;                         /* > 0: all lanes are window lanes */
 } way;
 
 static void open_seq(test_engine *t, test_seq *q, evictor *ev)
@@ -48,9 +49,12 @@ static void open_seq(test_engine *t, test_seq *q, evictor *ev)
 
 static test_engine open_engine(way w)
 {
-    return test_engine_open(test_model_path("llama", w.type),
+    test_engine t = test_engine_open(test_model_path("llama", w.type),
                             (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .page_slots = w.slots,
                                               .max_seqs = 5, .pool_tokens = 5 * 2048 });
+    for (int l = 0; l < t.m->hp.n_layers; l++) t.m->layers[l].window = w.window;
+    for (int l = 0; l < t.m->map.n_lanes; l++) t.m->lanes[l].window = w.window;
+    return t;
 }
 
 /* The logits of all N positions when computed in this way; the caller frees. */
@@ -100,11 +104,12 @@ static void compare(const char *what, const float *ref, way w)
     free(got);
 }
 
-static void ways(const char *type, evictor *ev, const char *label)
+static void ways(const char *type, evictor *ev, int window, const char *label)
 {
     way w = base_way;
     char what[96];
     w.type = type;
+    w.window = window;
     w.ev = ev;
     float *ref = logits_of(w);
     static const int chunks[] = { 1, 7, 64, 700 };
@@ -133,13 +138,40 @@ static void ways(const char *type, evictor *ev, const char *label)
 static void without_decisions(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], NULL, "full cache");
+    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], NULL, 0, "full cache");
 }
 
 static void with_decisions(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], &(evictor){ .shifts = true }, "evicting");
+    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], &(evictor){ .shifts = true }, 0, "evicting");
+}
+
+/* Window lanes: what a row sees begins at another slot for each row of a chunk, and pages
+ * leave while a chunk is under way. With evictions the lanes are sparse as well. */
+static void in_windows(void **state)
+{
+    (void)state;
+    ways("Q8_0", NULL, 100, "window of 100");
+    ways("Q8_0", &(evictor){ 0 }, 100, "window of 100, evicting");
+    ways("F16", &(evictor){ 0 }, 600, "window of 600, evicting");
+}
+
+/* A window that no distance reaches changes nothing; one that is reached does. */
+static void a_wide_window_is_none(void **state)
+{
+    (void)state;
+    way w = base_way;
+    w.type = "Q8_0";
+    float *ref = logits_of(w);
+    w.window = N;
+    compare("a window as wide as the text", ref, w);
+    w.window = 100;
+    float *less = logits_of(w);
+    assert_memory_equal(ref, less, sizeof(float) * 100 * 320);
+    assert_memory_not_equal(ref + 101 * 320, less + 101 * 320, sizeof(float) * 320);
+    free(ref);
+    free(less);
 }
 
 /* Slots that were dropped may lie where they are or be squeezed out: nobody can tell. */
@@ -260,6 +292,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_decisions),
         cmocka_unit_test(with_decisions),
+        cmocka_unit_test(in_windows),
+        cmocka_unit_test(a_wide_window_is_none),
         cmocka_unit_test(repacking_is_invisible),
         cmocka_unit_test(evicting_is_visible),
         cmocka_unit_test(fork_truncate_session),
