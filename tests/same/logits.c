@@ -7,7 +7,8 @@
 
 #include <unistd.h>
 
-enum { N = 700, EVERY = 64 };           /* two splits; ten decisions */
+enum { N = 700 };                       /* two splits */
+static int every = 64;                  /* tokens between decisions: eleven of them; hard: 234 */
 
 static int32_t ids[N];
 static const char *const types[] = { "Q8_0", "Q4_K_M", "F16" };
@@ -26,9 +27,9 @@ static wn_status evict(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err 
         uint64_t seed = (uint64_t)p * 1000003u + (uint64_t)lane;
         for (int pos = 4; pos < p - 16; pos++)
             if (test_rand(&seed) % 3 == 0) wn_plan_drop(plan, lane, pos, pos + 1);
-        if (p % (3 * EVERY) == 0) wn_plan_drop(plan, lane, p / 4, p / 3);
+        if (p % (3 * every) == 0) wn_plan_drop(plan, lane, p / 4, p / 3);
     }
-    if (ev->shifts && p >= 5 * EVERY) wn_plan_shift(plan, WN_ALL_LANES, 0, 4, p - 4 * EVERY);
+    if (ev->shifts && p >= 5 * every) wn_plan_shift(plan, WN_ALL_LANES, 0, 4, p - 4 * every);
     return WN_OK;
 }
 
@@ -44,7 +45,7 @@ static void open_seq(test_engine *t, test_seq *q, evictor *ev)
 {
     wn_err err = { 0 };
     *q = test_seq_open(t, N);
-    if (ev && wn_seq_set_decider(q->s, EVERY, evict, ev, &err)) fail_msg("%s", err.text);
+    if (ev && wn_seq_set_decider(q->s, every, evict, ev, &err)) fail_msg("%s", err.text);
 }
 
 static test_engine open_engine(way w)
@@ -95,7 +96,7 @@ static float *logits_of(way w)
     return out;
 }
 
-static const way base_way = { .threads = 1, .chunk = 512 };
+static way base_way = { .threads = 1, .chunk = 512 };
 
 static void compare(const char *what, const float *ref, way w)
 {
@@ -199,8 +200,8 @@ static void evicting_is_visible(void **state)
     float *full = logits_of(w);
     w.ev = &(evictor){ 0 };
     float *less = logits_of(w);
-    assert_memory_equal(full, less, sizeof(float) * EVERY * 320);
-    assert_memory_not_equal(full + EVERY * 320, less + EVERY * 320, sizeof(float) * 320);
+    assert_memory_equal(full, less, sizeof(float) * (size_t)every * 320);
+    assert_memory_not_equal(full + 64 * 320, less + 64 * 320, sizeof(float) * 320);
     free(full);
     free(less);
 }
@@ -224,6 +225,10 @@ static void fork_truncate_and_session(evictor *ev, const char *label)
     f = (test_seq){ .n_vocab = t.n_vocab, .logits = calloc(N * (size_t)t.n_vocab, sizeof(float)) };
     if (wn_seq_fork(&f.s, q.s, NULL, &err)) fail_msg("fork: %s", err.text);
     memcpy(f.logits, q.logits, sizeof(float) * (size_t)cut * (size_t)t.n_vocab);
+    char path[128];
+    const char *tmp = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/winnow-test-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
+    if (wn_seq_save(q.s, path, &err)) fail_msg("save: %s", err.text);
     int32_t other[100];
     test_tokens(other, 100, t.n_vocab, 5);
     test_seq_run(&t, &q, other, 20);    /* the source takes another way */
@@ -231,11 +236,8 @@ static void fork_truncate_and_session(evictor *ev, const char *label)
     snprintf(what, sizeof what, "%s: fork", label);
     test_same_logits(what, ref, f.logits, N, t.n_vocab);
 
+    /* Behind a decision there is no way back but from the start: same bytes, more work. */
     if (wn_seq_truncate(q.s, cut, &err)) fail_msg("truncate: %s", err.text);
-    char path[128];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
-    if (wn_seq_save(q.s, path, &err)) fail_msg("save: %s", err.text);
     test_seq_run(&t, &q, ids + cut, N - cut);
     snprintf(what, sizeof what, "%s: truncate", label);
     test_same_logits(what, ref, q.logits, N, t.n_vocab);
@@ -289,6 +291,10 @@ static void packed_and_mapped_weights(void **state)
 int main(void)
 {
     test_tokens(ids, N, 320, 1);
+    if (getenv("WN_TEST_HARD")) {       /* small pages, decisions all the time */
+        base_way.slots = 4;
+        every = 3;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_decisions),
         cmocka_unit_test(with_decisions),
