@@ -111,6 +111,17 @@ static void add_stretch(wn_stretch *st, const wn_run *run, const walk *w, bool k
     WN_ASSERT(st->k && st->v);
 }
 
+/* n entries at neighbouring positions, the first with this index. */
+static void add_entries(wn_desk *d, gathered *g, int index, int n)
+{
+    int16_t *x = d->index + g->end;
+    g->dense &= g->end == g->begin ? ((index - g->begin) & 15) == 0 : index == x[-1] + 1;
+    g->lowest = WN_MIN(g->lowest, index);
+    g->highest = WN_MAX(g->highest, index + n - 1);
+    for (int i = 0; i < n; i++) x[i] = (int16_t)(index + i);
+    g->end += n;
+}
+
 static void add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
 {
     const wn_run *run = &w->run;
@@ -122,11 +133,13 @@ static void add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
     }
     bool k_sealed = run->k_sealed && b->pos0 >= run->k_sealed_from;
     bool v_sealed = run->v_sealed && b->pos0 >= run->v_sealed_from;
-    for (uint64_t left = keep; left; left &= left - 1) {
-        int s = __builtin_ctzll(left);
-        d->index[g->end++] = (int16_t)((run->pos ? run->pos[s] : run->pos0 + s) - g->base);
+    int entry = g->end;
+    for (uint64_t left = keep; left;) {
+        int s = __builtin_ctzll(left), n = ~(left >> s) ? __builtin_ctzll(~(left >> s)) : 64 - s;
+        if (run->pos) n = 1;            /* positions of their own: one at a time */
+        add_entries(d, g, (run->pos ? run->pos[s] : run->pos0 + s) - g->base, n);
+        left &= ~(low_bits(n) << s);
     }
-    int entry = g->end - __builtin_popcountll(keep);
     if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
         add_stretch(&d->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
         return;
@@ -150,21 +163,13 @@ static bool gather(const wn_block *b, wn_desk *d, walk *w, int to, gathered *g, 
     do {
         if (!w->more || w->run.split >= to) return false;
         *split = w->run.split;
-        *g = (gathered){ .base = *split * WN_SPLIT };
+        *g = (gathered){ .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT, .highest = -1 };
         while (w->more && w->run.split == *split) {
             add_run(b, d, w, g);
             WN_ASSERT(g->end <= WN_SPLIT + 16);
             w->more = wn_runs_next(&w->it, &w->run);
         }
     } while (g->end == g->begin);
-    const int16_t *x = d->index;
-    g->lowest = g->highest = x[g->begin];
-    g->dense = ((x[g->begin] - g->begin) & 15) == 0;
-    for (int e = g->begin + 1; e < g->end; e++) {
-        g->dense &= x[e] == x[e - 1] + 1;
-        g->lowest = WN_MIN(g->lowest, x[e]);
-        g->highest = WN_MAX(g->highest, x[e]);
-    }
     return true;
 }
 

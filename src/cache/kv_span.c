@@ -53,26 +53,30 @@ static void own_tail(wn_kv *kv, uint32_t *need)
     }
 }
 
+/* Frames are taken lane by lane, K and V apart: what one pass adds to a lane lies together,
+ * in the order in which attention will read it. */
 void wn_span_grow(wn_kv *kv, int target, uint32_t *need)
 {
+    int from = kv->n_spans, to = wn_pages_of(target, kv->P);
+    size_t ids = (size_t)kv->map->n_lanes * (size_t)kv->span_stride;
     if (kv->n_reserved % kv->P && !kv->tail_owned) own_tail(kv, need);
-    for (int j = kv->n_spans; j < wn_pages_of(target, kv->P); j++) {
+    for (int j = from; j < to; j++) {
         wn_frame_id span = wn_kv_take(kv, kv->span_class, need);
-        wn_frame_id *s = need ? NULL : wn_kv_addr(kv, span);
-        for (int l = 0; l < kv->map->n_lanes; l++) {
-            const wn_kv_lane *lane = &kv->lanes[l];
-            wn_frame_id id[4] = { WN_NO_FRAME, WN_NO_FRAME, WN_NO_FRAME, WN_NO_FRAME };
-            if (!lane->listed) {
-                id[0] = wn_kv_take(kv, lane->kc, need);
-                id[1] = wn_kv_take(kv, lane->vc, need);
-            }
-            if (s) memcpy(s + l * kv->span_stride, id, (size_t)kv->span_stride * sizeof *s);
-        }
         if (need) continue;
         WN_ASSERT(j < kv->cap);
         kv->spans[j] = span;
-        kv->n_spans = j + 1;
+        for (size_t i = 0; i < ids; i++) ((wn_frame_id *)wn_kv_addr(kv, span))[i] = WN_NO_FRAME;
     }
+    for (int l = 0; l < kv->map->n_lanes; l++) {
+        const wn_kv_lane *lane = &kv->lanes[l];
+        if (lane->listed) continue;
+        for (int of_v = 0; of_v < 2; of_v++)
+            for (int j = from; j < to; j++) {
+                wn_frame_id f = wn_kv_take(kv, of_v ? lane->vc : lane->kc, need);
+                if (!need) wn_span_lane(kv, j, l)[of_v] = f;
+            }
+    }
+    if (!need) kv->n_spans = WN_MAX(from, to);
 }
 
 /* Cuts everything to target positions; what is left of the lists is their first slots. */
