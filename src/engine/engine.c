@@ -125,7 +125,10 @@ static wn_status open_pool(wn_engine *e, const wn_engine_opts *o, wn_err *err)
     wn_pool_close(learn);
     learn = NULL;
     e->kv_opts.pool = NULL;
-    if ((st = wn_pool_open(&e->pool, &(wn_pool_opts){ .bytes = need }, err))) return st;
+    /* A number the caller named is a reservation: resident now, not when it is too late. The
+     * whole trained context, taken by default, is touched as far as it is used. */
+    wn_pool_opts po = { .bytes = need, .touch = o->pool_tokens > 0 };
+    if ((st = wn_pool_open(&e->pool, &po, err))) return st;
     e->kv_opts.pool = e->pool;
     return learn_classes(e, err);
 done:
