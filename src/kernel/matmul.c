@@ -33,8 +33,8 @@ typedef struct {                /* of one thread */
  * takes long to unpack. Measured on avx2: bench/NOTES.md. */
 static const size_t ahead_bytes[WN_TYPE_COUNT] = {
     [WN_TYPE_Q8_0] = 1 << 10,
-    [WN_TYPE_Q4_0] = 8 << 10,
-    [WN_TYPE_Q4_K] = 8 << 10,
+    [WN_TYPE_Q4_0] = 1 << 10,
+    [WN_TYPE_Q4_K] = 1 << 10,
     [WN_TYPE_Q6_K] = 8 << 10,
 };
 
