@@ -29,7 +29,14 @@ typedef struct {                /* of one thread */
     uint8_t staged[WN_PART_PANELS][8 << 10];    /* mapped weights, packed for one chunk */
 } mm_scratch;
 
-enum { AHEAD_BYTES = 8 << 10 };         /* not tuned: bench/NOTES.md */
+/* How far ahead few tokens prefetch: near where the products are cheap, far where a chunk
+ * takes long to unpack. Measured on avx2: bench/NOTES.md. */
+static const size_t ahead_bytes[WN_TYPE_COUNT] = {
+    [WN_TYPE_Q8_0] = 1 << 10,
+    [WN_TYPE_Q4_0] = 1 << 10,
+    [WN_TYPE_Q4_K] = 1 << 10,
+    [WN_TYPE_Q6_K] = 8 << 10,
+};
 
 typedef struct {
     const wn_matmul_ops *ops;
@@ -166,7 +173,7 @@ static void walk(const mm_job *j, const wn_matrix *w, mm_scratch *s, int panel, 
     const wn_rec *act = (const wn_rec *)j->a->buf + token;
     for (int b = 0; b < blocks; b += per_chunk, act += j->a->n_tokens) {
         int nb = WN_MIN(per_chunk, blocks - b);
-        size_t ahead = few && w->packed ? AHEAD_BYTES : 0;
+        size_t ahead = few && w->packed ? ahead_bytes[w->type] : 0;
         const uint8_t *src = chunk_of(w, panel, b, nb, s->staged[0]);
         wn_chunk c = { .w = s->ready, .n_panels = n, .n_blocks = nb, .act = act, .n_tokens = tokens,
                        .acc = &s->acc[0][column], .min = &s->min[0][column] };

@@ -539,26 +539,42 @@ INLINE void stream_q4_K_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, si
     end_k8(r, c->act, c->acc, c->min, sum, T);
 }
 
+/* The sub-block of group g: its fours v and v + 1 of 8 rows. */
+INLINE void pair_q6_K(__m256i sum[4][2], const wn_chunk *c, const wn_ready *r, __m256i a, __m256i b, int n,
+                      int v, const int g, const int h, const int T)
+{
+    __m256i sc = load(&r->sc[8 * n + 2 * g + v / 4][8 * h]);
+    for (int t = 0; t < T; t++) {
+        const int8_t *q = c->act[t].q + 4 * (32 * n + 8 * g + v);
+        __m256i p = _mm256_add_epi16(madd2(a, four(q)), madd2(b, four(q + 4)));
+        sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(p, sc));
+    }
+}
+
+/* Functions and not loops over g and h: an index the compiler leaves variable puts sum into
+ * memory, and each of its 128 additions waits for a store (bench/NOTES.md). */
+INLINE void pairs_q6_K(__m256i sum[4][2], const wn_chunk *c, const wn_ready *r, const uint8_t *src, int n,
+                       int v, const int h, size_t ahead, const int T)
+{
+    __m256i a[4], b[4];
+    codes_q6_K(a, src, n, 64 * v + 32 * h, ahead);
+    codes_q6_K(b, src, n, 64 * v + 64 + 32 * h, ahead);
+    pair_q6_K(sum, c, r, a[0], b[0], n, v, 0, h, T);
+    pair_q6_K(sum, c, r, a[1], b[1], n, v, 1, h, T);
+    pair_q6_K(sum, c, r, a[2], b[2], n, v, 2, h, T);
+    pair_q6_K(sum, c, r, a[3], b[3], n, v, 3, h, T);
+}
+
 INLINE void stream_q6_K_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead, const int T)
 {
     __m256i sum[4][2];
     scales_q6_K(r, src, ahead);
     start_k16(sum, r, c->act, T, 5);
     for (int n = 0; n < 2; n++)
-        for (int v = 0; v < 8; v += 2)                  /* two fours of k of four sub-blocks */
-            for (int h = 0; h < 2; h++) {
-                __m256i a[4], b[4];
-                codes_q6_K(a, src, n, 64 * v + 32 * h, ahead);
-                codes_q6_K(b, src, n, 64 * v + 64 + 32 * h, ahead);
-                for (int g = 0; g < 4; g++) {
-                    __m256i sc = load(&r->sc[8 * n + 2 * g + v / 4][8 * h]);
-                    for (int t = 0; t < T; t++) {
-                        const int8_t *q = c->act[t].q + 4 * (32 * n + 8 * g + v);
-                        __m256i p = _mm256_add_epi16(madd2(a[g], four(q)), madd2(b[g], four(q + 4)));
-                        sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(p, sc));
-                    }
-                }
-            }
+        for (int v = 0; v < 8; v += 2) {                /* two fours of k of four sub-blocks */
+            pairs_q6_K(sum, c, r, src, n, v, 0, ahead, T);
+            pairs_q6_K(sum, c, r, src, n, v, 1, ahead, T);
+        }
     for (int t = 0; t < T; t++)
         for (int h = 0; h < 2; h++)
             chain(c->acc + t * WN_PART_ROWS + 8 * h, sum[t][h], r->d[0] + 8 * h, c->act[t].d256);
