@@ -265,6 +265,42 @@ static void fork_truncate_session(void **state)
     fork_truncate_and_session(&(evictor){ .shifts = true }, "evicting");
 }
 
+/* The ring of rotated queries, which window statistics will read: the same rows whatever
+ * the chunks, after a fork, and after a truncation as far as it says it is valid. */
+static void the_ring_of_queries(void **state)
+{
+    (void)state;
+    static float want[2][64][256];
+    wn_err err = { 0 };
+    for (int chunk = 512; chunk > 0; chunk = chunk == 512 ? 7 : chunk == 7 ? 1 : 0) {
+        way w = base_way;
+        w.type = "Q8_0";
+        w.chunk = chunk;
+        w.threads = 2;
+        test_engine t = open_engine(w);
+        wn_seq *s, *f;
+        assert_int_equal(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = N, .ring_rows = 64 }, &err), WN_OK);
+        assert_int_equal(wn_seq_feed(s, ids, 200, &err), WN_OK);
+        test_steps(&t);
+        assert_int_equal(wn_kv_ring_valid(s->kv), 64);
+        assert_int_equal(wn_seq_fork(&f, s, NULL, &err), WN_OK);
+        for (int l = 0; l < 2; l++)
+            for (int i = 0; i < 64; i++) {
+                const float *row = wn_kv_ring(s->kv, l, 136 + i), *copy = wn_kv_ring(f->kv, l, 136 + i);
+                assert_non_null(row);
+                if (chunk == 512) memcpy(want[l][i], row, sizeof want[l][i]);
+                assert_memory_equal(row, want[l][i], sizeof want[l][i]);
+                assert_memory_equal(copy, want[l][i], sizeof want[l][i]);
+            }
+        assert_int_equal(wn_seq_truncate(f, 190, &err), WN_OK);
+        assert_int_equal(wn_kv_ring_valid(f->kv), 54);
+        assert_memory_equal(wn_kv_ring(f->kv, 1, 189), want[1][53], sizeof want[1][53]);
+        wn_seq_close(f);
+        wn_seq_close(s);
+        test_engine_close(&t);
+    }
+}
+
 /* The mapped weights of --no-repack give the same bytes as the packed ones. */
 static void packed_and_mapped_weights(void **state)
 {
@@ -304,6 +340,7 @@ int main(void)
         cmocka_unit_test(evicting_is_visible),
         cmocka_unit_test(fork_truncate_session),
         cmocka_unit_test(packed_and_mapped_weights),
+        cmocka_unit_test(the_ring_of_queries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
