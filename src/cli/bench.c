@@ -268,17 +268,16 @@ int wn_cli_bench(int argc, char **argv)
         { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "comma-separated rows", 0, 0, 0 },
         { 0, "json", WN_ARG_FLAG, &o.json, NULL, "one JSON object", 0, 0, 0 },
     };
-    enum { N = (int)(sizeof table / sizeof *table) };
     const char *rest[1];
     int n_rest;
     bool help;
-    int rc = wn_args_parse(table, N, argc, argv, rest, 1, &n_rest, &help);
+    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {
         puts("usage: winnow bench -m MODEL [options]\n       winnow bench --limits\n\n"
              "Times prompt chunks and single tokens at several depths of the cache, each beside the\n"
              "machine's limits measured in the same minute.\n");
-        wn_args_print(table, N);
+        wn_args_print(table, (int)WN_COUNT(table));
         puts("\nexample: winnow bench -m model.gguf -d 0,4k,16k -r 5 --csv");
         return WN_EXIT_OK;
     }

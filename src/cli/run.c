@@ -7,6 +7,7 @@
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/io.h"
 
 #include "base/alloc.h"
 #include "base/os.h"
@@ -50,35 +51,6 @@ static int fail(const wn_err *err)
     return WN_EXIT_FAILED;
 }
 
-/* The whole of a file (or stdin for "-"), NUL-terminated. */
-static wn_status read_all(const char *path, char **out, size_t *n, wn_err *err)
-{
-    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
-    size_t cap = 1 << 16, len = 0, k;
-    *out = NULL;
-    if (!f) return wn_fail(err, WN_EIO, "%s: %s", path, strerror(errno));
-    char *buf = wn_alloc(cap + 1);
-    while (buf && (k = fread(buf + len, 1, cap - len, f)) > 0) {
-        len += k;
-        if (len < cap) continue;
-        char *more = wn_realloc(buf, 2 * cap + 1);
-        if (!more) wn_free(buf);
-        buf = more;
-        cap *= 2;
-    }
-    bool bad = ferror(f) != 0;
-    if (f != stdin) fclose(f);
-    if (!buf) return wn_fail(err, WN_ENOMEM, "%s: out of memory", path);
-    if (bad) {
-        wn_free(buf);
-        return wn_fail(err, WN_EIO, "%s: %s", path, strerror(errno));
-    }
-    buf[len] = '\0';
-    *out = buf;
-    *n = len;
-    return WN_OK;
-}
-
 /* The prompt as tokens: from --tokens, or the text of -f, -p and stdin in that order. */
 static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids, size_t *n, wn_err *err)
 {
@@ -86,7 +58,7 @@ static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids,
     size_t len = 0;
     wn_status st;
     if (o->tokens_file) {
-        if ((st = read_all(o->tokens_file, &text, &len, err))) return st;
+        if ((st = wn_cli_read_all(o->tokens_file, &text, &len, err))) return st;
         if (len % sizeof(int32_t) || !len) {
             wn_free(text);
             return wn_fail(err, WN_EFORMAT, "%s: %zu bytes are not a list of int32 token ids", o->tokens_file, len);
@@ -95,8 +67,8 @@ static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids,
         *n = len / sizeof(int32_t);
         return WN_OK;
     }
-    if (o->file && (st = read_all(o->file, &text, &len, err))) return st;
-    if (!o->file && !o->prompt && (st = read_all("-", &text, &len, err))) return st;
+    if (o->file && (st = wn_cli_read_all(o->file, &text, &len, err))) return st;
+    if (!o->file && !o->prompt && (st = wn_cli_read_all("-", &text, &len, err))) return st;
     if (o->prompt) {
         size_t add = strlen(o->prompt);
         tail = wn_realloc(text, len + add + 1);
@@ -486,17 +458,16 @@ int wn_cli_run(int argc, char **argv)
         { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no timings, no progress", 0, 0, 0 },
         { 0, "dump-logits", WN_ARG_STRING, &o.dump, "FILE", "float32 logits of every position computed, (tokens, vocabulary)", 0, 0, 0 },
     };
-    enum { N = (int)(sizeof table / sizeof *table) };
     const char *rest[1];
     int n_rest;
     bool help;
-    int rc = wn_args_parse(table, N, argc, argv, rest, 1, &n_rest, &help);
+    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {
         puts("usage: winnow run -m MODEL [-p TEXT | -f FILE] [options]\n\n"
              "Reads a prompt, continues it, prints the text as it comes; timings and memory go to\n"
              "standard error. Every option has an environment twin: --top-k is WN_TOP_K.");
-        wn_args_print(table, N);
+        wn_args_print(table, (int)WN_COUNT(table));
         puts("\nexample: winnow run -m models/winnow-demo.gguf -f book.txt -p '\n\nQuestion: Who found the silver key?\nAnswer: ' -n 32 --temp 0");
         return WN_EXIT_OK;
     }

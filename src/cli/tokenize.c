@@ -7,6 +7,7 @@
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/io.h"
 
 #include "base/alloc.h"
 #include "base/err.h"
@@ -21,32 +22,6 @@ typedef struct {
     const char *model;
     bool pieces, decode, parse_special, no_bos;
 } options;
-
-/* All of stdin; NULL (and a sentence printed) when that fails. */
-static char *read_stdin(size_t *n)
-{
-    size_t cap = 1 << 16, got;
-    char *p = wn_alloc(cap), *q;
-    *n = 0;
-    while (p && (got = fread(p + *n, 1, cap - *n - 1, stdin)) > 0) {
-        *n += got;
-        if (cap - *n > 1) continue;
-        q = wn_realloc(p, cap *= 2);
-        if (!q) wn_free(p);
-        p = q;
-    }
-    if (!p) {
-        fprintf(stderr, "winnow tokenize: out of memory for %zu bytes of text\n", cap);
-        return NULL;
-    }
-    if (ferror(stdin)) {
-        fprintf(stderr, "winnow tokenize: reading stdin: %s\n", strerror(errno));
-        wn_free(p);
-        return NULL;
-    }
-    p[*n] = 0;
-    return p;
-}
 
 /* Printable ASCII as it is, the rest of C's escapes, bytes as \xNN: for a reader who wants
  * to see exactly which bytes a token holds. Whole printable characters stay readable. */
@@ -161,7 +136,8 @@ static int work(const options *o)
         fprintf(stderr, "winnow: %s\n", err.text);
         return rc;
     }
-    if ((text = read_stdin(&n)))
+    if (wn_cli_read_all("-", &text, &n, &err)) fprintf(stderr, "winnow tokenize: %s\n", err.text);
+    else
         rc = o->decode ? print_text(m, o, text, n) : print_ids(m, o, text, n);
     if (fflush(stdout) || ferror(stdout)) {
         fputs("winnow: the output could not be written\n", stderr);

@@ -1,0 +1,11 @@
+/* cli/io.h - what several commands read. */
+#ifndef WN_CLI_IO_H
+#define WN_CLI_IO_H
+
+#include "base/err.h"
+
+/* The whole of a file ("-": standard input), NUL-terminated; n is the length without the
+ * NUL. *out is the caller's: wn_free(). */
+wn_status wn_cli_read_all(const char *path, char **out, size_t *n, wn_err *err);
+
+#endif
