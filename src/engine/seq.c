@@ -34,6 +34,17 @@ static void unreserve(wn_seq *s)
     memset(s->reserved, 0, sizeof s->reserved);
 }
 
+/* Gives back whatever a sequence has: a half-opened one has less. */
+static void release(wn_seq *s)
+{
+    unreserve(s);
+    wn_kv_close(s->kv);
+    wn_plan_release(&s->plan);
+    wn_free(s->tokens);
+    wn_free(s->logits);
+    wn_free(s);
+}
+
 /* Everything but the kv. */
 static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_err *err)
 {
@@ -63,9 +74,7 @@ static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts,
     *out = s;
     return WN_OK;
 fail:
-    wn_free(s->tokens);
-    wn_free(s->logits);
-    wn_free(s);
+    release(s);
     return st;
 }
 
@@ -85,10 +94,7 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
         *out = s;
         return WN_OK;
     }
-    unreserve(s);
-    wn_free(s->tokens);
-    wn_free(s->logits);
-    wn_free(s);
+    release(s);
     return st;
 }
 
@@ -120,11 +126,7 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
         *out = s;
         return WN_OK;
     }
-    unreserve(s);
-    wn_plan_release(&s->plan);
-    wn_free(s->tokens);
-    wn_free(s->logits);
-    wn_free(s);
+    release(s);
     return st;
 }
 
@@ -137,12 +139,7 @@ void wn_seq_close(wn_seq *s)
     WN_ASSERT(at < e->n_seqs);
     memmove(e->seqs + at, e->seqs + at + 1, sizeof *e->seqs * (size_t)(e->n_seqs - at - 1));
     e->n_seqs--;
-    unreserve(s);
-    wn_kv_close(s->kv);
-    wn_plan_release(&s->plan);
-    wn_free(s->tokens);
-    wn_free(s->logits);
-    wn_free(s);
+    release(s);
 }
 
 wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err)
