@@ -121,6 +121,8 @@ typedef struct {
     int64_t pool_tokens;            /* positions the pool must hold, all sequences together; 0: n_ctx * max_seqs */
     int n_batch;                    /* rows (tokens) of one pass; 0: 512 */
     const char *k_type, *v_type;    /* cache formats; NULL: "f16" */
+    const char *kv;                 /* cache policy the pool is sized for: sequences that name it (or a thriftier
+                                       one) have room for pool_tokens; NULL: "none", everything is kept */
     int page_slots;                 /* 4..64, a power of two; 0: 64 */
 } wn_engine_opts;
 
@@ -146,6 +148,7 @@ typedef struct wn_seq wn_seq;
 typedef struct {
     int max_tokens;                 /* prompt + answer; reserved in the pool now. 0: the engine's n_ctx */
     int ring_rows;                  /* rotated queries kept for observers: 0 or 64 */
+    const char *kv;                 /* cache policy (winnow recipes lists them), copied; NULL: "none" */
     /* Logits after every token, in order of position: (n_vocab), borrowed. NULL: only the
      * last token's are computed. */
     void (*on_logits)(void *ctx, int pos, const float *logits);
@@ -159,6 +162,10 @@ void wn_seq_close(wn_seq *s);
 /* Appends tokens to be computed by coming steps. WN_ELIMIT when they would pass
  * max_tokens (nothing is appended), WN_EINVAL for ids outside the vocabulary. */
 wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err);
+
+/* A mark at the end of what has been fed: policies that decide at marks decide here, before
+ * the token that follows is computed. Marks are part of what a result depends on. */
+wn_status wn_seq_mark(wn_seq *s, wn_err *err);
 
 /* One pass: up to n_batch rows, prompt chunks and decode tokens of all sequences of the
  * engine together. *n_rows (may be NULL) gets the rows computed; 0: nothing was pending. */

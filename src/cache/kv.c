@@ -131,6 +131,7 @@ wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, uint32_t count
     if (st) return st;
     uint32_t extra = (uint32_t)wn_pages_of(slack, P);
     counts[span] += (uint32_t)wn_pages_of(n, P) + extra;
+    if (slack) counts[pos] += (uint32_t)o->map->n_lanes * ((uint32_t)wn_pages_of(n, P) + extra);
     for (int l = 0; l < o->map->n_lanes; l++) {
         lane_classes c;
         int32_t window = o->map->lanes[l].window;
@@ -394,6 +395,8 @@ uint32_t wn_kv_live(const wn_kv *kv, int lane)
 {
     return kv->lanes[lane].listed ? kv->lanes[lane].live : (uint32_t)kv->n_committed;
 }
+
+bool wn_kv_is_listed(const wn_kv *kv, int lane) { return kv->lanes[lane].listed; }
 
 static size_t bytes_of(const wn_kv *kv, wn_frame_id f)
 {

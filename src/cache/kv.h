@@ -67,7 +67,7 @@ typedef struct wn_kv wn_kv;
 
 /* Frames of every class needed to hold n positions of all lanes, nothing shared, plus
  * `slack` raw slots per lane: for reservations. Registers the classes with the pool. Tables
- * of positions and biases, which only decisions make, are not in it. */
+ * of positions, which only decisions make, are in it when slack is not 0. */
 wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, uint32_t counts[WN_POOL_CLASSES],
                            wn_err *err);
 size_t wn_kv_bytes_per_page(const wn_kv_opts *o);       /* frames of all lanes for P positions */
@@ -164,6 +164,7 @@ typedef struct {
 } wn_kv_stats;
 void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out);
 uint32_t wn_kv_live(const wn_kv *kv, int lane);         /* live slots of a lane */
+bool wn_kv_is_listed(const wn_kv *kv, int lane);        /* has a decision touched it (or is it a window lane)? */
 
 /* Everything a sequence needs to go on exactly, as one stream of bytes: geometry, page
  * lists, masks, positions, biases, shifts, raw and sealed frames, ring. The sink may fail. */

@@ -25,7 +25,7 @@ typedef struct {
     const char *model, *prompt, *file, *tokens_file, *dump, *session;
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
-    const char *k_type, *v_type, *bias;
+    const char *k_type, *v_type, *bias, *kv;
     size_t mem;
     bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro;
 } options;
@@ -324,7 +324,7 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
                        o->n_ctx ? " (-c)" : " (what the model was trained for)", o->n_ctx ? " or raise -c" : "");
     wn_engine_opts eo = {
         .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = (int)o->n_ctx, .n_batch = (int)o->batch,
-        .k_type = o->k_type, .v_type = o->v_type, .page_slots = (int)o->page_slots,
+        .k_type = o->k_type, .v_type = o->v_type, .kv = o->kv, .page_slots = (int)o->page_slots,
     };
     if (o->n_predict >= 0) eo.pool_tokens = WN_MIN((int64_t)n + o->n_predict, (int64_t)ctx);
     wn_status st = wn_engine_open(&r->e, r->m, &eo, err);
@@ -332,7 +332,7 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
     wn_engine_get_info(r->e, &ei);
     long max = o->n_predict >= 0 ? WN_MIN((long)n + o->n_predict, ctx) : WN_MIN(ctx, (long)ei.room);
     if (max < (long)n) max = (long)n;   /* the sequence's own refusal has the numbers */
-    wn_seq_opts so = { .max_tokens = (int)max };
+    wn_seq_opts so = { .max_tokens = (int)max, .kv = o->kv };
     if (r->dump) {
         so.on_logits = dump_logits;
         so.on_logits_ctx = r;
@@ -377,7 +377,7 @@ static int run(const options *o)
 
     double t1 = now();
     size_t have = (size_t)wn_seq_n_tokens(r.s);
-    if ((st = wn_seq_feed(r.s, ids + have, n - have, &err))) goto fail;
+    if ((st = wn_seq_feed(r.s, ids + have, n - have, &err)) || (st = wn_seq_mark(r.s, &err))) goto fail;
     if ((st = prefill(&r, n, f.cached, &err))) goto fail;
     double t2 = now();
     f.prefill_s = t2 - t1;
@@ -441,6 +441,7 @@ int wn_cli_run(int argc, char **argv)
         { 0, "Cache and memory", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N", "longest text, prompt and answer (default: what the model was trained for)", 0, 1e9, 0 },
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything: weights, cache, scratch (default: 80 % of what is\navailable); 6GiB, 900M", 0, 0, 0 },
+        { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps, e.g. 'recent(sinks=4)@25%' (default none: everything)", 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32 (default f16)", 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values (default f16)", 0, 0, "-ctv" },
         { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page: 4 to 64, a power of two (default 64)", 0, 64, 0 },

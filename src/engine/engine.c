@@ -66,10 +66,7 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
     for (int i = 0; i < 2; i++) {
         f[i] = wn_format_find(names[i]);
         if (f[i]) continue;
-        char known[200] = "";
-        for (int k = 0; wn_format_at(k); k++)
-            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", k ? ", " : "", wn_format_at(k)->name);
-        return wn_fail(err, WN_EINVAL, "cache type \"%s\" is unknown: there are %s", names[i], known);
+        return wn_format_unknown(names[i], err);
     }
     e->kv_opts = (wn_kv_opts){ .map = &m->map, .k_format = f[0], .v_format = f[1], .page_slots = slots,
                                .max_positions = e->n_ctx, .q_dim = m->hp.n_heads * m->hp.k_dim };
@@ -81,7 +78,7 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
 static wn_status learn_classes(wn_engine *e, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
-    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 0, counts, err);
+    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 1, counts, err);
     if (st) return st;
     for (int c = 0; c < WN_POOL_CLASSES; c++)
         e->frames_per_extent[c] = wn_pool_frames_per_extent(e->kv_opts.pool, c);
@@ -93,7 +90,9 @@ static size_t extents_for_positions(const wn_engine *e, int64_t n)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
     int each = (int)((n + e->max_seqs - 1) / e->max_seqs);
-    if (wn_kv_frames_for(&e->kv_opts, each, 0, counts, NULL)) return SIZE_MAX / WN_EXTENT_BYTES;
+    int every = e->policy.at & WN_AT_BOUNDARY ? e->policy.every : 0;
+    if (wn_seq_frames_for(&e->kv_opts, &e->policy, wn_policy_decides(&e->policy) ? every : 0, each, counts, NULL))
+        return SIZE_MAX / WN_EXTENT_BYTES;
     return extents_for(e, counts, (uint32_t)e->max_seqs);
 }
 
@@ -145,6 +144,7 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     wn_engine *e = WN_NEW(wn_engine);
     if (!e) return wn_fail(err, WN_ENOMEM, "engine: out of memory");
     e->m = m;
+    if ((st = wn_policy_parse(&e->policy, o.kv ? o.kv : "none", err))) goto fail;
     if ((st = check_opts(e, m, &o, err))) goto fail;
     e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;   /* packed weights are taken already */
     snprintf(e->numerics, sizeof e->numerics, "%s/%d", wn_kernels_get()->name, WN_ORDER_VERSION);
@@ -188,6 +188,7 @@ void wn_engine_close(wn_engine *e)
     wn_threads_close(e->team);
     wn_pool_close(e->pool);
     wn_arena_release(&e->scratch);
+    wn_arena_release(&e->decisions);
     wn_free(e->seqs);
     wn_free(e->items);
     wn_free(e->item_seqs);

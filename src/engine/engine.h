@@ -16,13 +16,16 @@
 #include "cache/kv.h"
 #include "model/model.h"
 #include "model/net.h"
+#include "policy/policy.h"
 
 struct wn_engine {
     wn_model *m;
     wn_threads *team;
     wn_pool *pool;
     wn_arena scratch;
+    wn_arena decisions;                 /* views and scores; mapped by the first policy */
     wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
+    wn_policy policy;                   /* the one the pool is sized for */
     size_t mem, tables_bytes;
     int n_ctx, n_batch, max_seqs, n_threads, max_out;
     uint32_t reserved[WN_POOL_CLASSES]; /* frames promised to open sequences, used or not */
@@ -45,21 +48,40 @@ struct wn_seq {
     wn_engine *e;
     wn_kv *kv;
     wn_seq_opts opts;
+    wn_kv_opts kv_opts;                 /* the engine's, with this sequence's size and formats */
     int32_t *tokens;                    /* (max_tokens) fed; the first wn_kv_n(kv) are computed */
     int n_fed, n_reported;              /* on_logits has been called for positions below n_reported */
     float *logits;                      /* (n_vocab) after token n_logits - 1 */
     int n_logits;
     uint32_t reserved[WN_POOL_CLASSES];
     size_t bytes_peak;
-    int every;                          /* 0: no decisions */
-    int decided_at;                     /* the last boundary at which a decision was taken */
-    wn_decide *decide;
+    bool stats_due;                     /* a decision changed what is held */
+    wn_policy *policy;                  /* NULL: none, or a decider of a test's */
+    int every;                          /* boundaries are its multiples; 0: none */
+    int32_t *marks; int n_marks, cap_marks;     /* ascending */
+    int decided_at;                     /* the last point at which a decision was taken */
+    wn_decide *decide;                  /* NULL: never asked */
     void *decide_ctx;
     wn_plan plan;
 };
 
-/* Decisions at multiples of `every`; before the first token is computed. */
+/* ---- decisions (decide.c) ------------------------------------------------------- */
+
+/* Parses and installs a policy while the sequence is being opened; NULL text: none. */
+wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
+/* The decision at the tokens computed so far, if one is due there. */
+wn_status wn_seq_decide(wn_seq *s, wn_err *err);
+int wn_seq_next_point(const wn_seq *s, int p);          /* the first decision point above p */
+int wn_seq_last_point(const wn_seq *s, int p);          /* the last at or below p, 0: none */
+/* Tests: another decider, at multiples of `every`; before the first token is computed. */
 wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err);
+
+/* Frames that a sequence of n tokens may need at most (DESIGN.md section 7): what its policy
+ * leaves, what comes in between two decisions, and one repack. policy may be NULL. */
+wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens,
+                            uint32_t counts[WN_POOL_CLASSES], wn_err *err);
+/* Reserves anew for decisions each `every` tokens (seq.c). */
+wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err);
 
 /* A session from memory, the model and numerics not compared (fuzzers, tests). */
 wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err);

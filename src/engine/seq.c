@@ -9,16 +9,27 @@
 
 #include <string.h>
 
+wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens,
+                            uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+{
+    int64_t cap = policy ? wn_policy_cap(policy, n_tokens) : n_tokens;
+    int P = o->page_slots, slack = 0;
+    if (every || (policy && wn_policy_decides(policy))) {
+        slack = WN_MIN(every, n_tokens) + 2 * P + (int)cap / o->map->n_lanes;   /* one repack of the largest lane */
+        if (cap < n_tokens) cap = WN_MIN(n_tokens, cap * 16 / 15 + P);          /* up to 1/16 may lie dead */
+    }
+    return wn_kv_frames_for(o, (int)cap, slack, counts, err);
+}
+
 /* Takes the promise, or says by how much it does not fit. */
 static wn_status reserve(wn_seq *s, wn_err *err)
 {
     wn_engine *e = s->e;
-    wn_kv_opts o = e->kv_opts;
-    int slack = s->every ? 2 * s->every : 0;
-    o.max_positions = s->opts.max_tokens;
     memset(s->reserved, 0, sizeof s->reserved);
-    wn_status st = wn_kv_frames_for(&o, s->opts.max_tokens, slack, s->reserved, err);
+    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, s->opts.max_tokens, s->reserved, err);
     if (st) return st;
+    for (int c = 0; c < WN_POOL_CLASSES; c++)           /* formats of its own bring frame sizes of their own */
+        if (s->reserved[c]) e->frames_per_extent[c] = wn_pool_frames_per_extent(e->pool, c);
     if (!wn_engine_can_promise(e, s->reserved)) {
         memset(s->reserved, 0, sizeof s->reserved);
         return wn_fail(err, WN_EFULL, "%d positions do not fit: the cache pool can promise %d more (%d sequences are open)",
@@ -34,12 +45,23 @@ static void unreserve(wn_seq *s)
     memset(s->reserved, 0, sizeof s->reserved);
 }
 
+wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err)
+{
+    unreserve(s);
+    s->every = every;
+    wn_status st = reserve(s, err);
+    if (st) s->every = 0;
+    return st;
+}
+
 /* Gives back whatever a sequence has: a half-opened one has less. */
 static void release(wn_seq *s)
 {
     unreserve(s);
     wn_kv_close(s->kv);
     wn_plan_release(&s->plan);
+    wn_free(s->policy);
+    wn_free(s->marks);
     wn_free(s->tokens);
     wn_free(s->logits);
     wn_free(s);
@@ -65,6 +87,9 @@ static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts,
         st = wn_fail(err, WN_EINVAL, "ring_rows is %d, expected 0 or 64", s->opts.ring_rows);
         goto fail;
     }
+    s->kv_opts = e->kv_opts;
+    s->kv_opts.max_positions = s->opts.max_tokens;
+    s->kv_opts.ring_rows = s->opts.ring_rows;
     s->tokens = WN_NEW_ARRAY(int32_t, s->opts.max_tokens);
     s->logits = wn_alloc_aligned(sizeof(float) * (size_t)e->m->hp.n_vocab);
     if (!s->tokens || !s->logits) {
@@ -86,16 +111,36 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
     *out = NULL;
     wn_status st = open_shell(&s, e, opts, err);
     if (st) return st;
-    wn_kv_opts o = e->kv_opts;
-    o.max_positions = s->opts.max_tokens;
-    o.ring_rows = s->opts.ring_rows;
-    if (!(st = reserve(s, err)) && !(st = wn_kv_open(&s->kv, &o, err))) {
+    if ((st = wn_seq_set_policy(s, s->opts.kv, err))) {
+        release(s);
+        return st;
+    }
+    if (!(st = reserve(s, err)) && !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
         enlist(s);
         *out = s;
         return WN_OK;
     }
     release(s);
     return st;
+}
+
+/* A fork goes on deciding as its source: the same policy, marks and last decision. */
+static wn_status copy_decisions(wn_seq *s, const wn_seq *src, wn_err *err)
+{
+    wn_status st = wn_seq_set_policy(s, src->policy ? src->policy->text : NULL, err);
+    if (st) return st;
+    if (!src->policy) {
+        s->every = src->every;
+        s->decide = src->decide;
+        s->decide_ctx = src->decide_ctx;
+        wn_plan_init(&s->plan, src->opts.max_tokens, src->e->m->map.n_lanes);
+    }
+    s->decided_at = src->decided_at;
+    if (src->n_marks && !(s->marks = WN_NEW_ARRAY(int32_t, src->n_marks)))
+        return wn_fail(err, WN_ENOMEM, "fork: out of memory");
+    if (src->n_marks) memcpy(s->marks, src->marks, sizeof *s->marks * (size_t)src->n_marks);
+    s->n_marks = s->cap_marks = src->n_marks;
+    return WN_OK;
 }
 
 wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err *err)
@@ -109,11 +154,10 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
         return wn_fail(err, WN_EINVAL, "a fork keeps its source's max_tokens (%d)", src->opts.max_tokens);
     wn_status st = open_shell(&s, src->e, &o, err);
     if (st) return st;
-    s->every = src->every;
-    s->decided_at = src->decided_at;
-    s->decide = src->decide;
-    s->decide_ctx = src->decide_ctx;
-    wn_plan_init(&s->plan, src->opts.max_tokens, src->e->m->map.n_lanes);
+    if ((st = copy_decisions(s, src, err))) {
+        release(s);
+        return st;
+    }
     if (!(st = reserve(s, err)) && !(st = wn_kv_fork(&s->kv, src->kv, err))) {
         s->n_fed = wn_kv_n(s->kv);
         memcpy(s->tokens, src->tokens, sizeof *s->tokens * (size_t)s->n_fed);
@@ -175,28 +219,11 @@ wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err)
         wn_status st = wn_kv_truncate(s->kv, n, &at, err);
         if (st) return st;
         s->n_reported = WN_MIN(s->n_reported, n);
-        if (s->decided_at > at) s->decided_at = at / WN_MAX(s->every, 1) * s->every;
+        if (s->decided_at > at) s->decided_at = wn_seq_last_point(s, at);
     }
+    while (s->n_marks && s->marks[s->n_marks - 1] > n) s->n_marks--;
     s->n_fed = n;
     if (s->n_logits != n) s->n_logits = 0;
-    return WN_OK;
-}
-
-wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err)
-{
-    if (wn_kv_n(s->kv) != 0)
-        return wn_fail(err, WN_EINVAL, "a policy is set before the first token is computed");
-    if (every < 1) return wn_fail(err, WN_EINVAL, "decisions every %d tokens: expected at least 1", every);
-    unreserve(s);
-    s->every = every;
-    wn_status st = reserve(s, err);
-    if (st) {
-        s->every = 0;
-        return st;
-    }
-    s->decide = decide;
-    s->decide_ctx = ctx;
-    wn_plan_init(&s->plan, s->opts.max_tokens, s->e->m->map.n_lanes);
     return WN_OK;
 }
 
@@ -210,6 +237,6 @@ void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
 
 size_t wn_seq_read_bytes(const wn_seq *s, int n)
 {
-    const wn_kv_opts *o = &s->e->kv_opts;
+    const wn_kv_opts *o = &s->kv_opts;
     return wn_kv_bytes_per_page(o) / (size_t)o->page_slots * (size_t)n;
 }

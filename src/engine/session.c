@@ -2,7 +2,9 @@
  *
  * The payload of a session record (store/record.h has the header and the checksum):
  *
- *     u32          slots per page, rows of the ring, n_lanes, every, decided_at
+ *     u32          slots per page, rows of the ring, n_lanes, decided_at
+ *     u32          bytes of the policy's canonical text, then the text
+ *     u32          n marks, then n int32 positions
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
  *
@@ -10,6 +12,7 @@
  * has a sentence of its own, so that a user learns which model or option the file wants.
  */
 #include "engine/engine.h"
+#include "base/alloc.h"
 #include "store/record.h"
 
 #include <stdio.h>
@@ -46,6 +49,12 @@ static void make_id(const wn_engine *e, wn_record_id *id)
     snprintf(id->numerics, sizeof id->numerics, "%s", e->numerics);
 }
 
+/* What decides here, spelled out; a test's decider by its schedule. */
+static const char *policy_text(const wn_seq *s)
+{
+    return s->policy ? s->policy->text : s->every ? "decider" : "";
+}
+
 wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
 {
     wn_record_id id;
@@ -54,10 +63,15 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     make_id(s->e, &id);
     wn_status st = wn_record_begin(&w, path, WN_RECORD_SESSION, &id, err);
     if (st) return st;
+    const char *policy = policy_text(s);
     const uint32_t fields[] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
-                                (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->every, (uint32_t)s->decided_at, n };
+                                (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->decided_at, (uint32_t)strlen(policy) };
     for (size_t i = 0; i < WN_COUNT(fields); i++)
         if ((st = put_u32(w, fields[i], err))) goto fail;
+    if ((st = wn_record_write(w, policy, strlen(policy), err)) || (st = put_u32(w, (uint32_t)s->n_marks, err))) goto fail;
+    for (int i = 0; i < s->n_marks; i++)
+        if ((st = put_u32(w, (uint32_t)s->marks[i], err))) goto fail;
+    if ((st = put_u32(w, n, err))) goto fail;
     for (uint32_t i = 0; i < n; i++)
         if ((st = put_u32(w, (uint32_t)s->tokens[i], err))) goto fail;
     if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
@@ -67,24 +81,64 @@ fail:
     return st;
 }
 
-/* Compares what the file says with what this sequence is; fills decided_at and n. */
-static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_at, uint32_t *n, wn_err *err)
+/* Compares what the file says with what this sequence is; fills decided_at. */
+static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_at, wn_err *err)
 {
-    uint32_t got[6];
+    static const char *const what[3] = { "slots per page", "ring rows", "lanes" };
+    const uint32_t want[3] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
+                               (uint32_t)s->e->m->map.n_lanes };
+    const char *policy = policy_text(s);
+    char saved[WN_SPEC_BYTES];
+    uint32_t got[5];
     wn_status st;
-    static const char *const what[4] = { "slots per page", "ring rows", "lanes", "tokens between decisions" };
-    const uint32_t want[4] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
-                               (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->every };
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 5; i++)
         if ((st = get_u32(r, &got[i], err))) return st;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         if (got[i] != want[i])
             return wn_fail(err, WN_EINVAL, "saved with %u %s, this run uses %u", got[i], what[i], want[i]);
-    *decided_at = got[4];
-    *n = got[5];
+    *decided_at = got[3];
+    if (got[4] >= sizeof saved) return wn_fail(err, WN_EFORMAT, "a policy of %u bytes", got[4]);
+    if ((st = wn_record_read(r, saved, got[4], err))) return st;
+    saved[got[4]] = '\0';
+    if (strcmp(saved, policy))
+        return wn_fail(err, WN_EINVAL, "saved with the cache policy %.150s, this run uses %.150s", saved, policy);
+    return WN_OK;
+}
+
+static wn_status read_marks(wn_seq *s, wn_record *r, wn_err *err)
+{
+    uint32_t n, pos;
+    wn_status st = get_u32(r, &n, err);
+    if (st) return st;
+    if (n > (uint32_t)s->opts.max_tokens) return wn_fail(err, WN_EFORMAT, "%u marks", n);
+    int32_t *marks = WN_NEW_ARRAY(int32_t, n + 1);
+    if (!marks) return wn_fail(err, WN_ENOMEM, "marks: out of memory");
+    wn_free(s->marks);
+    s->marks = marks;
+    s->n_marks = 0;
+    s->cap_marks = (int)n + 1;
+    for (uint32_t i = 0; i < n; i++) {
+        if ((st = get_u32(r, &pos, err))) return st;
+        if (pos == 0 || pos > (uint32_t)s->opts.max_tokens || (i && pos <= (uint32_t)marks[i - 1]))
+            return wn_fail(err, WN_EFORMAT, "mark %u at position %u", i, pos);
+        marks[s->n_marks++] = (int32_t)pos;
+    }
+    return WN_OK;
+}
+
+static wn_status read_tokens(wn_seq *s, wn_record *r, uint32_t *n, wn_err *err)
+{
+    wn_status st = get_u32(r, n, err);
+    if (st) return st;
     if (*n > (uint32_t)s->opts.max_tokens)
         return wn_fail(err, WN_ELIMIT, "the session holds %u tokens, this sequence has room for %d", *n, s->opts.max_tokens);
-    if (*decided_at > *n) return wn_fail(err, WN_EFORMAT, "a decision at %u in a text of %u tokens", *decided_at, *n);
+    for (uint32_t i = 0; i < *n; i++) {
+        uint32_t id;
+        if ((st = get_u32(r, &id, err))) return st;
+        if (id >= (uint32_t)s->e->m->hp.n_vocab)
+            return wn_fail(err, WN_EFORMAT, "token %u at position %u: the vocabulary has %d", id, i, s->e->m->hp.n_vocab);
+        s->tokens[i] = (int32_t)id;
+    }
     return WN_OK;
 }
 
@@ -92,26 +146,27 @@ static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_a
 static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
 {
     uint32_t decided_at = 0, n = 0;
-    wn_status st = check_fields(s, r, &decided_at, &n, err);
-    if (st) return st;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t id;
-        if ((st = get_u32(r, &id, err))) return st;
-        if (id >= (uint32_t)s->e->m->hp.n_vocab)
-            return wn_fail(err, WN_EFORMAT, "token %u at position %u: the vocabulary has %d", id, i, s->e->m->hp.n_vocab);
-        s->tokens[i] = (int32_t)id;
+    wn_status st = check_fields(s, r, &decided_at, err);
+    if (st || (st = read_marks(s, r, err)) || (st = read_tokens(s, r, &n, err))) goto fail;
+    if (decided_at > n || (s->n_marks && s->marks[s->n_marks - 1] > (int)n)) {
+        st = wn_fail(err, WN_EFORMAT, "a decision at %u or a mark beyond a text of %u tokens", decided_at, n);
+        goto fail;
     }
-    if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) return st;
+    if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) goto fail;
     if (wn_kv_n(s->kv) != (int)n || r->at != r->n) {
         int at, kept = wn_kv_n(s->kv);
         wn_kv_truncate(s->kv, 0, &at, NULL);
-        return wn_fail(err, WN_EFORMAT, "the cache holds %d positions for %u tokens, %zu bytes are left over", kept, n,
-                       r->n - r->at);
+        st = wn_fail(err, WN_EFORMAT, "the cache holds %d positions for %u tokens, %zu bytes are left over", kept, n,
+                     r->n - r->at);
+        goto fail;
     }
     s->n_fed = s->n_reported = (int)n;
     s->decided_at = (int)decided_at;
     s->n_logits = 0;
     return WN_OK;
+fail:
+    s->n_marks = 0;
+    return st;
 }
 
 wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err)

@@ -6,26 +6,11 @@
 
 static int n_pending(const wn_seq *s) { return s->n_fed - wn_kv_n(s->kv); }
 
-/* A decision at p = tokens computed so far, if one is due there. */
-static wn_status decide(wn_seq *s, wn_err *err)
-{
-    int p = wn_kv_n(s->kv);
-    wn_status st;
-    if (!s->every || p == 0 || p % s->every || s->decided_at == p) return WN_OK;
-    wn_plan_clear(&s->plan);
-    s->plan.n_tokens = p;
-    if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
-    if (s->plan.status) return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
-    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply(s->kv, &s->plan, err))) return st;
-    s->decided_at = p;
-    return WN_OK;
-}
-
 /* Rows this sequence may put into a batch with `room` rows left and `out_room` logits rows. */
 static int chunk_rows(const wn_seq *s, int room, int out_room)
 {
     int p = wn_kv_n(s->kv), n = WN_MIN(n_pending(s), room);
-    if (s->every) n = WN_MIN(n, s->every - p % s->every);
+    n = WN_MIN(n, wn_seq_next_point(s, p) - p);
     if (s->opts.on_logits) n = WN_MIN(n, out_room);
     else if (out_room == 0 && n == n_pending(s)) n--;   /* its last row would want logits */
     return n;
@@ -47,6 +32,17 @@ static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_r
     return WN_OK;
 }
 
+/* What a sequence holds changes where a page begins and where something was decided. */
+static void note_peak(wn_seq *s, const wn_attend_item *it)
+{
+    int P = wn_kv_page_slots(s->kv);
+    wn_kv_stats ks;
+    if (!s->stats_due && (it->pos + P - 1) / P == (it->pos + it->n_rows + P - 1) / P) return;
+    wn_kv_get_stats(s->kv, &ks);
+    s->bytes_peak = WN_MAX(s->bytes_peak, ks.bytes);
+    s->stats_due = false;
+}
+
 /* Hands the logits of a batch to its sequences and makes its rows part of their texts. */
 static void settle(wn_engine *e, int n_items, int n_out)
 {
@@ -55,7 +51,6 @@ static void settle(wn_engine *e, int n_items, int n_out)
     for (int i = 0; i < n_items; i++) {
         wn_seq *s = e->item_seqs[i];
         const wn_attend_item *it = &e->items[i];
-        wn_kv_stats ks;
         wn_kv_commit(s->kv, it->n_rows);
         for (; out < n_out && e->out_rows[out] < it->row + it->n_rows; out++) {
             const float *logits = e->logits + (size_t)out * n_vocab;
@@ -69,8 +64,7 @@ static void settle(wn_engine *e, int n_items, int n_out)
                 s->n_logits = s->n_fed;
             }
         }
-        wn_kv_get_stats(s->kv, &ks);
-        s->bytes_peak = WN_MAX(s->bytes_peak, ks.bytes);
+        note_peak(s, it);
     }
 }
 
@@ -84,7 +78,7 @@ wn_status wn_engine_step(wn_engine *e, int *n_rows_out, wn_err *err)
             wn_seq *s = e->seqs[i];
             if (n_pending(s) == 0 || (n_pending(s) > 1) != (prompts == 1)) continue;
             if (n_rows == e->n_batch) continue;
-            if ((st = decide(s, err))) return st;
+            if ((st = wn_seq_decide(s, err))) return st;
             int n = chunk_rows(s, e->n_batch - n_rows, e->max_out - n_out);
             if (n > 0 && (st = add_item(e, s, n, &n_items, &n_rows, &n_out, err))) return st;
         }

@@ -73,6 +73,7 @@ struct wn_format {
 extern const wn_format wn_format_f16, wn_format_bf16, wn_format_f32;
 
 const wn_format *wn_format_find(const char *name);      /* NULL: unknown */
+wn_status wn_format_unknown(const char *name, wn_err *err);   /* WN_EINVAL, with those there are */
 const wn_format *wn_format_at(int i);                   /* NULL past the last */
 /* Scratch per thread for score and mix with many queries: the page as f32. */
 size_t wn_format_tmp_bytes(int P, int head_dim);

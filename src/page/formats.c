@@ -2,6 +2,7 @@
 #include "kernel/attn.h"
 #include "page/format.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const wn_format *const formats[] = {
@@ -22,4 +23,12 @@ const wn_format *wn_format_find(const char *name)
 size_t wn_format_tmp_bytes(int P, int head_dim)
 {
     return WN_MAX(wn_attn_tmp_bytes(P, head_dim), wn_attn_tmp_bytes(head_dim, P));
+}
+
+wn_status wn_format_unknown(const char *name, wn_err *err)
+{
+    char known[200] = "";
+    for (int i = 0; wn_format_at(i); i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", wn_format_at(i)->name);
+    return wn_fail(err, WN_EINVAL, "cache type \"%.40s\" is unknown: there are %s", name, known);
 }

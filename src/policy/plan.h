@@ -3,14 +3,13 @@
  * A plan is made at a position p (a boundary or a mark) and speaks of positions in
  * [0, p), lane by lane. Within a lane a position has at most one live slot, so a keep
  * bitmap over positions says everything about dropping. Parts that are absent change
- * nothing. A plan touches no page.
+ * nothing. A plan touches no page. The functions that build one are in winnow_policy.h.
  */
 #ifndef WN_POLICY_PLAN_H
 #define WN_POLICY_PLAN_H
 
 #include "base/err.h"
-
-enum { WN_ALL_LANES = -1, WN_SHIFTS_MAX = 8 };
+#include "winnow_policy.h"
 
 /* Merge n_src live slots (the survivor among them, or not) into one new slot at position
  * `at`: K = sum wk_i K_i, V = sum wv_i V_i, in the order given; bias is added to its logit
@@ -35,7 +34,7 @@ enum { WN_PLAN_MERGES, WN_PLAN_BIASES, WN_PLAN_SHIFTS, WN_PLAN_CHAINS };
 
 /* Whoever reuses a plan may lower n_tokens, after wn_plan_clear(), below what it was made
  * for. Entries for WN_ALL_LANES are stored once per lane. */
-typedef struct {
+struct wn_plan {
     int32_t n_tokens, n_lanes;      /* p, and the lane map's size */
     uint64_t **keep;                /* NULL, or [n_lanes], each NULL (keep all) or (n_tokens+63)/64 words */
     wn_plan_merge *merges;  int32_t n_merges, cap_merges;
@@ -47,20 +46,12 @@ typedef struct {
     wn_plan_chain *chains;          /* [n_lanes][WN_PLAN_CHAINS], NULL: no entries yet */
     uint64_t *words;                /* storage of keep, and one row of scratch */
     int32_t cap_tokens;             /* n_tokens it was made for */
-} wn_plan;
+};
 
 void wn_plan_init(wn_plan *p, int n_tokens, int n_lanes);
 void wn_plan_release(wn_plan *p);
 void wn_plan_clear(wn_plan *p);                         /* empty again, memory kept */
 bool wn_plan_is_empty(const wn_plan *p);
-
-/* lane may be WN_ALL_LANES. Ranges are clipped to [0, n_tokens). */
-void wn_plan_drop(wn_plan *p, int lane, int from, int to);
-void wn_plan_keep_only(wn_plan *p, int lane, const int32_t *positions, int n);
-void wn_plan_merge_slots(wn_plan *p, int lane, int at, const int32_t *src, const float *wk,
-                         const float *wv, int n, float bias, int count);
-void wn_plan_set_bias(wn_plan *p, int lane, int at, float bias);
-void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta);
 
 /* The lane's first entry of a kind (an index into its array), -1: none. */
 static inline int32_t wn_plan_first(const wn_plan *p, int lane, int kind)

@@ -52,7 +52,7 @@ static void a_decision_frees_and_allocates_nothing(void **state)
 {
     (void)state;
     wn_err err = { 0 };
-    test_engine t = test_engine_open(model(), (wn_engine_opts){ .n_batch = 64 });
+    test_engine t = test_engine_open(model(), (wn_engine_opts){ .n_batch = 64, .kv = "random(every=64)@100%" });
     wn_seq *a;
     wn_seq_stats full, half;
     assert_int_equal(wn_seq_open(&a, t.e, &(wn_seq_opts){ .max_tokens = 1100 }, &err), WN_OK);

@@ -1,0 +1,142 @@
+/* winnow_policy.h - what a cache policy sees, and what it may answer.
+ *
+ * A policy decides which slots of the key-value cache stay. It is asked at positions: at
+ * multiples of `every` (boundaries) or where the caller set a mark, with everything that is
+ * cached for the tokens [0, p) in const views, and answers with a plan. It touches no page:
+ * the same recipe runs in the engine, in a unit test and over a recorded trace. What it
+ * answers may depend on the view, its parameters and nothing else.
+ *
+ *     view (live slots, keys, values, recent queries, statistics)
+ *       -> score, or the whole plan                           a recipe
+ *       -> allocate budgets over lanes -> retain -> recover   shared stages
+ *       -> plan (keep masks, merges, biases, shifts)          carried out by the cache
+ *
+ * A lane is one KV head of one layer; `group` query heads share it. Slots of a lane are
+ * listed in ascending position; a slot may stand for several merged tokens (count > 1).
+ * This header may still change.
+ */
+#ifndef WINNOW_POLICY_H
+#define WINNOW_POLICY_H
+
+#include "winnow.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- the view ------------------------------------------------------------------- */
+
+typedef struct wn_view wn_view;
+
+typedef struct {
+    int32_t layer, head;        /* of K and V */
+    int32_t group;              /* query heads that read this lane */
+    int32_t k_dim, v_dim;
+    int32_t n;                  /* live slots */
+    const int32_t *pos;         /* (n) ascending, each < n_tokens */
+    const int32_t *count;       /* (n) tokens a slot stands for; NULL: one each */
+    const float *bias;          /* (n) added to the logits; NULL: none */
+} wn_view_lane;
+
+int32_t wn_view_n_tokens(const wn_view *v);     /* p: tokens in the text so far */
+int32_t wn_view_n_layers(const wn_view *v);
+int32_t wn_view_n_lanes(const wn_view *v);      /* lanes of sliding-window layers show no slots */
+const wn_view_lane *wn_view_get_lane(const wn_view *v, int lane);
+/* Lanes [*from, *to) belong to a layer. */
+void wn_view_layer(const wn_view *v, int layer, int *from, int *to);
+/* Slots that all lanes together may keep; 0 .. n_lanes * n_tokens. */
+int64_t wn_view_budget(const wn_view *v);
+/* Must this position stay (first, last, special tokens, ranges the caller named)? */
+bool wn_view_protects(const wn_view *v, int32_t pos);
+/* Rows of the lane's live slots as floats, (n, k_dim) rotated keys or (n, v_dim) values;
+ * borrowed until the next call of the same function. */
+const float *wn_view_keys(const wn_view *v, int lane);
+const float *wn_view_values(const wn_view *v, int lane);
+/* Scratch that lives until the decision is over; NULL when there is none left (the plan
+ * then fails with WN_ENOMEM). */
+void *wn_view_scratch(const wn_view *v, size_t bytes);
+
+/* ---- the plan ------------------------------------------------------------------- */
+
+/* Entries speak of positions; lane may be WN_ALL_LANES; ranges are clipped to [0, p). The
+ * first failure while building is remembered and reported when the plan is carried out. */
+typedef struct wn_plan wn_plan;
+enum { WN_ALL_LANES = -1, WN_SHIFTS_MAX = 8 };
+
+void wn_plan_drop(wn_plan *p, int lane, int from, int to);
+void wn_plan_keep_only(wn_plan *p, int lane, const int32_t *positions, int n);
+/* Merge n live slots into one new slot at position `at`: K = sum wk_i K_i, V = sum wv_i V_i
+ * in the order given. bias is added to its logit (a plain merge of c tokens: ln c); count is
+ * how many tokens it stands for. All sources are cleared. */
+void wn_plan_merge_slots(wn_plan *p, int lane, int at, const int32_t *src, const float *wk,
+                         const float *wv, int n, float bias, int count);
+void wn_plan_set_bias(wn_plan *p, int lane, int at, float bias);
+/* Positions [from, to) act as if they stood at position + delta. */
+void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta);
+
+/* ---- recipes -------------------------------------------------------------------- */
+
+typedef enum { WN_PARAM_INT, WN_PARAM_FLOAT, WN_PARAM_WORD } wn_param_kind;
+
+typedef struct {
+    const char *name;
+    wn_param_kind kind;
+    double initial, min, max;   /* of a word: its index */
+    const char *words;          /* "mean|sum|max"; else NULL */
+    const char *help;
+} wn_param;
+
+typedef enum {
+    WN_CLASS_FULL,              /* drops nothing, takes no budget */
+    WN_CLASS_BUDGETED,          /* @ says how much stays */
+    WN_CLASS_BUDGET_FREE,       /* the data say how much stays; @ is a hard cap */
+    WN_CLASS_HEAD_SHARE,        /* @ is the share of heads that are kept whole */
+    WN_CLASS_PROBE,             /* runs extra tokens to see what matters */
+} wn_recipe_class;
+
+/* From where may a cached prefix be used again? (DESIGN.md section 8) */
+typedef enum {
+    WN_RESUME_ANY,              /* positions and keys are all it needs */
+    WN_RESUME_WINDOW,           /* the last observed queries are computed again */
+    WN_RESUME_RECORD,           /* accumulates: only where its statistics were stored */
+} wn_resume_class;
+
+enum { WN_AT_BOUNDARY = 1, WN_AT_MARK = 2 };
+
+/* The values of a recipe's parameters, in the order of its table, and its budget. */
+typedef struct {
+    const double *v;
+    bool has_budget;            /* was @ given? else the recipe's own sizes hold */
+    int64_t lane_slots;         /* the budget per lane, mean, rounded down (with @) */
+} wn_params;
+
+typedef struct {
+    const char *name;           /* as in --kv */
+    const char *family;         /* "test", "positions", "attention", "keys", "merging" ... */
+    const char *source;         /* paper, year, section or equation */
+    const char *about;          /* one or two sentences */
+    const char *differs;        /* from the paper, or NULL */
+    const char *cost;           /* per decision, and what it adds to attention */
+    const wn_param *params;
+    int n_params;
+    wn_recipe_class kind;
+    wn_resume_class resume;
+    int at, at_default;         /* WN_AT_*: allowed, and without at= */
+    int every;                  /* its default; 0: 512 */
+    int window;                 /* recent queries it reads (0..64) */
+    double first, last;         /* defaults of the protected slots at both ends */
+    /* Either the whole plan ... */
+    void (*plan)(const wn_view *v, const wn_params *p, wn_plan *out);
+    /* ... or a score for each live slot of a lane, higher stays; the stages do the rest. */
+    void (*score)(const wn_view *v, const wn_params *p, int lane, float *score);
+    /* Most slots a lane holds right after a decision at p tokens, without @; NULL: p. */
+    int64_t (*cap)(const wn_params *p, int64_t n_tokens);
+} wn_recipe;
+
+const wn_recipe *wn_recipe_at(int i);           /* NULL past the last */
+const wn_recipe *wn_recipe_find(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

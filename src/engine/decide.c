@@ -1,0 +1,266 @@
+/* engine/decide.c - when a sequence's policy is asked, and what it is shown.
+ *
+ * Decision points are positions: the multiples of `every` for policies at boundaries, the
+ * marks for policies at marks. Chunks end there, so a decision at p comes after all
+ * queries before p and before the query at p, however tokens fall into steps.
+ *
+ * The view is built from the cache's runs: per lane the positions of live slots in
+ * ascending order (a lane nothing was dropped from shares one list), counts and biases of
+ * merged slots where there are some, and rows decoded on demand. It lives in an arena of
+ * the engine's that is mapped when the first policy is opened and reused by every decision.
+ */
+#include "engine/engine.h"
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- when ------------------------------------------------------------------------- */
+
+static bool at_boundary(const wn_seq *s) { return s->every > 0; }
+static bool at_mark(const wn_seq *s) { return s->policy && (s->policy->at & WN_AT_MARK); }
+
+static bool is_point(const wn_seq *s, int p)
+{
+    if (at_boundary(s) && p % s->every == 0) return true;
+    for (int i = 0; at_mark(s) && i < s->n_marks; i++)
+        if (s->marks[i] == p) return true;
+    return false;
+}
+
+int wn_seq_next_point(const wn_seq *s, int p)
+{
+    int next = INT32_MAX;
+    if (at_boundary(s) && p <= INT32_MAX - s->every) next = (p / s->every + 1) * s->every;
+    for (int i = 0; at_mark(s) && i < s->n_marks; i++)
+        if (s->marks[i] > p) next = WN_MIN(next, s->marks[i]);
+    return next;
+}
+
+int wn_seq_last_point(const wn_seq *s, int p)
+{
+    int last = at_boundary(s) ? p / s->every * s->every : 0;
+    for (int i = 0; at_mark(s) && i < s->n_marks; i++)
+        if (s->marks[i] <= p) last = WN_MAX(last, s->marks[i]);
+    return last;
+}
+
+wn_status wn_seq_mark(wn_seq *s, wn_err *err)
+{
+    if (s->n_fed == 0 || (s->n_marks && s->marks[s->n_marks - 1] == s->n_fed)) return WN_OK;
+    if (s->n_marks == s->cap_marks) {
+        int cap = s->cap_marks ? 2 * s->cap_marks : 16;
+        int32_t *m = wn_realloc(s->marks, (size_t)cap * sizeof *m);
+        if (!m) return wn_fail(err, WN_ENOMEM, "mark: out of memory");
+        s->marks = m;
+        s->cap_marks = cap;
+    }
+    s->marks[s->n_marks++] = s->n_fed;
+    return WN_OK;
+}
+
+wn_status wn_seq_decide(wn_seq *s, wn_err *err)
+{
+    int p = wn_kv_n(s->kv);
+    wn_status st;
+    if (!s->decide || p == 0 || s->decided_at == p || !is_point(s, p)) return WN_OK;
+    wn_plan_clear(&s->plan);
+    s->plan.n_tokens = p;
+    if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
+    if (s->plan.status) return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
+    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply(s->kv, &s->plan, err))) return st;
+    s->decided_at = p;
+    s->stats_due = true;
+    return WN_OK;
+}
+
+/* ---- what a policy is shown --------------------------------------------------------- */
+
+typedef struct {
+    const wn_kv *kv;
+    wn_view view;
+} shown;
+
+/* Lane `lane`'s live slots as runs give them: ordinary ones ascending, merge slots in
+ * between by split. fn is called with each slot's run and index. */
+typedef void each_slot(void *ctx, const wn_run *run, int s);
+static void walk_lane(const wn_kv *kv, int lane, each_slot *fn, void *ctx)
+{
+    wn_run_iter it;
+    wn_run run;
+    wn_runs_begin(&it, kv, lane, 0, wn_kv_n(kv));
+    while (wn_runs_next(&it, &run))
+        for (uint64_t left = run.keep; left; left &= left - 1) fn(ctx, &run, __builtin_ctzll(left));
+}
+
+typedef struct {
+    int32_t *pos, *count;
+    float *bias;
+    int n;
+    bool merged, biased;
+} lane_fill;
+
+static void note_slot(void *ctx, const wn_run *run, int s)
+{
+    lane_fill *f = ctx;
+    int i = f->n++;
+    int32_t pos = run->pos ? run->pos[s] : run->pos0 + s;
+    int32_t count = run->count ? run->count[s] : 1;
+    float bias = run->bias ? run->bias[s] : 0;
+    f->merged |= run->merged;
+    f->biased |= bias != 0;
+    while (i > 0 && f->pos[i - 1] > pos) {      /* merge slots follow the ordinary ones of their split */
+        f->pos[i] = f->pos[i - 1];
+        f->count[i] = f->count[i - 1];
+        f->bias[i] = f->bias[i - 1];
+        i--;
+    }
+    f->pos[i] = pos;
+    f->count[i] = count;
+    f->bias[i] = bias;
+}
+
+typedef struct {
+    const wn_kv *kv;
+    const wn_view_lane *lane;
+    bool values;
+    float *rows;
+} load_job;
+
+static int index_of(const wn_view_lane *l, int32_t pos)
+{
+    int lo = 0, hi = l->n - 1;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (l->pos[mid] < pos) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
+}
+
+static void load_slot(void *ctx, const wn_run *run, int s)
+{
+    const load_job *j = ctx;
+    const wn_view_lane *l = j->lane;
+    int dim = j->values ? l->v_dim : l->k_dim, P = wn_kv_page_slots(j->kv);
+    float *row = j->rows + (size_t)index_of(l, run->pos ? run->pos[s] : run->pos0 + s) * (size_t)dim;
+    const wn_kv *kv = j->kv;
+    if (j->values && run->v) wn_kv_raw_v(kv)->get_v(run->v, P, run->first + s, row, dim);
+    else if (j->values) wn_kv_v_format(kv)->get_v(run->v_sealed, P, run->first + s, row, dim);
+    else if (run->k) wn_kv_raw_k(kv)->get_k(run->k, P, run->first + s, row, dim);
+    else wn_kv_k_format(kv)->get_k(run->k_sealed, P, run->first + s, row, dim);
+}
+
+static void load_rows(void *ctx, int lane, bool values, float *rows)
+{
+    const shown *sh = ctx;
+    load_job j = { .kv = sh->kv, .lane = &sh->view.lanes[lane], .values = values, .rows = rows };
+    walk_lane(sh->kv, lane, load_slot, &j);
+}
+
+/* Every lane that nothing was dropped from shows positions 0 .. p - 1. */
+static void fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view_lane *lanes)
+{
+    const wn_lane_map *map = wn_kv_map(kv);
+    int p = wn_kv_n(kv);
+    int32_t *all = wn_arena_array(a, int32_t, p);
+    for (int i = 0; i < p; i++) all[i] = i;
+    for (int l = 0; l < map->n_lanes; l++) {
+        const wn_lane *m = &map->lanes[l];
+        int live = (int)wn_kv_live(kv, l), n_kv = map->first[m->layer + 1] - map->first[m->layer];
+        lanes[l] = (wn_view_lane){ .layer = m->layer, .head = m->head, .group = e->m->hp.n_heads / n_kv,
+                                   .k_dim = m->k_dim, .v_dim = m->v_dim, .n = m->window ? 0 : live, .pos = all };
+        if (m->window || !wn_kv_is_listed(kv, l)) continue;
+        lane_fill f = { .pos = wn_arena_array(a, int32_t, live) };
+        wn_mark mark = wn_arena_mark(a);
+        f.count = wn_arena_array(a, int32_t, live);
+        f.bias = wn_arena_array(a, float, live);
+        walk_lane(kv, l, note_slot, &f);
+        WN_ASSERT(f.n == live);
+        lanes[l].pos = f.pos;
+        if (f.merged) lanes[l].count = f.count;
+        if (f.biased) lanes[l].bias = f.bias;
+        if (!f.merged && !f.biased) wn_arena_rewind(a, mark);
+    }
+}
+
+static double mean_slot_bytes(const wn_kv_opts *o)
+{
+    return (double)wn_kv_bytes_per_page(o) / o->page_slots / o->map->n_lanes;
+}
+
+static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *err)
+{
+    wn_seq *s = ctx;
+    wn_engine *e = s->e;
+    wn_arena *a = &e->decisions;
+    const wn_lane_map *map = wn_kv_map(kv);
+    wn_mark mark = wn_arena_mark(a);
+    int dim[2] = { 0 };
+    (void)err;
+    wn_view_lane *lanes = wn_arena_array(a, wn_view_lane, map->n_lanes);
+    fill_lanes(e, kv, a, lanes);
+    for (int l = 0; l < map->n_lanes; l++) {
+        dim[0] = WN_MAX(dim[0], map->lanes[l].k_dim);
+        dim[1] = WN_MAX(dim[1], map->lanes[l].v_dim);
+    }
+    shown sh = { .kv = kv, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
+                                     .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows } };
+    sh.view.ctx = &sh;
+    for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)p * (size_t)dim[i]);
+    wn_policy_decide(s->policy, &sh.view, mean_slot_bytes(&s->kv_opts), plan);
+    wn_arena_rewind(a, mark);
+    return WN_OK;
+}
+
+/* ---- opening ---------------------------------------------------------------------------- */
+
+/* Virtual size for the longest text, every lane decided and scored; touched as needed. */
+static size_t decision_bytes(const wn_engine *e)
+{
+    const wn_lane_map *map = &e->m->map;
+    size_t n = (size_t)e->n_ctx, lanes = (size_t)map->n_lanes, dim = 0;
+    for (int l = 0; l < map->n_lanes; l++)
+        dim = WN_MAX(dim, (size_t)map->lanes[l].k_dim + (size_t)map->lanes[l].v_dim);
+    return lanes * (wn_arena_cost(sizeof(wn_view_lane)) + 6 * wn_arena_cost(4 * n)) +
+           2 * wn_arena_cost(4 * dim * n) + 16 * wn_arena_cost(8 * n) + ((size_t)1 << 20);
+}
+
+static wn_status set_format(const wn_format **f, const char *name, wn_err *err)
+{
+    if (!*name) return WN_OK;
+    return (*f = wn_format_find(name)) ? WN_OK : wn_format_unknown(name, err);
+}
+
+wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
+{
+    wn_engine *e = s->e;
+    wn_status st;
+    if (!text) return WN_OK;
+    if (!(s->policy = WN_NEW(wn_policy))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
+    if ((st = wn_policy_parse(s->policy, text, err))) return st;
+    s->opts.kv = s->policy->text;
+    if ((st = set_format(&s->kv_opts.k_format, s->policy->k, err)) ||
+        (st = set_format(&s->kv_opts.v_format, s->policy->v_format, err)))
+        return st;
+    if (!wn_policy_decides(s->policy)) return WN_OK;
+    if (!e->decisions.base && (st = wn_arena_init(&e->decisions, decision_bytes(e), false, err))) return st;
+    s->every = s->policy->at & WN_AT_BOUNDARY ? s->policy->every : 0;
+    s->decide = ask_policy;
+    s->decide_ctx = s;
+    wn_plan_init(&s->plan, s->opts.max_tokens, e->m->map.n_lanes);
+    return WN_OK;
+}
+
+wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err)
+{
+    if (wn_kv_n(s->kv) != 0)
+        return wn_fail(err, WN_EINVAL, "a policy is set before the first token is computed");
+    if (every < 1) return wn_fail(err, WN_EINVAL, "decisions every %d tokens: expected at least 1", every);
+    wn_status st = wn_seq_reserve_again(s, every, err);
+    if (st) return st;
+    s->decide = decide;
+    s->decide_ctx = ctx;
+    wn_plan_init(&s->plan, s->opts.max_tokens, s->e->m->map.n_lanes);
+    return WN_OK;
+}

@@ -1,0 +1,293 @@
+/* policy/policy.c - from the words of a policy to a recipe with numbers, and its decisions. */
+#include "policy/policy.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what every recipe takes ------------------------------------------------------ */
+
+enum { C_AT, C_EVERY, C_FIRST, C_LAST, C_COUNT };
+
+static const wn_param common[C_COUNT] = {
+    [C_AT] = { "at", WN_PARAM_WORD, 0, 0, 2, "boundary|mark|both", "when it decides: every so many tokens, at marks, or both" },
+    [C_EVERY] = { "every", WN_PARAM_INT, 0, 1, 1 << 20, NULL, "tokens between boundaries" },
+    [C_FIRST] = { "first", WN_PARAM_INT, 0, 0, 1 << 20, NULL, "first slots that always stay" },
+    [C_LAST] = { "last", WN_PARAM_INT, 0, 0, 1 << 20, NULL, "last slots that always stay" },
+};
+
+/* "a, b and c" of the names in a table, for error messages. */
+static void list_params(char *buf, size_t n, const wn_param *a, int n_a)
+{
+    size_t k = 0;
+    buf[0] = '\0';
+    for (int i = 0; i < n_a + C_COUNT && k < n; i++)
+        k += (size_t)snprintf(buf + k, n - k, "%s%s", i ? ", " : "", i < n_a ? a[i].name : common[i - n_a].name);
+}
+
+static int word_index(const char *words, const char *w)
+{
+    size_t n = strlen(w);
+    for (int i = 0; *words; i++) {
+        size_t len = strcspn(words, "|");
+        if (len == n && !strncmp(words, w, n)) return i;
+        words += len + (words[len] == '|');
+    }
+    return -1;
+}
+
+static const char *word_at(const char *words, int i, char buf[32])
+{
+    while (i-- > 0) words += strcspn(words, "|") + 1;
+    snprintf(buf, 32, "%.*s", (int)strcspn(words, "|"), words);
+    return buf;
+}
+
+static wn_status set_param(const wn_param *a, double *v, const char *recipe, const char *text, wn_err *err)
+{
+    char *end;
+    if (a->kind == WN_PARAM_WORD) {
+        int i = word_index(a->words, text);
+        if (i < 0)
+            return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected one of %s", recipe, a->name, text, a->words);
+        *v = i;
+        return WN_OK;
+    }
+    double x = strtod(text, &end);
+    if (end == text || *end || !isfinite(x) || (a->kind == WN_PARAM_INT && x != floor(x)))
+        return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected a%s number", recipe, a->name, text,
+                       a->kind == WN_PARAM_INT ? " whole" : "");
+    if (x < a->min || x > a->max)
+        return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected %g to %g", recipe, a->name, text, a->min, a->max);
+    *v = x;
+    return WN_OK;
+}
+
+/* ---- parsing ---------------------------------------------------------------------- */
+
+static wn_status find_recipe(wn_policy *p, const wn_spec *s, wn_err *err)
+{
+    char known[300] = "";
+    size_t k = 0;
+    if ((p->recipe = wn_recipe_find(s->head.name))) return WN_OK;
+    for (int i = 0; wn_recipe_at(i) && k < sizeof known; i++)
+        k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", i ? ", " : "", wn_recipe_at(i)->name);
+    return wn_fail(err, WN_EINVAL, "there is no cache policy \"%.40s\"; there are %s", s->head.name, known);
+}
+
+static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)
+{
+    const wn_recipe *r = p->recipe;
+    double c[C_COUNT] = { [C_AT] = r->at_default == WN_AT_MARK, [C_EVERY] = r->every ? r->every : WN_EVERY_DEFAULT,
+                          [C_FIRST] = r->first, [C_LAST] = r->last };
+    WN_ASSERT(r->n_params <= WN_POLICY_PARAMS);
+    for (int i = 0; i < r->n_params; i++) p->v[i] = r->params[i].initial;
+    for (int i = 0; i < s->head.n_params; i++) {
+        const wn_spec_param *a = &s->head.params[i];
+        const wn_param *found = NULL;
+        double *to = NULL;
+        for (int j = 0; j < r->n_params && !found; j++)
+            if (!strcmp(r->params[j].name, a->name)) found = &r->params[j], to = &p->v[j];
+        for (int j = 0; j < C_COUNT && !found; j++)
+            if (!strcmp(common[j].name, a->name)) found = &common[j], to = &c[j];
+        if (!found) {
+            char known[200];
+            list_params(known, sizeof known, r->params, r->n_params);
+            return wn_fail(err, WN_EINVAL, "%s has no parameter \"%.40s\"; it has %s", r->name, a->name, known);
+        }
+        wn_status st = set_param(found, to, r->name, a->value, err);
+        if (st) return st;
+    }
+    static const int at[3] = { WN_AT_BOUNDARY, WN_AT_MARK, WN_AT_BOUNDARY | WN_AT_MARK };
+    p->at = at[(int)c[C_AT]];
+    p->every = (int)c[C_EVERY];
+    p->first = (int)c[C_FIRST];
+    p->last = (int)c[C_LAST];
+    if (p->at & ~r->at)
+        return wn_fail(err, WN_EINVAL, "%s decides at=%s only", r->name, r->at == WN_AT_MARK ? "mark" : "boundary");
+    return WN_OK;
+}
+
+static wn_status read_keys(wn_policy *p, const wn_spec *s, wn_err *err)
+{
+    for (int i = 0; i < s->n_keys; i++) {
+        const char *key = s->keys[i].key, *value = s->keys[i].value.name;
+        if (strlen(value) >= sizeof p->k)
+            return wn_fail(err, WN_EINVAL, "%.40s=%.40s: there is no such cache format", key, value);
+        if (!strcmp(key, "k")) strcpy(p->k, value);
+        else if (!strcmp(key, "v")) strcpy(p->v_format, value);
+        else return wn_fail(err, WN_EINVAL, "there is no key \"%.40s\"; there are k and v (cache formats)", key);
+        if (s->keys[i].value.n_params)
+            return wn_fail(err, WN_EINVAL, "%.40s=%.40s takes no parameters", key, value);
+    }
+    return WN_OK;
+}
+
+static wn_status check_budget(const wn_policy *p, wn_err *err)
+{
+    if (p->recipe->kind == WN_CLASS_FULL && p->budget_kind != WN_BUDGET_NONE)
+        return wn_fail(err, WN_EINVAL, "%s keeps everything and takes no budget", p->recipe->name);
+    return WN_OK;
+}
+
+/* The canonical text: recipe(every parameter)@budget,k=,v= . */
+static void write_text(wn_policy *p)
+{
+    const wn_recipe *r = p->recipe;
+    char *t = p->text, w[32];
+    size_t n = sizeof p->text, k = (size_t)snprintf(t, n, "v1:%s(", r->name);
+    for (int i = 0; i < r->n_params; i++)
+        k += (size_t)(r->params[i].kind == WN_PARAM_WORD
+                      ? snprintf(t + k, n - k, "%s=%s,", r->params[i].name, word_at(r->params[i].words, (int)p->v[i], w))
+                      : snprintf(t + k, n - k, "%s=%.9g,", r->params[i].name, p->v[i]));
+    k += (size_t)snprintf(t + k, n - k, "at=%s,every=%d,first=%d,last=%d)",
+                          p->at == WN_AT_BOUNDARY ? "boundary" : p->at == WN_AT_MARK ? "mark" : "both", p->every,
+                          p->first, p->last);
+    if (p->budget_kind == WN_BUDGET_SHARE) k += (size_t)snprintf(t + k, n - k, "@%.9g%%", p->budget * 100);
+    else if (p->budget_kind == WN_BUDGET_SLOTS) k += (size_t)snprintf(t + k, n - k, "@%.0f", p->budget);
+    else if (p->budget_kind == WN_BUDGET_BYTES) k += (size_t)snprintf(t + k, n - k, "@%.0fB", p->budget);
+    if (*p->k) k += (size_t)snprintf(t + k, n - k, ",k=%s", p->k);
+    if (*p->v_format) snprintf(t + k, n - k, ",v=%s", p->v_format);
+}
+
+wn_status wn_policy_parse(wn_policy *p, const char *text, wn_err *err)
+{
+    wn_spec spec, *s = &spec;
+    wn_status st = wn_spec_parse(s, text, err);
+    *p = (wn_policy){ 0 };
+    if (st || (st = find_recipe(p, s, err)) || (st = read_params(p, s, err)) || (st = read_keys(p, s, err)))
+        return st;
+    if (s->n_stages)
+        return wn_fail(err, WN_EINVAL, "+%.20s:%.40s: %s takes no stages from elsewhere", s->stages[0].stage,
+                       s->stages[0].call.name, p->recipe->name);
+    p->budget_kind = s->budget_kind;
+    p->budget = s->budget;
+    if ((st = check_budget(p, err))) return st;
+    write_text(p);
+    return WN_OK;
+}
+
+wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err)
+{
+    p->budget_kind = WN_BUDGET_SHARE;
+    p->budget = share;
+    wn_status st = check_budget(p, err);
+    write_text(p);
+    return st;
+}
+
+bool wn_policy_decides(const wn_policy *p) { return p->recipe->plan || p->recipe->score; }
+
+/* ---- deciding --------------------------------------------------------------------- */
+
+static int64_t lane_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
+{
+    switch (p->budget_kind) {
+    case WN_BUDGET_SHARE: return (int64_t)(p->budget * (double)n_tokens);
+    case WN_BUDGET_SLOTS: return (int64_t)p->budget;
+    case WN_BUDGET_BYTES: return (int64_t)(p->budget / slot_bytes / (double)WN_MAX(n_lanes, 1));
+    case WN_BUDGET_NONE: break;
+    }
+    return n_tokens;
+}
+
+/* Slots over all lanes. */
+static int64_t total_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
+{
+    double n = (double)n_lanes;
+    double total = p->budget_kind == WN_BUDGET_SHARE   ? p->budget * (double)n_tokens * n
+                   : p->budget_kind == WN_BUDGET_SLOTS ? p->budget * n
+                   : p->budget_kind == WN_BUDGET_BYTES ? p->budget / slot_bytes
+                                                       : (double)n_tokens * n;
+    return (int64_t)(total + 1e-6);     /* 12.5 % of 8 is 1, whatever the rounding */
+}
+
+static wn_params params_of(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
+{
+    return (wn_params){ .v = p->v, .has_budget = p->budget_kind != WN_BUDGET_NONE,
+                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes) };
+}
+
+int64_t wn_policy_cap(const wn_policy *p, int64_t n)
+{
+    if (!wn_policy_decides(p) || !(p->at & WN_AT_BOUNDARY) || p->budget_kind == WN_BUDGET_BYTES) return n;
+    int64_t cap = n;
+    if (p->budget_kind != WN_BUDGET_NONE) cap = lane_slots(p, n, 1, 1) + 1;
+    else if (p->recipe->cap) {
+        wn_params a = params_of(p, n, 1, 1);
+        cap = p->recipe->cap(&a, n);
+    }
+    return WN_MIN(n, WN_MAX(cap, (int64_t)p->first + p->last));
+}
+
+/* Lanes that have slots: those of window layers have none. */
+static int live_lanes(const wn_view *v, int64_t *slots)
+{
+    int n = 0;
+    *slots = 0;
+    for (int i = 0; i < v->n_lanes; i++) {
+        n += v->lanes[i].n > 0;
+        *slots += v->lanes[i].n;
+    }
+    return n;
+}
+
+static void protect(const wn_policy *p, wn_view *v, wn_plan *plan)
+{
+    int n = v->n_tokens;
+    size_t words = ((size_t)n + 63) / 64;
+    if (!p->first && !p->last) return;
+    uint64_t *bits = wn_view_scratch(v, words * sizeof *bits);
+    if (!bits) {
+        plan->status = WN_ENOMEM;
+        return;
+    }
+    if (v->protect) memcpy(bits, v->protect, words * sizeof *bits);
+    else memset(bits, 0, words * sizeof *bits);
+    for (int i = 0; i < WN_MIN(p->first, n); i++) bits[i >> 6] |= 1ull << (i & 63);
+    for (int i = WN_MAX(0, n - p->last); i < n; i++) bits[i >> 6] |= 1ull << (i & 63);
+    v->protect = bits;
+}
+
+/* Scores, then the shared stages: uniform budgets, the best stay. */
+static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan *plan)
+{
+    int n = v->n_lanes;
+    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)n);
+    int64_t *cap = wn_view_scratch(v, sizeof *cap * (size_t)n), *keep = wn_view_scratch(v, sizeof *keep * (size_t)n);
+    if (!weight || !cap || !keep) {
+        plan->status = WN_ENOMEM;
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        weight[i] = v->lanes[i].n > 0;
+        cap[i] = v->lanes[i].n;
+    }
+    wn_stage_split(v->budget, weight, cap, n, keep);
+    for (int i = 0; i < n && !plan->status; i++) {
+        if (keep[i] >= v->lanes[i].n) continue;
+        wn_mark m = wn_arena_mark(v->scratch);
+        float *score = wn_view_scratch(v, sizeof *score * (size_t)v->lanes[i].n);
+        if (!score) plan->status = WN_ENOMEM;
+        else {
+            p->recipe->score(v, a, i, score);
+            wn_stage_retain(v, i, score, keep[i], plan);
+        }
+        wn_arena_rewind(v->scratch, m);
+    }
+}
+
+void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan *plan)
+{
+    int64_t slots;
+    if (!wn_policy_decides(p)) return;
+    int n_live = live_lanes(v, &slots);
+    wn_params a = params_of(p, v->n_tokens, slot_bytes, n_live);
+    v->budget = total_slots(p, v->n_tokens, slot_bytes, n_live);
+    if (p->budget_kind != WN_BUDGET_NONE && slots <= v->budget) return;
+    protect(p, v, plan);
+    if (plan->status) return;
+    if (p->recipe->plan) p->recipe->plan(v, &a, plan);
+    else by_score(p, &a, v, plan);
+}

@@ -1,0 +1,53 @@
+/* policy/policy.h - a policy ready to decide: a recipe, its numbers, its schedule.
+ *
+ * Budgets (DESIGN.md section 4): a share means a share of p; share and slots are the mean
+ * per lane, bytes are frame bytes in the formats in use. Per-lane budgets sum to the total
+ * by largest remainder, ties to the lower lane; protected slots count inside it. If what is
+ * live is within the total, the plan is empty, whatever the recipe. Slots of equal score
+ * stay in the order of their positions, the earlier first.
+ */
+#ifndef WN_POLICY_POLICY_H
+#define WN_POLICY_POLICY_H
+
+#include "policy/grammar.h"
+#include "policy/plan.h"
+#include "policy/view.h"
+
+enum { WN_POLICY_PARAMS = 16, WN_EVERY_DEFAULT = 512 };
+
+typedef struct {
+    const wn_recipe *recipe;
+    double v[WN_POLICY_PARAMS];         /* of the recipe's table */
+    int at;                             /* WN_AT_BOUNDARY or WN_AT_MARK, or both */
+    int every;                          /* boundaries are its multiples */
+    int first, last;                    /* slots protected at both ends of the text */
+    wn_budget_kind budget_kind;
+    double budget;
+    char k[16], v_format[16];           /* cache formats, empty: the engine's */
+    char text[WN_SPEC_BYTES];           /* canonical, every parameter spelled out */
+} wn_policy;
+
+/* WN_EINVAL: unknown names list what exists, impossible combinations say what is possible. */
+wn_status wn_policy_parse(wn_policy *out, const char *text, wn_err *err);
+/* The same policy with another budget, for tables over budgets. */
+wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
+
+/* Does it ever decide? ("none" does not) */
+bool wn_policy_decides(const wn_policy *p);
+/* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
+ * before the next decision left out; n for policies that decide at marks only. */
+int64_t wn_policy_cap(const wn_policy *p, int64_t n_tokens);
+
+/* The decision at view->n_tokens. slot_bytes: frame bytes of a slot of one lane (mean). The
+ * view's budget is set here. A failed plan carries its status. */
+void wn_policy_decide(const wn_policy *p, wn_view *view, double slot_bytes, wn_plan *plan);
+
+/* ---- stages: shared by recipes that score ---------------------------------------- */
+
+/* Slots per lane that sum to total by largest remainder in proportion to weight (n), none
+ * above cap (n). */
+void wn_stage_split(int64_t total, const double *weight, const int64_t *cap, int n, int64_t *out);
+/* Keeps the protected slots and the best of the others, `keep` in all; ties: lower position. */
+void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan);
+
+#endif

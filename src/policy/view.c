@@ -1,0 +1,43 @@
+/* policy/view.c - what recipes may ask of a view; see winnow_policy.h. */
+#include "policy/view.h"
+
+#include "base/err.h"
+
+int32_t wn_view_n_tokens(const wn_view *v) { return v->n_tokens; }
+int32_t wn_view_n_layers(const wn_view *v) { return v->n_layers; }
+int32_t wn_view_n_lanes(const wn_view *v) { return v->n_lanes; }
+int64_t wn_view_budget(const wn_view *v) { return v->budget; }
+
+const wn_view_lane *wn_view_get_lane(const wn_view *v, int lane)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes);
+    return &v->lanes[lane];
+}
+
+void wn_view_layer(const wn_view *v, int layer, int *from, int *to)
+{
+    WN_ASSERT(layer >= 0 && layer < v->n_layers);
+    *from = v->layer_first[layer];
+    *to = v->layer_first[layer + 1];
+}
+
+bool wn_view_protects(const wn_view *v, int32_t pos)
+{
+    return v->protect && (v->protect[pos >> 6] >> (pos & 63) & 1);
+}
+
+static const float *rows(const wn_view *v, int lane, bool values)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load);
+    v->load(v->ctx, lane, values, v->rows[values]);
+    return v->rows[values];
+}
+
+const float *wn_view_keys(const wn_view *v, int lane) { return rows(v, lane, false); }
+const float *wn_view_values(const wn_view *v, int lane) { return rows(v, lane, true); }
+
+void *wn_view_scratch(const wn_view *v, size_t bytes)
+{
+    wn_arena *a = v->scratch;
+    return a && wn_arena_cost(bytes) <= a->size - a->used ? wn_arena_take(a, bytes) : NULL;
+}

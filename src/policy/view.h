@@ -1,0 +1,23 @@
+/* policy/view.h - how a view is filled: by the engine from its cache, by a test from arrays,
+ * by a replay from a trace. Recipes see winnow_policy.h only.
+ */
+#ifndef WN_POLICY_VIEW_H
+#define WN_POLICY_VIEW_H
+
+#include "base/arena.h"
+#include "winnow_policy.h"
+
+struct wn_view {
+    int32_t n_tokens, n_layers, n_lanes;
+    const wn_view_lane *lanes;          /* (n_lanes) */
+    const int *layer_first;             /* (n_layers + 1) first lane of each layer */
+    int64_t budget;                     /* slots over all lanes; set by wn_policy_decide() */
+    const uint64_t *protect;            /* bits of positions [0, n_tokens); NULL: none */
+    wn_arena *scratch;
+    float *rows[2];                     /* room for the keys and the values of the longest lane */
+    void *ctx;
+    /* K (values false) or V rows of all live slots of a lane, in the order of its pos. */
+    void (*load)(void *ctx, int lane, bool values, float *rows);
+};
+
+#endif
