@@ -31,7 +31,7 @@ typedef struct {
 
 struct wn_threads {
     int n;                              /* the caller included */
-    wn_task *task;
+    wn_part_fn *task;
     void *arg;
     int n_parts;
     _Alignas(64) atomic_uint epoch;     /* one more for each job */
@@ -134,7 +134,7 @@ void wn_threads_close(wn_threads *t)
 
 int wn_threads_count(const wn_threads *t) { return t ? t->n : 1; }
 
-void wn_threads_run(wn_threads *t, wn_task *task, void *arg, int n_parts)
+void wn_threads_run(wn_threads *t, wn_part_fn *task, void *arg, int n_parts)
 {
     if (!t || t->n == 1 || n_parts <= 1) {
         for (int i = 0; i < n_parts; i++) task(arg, i, 0);

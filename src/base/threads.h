@@ -14,7 +14,7 @@
 
 typedef struct wn_threads wn_threads;
 /* part in [0, n_parts); thread in [0, wn_threads_count()) names private scratch. */
-typedef void wn_task(void *arg, int part, int thread);
+typedef void wn_part_fn(void *arg, int part, int thread);
 
 wn_status wn_threads_open(wn_threads **out, int n_threads, wn_err *err);
 void wn_threads_close(wn_threads *t);
@@ -22,6 +22,6 @@ int wn_threads_count(const wn_threads *t);      /* NULL counts as 1 */
 
 /* Runs all parts and returns when the last is done. t may be NULL: the caller does it
  * alone. Not reentrant: a task must not call it. */
-void wn_threads_run(wn_threads *t, wn_task *task, void *arg, int n_parts);
+void wn_threads_run(wn_threads *t, wn_part_fn *task, void *arg, int n_parts);
 
 #endif
