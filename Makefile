@@ -27,7 +27,9 @@ LDLIBS_  := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null) -lm -pthread
 
 SRC      := $(filter-out src/cli/%,$(wildcard src/*/*.c src/*/*/*.c))
 CLI      := $(wildcard src/cli/*.c)
-LIB_O    := $(SRC:%.c=$(B)/%.o)
+# Templates and filler of `winnow eval`, as bytes between _binary_<file>_start and _end.
+DATA     := $(wildcard data/eval/*.json data/eval/*.txt)
+LIB_O    := $(SRC:%.c=$(B)/%.o) $(DATA:%=$(B)/%.o)
 CLI_O    := $(CLI:%.c=$(B)/%.o)
 TESTS    := $(wildcard tests/unit/*/*.c tests/parity/*.c tests/golden/*.c tests/same/*.c tests/cli/*.c)
 TEST_X   := $(TESTS:%.c=$(B)/%)
@@ -57,6 +59,11 @@ $(B)/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) $(if $(ISA),$(KSAN),$(SAN)) $(ISA) -MMD -MP -c -o $@ $<
+
+# From its own directory, because the name as given becomes part of the symbols.
+$(B)/data/eval/%.o: data/eval/%
+	@mkdir -p $(@D)
+	cd $(<D) && $(LD) -r -b binary -z noexecstack -o $(abspath $@) $(<F)
 
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libwinnow.a
 	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(B)/libwinnow.a $(LDLIBS_)

@@ -1,0 +1,83 @@
+/* eval/task_copy.c - answers that must be copied, all of them, to the last character.
+ *
+ * One needle can survive in a cache that has lost most of its sentence; a copy needs every
+ * token. digits: a number far too long to be guessed, scored by how far the copy is right.
+ * toolcall: a note that becomes the argument of a tool call, where one wrong character makes
+ * another call. list: items all over the text, written one after the other; the cache
+ * must hold them all, and remember which ones were written already.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "eval/draft.h"
+#include "eval/tasks.h"
+
+static void build_digits(wn_draft *d)
+{
+    wn_binds b;
+    const char *statement, *value;
+    double at = wn_draft_depth(d);
+    int tries = 0;
+    do {
+        b = (wn_binds){ 0 };
+        value = wn_draft_draw(d, &b, "value");
+        statement = wn_draft_phrase(d, &b, "statement");
+    } while (!wn_draft_fresh(d, statement, NULL, value, tries++));
+    wn_draft_fact(d, at, statement, false);
+    wn_draft_ask(d, &b, WN_SCORE_DIGITS);
+    wn_draft_expect(d, value);
+}
+
+static void build_toolcall(wn_draft *d)
+{
+    wn_binds b;
+    const char *statement, *text;
+    double at = wn_draft_depth(d);
+    int tries = 0;
+    do {
+        b = (wn_binds){ 0 };
+        wn_draft_draw(d, &b, "title");
+        text = wn_draft_draw(d, &b, "text");
+        statement = wn_draft_phrase(d, &b, "statement");
+    } while (!wn_draft_fresh(d, statement, NULL, text, tries++));
+    wn_draft_fact(d, at, statement, false);
+    const char *call = wn_draft_phrase(d, &b, "call");
+    json_error_t je;
+    json_t *parsed = json_loads(call, 0, &je);
+    if (!parsed && !d->st)
+        wn_draft_fail(d, WN_EFORMAT, "the template's tasks.toolcall.call becomes no JSON object or array: %.100s", je.text);
+    json_decref(parsed);
+    wn_draft_ask(d, &b, WN_SCORE_JSON);
+    wn_draft_expect(d, call);
+}
+
+static void build_list(wn_draft *d)
+{
+    wn_binds b = { 0 };
+    wn_str s = { 0 };
+    char digits[16];
+    int n = wn_draft_number(d, "n", 2);
+    for (int i = 0; i < n && !d->st; i++) {
+        const char *statement, *item;
+        double at = ((double)i + wn_draft_unit(d)) / n;
+        int tries = 0;
+        do {
+            b = (wn_binds){ 0 };
+            item = wn_draft_draw(d, &b, "item");
+            statement = wn_draft_phrase(d, &b, "statement");
+        } while (!wn_draft_fresh(d, statement, NULL, item, tries++));
+        wn_draft_said(d, statement, item);
+        wn_draft_fact(d, at, statement, false);
+    }
+    snprintf(digits, sizeof digits, "%d", n);
+    wn_str_puts(&s, digits);
+    b = (wn_binds){ 0 };
+    wn_draft_bind(d, &b, "n", wn_draft_keep(d, &s));
+    wn_draft_ask(d, &b, WN_SCORE_LIST);
+    for (int i = 0; i < d->n_said; i++) wn_draft_expect(d, d->said[i].answer);
+}
+
+WN_TASK(digits, "a long number, copied exactly", true);
+WN_TASK(toolcall, "a tool call in JSON with a long argument, copied exactly", true);
+WN_TASK(list, "a list scattered over the text, written without repeats", false);
