@@ -423,9 +423,10 @@ static void fit(wn_draft *d, size_t room, wn_str *out)
     size_t lo = 0, hi = SIZE_MAX, n_lo, n_hi = 0, slack = room / 256;
     render(d, 0, out);
     n_lo = out->failed ? 0 : d->o->count(d->o->count_ctx, out->s, out->n);
-    if (n_lo > room || !room) {
+    /* Half of the room is for filler as long as there are facts to spare. */
+    if (n_lo > room || !room || (d->can_shrink && n_lo > room / 2)) {
         wn_draft_fail(d, WN_ELIMIT, "%d tokens are too few for its facts and questions (%zu more are needed); ask for a "
-                      "longer text", d->o->n_tokens, n_lo > room ? n_lo - room : 1);
+                      "longer text", d->o->n_tokens, n_lo > room ? n_lo - room : (size_t)1);
         return;
     }
     for (int i = 0; i < MAX_FITS && room - n_lo > slack && hi - lo > 1 && !out->failed; i++) {

@@ -31,7 +31,7 @@ typedef enum {
     WN_SCORE_EXACT,             /* the answer begins with the expected text (spaces trimmed) */
     WN_SCORE_DIGITS,            /* share of leading digits that agree */
     WN_SCORE_JSON,              /* the answer parses and equals the expected JSON */
-    WN_SCORE_LIST,              /* share of distinct, valid items among those asked for */
+    WN_SCORE_LIST,              /* distinct, valid items as a share of those asked for (or written, if more) */
 } wn_score_kind;
 
 typedef struct {
@@ -54,7 +54,7 @@ typedef size_t wn_count_tokens(void *ctx, const char *text, size_t n_bytes);
 
 typedef struct {
     uint64_t seed;
-    int n_tokens;               /* context + first turn + answer, at most and nearly */
+    int n_tokens;               /* context + turn + answer (all turns, unless apart), at most and nearly */
     double depth;               /* 0 .. 1: where the (first) fact lies; < 0: drawn */
     wn_count_tokens *count;
     void *count_ctx;

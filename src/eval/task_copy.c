@@ -24,6 +24,8 @@ static void build_digits(wn_draft *d)
         value = wn_draft_draw(d, &b, "value");
         statement = wn_draft_phrase(d, &b, "statement");
     } while (!wn_draft_fresh(d, statement, NULL, value, tries++));
+    if (value[strspn(value, "0123456789")])
+        wn_draft_fail(d, WN_EFORMAT, "the template's tasks.digits.value is \"%.40s\" and not digits alone; write {d48}", value);
     wn_draft_fact(d, at, statement, false);
     wn_draft_ask(d, &b, WN_SCORE_DIGITS);
     wn_draft_expect(d, value);
