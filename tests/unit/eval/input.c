@@ -112,6 +112,25 @@ static void poor_templates(void **state)
     }
 }
 
+/* Protects: an answer that stands in the user's own haystack anyway is no test of the cache. */
+static void answers_avoid_the_haystack(void **state)
+{
+    (void)state;
+    static const char json[] = "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"value\": \"{d1}\"}}}";
+    static const char hay[] = "Rooms 0, 1, 2 and 3. Rooms 4 and 5! Rooms 6, 7, and 9 are taken.";
+    wn_phrases *p;
+    wn_err err;
+    if (wn_phrases_parse(&p, json, sizeof json - 1, "mine.json", hay, sizeof hay - 1, "hay", &err)) fail_msg("%s", err.text);
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        wn_case c;
+        wn_case_opts o = { .seed = seed, .n_tokens = 400, .depth = 0, .count = quarter };
+        assert_int_equal(wn_task_find("passkey")->make(&c, p, &o, &err), WN_OK);
+        assert_string_equal(c.turns[0].expect[0], "8");
+        wn_case_release(&c);
+    }
+    wn_phrases_close(p);
+}
+
 /* Protects: facts are never put into the middle of a sentence. */
 static void sentences(void **state)
 {
@@ -213,6 +232,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(malformed_templates), cmocka_unit_test(templates_inherit), cmocka_unit_test(poor_templates),
+        cmocka_unit_test(answers_avoid_the_haystack),
         cmocka_unit_test(sentences), cmocka_unit_test(files), cmocka_unit_test(guesses), cmocka_unit_test(choices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
