@@ -4,12 +4,13 @@
  * refused with its line: a key "contxt" that is skipped silently would turn a reading
  * test into a guessing game.
  */
+#include "eval/choices.h"
+
 #include <jansson.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/os.h"
-#include "eval/choices.h"
 
 enum { MAX_CHOICES = 64 };
 

@@ -5,10 +5,10 @@
  * Letters count without case, since a sentence may begin with the value. What is copied
  * (digits, JSON) is compared from its beginning, for a copy is right up to its first error.
  */
+#include "eval/phrases.h"
+
 #include <jansson.h>
 #include <string.h>
-
-#include "eval/phrases.h"
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }

@@ -6,12 +6,13 @@
  * another call. list: items all over the text, written one after the other; the cache
  * must hold them all, and remember which ones were written already.
  */
+#include "eval/tasks.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "eval/draft.h"
-#include "eval/tasks.h"
 
 static void build_digits(wn_draft *d)
 {

@@ -7,8 +7,9 @@
  * asks for a word that nothing else would bring into the answer, so the share of
  * the two words found is the share of instructions followed.
  */
-#include "eval/draft.h"
 #include "eval/tasks.h"
+
+#include "eval/draft.h"
 
 static void build_instructions(wn_draft *d)
 {

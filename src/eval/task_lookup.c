@@ -6,11 +6,12 @@
  * than one pair (none at all where that is less than a percent). Depth is the place of the
  * pair in the list.
  */
+#include "eval/tasks.h"
+
 #include <string.h>
 
 #include "base/alloc.h"
 #include "eval/draft.h"
-#include "eval/tasks.h"
 
 typedef struct { const char *key, *value; } pair;
 

@@ -6,8 +6,9 @@
  * for; several keys, all asked for. The needle that is asked for first lies at the depth
  * wanted, the others anywhere.
  */
-#include "eval/draft.h"
 #include "eval/tasks.h"
+
+#include "eval/draft.h"
 
 /* A needle with a fresh value, and a fresh key unless key is given. */
 static void add_needle(wn_draft *d, wn_binds *b, const char *key, double at)

@@ -6,10 +6,11 @@
  * fact in each early turn of a conversation, acknowledged by the assistant, then all asked
  * for one after the other; answers stay in the cache, as in a chat.
  */
+#include "eval/tasks.h"
+
 #include <string.h>
 
 #include "eval/draft.h"
-#include "eval/tasks.h"
 
 typedef struct { const char *statement, *question, *lead, *answer; } asked;
 

@@ -5,10 +5,11 @@
  * question. Other chains make sure that the only value around is not the answer. With a
  * chain of one the task is a look-up among assignments.
  */
+#include "eval/tasks.h"
+
 #include <string.h>
 
 #include "eval/draft.h"
-#include "eval/tasks.h"
 
 /* A name that no statement mentions yet. */
 static const char *fresh_name(wn_draft *d, wn_binds *b)
