@@ -60,7 +60,7 @@ static const rule rules[] = {
     NEEDLE("multivalue", " key "), { "multivalue", "n", "", "", 2, 64 },
     NEEDLE("multiquery", " keys "), { "multiquery", "n", "", "", 2, 64 },
     { "lookup", "intro", "", "", 0, 0 }, { "lookup", "key", "", "", 0, 0 }, { "lookup", "value", "", "", 0, 0 },
-    { "lookup", "pairs", "", "", 16, 100000 }, { "lookup", "open", "", "", 0, 0 }, { "lookup", "pair", " key value ", " key value ", 0, 0 },
+    { "lookup", "pairs", "", "", 4, 100000 }, { "lookup", "open", "", "", 0, 0 }, { "lookup", "pair", " key value ", " key value ", 0, 0 },
     { "lookup", "between", "", "", 0, 0 }, { "lookup", "close", "", "", 0, 0 },
     { "lookup", "question", " key ", " key ", 0, 0 }, { "lookup", "lead", " key ", "", 0, 0 },
     { "variable", "intro", "", "", 0, 0 }, { "variable", "name", "", "", 0, 0 }, { "variable", "value", "", "", 0, 0 },
