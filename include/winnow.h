@@ -67,6 +67,7 @@ void wn_model_close(wn_model *m);   /* after the engines that use it */
 
 typedef struct {
     const char *architecture, *name;    /* owned by the model */
+    const char *chat_template;          /* Jinja, as in the file; empty: none. Owned by the model */
     int n_layers, n_embd, n_heads, n_kv_heads, k_dim, v_dim, n_vocab, n_ctx_train;
     int64_t n_params;
     size_t file_bytes;              /* of all parts */
@@ -181,7 +182,8 @@ const float *wn_seq_logits(const wn_seq *s);
 /* Forgets all tokens from position n on. */
 wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err);
 /* A second sequence with the same computed tokens; full pages are shared, not copied.
- * opts as for wn_seq_open (NULL: as the source). */
+ * opts as for wn_seq_open (NULL: as the source). A kv of its own is possible as long as
+ * neither policy would have decided anything about the tokens there are. */
 wn_status wn_seq_fork(wn_seq **out, wn_seq *s, const wn_seq_opts *opts, wn_err *err);
 
 /* A session file holds a sequence exactly: going on after load gives the bytes that going

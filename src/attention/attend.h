@@ -53,6 +53,8 @@ typedef struct {
      * lane's group, (group, n) weights of the slots at positions pos[0..n). */
     void (*weights)(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos,
                     const float *w, int group, int n);
+    /* The layer's answers, (n_rows, n_heads * v_dim). */
+    void (*answers)(void *ctx, int layer, const float *a, int n_rows, int width);
 } wn_attend_observer;
 
 /* One pass over a batch: cut into work once, used by every layer. */

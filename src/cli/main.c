@@ -13,6 +13,7 @@ static const struct {
 } commands[] = {
     { "run", wn_cli_run, "read a prompt, continue it" },
     { "bench", wn_cli_bench, "how fast, beside what the machine can do" },
+    { "eval", wn_cli_eval, "what a cache policy costs, measured on your model" },
     { "inspect", wn_cli_inspect, "what is in a model file, and what its cache costs" },
     { "tokenize", wn_cli_tokenize, "text to token ids, and back" },
 };

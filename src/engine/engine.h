@@ -38,6 +38,7 @@ struct wn_engine {
     int *out_rows;                      /* (n_batch) */
     float *logits;                      /* (max_out, n_vocab) */
     char numerics[32];
+    const wn_attend_observer *observer; /* of coming steps; NULL: nobody looks */
 };
 
 /* Asked at each boundary p (a multiple of every, p > 0) before the query at p is computed:

@@ -124,12 +124,16 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
     return st;
 }
 
-/* A fork goes on deciding as its source: the same policy, marks and last decision. */
-static wn_status copy_decisions(wn_seq *s, const wn_seq *src, wn_err *err)
+/* A fork goes on deciding as its source: the same policy, marks and last decision. Of a
+ * sequence that keeps everything it may take up a policy of its own, as long as that would
+ * not have decided anything yet. */
+static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn_err *err)
 {
-    wn_status st = wn_seq_set_policy(s, src->policy ? src->policy->text : NULL, err);
+    int n = wn_kv_n(src->kv);
+    const char *had = src->policy ? src->policy->text : NULL;
+    wn_status st = wn_seq_set_policy(s, kv ? kv : had, err);
     if (st) return st;
-    if (!src->policy) {
+    if (!src->policy && !kv) {
         s->every = src->every;
         s->decide = src->decide;
         s->decide_ctx = src->decide_ctx;
@@ -140,6 +144,12 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, wn_err *err)
         return wn_fail(err, WN_ENOMEM, "fork: out of memory");
     if (src->n_marks) memcpy(s->marks, src->marks, sizeof *s->marks * (size_t)src->n_marks);
     s->n_marks = s->cap_marks = src->n_marks;
+    if (!kv || (had && !strcmp(s->policy->text, had))) return WN_OK;
+    if (src->decide || wn_seq_next_point(s, 0) < n)
+        return wn_fail(err, WN_EINVAL, "a fork at %d tokens cannot change its policy to %.200s: %s", n, kv,
+                       src->decide ? "its source has one that decides" : "that would have decided earlier");
+    if (s->kv_opts.k_format != src->kv_opts.k_format || s->kv_opts.v_format != src->kv_opts.v_format)
+        return wn_fail(err, WN_EINVAL, "a fork keeps the cache formats of its source");
     return WN_OK;
 }
 
@@ -154,7 +164,7 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
         return wn_fail(err, WN_EINVAL, "a fork keeps its source's max_tokens (%d)", src->opts.max_tokens);
     wn_status st = open_shell(&s, src->e, &o, err);
     if (st) return st;
-    if ((st = copy_decisions(s, src, err))) {
+    if ((st = copy_decisions(s, src, opts ? opts->kv : NULL, err))) {
         release(s);
         return st;
     }

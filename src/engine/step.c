@@ -88,7 +88,7 @@ wn_status wn_engine_step(wn_engine *e, int *n_rows_out, wn_err *err)
     wn_pass p = {
         .n_rows = n_rows, .tokens = e->tokens, .items = e->items, .n_items = n_items,
         .out_rows = e->out_rows, .n_out = n_out, .logits = e->logits,
-        .arena = &e->scratch, .team = e->team,
+        .arena = &e->scratch, .team = e->team, .observer = e->observer,
     };
     wn_pass_begin(&p, e->m);
     e->m->arch->forward(e->m, &p);

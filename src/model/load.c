@@ -386,14 +386,16 @@ wn_status wn_model_open(wn_model **out, const char *path, const wn_model_opts *o
 {
     wn_model_opts o = opts ? *opts : (wn_model_opts){ 0 };
     wn_status st;
-    wn_str name = { NULL, 0 };
+    wn_str name = { NULL, 0 }, chat = { NULL, 0 };
     *out = NULL;
     wn_model *m = WN_NEW(wn_model);
     if (!m) return wn_fail(err, WN_ENOMEM, "model %s: out of memory", path);
     if ((st = wn_gguf_open(&m->file, path, err))) goto fail;
     if ((st = wn_gguf_string(m->file, "general.name", false, &name, err))) goto fail;
     m->name = wn_strndup(name.p ? name.p : "", name.n);
-    if (!m->name) {
+    if ((st = wn_gguf_string(m->file, "tokenizer.chat_template", false, &chat, err))) goto fail;
+    m->chat_template = wn_strndup(chat.p ? chat.p : "", chat.n);
+    if (!m->name || !m->chat_template) {
         st = wn_fail(err, WN_ENOMEM, "model: out of memory");
         goto fail;
     }
@@ -421,6 +423,7 @@ void wn_model_close(wn_model *m)
     wn_free(m->lanes);
     wn_free(m->first_lane);
     wn_free(m->name);
+    wn_free(m->chat_template);
     wn_gguf_close(m->file);
     wn_free(m);
 }
@@ -445,7 +448,7 @@ void wn_model_get_info(const wn_model *m, wn_model_info *out)
         count_matrix(&m->head, &head, &bytes);
     }
     *out = (wn_model_info){
-        .architecture = m->arch ? m->arch->name : "", .name = m->name,
+        .architecture = m->arch ? m->arch->name : "", .name = m->name, .chat_template = m->chat_template,
         .n_layers = h->n_layers, .n_embd = h->n_embd, .n_heads = h->n_heads, .n_kv_heads = h->n_kv_heads,
         .k_dim = h->k_dim, .v_dim = h->v_dim, .n_vocab = h->n_vocab, .n_ctx_train = h->n_ctx_train,
         .n_params = m->n_params, .file_bytes = wn_gguf_file_bytes(m->file), .weight_bytes = m->weight_bytes,

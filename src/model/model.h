@@ -48,7 +48,7 @@ struct wn_model {
     wn_gguf *file;
     wn_tokenizer *tokenizer;
     const wn_arch *arch;
-    char *name;
+    char *name, *chat_template;
     wn_hparams hp;
     wn_layer *layers;                   /* n_layers */
     wn_matrix embed, head;              /* (n_vocab, n_embd) both; head.data == embed.data when tied */

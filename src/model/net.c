@@ -172,6 +172,8 @@ void wn_net_attend(wn_pass *p, int layer)
         .out = p->a,
         .out_stride = (size_t)(h->n_heads * h->v_dim),
     });
+    if (p->observer && p->observer->answers)
+        p->observer->answers(p->observer->ctx, layer, p->a, p->n_rows, h->n_heads * h->v_dim);
 }
 
 static void add_row(const wn_pass *p, const void *arg, int r)

@@ -1,0 +1,310 @@
+/* cli/eval.c - `winnow eval`: what a cache policy costs, measured on a model.
+ *
+ * Policies given without @ are measured at every --budget; those with @, and those that take
+ * none, once. The table goes to stdout, progress to stderr. An interrupted run leaves a
+ * journal in the cache directory; the same command takes it up again.
+ */
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "cli/io.h"
+
+#include "base/alloc.h"
+#include "base/os.h"
+#include "eval/report.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_POLICIES = 128, MAX_ROWS = 512, MAX_TASKS = 64, MAX_BUDGETS = 16 };
+
+typedef struct {
+    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal;
+    long context, seeds, seed, threads;
+    size_t mem;
+    bool json, csv, usable, no_speed, no_resume, quiet;
+    const char *kv[MAX_POLICIES];
+    int n_kv;
+} options;
+
+static volatile int stop;
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    stop = 1;
+}
+
+static int wrong(const char *what, const char *value)
+{
+    fprintf(stderr, "winnow eval: %s%s%s\n", what, value ? ": " : "", value ? value : "");
+    return WN_EXIT_USAGE;
+}
+
+/* ---- rows ----------------------------------------------------------------------------- */
+
+static int parse_budgets(const char *s, double *out)
+{
+    int n = 0;
+    while (s && *s) {
+        char *end;
+        double v = strtod(s, &end);
+        if (end == s || !(v > 0 && v <= 100) || n == MAX_BUDGETS) return -1;
+        if (*end == '%') end++;
+        if (*end && *end != ',') return -1;
+        out[n++] = v / 100;
+        s = *end ? end + 1 : end;
+    }
+    return n;
+}
+
+static int make_rows(const options *o, wn_eval_row *rows, int *n)
+{
+    double budgets[MAX_BUDGETS];
+    int n_budgets = parse_budgets(o->budget, budgets);
+    if (n_budgets < 0) return wrong("--budget wants shares in percent, as in 50,25,12.5, not", o->budget);
+    *n = 0;
+    for (int i = 0; i < o->n_kv; i++) {
+        wn_policy p;
+        wn_err err;
+        if (wn_policy_parse(&p, o->kv[i], &err)) return wrong(err.text, NULL);
+        bool spread = p.recipe->kind != WN_CLASS_FULL && p.budget_kind == WN_BUDGET_NONE && n_budgets;
+        if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !*p.k && !*p.v_format) continue;
+        for (int b = 0; b < (spread ? n_budgets : 1); b++) {
+            if (*n == MAX_ROWS) return wrong("more than 512 rows", NULL);
+            rows[(*n)++] = (wn_eval_row){ .kv = o->kv[i], .share = spread ? budgets[b] : 0 };
+        }
+    }
+    return WN_EXIT_OK;
+}
+
+static int make_tasks(const options *o, const wn_task **tasks)
+{
+    int n = 0;
+    const char *s = o->tasks;
+    if (!strcmp(s, "all")) {
+        for (; wn_tasks[n]; n++) tasks[n] = wn_tasks[n];
+        tasks[n] = NULL;
+        return WN_EXIT_OK;
+    }
+    while (*s && strcmp(s, "none")) {
+        char name[40];
+        size_t len = strcspn(s, ",");
+        snprintf(name, sizeof name, "%.*s", (int)WN_MIN(len, sizeof name - 1), s);
+        const wn_task *t = wn_task_find(name);
+        if (!t || n == MAX_TASKS - 1) {
+            fprintf(stderr, "winnow eval: there is no task \"%s\"; there are", name);
+            for (int i = 0; wn_tasks[i]; i++) fprintf(stderr, "%s %s", i ? "," : "", wn_tasks[i]->name);
+            fputs(", all and none\n", stderr);
+            return WN_EXIT_USAGE;
+        }
+        tasks[n++] = t;
+        s += len + (s[len] == ',');
+    }
+    tasks[n] = NULL;
+    return WN_EXIT_OK;
+}
+
+static int make_chunks(const char *s, int *out)
+{
+    char *end;
+    if (!strcmp(s, "all")) return *out = -1, WN_EXIT_OK;
+    if (!strcmp(s, "none")) return *out = -2, WN_EXIT_OK;
+    long n = strtol(s, &end, 10);
+    if (*end || n < 1 || n > 100000) return wrong("--chunks wants a number, all or none, not", s);
+    *out = (int)n;
+    return WN_EXIT_OK;
+}
+
+/* ---- progress and journal ----------------------------------------------------------------- */
+
+typedef struct {
+    bool show;
+    const char *what;
+    uint64_t start_us;
+    int first;
+} progress;
+
+static void on_progress(void *ctx, const char *what, int done, int total)
+{
+    progress *p = ctx;
+    if (!p->show) return;
+    if (p->what != what || done < p->first) {
+        p->what = what;
+        p->start_us = wn_os_now_us();
+        p->first = done;
+    }
+    double t = (double)(wn_os_now_us() - p->start_us) * 1e-6;
+    int made = done - p->first;
+    fprintf(stderr, "\r%s: %d of %d", what, done, total);
+    if (made > 0) fprintf(stderr, ", %.0f s left   ", t / made * (total - done));
+    else fputs("              ", stderr);
+    if (done == total) fputs("\r\033[K", stderr);
+    fflush(stderr);
+}
+
+/* The journal's place: one per command line, so that the same command finds it again. */
+static void journal_path(char *buf, size_t n, int argc, char **argv)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (int i = 1; i < argc; i++)
+        for (const char *c = argv[i];; c++) {
+            h = (h ^ (uint64_t)(unsigned char)*c) * UINT64_C(1099511628211);
+            if (!*c) break;
+        }
+    if (cache && *cache) snprintf(buf, n, "%s/winnow", cache);
+    else snprintf(buf, n, "%s/.cache/winnow", home && *home ? home : "/tmp");
+    for (char *p = buf + 1; ; p++) {
+        if (*p && *p != '/') continue;
+        char was = *p;
+        *p = '\0';
+        if (mkdir(buf, 0700) && errno != EEXIST) break;
+        if (!(*p = was)) break;
+    }
+    size_t k = strlen(buf);
+    snprintf(buf + k, n - k, "/eval-%016llx", (unsigned long long)h);
+}
+
+/* ---- the command ------------------------------------------------------------------------------ */
+
+static int fail(const wn_err *err, const char *journal)
+{
+    if (stop) fprintf(stderr, "\nwinnow eval: interrupted%s\n",
+                      journal ? "; the same command goes on where it stopped" : "");
+    else fprintf(stderr, "winnow eval: %s\n", err->text);
+    return WN_EXIT_FAILED;
+}
+
+static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const wn_task **tasks, int chunks,
+                    const char *journal)
+{
+    progress p = { .show = isatty(STDERR_FILENO) && !o->quiet };
+    wn_eval_opts eo = {
+        .rows = rows, .n_rows = n_rows, .context = (int)o->context, .max_chunks = chunks, .tasks = tasks,
+        .n_seeds = (int)o->seeds, .seed = (uint64_t)o->seed, .find_usable = o->usable, .speed = !o->no_speed,
+        .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .progress = on_progress, .progress_ctx = &p,
+        .stop = &stop,
+    };
+    wn_model *m = NULL;
+    wn_phrases *phrases = NULL;
+    wn_choice *choices = NULL;
+    char *text = NULL, label[512];
+    wn_eval_report report = { 0 };
+    wn_err err = { 0 };
+    int n_choices = 0;
+    eo.ask[WN_ASK_AGNOSTIC] = strcmp(o->ask, "before") != 0;
+    eo.ask[WN_ASK_AWARE] = strcmp(o->ask, "after") != 0;
+    wn_status st = wn_model_open(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads }, &err);
+    if (st) goto done;
+    wn_model_info mi;
+    wn_model_get_info(m, &mi);
+    const char *family = o->family ? o->family : wn_phrases_guess(mi.name, mi.chat_template);
+    if ((st = wn_phrases_open(&phrases, family, o->haystack, &err))) goto done;
+    if (o->text && (st = wn_cli_read_all(o->text, &text, &eo.n_text, &err))) goto done;
+    if (o->choices && (st = wn_choices_load(&choices, &n_choices, o->choices, &err))) goto done;
+    snprintf(label, sizeof label, "%s|%s|%s", family, o->haystack ? o->haystack : "", o->choices ? o->choices : "");
+    eo.text = text;
+    eo.phrases = phrases;
+    eo.choices = choices;
+    eo.n_choices = n_choices;
+    eo.label = label;
+    signal(SIGINT, on_interrupt);
+    if ((st = wn_eval_run(&report, m, &eo, &err))) goto done;
+    bool ok = o->json  ? wn_eval_write_json(stdout, &report, eo.ask)
+              : o->csv ? wn_eval_write_csv(stdout, &report, eo.ask)
+                       : wn_eval_write_table(stdout, &report, eo.ask);
+    if (!ok || fflush(stdout)) st = wn_fail(&err, WN_EIO, "the output cannot be written: %s", strerror(errno));
+done:
+    wn_eval_report_release(&report);
+    wn_choices_release(choices, n_choices);
+    wn_phrases_close(phrases);
+    wn_free(text);
+    wn_model_close(m);
+    return st ? fail(&err, journal) : WN_EXIT_OK;
+}
+
+/* --kv may be given many times, which the table of options does not know: taken out first. */
+static int take_policies(options *o, int *argc, char **argv)
+{
+    int n = 1;
+    for (int i = 1; i < *argc; i++) {
+        const char *v = NULL;
+        if (!strcmp(argv[i], "--kv") && i + 1 < *argc) v = argv[++i];
+        else if (!strncmp(argv[i], "--kv=", 5)) v = argv[i] + 5;
+        if (!v) argv[n++] = argv[i];
+        else if (o->n_kv == MAX_POLICIES) return wrong("more than 128 policies", NULL);
+        else o->kv[o->n_kv++] = v;
+    }
+    *argc = n;
+    return WN_EXIT_OK;
+}
+
+int wn_cli_eval(int argc, char **argv)
+{
+    options o = { .tasks = "all", .ask = "both", .chunks = "4", .budget = "50,25,12.5" };
+    char path[600];
+    const char *unused;                 /* for --help: --kv is taken out before */
+    const wn_arg table[] = {
+        { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file", 0, 0, 0 },
+        { 0, "kv", WN_ARG_STRING, &unused, "POLICY", "a policy; may be given many times (winnow recipes lists them)", 0, 0, 0 },
+        { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
+        { 'c', "context", WN_ARG_INT, &o.context, "N", "tokens (default: the usable context, found first)", 64, 1e9, "ctx-size" },
+        { 0, "usable", WN_ARG_FLAG, &o.usable, NULL, "find the usable context also when --context is given", 0, 0, 0 },
+        { 0, "Text", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 'f', "text", WN_ARG_STRING, &o.text, "FILE", "text for KL, agreement and perplexity (default: public-domain prose)", 0, 0, 0 },
+        { 0, "chunks", WN_ARG_STRING, &o.chunks, "N", "pieces of --context tokens; all; none: tasks only (default 4)", 0, 0, 0 },
+        { 0, "Tasks", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 0, "tasks", WN_ARG_STRING, &o.tasks, "LIST", "names, all or none (default all; they are listed below)", 0, 0, 0 },
+        { 0, "ask", WN_ARG_STRING, &o.ask, "WHEN", "questions come before compression, after it, or both (default)", 0, 0, 0 },
+        { 0, "seeds", WN_ARG_INT, &o.seeds, "K", "cases of each task (default 8)", 0, 100000, 0 },
+        { 's', "seed", WN_ARG_INT, &o.seed, "N", "other cases (default 0)", 0, 4294967295.0, 0 },
+        { 0, "template", WN_ARG_STRING, &o.family, "NAME", "phrasing: base, chat, demo or a file (default: what fits the model)", 0, 0, 0 },
+        { 0, "haystack", WN_ARG_STRING, &o.haystack, "FILE", "text that facts are hidden in (default: public-domain prose)", 0, 0, 0 },
+        { 0, "choices", WN_ARG_STRING, &o.choices, "FILE", "multiple choice: JSON lines with question, choices, answer, context", 0, 0, 0 },
+        { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+        { 't', "threads", WN_ARG_INT, &o.threads, "N", "threads (default: all processors); changes no figure but speed", 0, 256, 0 },
+        { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
+        { 0, "no-speed", WN_ARG_FLAG, &o.no_speed, NULL, "do not time rows: the output is then the same in every run", 0, 0, 0 },
+        { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no journal of finished work", 0, 0, 0 },
+        { 0, "journal", WN_ARG_STRING, &o.journal, "FILE", "keep it here (default: in the cache directory)", 0, 0, 0 },
+        { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
+        { 0, "json", WN_ARG_FLAG, &o.json, NULL, "JSON instead of a table", 0, 0, 0 },
+        { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "CSV instead of a table", 0, 0, 0 },
+    };
+    const char *rest[1];
+    int n_rest, chunks, n_rows;
+    bool help;
+    if (argc > 0) journal_path(path, sizeof path, argc, argv);
+    int rc = take_policies(&o, &argc, argv);
+    if (!rc) rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
+    if (rc) return rc;
+    if (help) {
+        puts("usage: winnow eval -m MODEL --kv POLICY [--kv POLICY ...] [options]\n\n"
+             "Compares cache policies with the full cache of the same model: divergence of the next-token\n"
+             "distribution, perplexity, bytes, speed, and tasks with exact answers asked before and after\n"
+             "compression. docs/evaluation.md says what each figure means.");
+        wn_args_print(table, (int)WN_COUNT(table));
+        puts("\nTasks");
+        for (int i = 0; wn_tasks[i]; i++) printf("  %-14s %s\n", wn_tasks[i]->name, wn_tasks[i]->about);
+        puts("\nexample: winnow eval -m models/winnow-demo.gguf --kv recent --kv random --context 1024 --tasks passkey,lookup");
+        return WN_EXIT_OK;
+    }
+    if (n_rest && !o.model) o.model = rest[0];
+    if (!o.model) return wrong("which model? give -m FILE (a GGUF file)", NULL);
+    if (strcmp(o.ask, "before") && strcmp(o.ask, "after") && strcmp(o.ask, "both"))
+        return wrong("--ask is before, after or both, not", o.ask);
+    if (o.json && o.csv) return wrong("--json or --csv, one of them", NULL);
+    wn_eval_row *rows = calloc(MAX_ROWS, sizeof *rows);
+    const wn_task *tasks[MAX_TASKS];
+    rc = !rows ? wrong("out of memory", NULL) : make_rows(&o, rows, &n_rows);
+    if (!rc) rc = make_tasks(&o, tasks);
+    if (!rc) rc = make_chunks(o.chunks, &chunks);
+    if (!rc) rc = evaluate(&o, rows, n_rows, tasks, chunks, o.no_resume ? NULL : o.journal ? o.journal : path);
+    free(rows);
+    return rc;
+}

@@ -1,0 +1,35 @@
+/* eval/work.h - what the jobs of an evaluation share: model, rows, options, journal. */
+#ifndef WN_EVAL_WORK_H
+#define WN_EVAL_WORK_H
+
+#include "eval/jobs.h"
+#include "eval/lab.h"
+#include "eval/text.h"
+
+typedef struct {
+    wn_model *m;
+    const wn_eval_opts *o;
+    wn_journal *journal;
+    wn_lab_row *rows; int n_rows;       /* rows[0]: the full cache */
+    int every;                          /* the longest stretch between decisions */
+    int n_workers, threads_each;
+    const char *what;                   /* for progress */
+} wn_eval_work;
+
+typedef struct {
+    const wn_task *task;
+    int length;
+    int seed;                           /* 0 .. n_seeds - 1; with the run's seed and the task, its own draw */
+    int n_seeds;
+} wn_case_id;
+
+/* Tokens a lab needs for cases of this length: answers and further turns included. */
+int wn_eval_lab_ctx(const wn_model *m, int length);
+/* Makes a case whose turns fit into the lab, and asks all rows in [0, n_rows). */
+wn_status wn_eval_case(const wn_eval_work *w, const wn_lab *lab, const wn_case_id *id, int n_rows,
+                       const bool ask[WN_ASK_MODES], double *scores, wn_err *err);
+/* Runs jobs with labs of n_ctx tokens. */
+typedef wn_status wn_eval_job_fn(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_err *err);
+wn_status wn_eval_jobs(wn_eval_work *w, int n_ctx, wn_job *jobs, int n, wn_eval_job_fn *fn, void *ctx, wn_err *err);
+
+#endif

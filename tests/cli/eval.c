@@ -1,0 +1,96 @@
+/* `winnow eval` as a user types it: JSON has what scripts need, wrong words are sentences
+ * and exit status 2, an interrupted run is taken up and ends with the same bytes. */
+#include "tests/unit/check.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MODEL "models/winnow-demo.gguf"
+static char out[1 << 18];
+
+/* Runs a shell command (in the repository's root), its stdout in `out`; the exit status. */
+static int sh(const char *cmd)
+{
+    FILE *p = popen(cmd, "r");
+    assert_non_null(p);
+    out[fread(out, 1, sizeof out - 1, p)] = '\0';
+    int st = pclose(p);
+    return WIFEXITED(st) ? WEXITSTATUS(st) : -1;
+}
+
+static void json_has_what_scripts_need(void **state)
+{
+    (void)state;
+    static const char *const top[] = { "model", "context", "usable_context", "rows" };
+    static const char *const keys[] = { "kv", "budget", "kl_mean", "kl_p95", "kl_p99", "top1", "ppl", "ppl_full", "diverge_at",
+                                        "bytes", "prefill_tps", "decode_tps", "passkey", "variable" };
+    assert_int_equal(sh("./winnow eval -q -m " MODEL " --kv recent --kv random@30% --budget 50,25 -c 256 --seeds 2 "
+                        "--tasks passkey,variable --chunks 1 --no-resume --json"), 0);
+    json_t *j = json_loads(out, 0, NULL);
+    if (!j) fail_msg("not JSON: %s", out);
+    for (size_t i = 0; i < sizeof top / sizeof *top; i++) assert_non_null(json_object_get(j, top[i]));
+    json_t *rows = json_object_get(j, "rows");
+    assert_int_equal(json_array_size(rows), 4);         /* none, recent twice, random */
+    for (size_t r = 0; r < 4; r++)
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            if (!json_object_get(json_array_get(rows, r), keys[i])) fail_msg("row %zu has no %s", r, keys[i]);
+    json_t *passkey = json_object_get(json_array_get(rows, 0), "passkey");
+    assert_true(json_real_value(json_object_get(passkey, "accuracy")) == 1.0);
+    assert_non_null(json_object_get(passkey, "se"));
+    json_decref(j);
+}
+
+static void wrong_words_are_sentences(void **state)
+{
+    (void)state;
+    static const struct { const char *args, *says; } wrong[] = {
+        { "--kv nonsense", "there is no cache policy" },
+        { "--kv 'recent(width=3)'", "has no parameter" },
+        { "--kv recent --budget 50,x", "--budget" },
+        { "--kv recent --tasks passkey,dance", "there is no task \"dance\"" },
+        { "--kv recent --chunks many", "--chunks" },
+        { "--kv recent --ask never", "--ask" },
+        { "--kv recent --json --csv", "one of them" },
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char cmd[400];
+        snprintf(cmd, sizeof cmd, "./winnow eval -m " MODEL " %s 2>&1", wrong[i].args);
+        assert_int_equal(sh(cmd), 2);
+        if (!strstr(out, wrong[i].says)) fail_msg("%s: %s", wrong[i].args, out);
+    }
+    assert_int_equal(sh("./winnow eval -m " MODEL " --kv recent -c 99999 2>&1"), 1);
+    assert_non_null(strstr(out, "trained for"));
+}
+
+static void interrupted_runs_are_taken_up(void **state)
+{
+    (void)state;
+    static const char args[] = "-q -m " MODEL " --kv recent@25% -c 1024 --seeds 6 --tasks passkey,needle,variable,questions "
+                               "--no-speed --csv";
+    char cmd[600], path[64], *whole;
+    snprintf(path, sizeof path, "/tmp/winnow-eval-%ld", (long)getpid());
+    snprintf(cmd, sizeof cmd, "./winnow eval %s --no-resume", args);
+    assert_int_equal(sh(cmd), 0);
+    whole = strdup(out);
+    snprintf(cmd, sizeof cmd, "exec timeout -s INT 0.7 ./winnow eval %s --journal %s 2>&1", args, path);
+    sh(cmd);
+    bool interrupted = access(path, F_OK) == 0;         /* a very fast machine may have been done */
+    if (interrupted) assert_non_null(strstr(out, "goes on where it stopped"));
+    snprintf(cmd, sizeof cmd, "./winnow eval %s --journal %s", args, path);
+    assert_int_equal(sh(cmd), 0);
+    assert_string_equal(out, whole);
+    assert_int_not_equal(access(path, F_OK), 0);        /* finished: the journal is gone */
+    free(whole);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_has_what_scripts_need),
+        cmocka_unit_test(wrong_words_are_sentences),
+        cmocka_unit_test(interrupted_runs_are_taken_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
