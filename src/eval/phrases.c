@@ -446,6 +446,12 @@ void wn_phrases_close(wn_phrases *p)
     wn_free(p);
 }
 
+const char *wn_phrases_haystack(const wn_phrases *p, size_t *n_bytes)
+{
+    *n_bytes = p->hay.n;
+    return p->hay.text;
+}
+
 const char *wn_phrases_guess(const char *model_name, const char *chat_template)
 {
     if (model_name && !strncmp(model_name, "winnow-demo", 11)) return "demo";

@@ -67,14 +67,14 @@ static void wrong_words_are_sentences(void **state)
 static void interrupted_runs_are_taken_up(void **state)
 {
     (void)state;
-    static const char args[] = "-q -m " MODEL " --kv recent@25% -c 1024 --seeds 6 --tasks passkey,needle,variable,questions "
+    static const char args[] = "-q -m " MODEL " --kv recent@25% -c 512 --seeds 6 --tasks passkey,needle,variable "
                                "--no-speed --csv";
     char cmd[600], path[64], *whole;
     snprintf(path, sizeof path, "/tmp/winnow-eval-%ld", (long)getpid());
     snprintf(cmd, sizeof cmd, "./winnow eval %s --no-resume", args);
     assert_int_equal(sh(cmd), 0);
     whole = strdup(out);
-    snprintf(cmd, sizeof cmd, "exec timeout -s INT 0.7 ./winnow eval %s --journal %s 2>&1", args, path);
+    snprintf(cmd, sizeof cmd, "exec timeout -s INT 0.4 ./winnow eval %s --journal %s 2>&1", args, path);
     sh(cmd);
     bool interrupted = access(path, F_OK) == 0;         /* a very fast machine may have been done */
     if (interrupted) assert_non_null(strstr(out, "goes on where it stopped"));
