@@ -1,6 +1,6 @@
 /* bench/attention.c - attention alone, beside the limits of the machine.
  *
- *     bench/attention [decode|prefill]
+ *     bench/attention [decode|prefill] [head_dim] [context of prefill]
  *
  * decode: one query row per layer against 16384 positions, 32 query heads on 8 KV heads;
  * as many layers as make the cache larger than 512 MB, so that every byte comes from
@@ -127,12 +127,12 @@ static void time_pass(cache *c, int n_rows, wn_threads *team, double *s, int run
     wn_free(q);
 }
 
-static void decode(wn_threads *const team[2])
+static void decode(wn_threads *const team[2], int only_dim)
 {
     enum { RUNS = 7, N = 16384 };
     printf("what,format,head_dim,context,threads,GB/s median,GB/s best,probe GB/s,share,us per layer\n");
     for (int dim = 64; dim <= 128; dim *= 2)
-        for (int i = 0; wn_format_at(i); i++) {
+        for (int i = 0; wn_format_at(i) && (!only_dim || dim == only_dim); i++) {
             const wn_format *f = wn_format_at(i);
             size_t row = (f->k_bytes(64, dim) + f->v_bytes(64, dim)) / 64 * KV_HEADS;
             int layers = (int)((544u << 20) / (row * N)) + 1;
@@ -157,7 +157,7 @@ static void decode(wn_threads *const team[2])
     }
 }
 
-static void prefill(wn_threads *const team[2])
+static void prefill(wn_threads *const team[2], int only_dim, int only_context)
 {
     enum { RUNS = 3 };
     static const int contexts[] = { 512, 8192, 16384 };
@@ -165,6 +165,7 @@ static void prefill(wn_threads *const team[2])
     for (int dim = 64; dim <= 128; dim *= 2)
         for (int i = 0; i < 3; i++) {
             int n = contexts[i], layers = i ? 1 : 8;
+            if ((only_dim && dim != only_dim) || (only_context && n != only_context)) continue;
             cache *c = open_cache(&wn_format_f16, dim, layers, n - CHUNK);
             double rows = 0;
             for (int p = n - CHUNK; p < n; p++) rows += p + 1;
@@ -185,8 +186,9 @@ int main(int argc, char **argv)
     wn_threads *team[2];
     if (wn_threads_open(&team[0], 1, NULL) || wn_threads_open(&team[1], 2, NULL)) die("no threads");
     printf("# table %s\n", wn_kernels_get()->name);
-    if (argc < 2 || !strcmp(argv[1], "decode")) decode(team);
-    if (argc < 2 || !strcmp(argv[1], "prefill")) prefill(team);
+    int dim = argc > 2 ? atoi(argv[2]) : 0, context = argc > 3 ? atoi(argv[3]) : 0;
+    if (argc < 2 || !strcmp(argv[1], "decode")) decode(team, dim);
+    if (argc < 2 || !strcmp(argv[1], "prefill")) prefill(team, dim, context);
     wn_threads_close(team[0]);
     wn_threads_close(team[1]);
     return 0;
