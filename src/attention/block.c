@@ -12,6 +12,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Rows of a portion at the diagonal: enough to be worth widening the page for. */
+enum { DIAGONAL_ROWS = 24 };
+
 /* ---- queries -------------------------------------------------------------------- */
 
 static void rotate(const wn_block *b, wn_desk *d, float *out, int32_t shift)
@@ -175,31 +178,66 @@ static bool gather(const wn_block *b, wn_desk *d, walk *w, int to, gathered *g, 
 
 /* ---- the phases of a split ------------------------------------------------------ */
 
-static void score_stretch(const wn_block *b, wn_desk *d, const wn_stretch *st, int P, const void *ahead)
+static int32_t lowest_seen(const wn_block *b, int32_t p)
 {
-    int rows = b->np * b->group, D = b->shape->k_dim;
-    const float *q = queries(b, d, st->shift);
-    float *to = d->logits + st->entry;
-    if (st->n_entries == st->n) {
-        st->k_format->score(to, WN_LOGIT_STRIDE, q, (size_t)D, rows, st->k, P, st->first, st->n, D,
-                            rows >= st->k_format->n_q_tmp ? d->tmp : NULL, ahead);
-        return;
+    int window = b->args->window;
+    return window > 0 && p - window + 1 > 0 ? p - window + 1 : 0;
+}
+
+/* Some positions of the block and as much of a stretch as any of them sees. */
+typedef struct { int from, to, n; } portion;
+
+/* Walks a stretch in portions; start with to = 0. At the diagonal few positions at a time,
+ * each portion with the slots up to its last row's own: what lies beyond is neither scored
+ * nor mixed. Encoded or thinned pages are taken whole, and where entries are not in the order of
+ * positions nothing can be left out. */
+static bool next_portion(const wn_block *b, const wn_desk *d, const gathered *g, const wn_stretch *st,
+                         bool raw, portion *x)
+{
+    if (!raw || !g->dense || st->n_entries != st->n || b->np == 1) {
+        if (x->to) return false;
+        *x = (portion){ 0, b->np, st->n };
+        return true;
     }
-    st->k_format->score(d->part, 64, q, (size_t)D, rows, st->k, P, st->first, st->n, D,
-                        rows >= st->k_format->n_q_tmp ? d->tmp : NULL, ahead);
-    for (int i = 0; i < rows; i++) {
-        float *out = to + (size_t)i * WN_LOGIT_STRIDE;
+    /* positions of the block count from its first */
+    int first = g->base + d->index[st->entry] - b->pos0, last = first + st->n - 1, end = b->np;
+    if (b->args->window > 0) end = WN_MIN(end, last + b->args->window);
+    x->from = x->to ? x->to : WN_MAX(first, 0);
+    if (x->from >= end) return false;
+    int step = WN_MAX(1, DIAGONAL_ROWS / b->group);
+    x->to = x->from >= last ? end : WN_MIN(end, x->from + step);
+    x->n = WN_MIN(st->n, x->to - first);
+    return true;
+}
+
+static void score_stretch(const wn_block *b, wn_desk *d, const gathered *g, const wn_stretch *st, int P,
+                          const void *ahead)
+{
+    int D = b->shape->k_dim;
+    const float *q = queries(b, d, st->shift);
+    bool whole = st->n_entries == st->n;
+    size_t stride = whole ? WN_LOGIT_STRIDE : 64;
+    for (portion x = { 0 }; next_portion(b, d, g, st, st->k_format->raw, &x); ahead = NULL) {
+        int row = x.from * b->group, rows = x.to * b->group - row;
+        st->k_format->score((whole ? d->logits + st->entry : d->part) + (size_t)row * stride, stride,
+                            q + (size_t)row * (size_t)D, (size_t)D, rows, st->k, P, st->first, x.n, D,
+                            rows >= st->k_format->n_q_tmp ? d->tmp : NULL, ahead);
+    }
+    for (int i = 0; !whole && i < b->np * b->group; i++) {
+        float *out = d->logits + st->entry + (size_t)i * WN_LOGIT_STRIDE;
         for (uint64_t left = st->keep; left; left &= left - 1)
             *out++ = d->part[i * 64 + __builtin_ctzll(left)];
     }
 }
 
-static void mix_stretch(const wn_block *b, wn_desk *d, const wn_stretch *st, int P, const void *ahead)
+static void mix_stretch(const wn_block *b, wn_desk *d, const gathered *g, const wn_stretch *st, int P,
+                        const void *ahead)
 {
-    int rows = b->np * b->group, D = b->shape->v_dim;
+    int D = b->shape->v_dim;
     const float *w = d->logits + st->entry;
     size_t stride = WN_LOGIT_STRIDE;
     if (st->n_entries != st->n) {
+        int rows = b->np * b->group;
         memset(d->part, 0, sizeof(float) * 64 * (size_t)rows);
         for (int i = 0; i < rows; i++) {
             const float *from = w + (size_t)i * stride;
@@ -209,8 +247,11 @@ static void mix_stretch(const wn_block *b, wn_desk *d, const wn_stretch *st, int
         w = d->part;
         stride = 64;
     }
-    st->v_format->mix(d->acc, (size_t)D, w, stride, rows, st->v, P, st->first, st->n, D,
-                      rows >= st->v_format->n_q_tmp ? d->tmp : NULL, ahead);
+    for (portion x = { 0 }; next_portion(b, d, g, st, st->v_format->raw, &x); ahead = NULL) {
+        int row = x.from * b->group, rows = x.to * b->group - row;
+        st->v_format->mix(d->acc + (size_t)row * (size_t)D, (size_t)D, w + (size_t)row * stride, stride, rows,
+                          st->v, P, st->first, x.n, D, rows >= st->v_format->n_q_tmp ? d->tmp : NULL, ahead);
+    }
 }
 
 static void add_bias(const wn_block *b, wn_desk *d, const wn_stretch *st)
@@ -221,13 +262,19 @@ static void add_bias(const wn_block *b, wn_desk *d, const wn_stretch *st)
     }
 }
 
-static int32_t lowest_seen(const wn_block *b, int32_t p)
+/* Entries of a split that a row looks at; dense: those it sees. */
+typedef struct { int from, to; } entries;
+
+static entries seen_by(const wn_block *b, const wn_desk *d, const gathered *g, int r)
 {
-    int window = b->args->window;
-    return window > 0 && p - window + 1 > 0 ? p - window + 1 : 0;
+    if (!g->dense) return (entries){ g->begin, g->end };
+    int32_t first = g->base + d->index[g->begin], p = b->pos0 + r;     /* of entry begin */
+    int lo = lowest_seen(b, p) - first, hi = p - first + 1;
+    return (entries){ g->begin + WN_MAX(lo, 0), WN_MIN(g->end, g->begin + hi) };
 }
 
-/* Rows of several positions: what a row may not see gets -INFINITY. */
+/* Rows of several positions: what a row may not see gets -INFINITY. Where entries are in
+ * the order of positions the row just ends earlier (seen_by). */
 static void mask(const wn_block *b, wn_desk *d, const gathered *g)
 {
     for (int r = 0; r < b->np; r++) {
@@ -249,25 +296,47 @@ static void sum_by_position(const wn_block *b, wn_desk *d, const gathered *g, co
     b->kernels->attn->sum(d->by_pos, WN_SPLIT, chains);
 }
 
+static void zero(float *x, int from, int to)
+{
+    if (from < to) memset(x + from, 0, sizeof *x * (size_t)(to - from));
+}
+
 static void softmax_row(const wn_block *b, wn_desk *d, const gathered *g, int i)
 {
     const wn_attn_ops *ops = b->kernels->attn;
     float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE, chains[16] = { 0 };
-    int end = (g->end + 15) & ~15;
-    d->m[i] = ops->max(x + g->begin, g->end - g->begin);
+    entries see = seen_by(b, d, g, i / b->group);
+    int from = see.from & ~15, to = (see.to + 15) & ~15;
+    d->m[i] = -INFINITY;
     d->l[i] = 0;
+    if (see.from < see.to) {
+        for (int e = from; e < see.from; e++) x[e] = -INFINITY;
+        for (int e = see.to; e < to; e++) x[e] = -INFINITY;
+        d->m[i] = ops->max(x + from, to - from);
+    }
     if (d->m[i] == -INFINITY) {         /* this row sees nothing here */
-        memset(x + g->begin, 0, sizeof(float) * (size_t)(g->end - g->begin));
+        zero(x, g->begin, g->end);
         return;
     }
-    for (int e = 0; e < g->begin; e++) x[e] = -INFINITY;
-    for (int e = g->end; e < end; e++) x[e] = -INFINITY;
-    ops->exp_sum(x, d->m[i], end, chains);
+    ops->exp_sum(x + from, d->m[i], to - from, chains);
+    zero(x, g->begin, from);
+    zero(x, to, g->end);
     if (!g->dense) {
         memset(chains, 0, sizeof chains);
         sum_by_position(b, d, g, x, chains);
     }
     d->l[i] = wn_tree16(chains);
+}
+
+/* Rows of logits lie in the second cache: the next is fetched while this one is worked on. */
+static void softmax(const wn_block *b, wn_desk *d, const gathered *g)
+{
+    int rows = b->np * b->group;
+    for (int i = 0; i < rows; i++) {
+        const float *next = d->logits + (size_t)(i + 1) * WN_LOGIT_STRIDE;
+        for (int e = g->begin; i + 1 < rows && e < g->end; e += 16) __builtin_prefetch(next + e, 1, 3);
+        softmax_row(b, d, g, i);
+    }
 }
 
 static const void *ahead_k(const wn_desk *d, const gathered *g, int t)
@@ -285,14 +354,15 @@ static const void *ahead_v(const wn_desk *d, const gathered *g, const walk *w, i
 static void score_split(const wn_block *b, wn_desk *d, const gathered *g, int P)
 {
     int rows = b->np * b->group;
-    for (int t = 0; t < g->n; t++) score_stretch(b, d, &d->stretches[t], P, ahead_k(d, g, t));
-    if (b->shape->softcap > 0)
-        for (int i = 0; i < rows; i++)
-            b->kernels->attn->softcap(d->logits + (size_t)i * WN_LOGIT_STRIDE + g->begin, b->shape->softcap,
-                                      g->end - g->begin);
+    for (int t = 0; t < g->n; t++) score_stretch(b, d, g, &d->stretches[t], P, ahead_k(d, g, t));
+    for (int i = 0; b->shape->softcap > 0 && i < rows; i++) {
+        entries see = seen_by(b, d, g, i / b->group);
+        b->kernels->attn->softcap(d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from, b->shape->softcap,
+                                  see.to - see.from);
+    }
     for (int t = 0; t < g->n; t++)
         if (d->stretches[t].bias) add_bias(b, d, &d->stretches[t]);
-    if (b->np > 1) mask(b, d, g);
+    if (b->np > 1 && !g->dense) mask(b, d, g);
 }
 
 /* (m, l, acc) of row i merged with what stands to its left. */
@@ -361,9 +431,9 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
             d->acc = d->l + rows;
         }
         score_split(b, d, &g, P);
-        for (int i = 0; i < rows; i++) softmax_row(b, d, &g, i);
+        softmax(b, d, &g);
         memset(d->acc, 0, sizeof(float) * (size_t)rows * (size_t)D);
-        for (int t = 0; t < g.n; t++) mix_stretch(b, d, &d->stretches[t], P, ahead_v(d, &g, &w, t));
+        for (int t = 0; t < g.n; t++) mix_stretch(b, d, &g, &d->stretches[t], P, ahead_v(d, &g, &w, t));
         if (keep) d->m = m, d->l = l, d->acc = acc;
         else
             for (int i = 0; i < rows; i++)
