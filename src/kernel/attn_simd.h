@@ -18,16 +18,60 @@
  */
 #define INLINE static inline __attribute__((always_inline))
 
-/* Bytes to fetch while a product runs, spread evenly over its steps of 8. */
+/* Bytes to fetch while a product runs, spread evenly over its steps: from at to end, then
+ * on from next to next_end. */
 typedef struct {
-    const char *at, *end;
+    const char *at, *end, *next, *next_end;
     size_t step;
+    bool near;
 } fetcher;
+
+/* How far ahead a stream from memory is fetched. Intel's cores read most by following a
+ * stream themselves; fetching a page ahead leaves that to the line fill buffers, which give
+ * two thirds. AMD's do better the other way round (bench/NOTES.md). */
+enum { NEAR_BYTES = 2048, PART_DEPTH = 16 };
 
 INLINE void fetch(fetcher *f)
 {
-    const char *stop = f->at + f->step < f->end ? f->at + f->step : f->end;
-    for (; f->at < stop; f->at += 64) __builtin_prefetch(f->at, 0, 2);
+    for (size_t n = 0; n < f->step; n += 64, f->at += 64) {
+        if (f->at >= f->end) {
+            if (!f->next) return;
+            f->at = f->next;
+            f->end = f->next_end;
+            f->next = NULL;
+        }
+        if (f->near) __builtin_prefetch(f->at, 0, 3);
+        else __builtin_prefetch(f->at, 0, 2);
+    }
+}
+
+INLINE size_t per_step(size_t bytes, int steps)
+{
+    return steps ? (bytes / (size_t)steps + 63) & ~(size_t)63 : 0;
+}
+
+/* All of the frame that is read next. */
+INLINE fetcher fetch_next(const wn_attn_product *p, int steps)
+{
+    fetcher f = { .at = p->ahead, .end = (const char *)p->ahead + p->ahead_bytes };
+    if (!p->ahead) f.end = f.at;
+    f.step = per_step((size_t)(f.end - f.at), steps);
+    return f;
+}
+
+/* This product's own bytes in the order in which it reads them, NEAR_BYTES before it does,
+ * and in the end the first of the frame that is read next. */
+INLINE fetcher fetch_near(const wn_attn_product *p, const wn_elem e, int steps)
+{
+    size_t bytes = ((size_t)(p->depth - 1) * p->b_stride + (size_t)p->n_cols) * (e == WN_ELEM_F32 ? 4 : 2);
+    size_t near = NEAR_BYTES, ahead = p->ahead_bytes < near ? p->ahead_bytes : near;
+    fetcher f = { .at = (const char *)p->b + NEAR_BYTES, .end = (const char *)p->b + bytes, .near = true };
+    if (p->ahead) {
+        f.next = p->ahead;
+        f.next_end = f.next + ahead;
+    }
+    f.step = per_step(bytes, steps);
+    return f;
 }
 
 /* c (MR x NV vectors) = chain over depth. part > 0: the only vector has part columns. */
@@ -88,19 +132,40 @@ INLINE void tiles(const int NV, const wn_elem e, const bool partial, int part, i
  * widened vectors. */
 enum { FEW_ROWS = W == 16 ? 6 : 4 };
 
+/* All columns of some steps of the depth, for a group of rows. */
+INLINE void few(const wn_attn_product *p, const wn_elem e, int i, int rows, fetcher *f)
+{
+    const int wide = COLS * W;
+    int x = 0;
+    for (; x + wide <= p->n_cols; x += wide)
+        tiles(COLS, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, f);
+    for (; x + W <= p->n_cols; x += W)
+        tiles(1, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, f);
+    if (x < p->n_cols)
+        tiles(1, e, true, p->n_cols - x, rows, p, i, x, p->b, (size_t)x, p->b_stride, f);
+}
+
+/* Where a row of b is wider than a tile, the depth is walked in parts, so that memory is
+ * read in its own order and not in stripes. */
 INLINE void product_few(const wn_attn_product *p, const wn_elem e)
 {
-    int wide = COLS * W, blocks = (p->n_cols + wide - 1) / wide, steps = blocks * ((p->depth + 7) / 8);
-    fetcher f = { p->ahead, p->ahead ? (const char *)p->ahead + p->ahead_bytes : NULL, 0 };
-    if (steps) f.step = (p->ahead_bytes / (size_t)steps + 63) & ~(size_t)63;
+    const int wide = COLS * W;
+    int part = p->n_cols <= wide ? p->depth : PART_DEPTH, steps = 0;
+    for (int j = 0; j < p->depth; j += part) {
+        int n = p->depth - j < part ? p->depth - j : part;
+        steps += (n + 7) / 8 * ((p->n_cols + wide - 1) / wide);
+    }
+    fetcher f = __builtin_cpu_is("intel") ? fetch_near(p, e, steps) : fetch_next(p, steps);
     for (int i = 0; i < p->n_rows; i += FEW_ROWS) {
-        int rows = p->n_rows - i < FEW_ROWS ? p->n_rows - i : FEW_ROWS, x = 0;
-        for (; x + wide <= p->n_cols; x += wide)
-            tiles(COLS, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, &f);
-        for (; x + W <= p->n_cols; x += W)
-            tiles(1, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, &f);
-        if (x < p->n_cols)
-            tiles(1, e, true, p->n_cols - x, rows, p, i, x, p->b, (size_t)x, p->b_stride, &f);
+        int rows = p->n_rows - i < FEW_ROWS ? p->n_rows - i : FEW_ROWS;
+        wn_attn_product q = *p;
+        for (int j = 0; j < p->depth || j == 0; j += part) {
+            q.depth = p->depth - j < part ? p->depth - j : part;
+            few(&q, e, i, rows, &f);
+            q.add = true;
+            q.a += q.depth;
+            q.b = (const char *)q.b + (size_t)q.depth * q.b_stride * (e == WN_ELEM_F32 ? 4 : 2);
+        }
     }
 }
 
@@ -127,11 +192,14 @@ INLINE void widen_panel(const wn_attn_product *p, const wn_elem e, int x, int n)
 INLINE void product_many(const wn_attn_product *p, const wn_elem e)
 {
     const int wide = COLS * W;
+    int steps = (p->n_cols + wide - 1) / wide * ((p->n_rows + 5) / 6);
+    fetcher f = fetch_next(p, steps);
     for (int x0 = 0; x0 < p->n_cols; x0 += wide) {
         int n = p->n_cols - x0 < wide ? p->n_cols - x0 : wide;
         widen_panel(p, e, x0, n);
         for (int i = 0; i < p->n_rows; i += 6) {
             int rows = p->n_rows - i < 6 ? p->n_rows - i : 6, x = 0;
+            fetch(&f);
             if (n == wide) {
                 tiles(COLS, WN_ELEM_F32, false, 0, rows, p, i, x0, p->tmp, 0, (size_t)wide, NULL);
                 continue;
@@ -213,19 +281,24 @@ PUT(f32, WN_ELEM_F32)
 
 static float max(const float *x, int n)
 {
-    float lanes[W], m = -INFINITY;
+    float lanes[W];
     vec a = v_set(-INFINITY), b = a;
     int i = 0;
     for (; i + 2 * W <= n; i += 2 * W) {
         a = v_max(v_load(x + i), a);
         b = v_max(v_load(x + i + W), b);
     }
+    if (i + W <= n) {
+        a = v_max(v_load(x + i), a);
+        i += W;
+    }
     v_store(lanes, v_max(a, b));
-    for (int k = 0; k < W; k++)
-        if (lanes[k] > m) m = lanes[k];
     for (; i < n; i++)
-        if (x[i] > m) m = x[i];
-    return m;
+        if (x[i] > lanes[0]) lanes[0] = x[i];
+    _Pragma("GCC unroll 4") for (int h = W / 2; h; h /= 2)
+        _Pragma("GCC unroll 8") for (int k = 0; k < h; k++)
+            lanes[k] = lanes[k] > lanes[k + h] ? lanes[k] : lanes[k + h];
+    return lanes[0];
 }
 
 static void exp_sum(float *x, float m, int n, float chains[16])
