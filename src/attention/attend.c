@@ -10,6 +10,8 @@
  *
  * An item of a single block (every decoding sequence) prepares its lane inside its piece:
  * nobody else reads that lane, so a decode layer is one hand-out, and a small one none.
+ * Blocks of a single position are pieces of several neighbouring lanes where that leaves
+ * the team even: their pages lie side by side (wn_block_run_lanes).
  * Pieces are cut by what is known of the batch alone; which thread runs a piece, and
  * whether a block was cut, changes no bit: splits are always merged left to right.
  */
@@ -25,7 +27,7 @@
 enum { INLINE_FMAS = 500000, ROPES = 2 };
 
 typedef struct {
-    int item, head;
+    int item, head, n_heads;            /* KV heads; several only of a single position */
     int32_t pos0;
     int row0, np;
     int from, to;                       /* splits */
@@ -133,7 +135,7 @@ static size_t lay_out(wn_attend_pass *p, const wn_attend_shape *s, limits m, wn_
     for (int i = 0; i < ROPES; i++) n += take(a, &p->ropes[i].cs, rows * (size_t)s->k_dim * F);
     for (int t = 0; t < m.threads; t++) {
         wn_desk *d = a ? &p->desks[t] : NULL, none;
-        n += lay_out_desk(d ? d : &none, s, WN_MIN(m.rows, np) * group, a);
+        n += lay_out_desk(d ? d : &none, s, WN_MIN(WN_MAX(m.rows, s->n_kv_heads), np) * group, a);
     }
     return n;
 }
@@ -156,25 +158,39 @@ static uint64_t cost_of(const wn_attend_pass *p, int32_t slots, int np)
     return (uint64_t)slots * (uint64_t)(np * p->group + 8);
 }
 
-static void cut_item(wn_attend_pass *p, int i)
+/* Heads of one position answered side by side: as many as leave every thread the same work,
+ * or, where sequences of different lengths are in the batch, something to even it out. */
+static int heads_together(const wn_attend_pass *p, int n_threads)
+{
+    int heads = p->shape.n_kv_heads;
+    for (int n = WN_MIN(WN_MIN(heads, WN_BLOCK_LANES), block_positions(p->group)); n > 1; n--) {
+        int pieces = heads / n * p->n_items;
+        if (heads % n == 0 && (p->n_items == 1 ? pieces % n_threads == 0 : pieces >= 4 * n_threads)) return n;
+    }
+    return 1;
+}
+
+static void cut_item(wn_attend_pass *p, int i, int n_threads)
 {
     const wn_attend_item *item = &p->items[i];
     int most = block_positions(p->group), P = wn_kv_page_slots(item->kv), first = p->n_pieces;
     int32_t end = item->pos + item->n_rows;
+    int heads = p->shape.n_kv_heads, together = item->n_rows == 1 ? heads_together(p, n_threads) : 1;
     for (int32_t pos = item->pos; pos < end;) {
         int np = WN_MIN(most, end - pos);
         if (encoded(item->kv)) np = WN_MIN(np, P - pos % P);    /* one row of a block, all rows: the same frames */
-        for (int h = 0; h < p->shape.n_kv_heads; h++) {
+        for (int h = 0; h < heads; h += together) {
             WN_ASSERT(p->n_pieces < p->cap_pieces);
             p->pieces[p->n_pieces] = (piece){
-                .item = i, .head = h, .pos0 = pos, .row0 = item->row + (pos - item->pos), .np = np,
-                .to = (pos + np - 1) / WN_SPLIT + 1, .unit = -1, .cost = cost_of(p, pos + np, np),
+                .item = i, .head = h, .n_heads = together, .pos0 = pos, .row0 = item->row + (pos - item->pos),
+                .np = np, .to = (pos + np - 1) / WN_SPLIT + 1, .unit = -1,
+                .cost = cost_of(p, pos + np, np) * (uint64_t)together,
             };
             p->n_pieces++;
         }
         pos += np;
     }
-    bool single = p->n_pieces - first == p->shape.n_kv_heads;
+    bool single = p->n_pieces - first == heads / together;
     for (int j = first; j < p->n_pieces; j++) p->pieces[j].prepares = single;
     if (!single && item->n_rows) p->prepared[p->n_prepared++] = i;
 }
@@ -220,11 +236,11 @@ static int largest_first(const void *a, const void *b)
 static void cut_pass(wn_attend_pass *p, int n_threads)
 {
     uint64_t total = 0, fmas = 0;
-    for (int i = 0; i < p->n_items; i++) cut_item(p, i);
+    for (int i = 0; i < p->n_items; i++) cut_item(p, i, p->team ? n_threads : 1);
     for (int j = 0; j < p->n_pieces; j++) {
         const piece *x = &p->pieces[j];
         total += x->cost;
-        fmas += (uint64_t)(x->pos0 + x->np) * (uint64_t)(x->np * p->group);
+        fmas += (uint64_t)(x->pos0 + x->np) * (uint64_t)(x->np * p->group * x->n_heads);
     }
     if (fmas * (uint64_t)(p->shape.k_dim + p->shape.v_dim) < INLINE_FMAS) p->team = NULL;
     if (!p->team) n_threads = 1;
@@ -232,7 +248,7 @@ static void cut_pass(wn_attend_pass *p, int n_threads)
     int n = n_threads > 1 ? p->n_pieces : 0;
     for (int j = 0; j < n; j++) {
         uint64_t cost = p->pieces[j].cost, parts = 4 * (uint64_t)n_threads;
-        if (cost * 2 * (uint64_t)n_threads <= total) continue;
+        if (p->pieces[j].n_heads > 1 || cost * 2 * (uint64_t)n_threads <= total) continue;
         int want = (int)((cost * parts + total - 1) / total);
         cut_splits(p, j, WN_MIN(want, p->pieces[j].to), &used);
     }
@@ -329,7 +345,11 @@ static void answer(void *arg, int part, int thread)
     const piece *x = &p->pieces[part];
     wn_desk *d = &p->desks[thread];
     wn_block b = block_of(p, x);
-    if (x->prepares) prepare_lane(p, b.item, x->head);
+    for (int h = 0; x->prepares && h < x->n_heads; h++) prepare_lane(p, b.item, x->head + h);
+    if (x->n_heads > 1) {
+        wn_block_run_lanes(&b, d, x->n_heads, p->ml);
+        return;
+    }
     if (x->unit < 0) {
         wn_block_run(&b, d, 0, x->to, NULL);
         wn_block_fill_ring(&b, d);

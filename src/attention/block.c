@@ -345,9 +345,9 @@ static const void *ahead_k(const wn_desk *d, const gathered *g, int t)
     return d->stretches[t + 1].k == d->stretches[t].k ? NULL : d->stretches[t + 1].k;
 }
 
-static const void *ahead_v(const wn_desk *d, const gathered *g, const walk *w, int t)
+static const void *ahead_v(const wn_desk *d, const gathered *g, const void *then, int t)
 {
-    if (t + 1 == g->n) return w->more ? w->run.k : NULL;
+    if (t + 1 == g->n) return then;
     return d->stretches[t + 1].v == d->stretches[t].v ? NULL : d->stretches[t + 1].v;
 }
 
@@ -412,10 +412,28 @@ static void start_queries(const wn_block *b, wn_desk *d)
     d->q_shift = 0;
 }
 
+/* Logits, weights and their products with V of a gathered split; then: read after it. */
+static void answer_split(const wn_block *b, wn_desk *d, const gathered *g, const void *then)
+{
+    int rows = b->np * b->group, P = wn_kv_page_slots(b->item->kv);
+    score_split(b, d, g, P);
+    softmax(b, d, g);
+    memset(d->acc, 0, sizeof(float) * (size_t)rows * (size_t)b->shape->v_dim);
+    for (int t = 0; t < g->n; t++) mix_stretch(b, d, g, &d->stretches[t], P, ahead_v(d, g, then, t));
+}
+
+static void merge_rows(const wn_block *b, wn_desk *d)
+{
+    for (int i = 0; i < b->np * b->group; i++)
+        merge_row(b, d, i, d->m[i], d->l[i], d->acc + (size_t)i * (size_t)b->shape->v_dim);
+}
+
+static const void *next_k(const walk *w) { return w->more ? w->run.k : NULL; }
+
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
 {
-    int rows = b->np * b->group, D = b->shape->v_dim, P = wn_kv_page_slots(b->item->kv), split;
-    size_t step = wn_partial_floats(rows, D);
+    int rows = b->np * b->group, split;
+    size_t step = wn_partial_floats(rows, b->shape->v_dim);
     gathered g;
     start_queries(b, d);
     if (!keep) clear_run(b, d);
@@ -424,20 +442,61 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
             for (int i = 0; i < rows; i++) keep->data[(size_t)(s - keep->from) * step + (size_t)i] = -INFINITY;
     walk w = start_walk(b, from);
     while (gather(b, d, &w, to, &g, &split)) {
-        float *m = d->m, *l = d->l, *acc = d->acc;
-        if (keep) {                     /* the split's record takes the place of the desk's */
-            d->m = keep->data + (size_t)(split - keep->from) * step;
-            d->l = d->m + rows;
-            d->acc = d->l + rows;
+        if (!keep) {
+            answer_split(b, d, &g, next_k(&w));
+            merge_rows(b, d);
+            continue;
         }
-        score_split(b, d, &g, P);
-        softmax(b, d, &g);
-        memset(d->acc, 0, sizeof(float) * (size_t)rows * (size_t)D);
-        for (int t = 0; t < g.n; t++) mix_stretch(b, d, &g, &d->stretches[t], P, ahead_v(d, &g, &w, t));
-        if (keep) d->m = m, d->l = l, d->acc = acc;
-        else
-            for (int i = 0; i < rows; i++)
-                merge_row(b, d, i, d->m[i], d->l[i], d->acc + (size_t)i * (size_t)D);
+        wn_desk record = *d;            /* the split's record takes the place of the desk's */
+        record.m = keep->data + (size_t)(split - keep->from) * step;
+        record.l = record.m + rows;
+        record.acc = record.l + rows;
+        answer_split(b, &record, &g, next_k(&w));
+        d->q_shift = record.q_shift;
+    }
+}
+
+/* One lane of several: its queries and running merge; the rest of the desk is shared. */
+static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
+{
+    size_t rows = (size_t)lane * (size_t)b->group, D = (size_t)b->shape->v_dim;
+    wn_desk x = *d;
+    for (int i = 0; i < 2; i++) x.q[i] += rows * (size_t)b->shape->k_dim;
+    x.run_m += rows;
+    x.run_l += rows;
+    x.run_acc += rows * D;
+    return x;
+}
+
+void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
+{
+    wn_block b[WN_BLOCK_LANES];
+    wn_desk desks[WN_BLOCK_LANES];
+    walk w[WN_BLOCK_LANES];
+    gathered g;
+    int left = n, split;
+    WN_ASSERT(first->np == 1 && n <= WN_BLOCK_LANES);
+    for (int l = 0; l < n; l++) {
+        b[l] = *first;
+        b[l].lane += l;
+        b[l].head += l;
+        desks[l] = desk_of_lane(first, d, l);
+        start_queries(&b[l], &desks[l]);
+        clear_run(&b[l], &desks[l]);
+        w[l] = start_walk(&b[l], 0);
+    }
+    while (left > 0) {
+        left = 0;
+        for (int l = 0; l < n; l++) {
+            if (!gather(&b[l], &desks[l], &w[l], INT32_MAX, &g, &split)) continue;
+            answer_split(&b[l], &desks[l], &g, next_k(&w[l + 1 < n ? l + 1 : 0]));
+            merge_rows(&b[l], &desks[l]);
+            left++;
+        }
+    }
+    for (int l = 0; l < n; l++) {
+        wn_block_fill_ring(&b[l], &desks[l]);
+        wn_block_finish(&b[l], &desks[l], ml);
     }
 }
 

@@ -26,6 +26,7 @@
 
 enum {
     WN_BLOCK_ROWS = 96,                 /* 48 and 192 are slower (FEASIBILITY C) */
+    WN_BLOCK_LANES = 16,                /* answered side by side in decode, at most */
     WN_LOGIT_STRIDE = WN_SPLIT + 32,    /* 16 before (alignment), 16 after (rounding up) */
 };
 
@@ -79,6 +80,10 @@ static inline size_t wn_partial_floats(int rows, int v_dim) { return (size_t)row
 /* Answers the block from splits [from, to): into the desk's running merge, or, with
  * keep, as partials. */
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep);
+/* The same position for n lanes from the block's on, a split of each in turn, and their
+ * results: what a pass stored of neighbouring lanes lies side by side, so that memory is
+ * read as one long stream. np is 1; the desk has room for n groups of rows. */
+void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml);
 /* Merges partials into the desk's running merge, in order. */
 void wn_block_merge(const wn_block *b, wn_desk *d, const wn_partials *p);
 /* Writes acc / l to the output; m and l of every (batch row, head) to ml (pairs). */

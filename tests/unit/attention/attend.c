@@ -118,6 +118,26 @@ static void no_way_of_running_changes_a_bit(void **state)
     same_bits(b, ways, WN_COUNT(ways));
 }
 
+/* Decoding, neighbouring lanes are answered side by side where team and batch allow it: all
+ * at once, in two or four pieces, one by one; with a window the walks begin late. */
+static void lanes_together_or_alone(void **state)
+{
+    (void)state;
+    static const bed teams[] = {
+        { .threads = 1, .chunks = one }, { .threads = 2, .chunks = one }, { .threads = 3, .chunks = one },
+        { .threads = 4, .chunks = one }, { .threads = 2, .chunks = one, .noise = 4 },
+        { .threads = 1, .chunks = odd, .page_slots = 4 },
+    };
+    wn_rope r = rope_of(32, true);
+    bed b = bed_of(16, 8, 32, 1100);
+    b.rope = &r;
+    b.format = &wn_format_f16;
+    same_bits(b, teams, WN_COUNT(teams));
+    b.n = 700;
+    b.window = 150;
+    same_bits(b, teams, WN_COUNT(teams));
+}
+
 /* The raw formats promise more than one numerics id asks: all tables agree. */
 static void all_tables_agree(void **state)
 {
@@ -143,6 +163,7 @@ int main(void)
         cmocka_unit_test(answers_are_the_definition),
         cmocka_unit_test(different_v_dim),
         cmocka_unit_test(no_way_of_running_changes_a_bit),
+        cmocka_unit_test(lanes_together_or_alone),
         cmocka_unit_test(all_tables_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
