@@ -314,6 +314,8 @@ static void softmax_row(const wn_block *b, wn_desk *d, const gathered *g, int i)
         for (int e = see.to; e < to; e++) x[e] = -INFINITY;
         d->m[i] = ops->max(x + from, to - from);
     }
+    for (int e = see.from; d->m[i] == -INFINITY && e < see.to; e++)
+        if (isnan(x[e])) d->m[i] = 0;   /* the maximum passes over NaN, the answer must not */
     if (d->m[i] == -INFINITY) {         /* this row sees nothing here */
         zero(x, g->begin, g->end);
         return;

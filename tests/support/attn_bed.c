@@ -12,6 +12,7 @@ void bed_rows(const bed *b, int pos, float *q, float *k, float *v)
     for (int i = 0; i < s->n_heads * s->k_dim; i++) q[i] = test_randf(&seed) * 2;
     for (int i = 0; i < s->n_kv_heads * s->k_dim; i++) k[i] = test_randf(&seed) * 2 * size;
     for (int i = 0; i < s->n_kv_heads * s->v_dim; i++) v[i] = test_randf(&seed);
+    if (b->spoil) b->spoil(b->ctx, pos, q, k, v);
 }
 
 /* ---- the engine's way --------------------------------------------------------------- */
@@ -48,11 +49,12 @@ typedef struct {
     int rows;
 } buffers;
 
-static void fill(buffers *x, int row, uint64_t seed, int pos, int n)
+static void fill(buffers *x, int row, uint64_t seed, bool mine, int pos, int n)
 {
     const wn_attend_shape *s = &x->b->shape;
     bed t = *x->b;
     t.seed = seed;
+    if (mine == t.spoil_noise) t.spoil = NULL;
     for (int r = 0; r < n; r++)
         bed_rows(&t, pos + r, x->q + (row + r) * s->n_heads * s->k_dim, x->k + (row + r) * s->n_kv_heads * s->k_dim,
                  x->v + (row + r) * s->n_kv_heads * s->v_dim);
@@ -114,8 +116,10 @@ float *bed_run(const bed *b)
         wn_mark m = wn_arena_mark(&arena);
         wn_attend_pass *pass = wn_attend_begin(s, items, n_items, &arena, team, b->obs);
         for (int l = 0; l < layers; l++) {
-            for (int i = 0; i < n_items; i++)
-                fill(&x, items[i].row, b->seed + (uint64_t)l + (items[i].kv == kvs[0] ? 0 : 77), items[i].pos, items[i].n_rows);
+            for (int i = 0; i < n_items; i++) {
+                bool mine = items[i].kv == kvs[0];
+                fill(&x, items[i].row, b->seed + (uint64_t)l + (mine ? 0 : 77), mine, items[i].pos, items[i].n_rows);
+            }
             wn_attend_args a = args_of(&x, l);
             wn_attend(pass, &a);
         }

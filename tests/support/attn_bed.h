@@ -27,6 +27,9 @@ typedef struct {
     /* Called with n committed positions before each chunk: may decide. NULL: nothing. */
     void (*decide)(void *ctx, wn_kv *kv, int n);
     void *ctx;
+    /* May change the rows of the text, or (spoil_noise) those of the other sequences. */
+    void (*spoil)(void *ctx, int pos, float *q, float *k, float *v);
+    bool spoil_noise;
 } bed;
 
 /* Rows of the text: q (n_heads * k_dim), k, v; layer 0. */
