@@ -29,6 +29,8 @@ static void rotate(const wn_block *b, wn_desk *d, float *out, int32_t shift)
             cs = d->cs;
         }
         const float *x = a->q + (size_t)(b->row0 + r) * a->q_stride + (size_t)b->head * (size_t)b->group * (size_t)k_dim;
+        const float *soon = x + 2 * a->q_stride;        /* a stretch of lines each q_stride: no stream */
+        for (int j = 0; r + 2 < b->np && j < b->group * k_dim; j += 16) __builtin_prefetch(soon + j, 0, 3);
         for (int h = 0; h < b->group; h++, x += k_dim, out += k_dim) {
             if (n_rot) b->kernels->vec->rope(out, x, cs, n_rot, rope->neox);
             memcpy(out + n_rot, x + n_rot, sizeof(float) * (size_t)(k_dim - n_rot));
