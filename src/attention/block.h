@@ -13,9 +13,10 @@
  *
  * Entries are the live slots of the split in view order, at most 512 of them, however
  * many dead slots the pages hold; a dead slot is never touched. With one position, slots
- * it may not see are not gathered either. With several, what a row may not see has logit
- * -INFINITY and weight 0: the same bits, unless V holds an infinity or NaN there; rows
- * whose answer is not finite are therefore computed once more, alone.
+ * it may not see are not gathered either. With several, most of what lies beyond a row's
+ * position is left out too; the rest has logit -INFINITY and weight 0: the same bits, unless
+ * V holds an infinity or NaN there; rows whose answer is not finite are therefore computed
+ * once more, alone.
  */
 #ifndef WN_ATTENTION_BLOCK_H
 #define WN_ATTENTION_BLOCK_H
@@ -25,7 +26,7 @@
 #include "kernel/vec.h"
 
 enum {
-    WN_BLOCK_ROWS = 96,                 /* 48 and 192 are slower (FEASIBILITY C) */
+    WN_BLOCK_ROWS = 96,                 /* 192 gains 1 to 2 % for twice the scratch (bench/NOTES.md) */
     WN_BLOCK_LANES = 16,                /* answered side by side in decode, at most */
     WN_LOGIT_STRIDE = WN_SPLIT + 32,    /* 16 before (alignment), 16 after (rounding up) */
 };
