@@ -79,7 +79,7 @@ static void one_way(bed b)
     w.k = malloc(sizeof(float) * N * LANES * D);
     float *v = malloc(sizeof(float) * LANES * D), *plain = bed_run(&b);
     for (int p = 0; p < N; p++) bed_rows(&b, p, w.q + p * HEADS * D, w.k + p * LANES * D, v);
-    const wn_attend_observer obs = { &w, see_lse, see_weights };
+    const wn_attend_observer obs = { .ctx = &w, .lse = see_lse, .weights = see_weights };
     float first[N][HEADS];
     b.obs = &obs;
     for (int way = 0; way < 3; way++) {
