@@ -1,9 +1,15 @@
-/* base/threads.c - one job at a time, parts handed out by an atomic counter.
+/* base/threads.c - one job at a time, a run of neighbouring parts for each thread.
  *
  * A job is published by storing its fields and then raising `epoch` (release); workers
- * see the new epoch (acquire), take part numbers from `next` until it runs past the
- * end, and count themselves out in `n_idle`. The caller takes parts too and then waits
- * until every worker is out, so the fields of a job never change under a worker.
+ * see the new epoch (acquire), take parts until none is left, and count themselves out in
+ * `n_idle`. The caller takes parts too and then waits until every worker is out, so the
+ * fields of a job never change under a worker.
+ *
+ * Each thread owns an equal run of parts and takes them from its front, so what lies side
+ * by side in memory is read by one core from one end to the other: a matrix handed out
+ * part by part to two cores in turn starts a cold stream with each part, which cost a
+ * quarter of the read rate (bench/NOTES.md). A thread whose run is empty takes from the
+ * back of another's.
  *
  *      caller                     worker
  *      fields, epoch++   ------>  sees epoch
@@ -24,6 +30,7 @@
 enum { SPIN_US = 300, MAX_THREADS = 256 };
 
 typedef struct {
+    _Alignas(64) _Atomic uint64_t run;  /* its parts: first | end << 32 */
     wn_threads *team;
     pthread_t id;
     int index;
@@ -33,25 +40,41 @@ struct wn_threads {
     int n;                              /* the caller included */
     wn_part_fn *task;
     void *arg;
-    int n_parts;
     _Alignas(64) atomic_uint epoch;     /* one more for each job */
-    _Alignas(64) atomic_int next;       /* the next part to hand out */
     _Alignas(64) atomic_int n_idle;     /* workers that are done with this epoch */
     _Alignas(64) atomic_int n_parked;
     atomic_bool quit;
     pthread_mutex_t lock;               /* guards parking only */
     pthread_cond_t wake;
     int n_started;
-    worker workers[];
+    worker workers[];                   /* [0] is the caller */
 };
 
 static inline void pause_cpu(void) { __builtin_ia32_pause(); }
 
+static uint64_t run_of(uint32_t first, uint32_t end) { return first | (uint64_t)end << 32; }
+
+/* A part from the front of a run, or from its back; -1 when it is empty. */
+static int take(worker *w, bool back)
+{
+    uint64_t run = atomic_load_explicit(&w->run, memory_order_relaxed), rest;
+    uint32_t first, end;
+    do {
+        first = (uint32_t)run, end = (uint32_t)(run >> 32);
+        if (first >= end) return -1;
+        rest = back ? run_of(first, end - 1) : run_of(first + 1, end);
+    } while (!atomic_compare_exchange_weak_explicit(&w->run, &run, rest, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return (int)(back ? end - 1 : first);
+}
+
 static void take_parts(wn_threads *t, int thread)
 {
     int part;
-    while ((part = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed)) < t->n_parts)
-        t->task(t->arg, part, thread);
+    for (int i = 0; i < t->n; i++) {
+        worker *w = &t->workers[(thread + i) % t->n];
+        while ((part = take(w, i > 0)) >= 0) t->task(t->arg, part, thread);
+    }
 }
 
 /* Returns when the epoch differs from seen. */
@@ -110,7 +133,8 @@ wn_status wn_threads_open(wn_threads **out, int n_threads, wn_err *err)
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
     for (int i = 1; i < n_threads; i++) {
-        t->workers[i] = (worker){ .team = t, .index = i };
+        t->workers[i].team = t;
+        t->workers[i].index = i;
         if (pthread_create(&t->workers[i].id, NULL, work, &t->workers[i])) {
             wn_threads_close(t);
             return wn_fail(err, WN_ENOMEM, "threads: only %d of %d could be started", i, n_threads);
@@ -142,9 +166,12 @@ void wn_threads_run(wn_threads *t, wn_part_fn *task, void *arg, int n_parts)
     }
     t->task = task;
     t->arg = arg;
-    t->n_parts = n_parts;
+    for (int i = 0; i < t->n; i++) {
+        uint32_t first = (uint32_t)((int64_t)n_parts * i / t->n);
+        uint32_t end = (uint32_t)((int64_t)n_parts * (i + 1) / t->n);
+        atomic_store_explicit(&t->workers[i].run, run_of(first, end), memory_order_relaxed);
+    }
     atomic_store_explicit(&t->n_idle, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     publish(t);
     take_parts(t, 0);
     for (unsigned spins = 1; atomic_load_explicit(&t->n_idle, memory_order_acquire) < t->n - 1; spins++) {
