@@ -29,15 +29,6 @@ typedef struct {                /* of one thread */
     uint8_t staged[WN_PART_PANELS][8 << 10];    /* mapped weights, packed for one chunk */
 } mm_scratch;
 
-/* How far ahead few tokens prefetch: near where the products are cheap, far where a chunk
- * takes long to unpack. Measured on avx2: bench/NOTES.md. */
-static const size_t ahead_bytes[WN_TYPE_COUNT] = {
-    [WN_TYPE_Q8_0] = 1 << 10,
-    [WN_TYPE_Q4_0] = 1 << 10,
-    [WN_TYPE_Q4_K] = 1 << 10,
-    [WN_TYPE_Q6_K] = 8 << 10,
-};
-
 typedef struct {
     const wn_matmul_ops *ops;
     const wn_product *p;
@@ -169,11 +160,11 @@ static void walk(const mm_job *j, const wn_matrix *w, mm_scratch *s, int panel, 
     int block = wn_pack_block(w->type), per_chunk = WN_CHUNK_COLS / block;
     int blocks = w->n_cols / block;
     size_t stride = wn_pack_panel_bytes(w->type, w->n_cols);
-    bool few = tokens <= WN_FEW_TOKENS;
+    bool few = tokens <= j->ops->few_tokens;
     const wn_rec *act = (const wn_rec *)j->a->buf + token;
     for (int b = 0; b < blocks; b += per_chunk, act += j->a->n_tokens) {
         int nb = WN_MIN(per_chunk, blocks - b);
-        size_t ahead = few && w->packed ? ahead_bytes[w->type] : 0;
+        size_t ahead = few && w->packed ? j->ops->ahead_bytes[w->type] : 0;
         const uint8_t *src = chunk_of(w, panel, b, nb, s->staged[0]);
         wn_chunk c = { .w = s->ready, .n_panels = n, .n_blocks = nb, .act = act, .n_tokens = tokens,
                        .acc = &s->acc[0][column], .min = &s->min[0][column] };
@@ -200,7 +191,7 @@ static void quantised_part(const mm_job *j, const wn_product *p, mm_scratch *s, 
     int panels = (rows + WN_PANEL_ROWS - 1) / WN_PANEL_ROWS, panel = row / WN_PANEL_ROWS;
     memset(s->acc, 0, sizeof s->acc[0] * (size_t)tokens);
     if (wn_type_has_min(p->w->type)) memset(s->min, 0, sizeof s->min[0] * (size_t)tokens);
-    if (tokens <= WN_FEW_TOKENS)
+    if (tokens <= j->ops->few_tokens)
         for (int i = 0; i < panels; i++)
             walk(j, p->w, s, panel + i, 1, i * WN_PANEL_ROWS, token, tokens);
     else

@@ -452,6 +452,8 @@ static void tiles_q6_K(const wn_chunk *c)
 
 /* ---- few tokens: from the stream to the multiplier ------------------------------------- */
 
+enum { FEW_TOKENS = 3 };
+
 INLINE __m256i madd2(__m256i u, __m256i q) { return _mm256_maddubs_epi16(u, q); }
 
 INLINE void stream_q8_0_t(const wn_chunk *c, const uint8_t *src, size_t ahead, const int T)
@@ -459,7 +461,7 @@ INLINE void stream_q8_0_t(const wn_chunk *c, const uint8_t *src, size_t ahead, c
     const __m256i one = _mm256_set1_epi16(1);
     const uint8_t *qs = src + 32 * c->n_blocks;
     for (int b = 0; b < c->n_blocks; b++) {
-        __m256i s[WN_FEW_TOKENS][2];
+        __m256i s[FEW_TOKENS][2];
         float d[16];
         for (int t = 0; t < T; t++) s[t][0] = s[t][1] = _mm256_setzero_si256();
         for (int k = 8 * b; k < 8 * b + 8; k++, qs += 64) {
@@ -486,7 +488,7 @@ INLINE void stream_q4_0_t(const wn_chunk *c, const uint8_t *src, size_t ahead, c
     const __m256i one = _mm256_set1_epi16(1);
     const uint8_t *qs = src + 32 * c->n_blocks;
     for (int b = 0; b < c->n_blocks; b++) {
-        __m256i s[WN_FEW_TOKENS][2];
+        __m256i s[FEW_TOKENS][2];
         float d[16];
         for (int t = 0; t < T; t++) s[t][0] = s[t][1] = _mm256_setzero_si256();
         for (int k = 8 * b; k < 8 * b + 4; k++, qs += 64) {
@@ -516,7 +518,7 @@ INLINE void stream_q4_K_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, si
     scales_q4_K(r, src, ahead);
     for (int t = 0; t < T; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
     for (int g = 0; g < 4; g++) {                       /* two sub-blocks: low and high nibbles */
-        __m256i s[WN_FEW_TOKENS][4];
+        __m256i s[FEW_TOKENS][4];
         for (int t = 0; t < T; t++)
             for (int i = 0; i < 4; i++) s[t][i] = _mm256_setzero_si256();
         for (int k = 16 * g; k < 16 * g + 8; k++, qs += 64) {
@@ -602,6 +604,9 @@ const wn_matmul_ops wn_matmul_ops_avx2 = {
                 [WN_TYPE_Q4_K] = unpack_q4_K, [WN_TYPE_Q6_K] = unpack_q6_K },
     .tiles = { [WN_TYPE_Q8_0] = tiles_q8_0, [WN_TYPE_Q4_0] = tiles_q4_0,
                [WN_TYPE_Q4_K] = tiles_q4_K, [WN_TYPE_Q6_K] = tiles_q6_K },
+    .few_tokens = FEW_TOKENS,
+    .ahead_bytes = { [WN_TYPE_Q8_0] = 1 << 10, [WN_TYPE_Q4_0] = 1 << 10, [WN_TYPE_Q4_K] = 1 << 10,
+                     [WN_TYPE_Q6_K] = 8 << 10 },
     .stream = { [WN_TYPE_Q8_0] = stream_q8_0, [WN_TYPE_Q4_0] = stream_q4_0,
                 [WN_TYPE_Q4_K] = stream_q4_K, [WN_TYPE_Q6_K] = stream_q6_K },
     .floats = wn_floats_avx2,

@@ -2,11 +2,20 @@
  *
  * vpdpbusd adds four products of an unsigned and a signed byte to each 32-bit lane, with
  * no saturation on the way. A vector is 16 rows x 4 k, so a lane is an output and nothing
- * is ever added across lanes. The weights' codes are the unsigned side: Q8_0 is stored
- * +128 in L1, and the zero point comes back as the accumulator's start, -zero * sum(q),
- * which is free. The tile is 4 panels x 3 tokens: 12 integer accumulators and 12 others
- * (float chains of 32-blocks; integer totals of K-quants, whose sub-block sums are
- * multiplied by the sub-scales with vpmulld).
+ * is ever added across lanes. The weights' codes are the unsigned side; their zero point
+ * comes back as the accumulator's start, -zero * sum(q), which is free.
+ *
+ * Integer sub-scales of K-quants: vpmulld would be two instructions on one port. With the
+ * start at -zero * sum(q) the sum of a group fits 16 bits (Q4_K: 32 codes within 8 of the
+ * zero point, 32 * 8 * 127 = 32512; Q6_K: 8 codes within 32), its upper half is only the
+ * sign, and one vpdpwssd with (scale, 0) multiplies and adds.
+ *
+ * A 512-bit instruction has two ports whatever it does, so what counts is how many there
+ * are besides vpdpbusd: convert, multiply and add per block of 32 leave 8 of 11. Tiles of
+ * 4 panels x 4 tokens come within a few per cent of that, if they are in the order in
+ * which they are written here and without moves between registers; compilers left to
+ * themselves gave 0.46 to 0.62 of the peak for the same source (bench/NOTES.md). Hence
+ * the few instructions in asm volatile, which stay in order.
  */
 #include "kernel/matmul_ops.h"
 
@@ -23,6 +32,31 @@ INLINE __m512i four(const void *p)              /* 4 bytes to every lane */
     memcpy(&v, p, sizeof v);
     return _mm512_set1_epi32(v);
 }
+
+/* Loads in the order of the program, and the two dot products. */
+INLINE __m512i load_here(const void *p)
+{
+    __m512i v;
+    __asm__ volatile("vmovdqu64 %1, %0" : "=v"(v) : "m"(*(const char (*)[64])p));
+    return v;
+}
+INLINE __m512i four_here(const void *p)
+{
+    __m512i v;
+    __asm__ volatile("vpbroadcastd %1, %0" : "=v"(v) : "m"(*(const char (*)[4])p));
+    return v;
+}
+INLINE __m512i dot_bytes(__m512i sum, __m512i w, __m512i q)
+{
+    __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(q));
+    return sum;
+}
+INLINE __m512i dot_words(__m512i sum, __m512i a, __m512i b)
+{
+    __asm__ volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
 INLINE void ahead_of(const uint8_t *p, size_t ahead)
 {
     if (ahead) _mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
@@ -30,10 +64,11 @@ INLINE void ahead_of(const uint8_t *p, size_t ahead)
 
 /* ---- unpacking ---------------------------------------------------------------------- */
 
-INLINE void halves(float out[16], const uint8_t *src)
+INLINE __m512 half16(const uint8_t *src)
 {
-    _mm512_storeu_ps(out, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)src)));
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)src));
 }
+INLINE void halves(float out[16], const uint8_t *src) { _mm512_storeu_ps(out, half16(src)); }
 
 INLINE __m512i low4(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 INLINE __m512i high4(__m512i v) { return low4(_mm512_srli_epi16(v, 4)); }
@@ -89,7 +124,10 @@ INLINE void scales_q4_K(wn_ready *w, const uint8_t *src, size_t ahead)
                       _mm512_or_si512(high4(c), _mm512_and_si512(_mm512_srli_epi16(b, 2), top)) };
     for (int j = 0; j < 8; j++)
         store(w->sc[j], _mm512_and_si512(_mm512_srli_epi32(sc[j / 4], (unsigned)(j % 4 * 8)), byte));
-    for (int j = 0; j < 4; j++) store(w->mn[j], two_bytes(mn[j / 2], j % 2 * 2));
+    for (int j = 0; j < 4; j++) {
+        store(w->mn[j], two_bytes(mn[j / 2], j % 2 * 2));
+        store(w->mn[4 + j], _mm512_slli_epi32(two_bytes(sc[j / 2], j % 2 * 2), 3));  /* 8 * scale */
+    }
 }
 
 static void unpack_q4_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
@@ -106,16 +144,18 @@ static void unpack_q4_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ah
     }
 }
 
-INLINE void scales_q6_K(wn_ready *w, const uint8_t *src, size_t ahead)
+/* words: sub-scales as (scale, 0) for vpdpwssd, else as int32, and pairs of them. */
+INLINE void scales_q6_K(wn_ready *w, const uint8_t *src, size_t ahead, const bool words)
 {
     for (int i = 3072; i < 3392; i += 64) ahead_of(src + i, ahead);
     halves(w->d[0], src + 3328);
     for (int i = 0; i < 4; i++) {
         __m512i s = load(src + 3072 + 64 * i);
-        for (int j = 0; j < 4; j++)
-            store(w->sc[4 * i + j],
-                  _mm512_srai_epi32(_mm512_slli_epi32(s, (unsigned)(24 - 8 * j)), 24));
-        for (int j = 0; j < 2; j++)
+        for (int j = 0; j < 4; j++) {
+            __m512i v = _mm512_srai_epi32(_mm512_slli_epi32(s, (unsigned)(24 - 8 * j)), 24);
+            store(w->sc[4 * i + j], words ? _mm512_and_si512(v, _mm512_set1_epi32(0xffff)) : v);
+        }
+        for (int j = 0; j < 2 && !words; j++)
             store(w->mn[2 * i + j],
                   _mm512_srai_epi16(_mm512_slli_epi16(two_bytes(s, 2 * j), 8), 8));
     }
@@ -137,7 +177,7 @@ INLINE void codes_q6_K(__m512i q[4], const uint8_t *src, int n, int i, size_t ah
 static void unpack_q6_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
 {
     (void)n_blocks;
-    scales_q6_K(w, src, ahead);
+    scales_q6_K(w, src, ahead, true);
     for (int n = 0; n < 2; n++)
         for (int i = 0; i < 8; i++) {
             __m512i q[4];
@@ -148,285 +188,355 @@ static void unpack_q6_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ah
 
 /* ---- products ------------------------------------------------------------------------- */
 
-enum { T_MAX = 3 };
+enum {
+    T_32 = 4, T_K = 3,          /* tokens of a tile: 16 sums of 32-blocks; 12 and 12 totals */
+    T_MAX = 4,
+    T_KEPT = 2                  /* tokens whose float chains of a 32-block tile stay in registers */
+};
 
 /* fma((float)sum, d * dx, acc) */
-INLINE __m512 chain(__m512 acc, __m512i sum, const float *d, float dx)
+INLINE __m512 chain(__m512 acc, __m512i sum, __m512 d, __m512 dx)
 {
-    __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(d), _mm512_set1_ps(dx));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, acc);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(d, dx), acc);
+}
+INLINE void chain_to(float *out, __m512i sum, const float *d, float dx)
+{
+    _mm512_storeu_ps(out, chain(_mm512_loadu_ps(out), sum, _mm512_loadu_ps(d), _mm512_set1_ps(dx)));
 }
 
-/* s[r][t] += n fours of k, from the k-th four on. */
-#define DOT(s, w, x, k, n, R, T)                                                            \
-    _Pragma("GCC unroll 8")                                                                 \
-    for (int i_ = (k); i_ < (k) + (n); i_++) {                                              \
-        __m512i w_[WN_PART_PANELS];                                                         \
-        for (int r = 0; r < (R); r++) w_[r] = load((w)[r].q[i_]);                           \
-        for (int t = 0; t < (T); t++) {                                                     \
-            __m512i q_ = four((x)[t].q + 4 * i_);                                           \
-            for (int r = 0; r < (R); r++) s[r][t] = _mm512_dpbusd_epi32(s[r][t], w_[r], q_); \
-        }                                                                                   \
-    }
+#define UNROLL _Pragma("GCC unroll 8")
 
-/* R panels by T tokens, blocks of 32. */
+/* s[r][t] = start[t], then n fours of k are added, from the k-th four on. */
+#define SUMS(s, start, w, x, k, n, R, T)                                                    \
+    do {                                                                                    \
+        UNROLL for (int t = 0; t < (T); t++)                                                \
+            UNROLL for (int r = 0; r < (R); r++) s[r][t] = four_here(start);                \
+        UNROLL for (int i_ = 0; i_ < (n); i_++) {                                           \
+            __m512i w_[WN_PART_PANELS];                                                     \
+            UNROLL for (int r = 0; r < (R); r++) w_[r] = load_here((w)[r].q[(k) + i_]);     \
+            UNROLL for (int t = 0; t < (T); t++) {                                          \
+                __m512i q_ = four_here((x)[t].q + 4 * ((k) + i_));                          \
+                UNROLL for (int r = 0; r < (R); r++) s[r][t] = dot_bytes(s[r][t], w_[r], q_); \
+            }                                                                               \
+        }                                                                                   \
+    } while (0)
+
+/* -(sum << log2_zero) of the 8 blocks of 32. */
+INLINE void starts_32(int32_t start[8], __m256i sums, const int log2_zero)
+{
+    _mm256_storeu_si256((void *)start, _mm256_sub_epi32(_mm256_setzero_si256(),
+                                                        _mm256_slli_epi32(sums, log2_zero)));
+}
+
+/* R panels by T tokens, blocks of 32. 16 sums leave registers for 8 of the 16 chains; the
+ * others are memory operands in L1. */
 INLINE void tile_32(const wn_ready *w, const wn_rec *x, int n_blocks, float *out, const int R, const int T,
                     const int log2_zero)
 {
-    __m512 acc[WN_PART_PANELS][T_MAX];
-    for (int r = 0; r < R; r++)
-        for (int t = 0; t < T; t++) acc[r][t] = _mm512_loadu_ps(out + t * WN_PART_ROWS + 16 * r);
+    int32_t start[T_MAX][8];
+    __m512 acc[WN_PART_PANELS][T_KEPT];
+    for (int t = 0; t < T; t++)
+        starts_32(start[t], _mm256_loadu_si256((const void *)x[t].sum), log2_zero);
+    for (int t = 0; t < T && t < T_KEPT; t++)
+        for (int r = 0; r < R; r++) acc[r][t] = _mm512_loadu_ps(out + t * WN_PART_ROWS + 16 * r);
     for (int b = 0; b < n_blocks; b++) {
         __m512i s[WN_PART_PANELS][T_MAX];
+        __m512 d[WN_PART_PANELS];
+        __asm__ volatile("" ::: "memory");      /* or gcc keeps all chains, and no weights, in registers */
+        SUMS(s, &start[t][b], w, x, 8 * b, 8, R, T);
+        for (int r = 0; r < R; r++) d[r] = _mm512_castsi512_ps(load_here(w[r].d[b]));
         for (int t = 0; t < T; t++) {
-            __m512i z = _mm512_slli_epi32(_mm512_set1_epi32(-x[t].sum[b]), (unsigned)log2_zero);
-            for (int r = 0; r < R; r++) s[r][t] = z;
+            __m512 dx = _mm512_castsi512_ps(four_here(&x[t].d[b]));
+            for (int r = 0; r < R; r++) {
+                float *o = out + t * WN_PART_ROWS + 16 * r;
+                if (t < T_KEPT) acc[r][t] = chain(acc[r][t], s[r][t], d[r], dx);
+                else _mm512_storeu_ps(o, chain(_mm512_loadu_ps(o), s[r][t], d[r], dx));
+            }
         }
-        DOT(s, w, x, 8 * b, 8, R, T)
-        for (int t = 0; t < T; t++)
-            for (int r = 0; r < R; r++) acc[r][t] = chain(acc[r][t], s[r][t], w[r].d[b], x[t].d[b]);
     }
-    for (int r = 0; r < R; r++)
-        for (int t = 0; t < T; t++) _mm512_storeu_ps(out + t * WN_PART_ROWS + 16 * r, acc[r][t]);
+    for (int t = 0; t < T && t < T_KEPT; t++)
+        for (int r = 0; r < R; r++) _mm512_storeu_ps(out + t * WN_PART_ROWS + 16 * r, acc[r][t]);
 }
 
-/* The integer totals of a super-block: sub-block sums times sub-scales, added to sum. */
-#define SUPER(sum, w, x, n_sub, R, T)                                                       \
-    for (int j = 0; j < (n_sub); j++) {                                                     \
-        __m512i s[WN_PART_PANELS][T_MAX];                                                   \
-        for (int r = 0; r < (R); r++)                                                       \
-            for (int t = 0; t < (T); t++) s[r][t] = _mm512_setzero_si512();                 \
-        DOT(s, w, x, j * (64 / (n_sub)), 64 / (n_sub), R, T)                                \
-        for (int r = 0; r < (R); r++) {                                                     \
-            __m512i sc = load((w)[r].sc[j]);                                                \
-            for (int t = 0; t < (T); t++)                                                   \
-                sum[r][t] = _mm512_add_epi32(sum[r][t], _mm512_mullo_epi32(s[r][t], sc));   \
-        }                                                                                   \
+/* total[r][t] += scale * sum over n_groups of n fours; scales change every `each` groups. */
+#define SUPER(total, start, w, x, n_groups, n, each, R, T)                                  \
+    for (int j = 0; j < (n_groups); j++) {                                                  \
+        __m512i s[WN_PART_PANELS][T_MAX], sc[WN_PART_PANELS];                               \
+        SUMS(s, start, w, x, j * (n), n, R, T);                                             \
+        UNROLL for (int r = 0; r < (R); r++) sc[r] = load_here((w)[r].sc[j / (each)]);      \
+        UNROLL for (int t = 0; t < (T); t++)                                                \
+            UNROLL for (int r = 0; r < (R); r++)                                            \
+                total[r][t] = dot_words(total[r][t], s[r][t], sc[r]);                       \
     }
 
-INLINE void chain_to(float *out, __m512i sum, const float *d, float dx)
+/* s + pairs of words times sums[0 .. 2n) */
+INLINE __m512i add_pairs(__m512i s, const int32_t (*words)[16], const int16_t *sums, int n)
 {
-    _mm512_storeu_ps(out, chain(_mm512_loadu_ps(out), sum, d, dx));
+    for (int i = 0; i < n; i++) s = _mm512_dpwssd_epi32(s, load(words[i]), four(&sums[2 * i]));
+    return s;
+}
+
+INLINE void starts_k8(int32_t start[8], const wn_rec *x)
+{
+    starts_32(start, _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)x->sum32)), 3);
+}
+
+/* What the starts at -8 * sum took away comes back as the total's start. */
+INLINE __m512i total_k8(const wn_ready *w, const wn_rec *x)
+{
+    return add_pairs(_mm512_setzero_si512(), w->mn + 4, x->sum32, 4);
 }
 
 /* Both chains of a K-quant with minimums, one panel and one token. */
-INLINE void end_k8(const wn_ready *w, const wn_rec *x, float *out, float *min, __m512i sum)
+INLINE void end_k8(const wn_ready *w, const wn_rec *x, float *out, float *min, __m512i total)
 {
-    __m512i m = _mm512_setzero_si512();
-    for (int i = 0; i < 4; i++) m = _mm512_dpwssd_epi32(m, load(w->mn[i]), four(&x->sum32[2 * i]));
-    chain_to(out, sum, w->d[0], x->d256);
-    chain_to(min, m, w->m[0], x->d256);
+    chain_to(out, total, w->d[0], x->d256);
+    chain_to(min, add_pairs(_mm512_setzero_si512(), w->mn, x->sum32, 4), w->m[0], x->d256);
 }
 
-/* What the zero point takes away: -zero * sum_j sc_j sum(q of j). */
-INLINE __m512i start_k16(const wn_ready *w, const wn_rec *x, const int log2_zero)
-{
-    __m512i z = _mm512_setzero_si512();
-    for (int i = 0; i < 8; i++) z = _mm512_dpwssd_epi32(z, load(w->mn[i]), four(&x->sum16[2 * i]));
-    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(z, (unsigned)log2_zero));
-}
-
-/* R panels by T tokens of a K-quant with 8 sub-blocks and minimums. */
+/* R panels by T tokens of a K-quant with 8 sub-blocks of 4-bit codes and minimums. */
 INLINE void tile_k8(const wn_ready *w, const wn_rec *x, float *out, float *min, const int R, const int T)
 {
-    __m512i sum[WN_PART_PANELS][T_MAX];
-    for (int r = 0; r < R; r++)
-        for (int t = 0; t < T; t++) sum[r][t] = _mm512_setzero_si512();
-    SUPER(sum, w, x, 8, R, T)
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++)
-            end_k8(&w[r], &x[t], out + t * WN_PART_ROWS + 16 * r, min + t * WN_PART_ROWS + 16 * r, sum[r][t]);
+    int32_t start[T_MAX][8];
+    __m512i total[WN_PART_PANELS][T_MAX];
+    for (int t = 0; t < T; t++) starts_k8(start[t], &x[t]);
+    UNROLL for (int t = 0; t < T; t++)
+        UNROLL for (int r = 0; r < R; r++) total[r][t] = total_k8(&w[r], &x[t]);
+    SUPER(total, &start[t][j], w, x, 8, 8, 1, R, T)
+    UNROLL for (int t = 0; t < T; t++)
+        UNROLL for (int r = 0; r < R; r++)
+            end_k8(&w[r], &x[t], out + t * WN_PART_ROWS + 16 * r, min + t * WN_PART_ROWS + 16 * r,
+                   total[r][t]);
 }
 
-/* R panels by T tokens of a K-quant with 16 sub-blocks of codes around 1 << log2_zero. */
+/* start[2 g] = -zero * (sum of the g-th eight q) */
+INLINE void starts_k16(int32_t start[64], const wn_rec *x, const int log2_zero)
+{
+    const __m512i zero = _mm512_set1_epi8((char)(1 << log2_zero));
+    for (int i = 0; i < 4; i++) {
+        __m512i fours = _mm512_dpbusd_epi32(_mm512_setzero_si512(), zero, load(x->q + 64 * i));
+        __m512i eights = _mm512_add_epi32(fours, _mm512_srli_epi64(fours, 32));
+        store(start + 16 * i, _mm512_sub_epi32(_mm512_setzero_si512(), eights));
+    }
+}
+
+/* R panels by T tokens of a K-quant with 16 sub-blocks of 6-bit codes around 1 << log2_zero. */
 INLINE void tile_k16(const wn_ready *w, const wn_rec *x, float *out, const int R, const int T,
                      const int log2_zero)
 {
-    __m512i sum[WN_PART_PANELS][T_MAX];
-    for (int r = 0; r < R; r++)
-        for (int t = 0; t < T; t++) sum[r][t] = start_k16(&w[r], &x[t], log2_zero);
-    SUPER(sum, w, x, 16, R, T)
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++)
-            chain_to(out + t * WN_PART_ROWS + 16 * r, sum[r][t], w[r].d[0], x[t].d256);
+    int32_t start[T_MAX][64];
+    __m512i total[WN_PART_PANELS][T_MAX];
+    for (int t = 0; t < T; t++) starts_k16(start[t], &x[t], log2_zero);
+    UNROLL for (int t = 0; t < T; t++)
+        UNROLL for (int r = 0; r < R; r++) total[r][t] = _mm512_setzero_si512();
+    SUPER(total, &start[t][2 * j], w, x, 32, 2, 2, R, T)
+    UNROLL for (int t = 0; t < T; t++)
+        UNROLL for (int r = 0; r < R; r++)
+            chain_to(out + t * WN_PART_ROWS + 16 * r, total[r][t], w[r].d[0], x[t].d256);
 }
 
-/* While tokens [t, t + 3) pass: their share of each panel's next chunk. */
-INLINE void prefetch_next(const wn_chunk *c, int t)
+/* While tokens [t, t + T) pass: their share of each panel's next chunk. */
+INLINE void prefetch_next(const wn_chunk *c, int t, const int T)
 {
     if (!c->next) return;
     size_t n = (size_t)c->n_tokens, from = c->next_bytes * (size_t)t / n;
-    size_t to = c->next_bytes * (size_t)(t + T_MAX) / n;
+    size_t to = c->next_bytes * (size_t)(t + T) / n;
     for (int p = 0; p < c->n_panels; p++) {
         const char *base = (const char *)c->next + (size_t)p * c->next_stride;
         for (size_t i = (from + 63) & ~(size_t)63; i < to; i += 64) _mm_prefetch(base + i, _MM_HINT_T1);
     }
 }
 
-/* Calls TILE(R, T) for tokens in threes, then the rest. */
-#define TOKENS(c, TILE, R)                                                                  \
+/* Calls TILE(R, T) for tokens T by T, then for the rest. */
+#define TOKENS(c, TILE, R, T)                                                               \
     do {                                                                                    \
         const wn_rec *x = (c)->act;                                                         \
         float *acc = (c)->acc, *min = (c)->min;                                             \
         int t = 0;                                                                          \
         (void)min;                                                                          \
-        for (; t + 3 <= (c)->n_tokens; t += 3) {                                            \
-            prefetch_next(c, t);                                                            \
-            TILE(R, 3);                                                                     \
-            x += 3, acc += 3 * WN_PART_ROWS, min += 3 * WN_PART_ROWS;                       \
+        for (; t + (T) <= (c)->n_tokens; t += (T)) {                                        \
+            prefetch_next(c, t, T);                                                         \
+            TILE(R, T);                                                                     \
+            x += (T), acc += (T) * WN_PART_ROWS, min += (T) * WN_PART_ROWS;                 \
         }                                                                                   \
-        if ((c)->n_tokens - t == 2) TILE(R, 2);                                             \
-        else if ((c)->n_tokens - t == 1) TILE(R, 1);                                        \
+        switch ((c)->n_tokens - t) {                                                        \
+        case 3: TILE(R, 3); break;                                                          \
+        case 2: TILE(R, 2); break;                                                          \
+        case 1: TILE(R, 1); break;                                                          \
+        }                                                                                   \
     } while (0)
-#define PANELS(c, TILE)                                                                     \
+#define PANELS(c, TILE, T)                                                                  \
     switch ((c)->n_panels) {                                                                \
-    case 1: TOKENS(c, TILE, 1); break;                                                      \
-    case 2: TOKENS(c, TILE, 2); break;                                                      \
-    case 3: TOKENS(c, TILE, 3); break;                                                      \
-    default: TOKENS(c, TILE, 4);                                                            \
+    case 1: TOKENS(c, TILE, 1, T); break;                                                   \
+    case 2: TOKENS(c, TILE, 2, T); break;                                                   \
+    case 3: TOKENS(c, TILE, 3, T); break;                                                   \
+    default: TOKENS(c, TILE, 4, T);                                                         \
     }
 
 static void tiles_q8_0(const wn_chunk *c)
 {
 #define TILE(R, T) tile_32(c->w, x, c->n_blocks, acc, R, T, 7)
-    PANELS(c, TILE)
+    PANELS(c, TILE, T_32)
 #undef TILE
 }
 static void tiles_q4_0(const wn_chunk *c)
 {
 #define TILE(R, T) tile_32(c->w, x, c->n_blocks, acc, R, T, 3)
-    PANELS(c, TILE)
+    PANELS(c, TILE, T_32)
 #undef TILE
 }
 static void tiles_q4_K(const wn_chunk *c)
 {
 #define TILE(R, T) tile_k8(c->w, x, acc, min, R, T)
-    PANELS(c, TILE)
+    PANELS(c, TILE, T_K)
 #undef TILE
 }
 static void tiles_q6_K(const wn_chunk *c)
 {
 #define TILE(R, T) tile_k16(c->w, x, acc, R, T, 5)
-    PANELS(c, TILE)
+    PANELS(c, TILE, T_K)
 #undef TILE
 }
 
 /* ---- few tokens: from the stream to the multiplier ------------------------------------- */
 
-INLINE void stream_q8_0_t(const wn_chunk *c, const uint8_t *src, size_t ahead, const int T)
+enum { T_STREAM = 8 };          /* at a time; the second eight find the chunk in L1 */
+
+INLINE void stream_q8_0_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead, const int T)
 {
     const __m512i flip = _mm512_set1_epi8(-128);
     const uint8_t *qs = src + 32 * c->n_blocks;
-    __m512 acc[WN_FEW_TOKENS];
-    for (int t = 0; t < T; t++) acc[t] = _mm512_loadu_ps(c->acc + t * WN_PART_ROWS);
+    __m512 acc[T_STREAM];
+    (void)r;
+    UNROLL for (int t = 0; t < T; t++) acc[t] = _mm512_loadu_ps(c->acc + t * WN_PART_ROWS);
     for (int b = 0; b < c->n_blocks; b++) {
-        __m512i s[WN_FEW_TOKENS];
-        float d[16];
-        for (int t = 0; t < T; t++) s[t] = _mm512_set1_epi32(-128 * c->act[t].sum[b]);
-        for (int k = 8 * b; k < 8 * b + 8; k++, qs += 64) {
+        __m512i s[T_STREAM];
+        UNROLL for (int t = 0; t < T; t++) s[t] = _mm512_set1_epi32(-128 * c->act[t].sum[b]);
+        UNROLL for (int i = 0; i < 8; i++, qs += 64) {
             __m512i w = _mm512_xor_si512(load(qs), flip);
             ahead_of(qs, ahead);
-            for (int t = 0; t < T; t++) s[t] = _mm512_dpbusd_epi32(s[t], w, four(c->act[t].q + 4 * k));
+            UNROLL for (int t = 0; t < T; t++)
+                s[t] = _mm512_dpbusd_epi32(s[t], w, four(c->act[t].q + 32 * b + 4 * i));
         }
-        halves(d, src + 32 * b);
-        ahead_of(src + 32 * b, ahead);
-        for (int t = 0; t < T; t++) acc[t] = chain(acc[t], s[t], d, c->act[t].d[b]);
+        __m512 d = half16(src + 32 * b);
+        if (b % 2 == 0) ahead_of(src + 32 * b, ahead);
+        UNROLL for (int t = 0; t < T; t++)
+            acc[t] = chain(acc[t], s[t], d, _mm512_set1_ps(c->act[t].d[b]));
     }
-    for (int t = 0; t < T; t++) _mm512_storeu_ps(c->acc + t * WN_PART_ROWS, acc[t]);
+    UNROLL for (int t = 0; t < T; t++) _mm512_storeu_ps(c->acc + t * WN_PART_ROWS, acc[t]);
 }
 
-INLINE void stream_q4_0_t(const wn_chunk *c, const uint8_t *src, size_t ahead, const int T)
+INLINE void stream_q4_0_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead, const int T)
 {
     const uint8_t *qs = src + 32 * c->n_blocks;
-    __m512 acc[WN_FEW_TOKENS];
-    for (int t = 0; t < T; t++) acc[t] = _mm512_loadu_ps(c->acc + t * WN_PART_ROWS);
+    __m512 acc[T_STREAM];
+    (void)r;
+    UNROLL for (int t = 0; t < T; t++) acc[t] = _mm512_loadu_ps(c->acc + t * WN_PART_ROWS);
     for (int b = 0; b < c->n_blocks; b++) {
-        __m512i s[WN_FEW_TOKENS];
-        float d[16];
-        for (int t = 0; t < T; t++) s[t] = _mm512_set1_epi32(-8 * c->act[t].sum[b]);
-        for (int k = 8 * b; k < 8 * b + 4; k++, qs += 64) {
-            __m512i v = load(qs);
+        __m512i s[T_STREAM];
+        UNROLL for (int t = 0; t < T; t++) s[t] = _mm512_set1_epi32(-8 * c->act[t].sum[b]);
+        UNROLL for (int i = 0; i < 4; i++, qs += 64) {
+            __m512i v = load(qs), low = low4(v), high = high4(v);
             ahead_of(qs, ahead);
-            for (int t = 0; t < T; t++) {
-                s[t] = _mm512_dpbusd_epi32(s[t], low4(v), four(c->act[t].q + 4 * k));
-                s[t] = _mm512_dpbusd_epi32(s[t], high4(v), four(c->act[t].q + 4 * k + 16));
-            }
+            UNROLL for (int t = 0; t < T; t++)
+                s[t] = _mm512_dpbusd_epi32(s[t], low, four(c->act[t].q + 32 * b + 4 * i));
+            UNROLL for (int t = 0; t < T; t++)
+                s[t] = _mm512_dpbusd_epi32(s[t], high, four(c->act[t].q + 32 * b + 4 * i + 16));
         }
-        halves(d, src + 32 * b);
-        ahead_of(src + 32 * b, ahead);
-        for (int t = 0; t < T; t++) acc[t] = chain(acc[t], s[t], d, c->act[t].d[b]);
+        __m512 d = half16(src + 32 * b);
+        if (b % 2 == 0) ahead_of(src + 32 * b, ahead);
+        UNROLL for (int t = 0; t < T; t++)
+            acc[t] = chain(acc[t], s[t], d, _mm512_set1_ps(c->act[t].d[b]));
     }
-    for (int t = 0; t < T; t++) _mm512_storeu_ps(c->acc + t * WN_PART_ROWS, acc[t]);
-}
-
-INLINE __m512i add_scaled(__m512i sum, __m512i s, const int32_t *sc)
-{
-    return _mm512_add_epi32(sum, _mm512_mullo_epi32(s, load(sc)));
+    UNROLL for (int t = 0; t < T; t++) _mm512_storeu_ps(c->acc + t * WN_PART_ROWS, acc[t]);
 }
 
 INLINE void stream_q4_K_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead, const int T)
 {
-    __m512i sum[WN_FEW_TOKENS];
+    __m512i total[T_STREAM];
+    int32_t start[T_STREAM][8];
     const uint8_t *qs = src + 256;
     scales_q4_K(r, src, ahead);
-    for (int t = 0; t < T; t++) sum[t] = _mm512_setzero_si512();
+    UNROLL for (int t = 0; t < T; t++) {
+        starts_k8(start[t], &c->act[t]);
+        total[t] = total_k8(r, &c->act[t]);
+    }
     for (int g = 0; g < 4; g++) {                       /* two sub-blocks: low and high nibbles */
-        __m512i a[WN_FEW_TOKENS], b[WN_FEW_TOKENS];
-        for (int t = 0; t < T; t++) a[t] = b[t] = _mm512_setzero_si512();
-        for (int k = 16 * g; k < 16 * g + 8; k++, qs += 64) {
-            __m512i v = load(qs);
+        __m512i a[T_STREAM], b[T_STREAM];
+        UNROLL for (int t = 0; t < T; t++) {
+            a[t] = four(&start[t][2 * g]);
+            b[t] = four(&start[t][2 * g + 1]);
+        }
+        UNROLL for (int i = 0; i < 8; i++, qs += 64) {
+            __m512i v = load(qs), low = low4(v), high = high4(v);
             ahead_of(qs, ahead);
-            for (int t = 0; t < T; t++) {
-                a[t] = _mm512_dpbusd_epi32(a[t], low4(v), four(c->act[t].q + 4 * k));
-                b[t] = _mm512_dpbusd_epi32(b[t], high4(v), four(c->act[t].q + 4 * k + 32));
+            UNROLL for (int t = 0; t < T; t++) {
+                a[t] = _mm512_dpbusd_epi32(a[t], low, four(c->act[t].q + 64 * g + 4 * i));
+                b[t] = _mm512_dpbusd_epi32(b[t], high, four(c->act[t].q + 64 * g + 4 * i + 32));
             }
         }
-        for (int t = 0; t < T; t++)
-            sum[t] = add_scaled(add_scaled(sum[t], a[t], r->sc[2 * g]), b[t], r->sc[2 * g + 1]);
+        UNROLL for (int t = 0; t < T; t++) {
+            total[t] = _mm512_dpwssd_epi32(total[t], a[t], load(r->sc[2 * g]));
+            total[t] = _mm512_dpwssd_epi32(total[t], b[t], load(r->sc[2 * g + 1]));
+        }
     }
-    for (int t = 0; t < T; t++)
-        end_k8(r, &c->act[t], c->acc + t * WN_PART_ROWS, c->min + t * WN_PART_ROWS, sum[t]);
+    UNROLL for (int t = 0; t < T; t++)
+        end_k8(r, &c->act[t], c->acc + t * WN_PART_ROWS, c->min + t * WN_PART_ROWS, total[t]);
 }
 
+/* Sums of 16 do not fit 16 bits, and sums of 8 would need more starts than they save: vpmulld. */
 INLINE void stream_q6_K_t(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead, const int T)
 {
-    __m512i sum[WN_FEW_TOKENS];
-    scales_q6_K(r, src, ahead);
-    for (int t = 0; t < T; t++) sum[t] = start_k16(r, &c->act[t], 5);
+    __m512i total[T_STREAM];
+    scales_q6_K(r, src, ahead, false);
+    UNROLL for (int t = 0; t < T; t++) {                /* -32 * sum_j sc_j sum(q of j) */
+        __m512i z = add_pairs(_mm512_setzero_si512(), (const int32_t (*)[16])r->mn, c->act[t].sum16, 8);
+        total[t] = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(z, 5));
+    }
     for (int n = 0; n < 2; n++)
         for (int v = 0; v < 8; v += 4) {                /* four sub-blocks of 16 */
-            __m512i s[WN_FEW_TOKENS][4];
-            for (int t = 0; t < T; t++)
-                for (int g = 0; g < 4; g++) s[t][g] = _mm512_setzero_si512();
-            for (int i = v; i < v + 4; i++) {
-                __m512i q[4];
-                codes_q6_K(q, src, n, i, ahead);
-                for (int g = 0; g < 4; g++)
-                    for (int t = 0; t < T; t++)
-                        s[t][g] = _mm512_dpbusd_epi32(s[t][g], q[g],
-                                                      four(c->act[t].q + 4 * (32 * n + 8 * g + i)));
+            __m512i q[4][4];
+            UNROLL for (int i = 0; i < 4; i++) codes_q6_K(q[i], src, n, v + i, ahead);
+            UNROLL for (int g = 0; g < 4; g++) {
+                const __m512i sc = load(r->sc[8 * n + 2 * g + v / 4]);
+                UNROLL for (int t = 0; t < T; t++) {
+                    const int8_t *x = c->act[t].q + 4 * (32 * n + 8 * g + v);
+                    __m512i s = _mm512_setzero_si512();
+                    UNROLL for (int i = 0; i < 4; i++) s = _mm512_dpbusd_epi32(s, q[i][g], four(x + 4 * i));
+                    total[t] = _mm512_add_epi32(total[t], _mm512_mullo_epi32(s, sc));
+                }
             }
-            for (int t = 0; t < T; t++)
-                for (int g = 0; g < 4; g++)
-                    sum[t] = add_scaled(sum[t], s[t][g], r->sc[8 * n + 2 * g + v / 4]);
         }
-    for (int t = 0; t < T; t++) chain_to(c->acc + t * WN_PART_ROWS, sum[t], r->d[0], c->act[t].d256);
+    UNROLL for (int t = 0; t < T; t++)
+        chain_to(c->acc + t * WN_PART_ROWS, total[t], r->d[0], c->act[t].d256);
 }
 
-#define STREAM(name, ...)                                                                   \
-    static void name(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead)      \
+/* Tokens in groups of up to T_STREAM, as even as they go. */
+#define STREAM(name)                                                                        \
+    static void name(const wn_chunk *all, wn_ready *r, const uint8_t *src, size_t ahead)    \
     {                                                                                       \
-        (void)r;                                                                            \
-        switch (c->n_tokens) {                                                              \
-        case 1: name##_t(c, __VA_ARGS__ src, ahead, 1); break;                              \
-        case 2: name##_t(c, __VA_ARGS__ src, ahead, 2); break;                              \
-        default: name##_t(c, __VA_ARGS__ src, ahead, 3);                                    \
+        int groups = (all->n_tokens + T_STREAM - 1) / T_STREAM;                             \
+        for (int g = 0; g < groups; g++, ahead = 0) {                                       \
+            int from = all->n_tokens * g / groups;                                          \
+            wn_chunk c = { .n_blocks = all->n_blocks, .act = all->act + from,               \
+                           .acc = all->acc + from * WN_PART_ROWS,                           \
+                           .min = all->min + from * WN_PART_ROWS };                         \
+            switch (all->n_tokens * (g + 1) / groups - from) {                              \
+            case 1: name##_t(&c, r, src, ahead, 1); break;                                  \
+            case 2: name##_t(&c, r, src, ahead, 2); break;                                  \
+            case 3: name##_t(&c, r, src, ahead, 3); break;                                  \
+            case 4: name##_t(&c, r, src, ahead, 4); break;                                  \
+            case 5: name##_t(&c, r, src, ahead, 5); break;                                  \
+            case 6: name##_t(&c, r, src, ahead, 6); break;                                  \
+            case 7: name##_t(&c, r, src, ahead, 7); break;                                  \
+            default: name##_t(&c, r, src, ahead, 8);                                        \
+            }                                                                               \
         }                                                                                   \
     }
-STREAM(stream_q8_0, )
-STREAM(stream_q4_0, )
-STREAM(stream_q4_K, r,)
-STREAM(stream_q6_K, r,)
+STREAM(stream_q8_0)
+STREAM(stream_q4_0)
+STREAM(stream_q4_K)
+STREAM(stream_q6_K)
 
 const wn_matmul_ops wn_matmul_ops_avx512 = {
     .act_q32 = wn_act_q32_avx2,         /* one pass over a few KB: wider vectors gain nothing */
@@ -435,6 +545,9 @@ const wn_matmul_ops wn_matmul_ops_avx512 = {
                 [WN_TYPE_Q4_K] = unpack_q4_K, [WN_TYPE_Q6_K] = unpack_q6_K },
     .tiles = { [WN_TYPE_Q8_0] = tiles_q8_0, [WN_TYPE_Q4_0] = tiles_q4_0,
                [WN_TYPE_Q4_K] = tiles_q4_K, [WN_TYPE_Q6_K] = tiles_q6_K },
+    .few_tokens = 16,
+    .ahead_bytes = { [WN_TYPE_Q8_0] = 1 << 10, [WN_TYPE_Q4_0] = 1 << 10, [WN_TYPE_Q4_K] = 1 << 10,
+                     [WN_TYPE_Q6_K] = 8 << 10 },
     .stream = { [WN_TYPE_Q8_0] = stream_q8_0, [WN_TYPE_Q4_0] = stream_q4_0,
                 [WN_TYPE_Q4_K] = stream_q4_K, [WN_TYPE_Q6_K] = stream_q6_K },
     .floats = wn_floats_avx512,

@@ -23,7 +23,6 @@ enum {
     WN_CHUNK_COLS = 256,        /* columns unpacked at a time */
     WN_PART_PANELS = 4,         /* panels of one part of a job, and at most of one tile */
     WN_PART_ROWS = WN_PANEL_ROWS * WN_PART_PANELS,
-    WN_FEW_TOKENS = 3,          /* up to here a panel at a time, prefetched far ahead */
     WN_PART_TOKENS = 512        /* tokens of one part: acc below stays in the L2 cache */
 };
 
@@ -73,8 +72,8 @@ typedef struct {
     size_t next_bytes, next_stride;     /* its bytes in each panel, and from panel to panel */
 } wn_chunk;
 typedef void wn_tiles_fn(const wn_chunk *c);
-/* unpack() and tiles() in one, for one panel and up to WN_FEW_TOKENS tokens: codes go from
- * the stream to the multiplier without a stop in L1. c->w is scratch. */
+/* unpack() and tiles() in one, for one panel and up to few_tokens tokens: codes go from the
+ * stream to the multiplier without a stop in L1. r is scratch. */
 typedef void wn_stream_fn(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead);
 
 /* F32, F16, BF16: some rows, as in the file, times all tokens. */
@@ -98,6 +97,11 @@ struct wn_matmul_ops {
     void (*act_q256)(wn_rec *r, const float *x);
     wn_unpack_fn *unpack[WN_TYPE_COUNT];
     wn_tiles_fn *tiles[WN_TYPE_COUNT];
+    /* Up to few_tokens tokens pass over one panel at a time, so that the weights are one
+     * sequential stream, prefetched ahead_bytes before its use: near where the products are
+     * cheap, far where a chunk takes long to unpack. Measured (bench/NOTES.md). */
+    int few_tokens;
+    size_t ahead_bytes[WN_TYPE_COUNT];
     wn_stream_fn *stream[WN_TYPE_COUNT];        /* NULL: unpack, then tiles */
     void (*floats)(const wn_float_job *j);
 };

@@ -241,5 +241,6 @@ const wn_matmul_ops wn_matmul_ops_scalar = {
                 [WN_TYPE_Q4_K] = unpack_q4_K, [WN_TYPE_Q6_K] = unpack_q6_K },
     .tiles = { [WN_TYPE_Q8_0] = tiles_q8_0, [WN_TYPE_Q4_0] = tiles_q4_0,
                [WN_TYPE_Q4_K] = tiles_q4_K, [WN_TYPE_Q6_K] = tiles_q6_K },
+    .few_tokens = 3,
     .floats = floats,
 };
