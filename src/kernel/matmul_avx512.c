@@ -206,17 +206,6 @@ INLINE void chain_to(float *out, __m512i sum, const float *d, float dx)
 
 #define UNROLL _Pragma("GCC unroll 8")
 
-/* An eighth of the records and outputs of the next tile, which lie in the L2 cache. */
-INLINE void ahead_tile(const wn_rec *x, const float *out, int eighth, const int T)
-{
-    UNROLL for (int t = T; t < 2 * T; t++) {
-        if (eighth < 5) _mm_prefetch((const char *)&x[t] + 64 * eighth, _MM_HINT_T0);
-        else _mm_prefetch((const char *)(out + t * WN_PART_ROWS) + 64 * (eighth - 5), _MM_HINT_T0);
-    }
-    if (eighth == 7) UNROLL for (int t = T; t < 2 * T; t++)
-        _mm_prefetch((const char *)(out + t * WN_PART_ROWS + 48), _MM_HINT_T0);
-}
-
 /* s[r][t] = start[t], then n fours of k are added, from the k-th four on. */
 #define SUMS(s, start, w, x, k, n, R, T)                                                    \
     do {                                                                                    \
@@ -254,7 +243,6 @@ INLINE void tile_32(const wn_ready *w, const wn_rec *x, int n_blocks, float *out
         __m512i s[WN_PART_PANELS][T_MAX];
         __m512 d[WN_PART_PANELS];
         __asm__ volatile("" ::: "memory");      /* or gcc keeps all chains, and no weights, in registers */
-        ahead_tile(x, out, b, T);
         SUMS(s, &start[t][b], w, x, 8 * b, 8, R, T);
         for (int r = 0; r < R; r++) d[r] = _mm512_castsi512_ps(load_here(w[r].d[b]));
         for (int t = 0; t < T; t++) {
@@ -273,7 +261,6 @@ INLINE void tile_32(const wn_ready *w, const wn_rec *x, int n_blocks, float *out
 /* total[r][t] += scale * sum over n_groups of n fours; scales change every `each` groups. */
 #define SUPER(total, start, w, x, n_groups, n, each, R, T)                                  \
     for (int j = 0; j < (n_groups); j++) {                                                  \
-        if (j % ((n_groups) / 8) == 0) ahead_tile(x, out, j / ((n_groups) / 8), T);         \
         __m512i s[WN_PART_PANELS][T_MAX], sc[WN_PART_PANELS];                               \
         SUMS(s, start, w, x, j * (n), n, R, T);                                             \
         UNROLL for (int r = 0; r < (R); r++) sc[r] = load_here((w)[r].sc[j / (each)]);      \
