@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const double MAX_BUDGET = 1e15;  /* far above any cache, and whole numbers up to it are exact */
+
 typedef struct {
     const char *text, *at;              /* the caller's text; where we are in it */
     char *out;                          /* next free byte of spec->words */
@@ -36,7 +38,7 @@ static bool eat(parser *p, char c)
 }
 
 static bool name_char(char c) { return isalnum((unsigned char)c) || c == '_' || c == '-'; }
-static bool value_char(char c) { return name_char(c) || c == '.' || c == '|' || c == ':' || c == '/'; }
+static bool value_char(char c) { return name_char(c) || (c && strchr(".+|:/", c)); }
 
 /* Copies the word of such characters into the spec; NULL when there is none or no room. */
 static const char *word(parser *p, bool (*in)(char))
@@ -76,6 +78,13 @@ static wn_status call(parser *p, wn_spec_call *c, const char *what)
     return params(p, c);
 }
 
+static wn_status bytes(const parser *p, wn_spec *s, double v)
+{
+    s->budget_kind = WN_BUDGET_BYTES;
+    s->budget = floor(v);
+    return v >= 1 && v <= MAX_BUDGET ? WN_OK : wrong(p, "before this a budget from 1 byte to a petabyte");
+}
+
 /* "25%", "2048", "64MiB". */
 static wn_status size(parser *p, wn_spec *s)
 {
@@ -84,7 +93,7 @@ static wn_status size(parser *p, wn_spec *s)
     spaces(p);
     if (!isdigit((unsigned char)*p->at) && *p->at != '.') return wrong(p, "a budget: 25%, 2048 (slots) or 64MiB");
     double v = strtod(p->at, &end);
-    if (!(v >= 0) || v > 1e15) return wrong(p, "a budget: 25%, 2048 (slots) or 64MiB");
+    if (!(v >= 0) || v > MAX_BUDGET) return wrong(p, "a budget: 25%, 2048 (slots) or 64MiB");
     if (*end == '%') {
         if (!(v > 0 && v <= 100)) return wrong(p, "a share above 0% and up to 100%");
         p->at = end + 1;
@@ -98,15 +107,11 @@ static wn_status size(parser *p, wn_spec *s)
             if (*end == 'i') end++;
             if (*end == 'B' || *end == 'b') end++;
             p->at = end;
-            s->budget_kind = WN_BUDGET_BYTES;
-            s->budget = ldexp(v, units[i].shift);
-            return s->budget >= 1 ? WN_OK : wrong(p, "a budget above 0");
+            return bytes(p, s, ldexp(v, units[i].shift));
         }
     if (*end == 'B') {
         p->at = end + 1;
-        s->budget_kind = WN_BUDGET_BYTES;
-        s->budget = v;
-        return v >= 1 ? WN_OK : wrong(p, "a budget above 0");
+        return bytes(p, s, v);
     }
     if (v < 1 || v != floor(v)) return wrong(p, "a whole number of slots, or 25% or 64MiB");
     p->at = end;
@@ -136,6 +141,8 @@ static wn_status keys(parser *p, wn_spec *s)
         if (!eat(p, '=')) return wrong(p, "= and a value");
         wn_status st = call(p, &s->keys[s->n_keys].value, "a value");
         if (st) return st;
+        for (int i = 0; i < s->n_keys; i++)
+            if (!strcmp(s->keys[i].key, s->keys[s->n_keys].key)) return wrong(p, "each key once");
         s->n_keys++;
     }
     return WN_OK;
@@ -146,8 +153,8 @@ wn_status wn_spec_parse(wn_spec *s, const char *text, wn_err *err)
     *s = (wn_spec){ 0 };
     parser p = { .text = text, .at = text, .out = s->words, .end = s->words + sizeof s->words, .err = err };
     wn_status st;
-    if (strlen(text) >= sizeof s->words / 2)
-        return wn_fail(err, WN_EINVAL, "policy \"%.40s...\": longer than %zu characters", text, sizeof s->words / 2 - 1);
+    if (strlen(text) >= sizeof s->words)     /* each word needs its length and a NUL, and something ends it */
+        return wn_fail(err, WN_EINVAL, "policy \"%.40s...\": longer than %zu characters", text, sizeof s->words - 1);
     spaces(&p);
     if (!strncmp(p.at, "v1:", 3)) p.at += 3;
     if ((st = call(&p, &s->head, "the name of a recipe")) || (st = stages(&p, s))) return st;

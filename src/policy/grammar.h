@@ -8,14 +8,15 @@
  *     snapkv(window=32,kernel=5)@25%        streaming(sinks=4,window=1024)
  *     snapkv+alloc:ada(floor=0.2)+recover:d2o@20%,k=q4,v=q4,select=quest(pages=32)
  *
- * Spaces around words are ignored; a leading "v1:" names this version of the grammar.
+ * Spaces around words are ignored; a value may hold a + (1e+06); each parameter and key comes once; a
+ * leading "v1:" names this version of the grammar.
  */
 #ifndef WN_POLICY_GRAMMAR_H
 #define WN_POLICY_GRAMMAR_H
 
 #include "base/err.h"
 
-enum { WN_SPEC_PARAMS = 16, WN_SPEC_STAGES = 8, WN_SPEC_KEYS = 8, WN_SPEC_BYTES = 400 };
+enum { WN_SPEC_PARAMS = 20, WN_SPEC_STAGES = 8, WN_SPEC_KEYS = 8, WN_SPEC_BYTES = 400 };
 
 typedef struct { const char *name, *value; } wn_spec_param;
 

@@ -79,8 +79,8 @@ static wn_status find_recipe(wn_policy *p, const wn_spec *s, wn_err *err)
 static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)
 {
     const wn_recipe *r = p->recipe;
-    double c[C_COUNT] = { [C_AT] = r->at_default == WN_AT_MARK, [C_EVERY] = r->every ? r->every : WN_EVERY_DEFAULT,
-                          [C_FIRST] = r->first, [C_LAST] = r->last };
+    double c[C_COUNT] = { [C_AT] = r->at_default == WN_AT_BOUNDARY ? 0 : r->at_default == WN_AT_MARK ? 1 : 2, 
+                          [C_EVERY] = r->every ? r->every : WN_EVERY_DEFAULT, [C_FIRST] = r->first, [C_LAST] = r->last };
     WN_ASSERT(r->n_params <= WN_POLICY_PARAMS);
     for (int i = 0; i < r->n_params; i++) p->v[i] = r->params[i].initial;
     for (int i = 0; i < s->head.n_params; i++) {
@@ -131,24 +131,48 @@ static wn_status check_budget(const wn_policy *p, wn_err *err)
     return WN_OK;
 }
 
+/* A number as the canonical text has it, and as it is used from then on: nine digits, so that
+ * a policy and its text, which forks and sessions go by, say the same. */
+static int write_number(char *buf, size_t n, double *x)
+{
+    int k = snprintf(buf, n, "%.9g", *x);
+    *x = strtod(buf, NULL);
+    return k;
+}
+
 /* The canonical text: recipe(every parameter)@budget,k=,v= . */
-static void write_text(wn_policy *p)
+static wn_status write_text(wn_policy *p, wn_err *err)
 {
     const wn_recipe *r = p->recipe;
-    char *t = p->text, w[32];
-    size_t n = sizeof p->text, k = (size_t)snprintf(t, n, "v1:%s(", r->name);
-    for (int i = 0; i < r->n_params; i++)
-        k += (size_t)(r->params[i].kind == WN_PARAM_WORD
-                      ? snprintf(t + k, n - k, "%s=%s,", r->params[i].name, word_at(r->params[i].words, (int)p->v[i], w))
-                      : snprintf(t + k, n - k, "%s=%.9g,", r->params[i].name, p->v[i]));
+    char t[4 * WN_SPEC_BYTES], w[32];
+    size_t n = sizeof t, k = (size_t)snprintf(t, n, "v1:%.64s(", r->name);
+    for (int i = 0; i < r->n_params; i++) {
+        const wn_param *a = &r->params[i];
+        k += (size_t)snprintf(t + k, n - k, "%.32s=", a->name);
+        if (a->kind == WN_PARAM_WORD) k += (size_t)snprintf(t + k, n - k, "%s", word_at(a->words, (int)p->v[i], w));
+        else if (a->kind == WN_PARAM_INT) k += (size_t)snprintf(t + k, n - k, "%.0f", p->v[i]);
+        else k += (size_t)write_number(t + k, n - k, &p->v[i]);
+        t[k++] = ',';
+    }
     k += (size_t)snprintf(t + k, n - k, "at=%s,every=%d,first=%d,last=%d)",
                           p->at == WN_AT_BOUNDARY ? "boundary" : p->at == WN_AT_MARK ? "mark" : "both", p->every,
                           p->first, p->last);
-    if (p->budget_kind == WN_BUDGET_SHARE) k += (size_t)snprintf(t + k, n - k, "@%.9g%%", p->budget * 100);
-    else if (p->budget_kind == WN_BUDGET_SLOTS) k += (size_t)snprintf(t + k, n - k, "@%.0f", p->budget);
+    if (p->budget_kind == WN_BUDGET_SHARE) {
+        double percent = p->budget * 100;
+        t[k++] = '@';
+        k += (size_t)write_number(t + k, n - k, &percent);
+        t[k++] = '%';
+        p->budget = percent / 100;
+    } else if (p->budget_kind == WN_BUDGET_SLOTS) k += (size_t)snprintf(t + k, n - k, "@%.0f", p->budget);
     else if (p->budget_kind == WN_BUDGET_BYTES) k += (size_t)snprintf(t + k, n - k, "@%.0fB", p->budget);
     if (*p->k) k += (size_t)snprintf(t + k, n - k, ",k=%s", p->k);
-    if (*p->v_format) snprintf(t + k, n - k, ",v=%s", p->v_format);
+    if (*p->v_format) k += (size_t)snprintf(t + k, n - k, ",v=%s", p->v_format);
+    if (k >= sizeof p->text)
+        return wn_fail(err, WN_EINVAL, "%s: spelled out, the policy takes %zu characters; %zu are possible", r->name, k,
+                       sizeof p->text - 1);
+    memcpy(p->text, t, k);
+    p->text[k] = '\0';
+    return WN_OK;
 }
 
 wn_status wn_policy_parse(wn_policy *p, const char *text, wn_err *err)
@@ -164,43 +188,37 @@ wn_status wn_policy_parse(wn_policy *p, const char *text, wn_err *err)
     p->budget_kind = s->budget_kind;
     p->budget = s->budget;
     if ((st = check_budget(p, err))) return st;
-    write_text(p);
-    return WN_OK;
+    return write_text(p, err);
 }
 
 wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err)
 {
+    if (!(share > 0 && share <= 1))
+        return wn_fail(err, WN_EINVAL, "a budget of %g: expected a share above 0 and up to 1", share);
     p->budget_kind = WN_BUDGET_SHARE;
     p->budget = share;
     wn_status st = check_budget(p, err);
-    write_text(p);
-    return st;
+    return st ? st : write_text(p, err);
 }
 
 bool wn_policy_decides(const wn_policy *p) { return p->recipe->plan || p->recipe->score; }
 
 /* ---- deciding --------------------------------------------------------------------- */
 
-static int64_t lane_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
-{
-    switch (p->budget_kind) {
-    case WN_BUDGET_SHARE: return (int64_t)(p->budget * (double)n_tokens);
-    case WN_BUDGET_SLOTS: return (int64_t)p->budget;
-    case WN_BUDGET_BYTES: return (int64_t)(p->budget / slot_bytes / (double)WN_MAX(n_lanes, 1));
-    case WN_BUDGET_NONE: break;
-    }
-    return n_tokens;
-}
-
-/* Slots over all lanes. */
+/* Slots over all lanes, at most all there are. */
 static int64_t total_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
 {
-    double n = (double)n_lanes;
+    double n = (double)n_lanes, all = n * (double)n_tokens;
     double total = p->budget_kind == WN_BUDGET_SHARE   ? p->budget * (double)n_tokens * n
                    : p->budget_kind == WN_BUDGET_SLOTS ? p->budget * n
                    : p->budget_kind == WN_BUDGET_BYTES ? p->budget / slot_bytes
-                                                       : (double)n_tokens * n;
-    return (int64_t)(total + 1e-6);     /* 12.5 % of 8 is 1, whatever the rounding */
+                                                       : all;
+    return (int64_t)WN_MIN(total + 1e-6, all);  /* 12.5 % of 8 is 1, whatever the rounding */
+}
+
+static int64_t lane_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
+{
+    return n_lanes ? total_slots(p, n_tokens, slot_bytes, n_lanes) / n_lanes : 0;
 }
 
 static wn_params params_of(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
@@ -216,7 +234,7 @@ int64_t wn_policy_cap(const wn_policy *p, int64_t n)
     if (p->budget_kind != WN_BUDGET_NONE) cap = lane_slots(p, n, 1, 1) + 1;
     else if (p->recipe->cap) {
         wn_params a = params_of(p, n, 1, 1);
-        cap = p->recipe->cap(&a, n);
+        cap = p->recipe->cap(&a, n) + p->first + p->last;
     }
     return WN_MIN(n, WN_MAX(cap, (int64_t)p->first + p->last));
 }
@@ -278,6 +296,15 @@ static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan
     }
 }
 
+/* What is protected stays whatever a recipe's own plan says. A recipe that is to keep its
+ * budget has to count these slots (wn_view_protects). */
+static void spare_protected(const wn_view *v, wn_plan *plan)
+{
+    size_t words = ((size_t)v->n_tokens + 63) / 64;
+    for (int l = 0; plan->keep && v->protect && l < v->n_lanes; l++)
+        for (size_t w = 0; plan->keep[l] && w < words; w++) plan->keep[l][w] |= v->protect[w];
+}
+
 void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan *plan)
 {
     int64_t slots;
@@ -288,6 +315,10 @@ void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan
     if (p->budget_kind != WN_BUDGET_NONE && slots <= v->budget) return;
     protect(p, v, plan);
     if (plan->status) return;
-    if (p->recipe->plan) p->recipe->plan(v, &a, plan);
-    else by_score(p, &a, v, plan);
+    if (p->recipe->plan) {
+        p->recipe->plan(v, &a, plan);
+        spare_protected(v, plan);
+    } else {
+        by_score(p, &a, v, plan);
+    }
 }

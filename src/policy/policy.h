@@ -24,7 +24,7 @@ typedef struct {
     wn_budget_kind budget_kind;
     double budget;
     char k[16], v_format[16];           /* cache formats, empty: the engine's */
-    char text[WN_SPEC_BYTES];           /* canonical, every parameter spelled out */
+    char text[WN_SPEC_BYTES];           /* canonical, every parameter spelled out; says exactly the numbers above */
 } wn_policy;
 
 /* WN_EINVAL: unknown names list what exists, impossible combinations say what is possible. */
