@@ -1,34 +1,58 @@
-/* policy/stages/retain.c - which slots stay: the protected ones, then the best. */
+/* policy/stages/retain.c - which slots stay: the protected ones, then the best.
+ *
+ * The best m of n are found without sorting: each slot gets a key of 64 bits, its score
+ * turned so that better is smaller, then its index, so that no two are equal and of equal
+ * scores the earlier position comes first. Byte by byte from the top, the bytes of the m-th
+ * smallest key are read off counts. At most eight passes whatever the scores are, no
+ * memory but the keys (qsort of glibc allocates for long arrays, and a step must not).
+ */
 #include "policy/policy.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
-typedef struct { float score; int32_t at; } candidate;
-
-/* Best first; equal scores in the order of positions. */
-static int by_score(const void *a, const void *b)
+/* Ascending in the order in which slots stay. NaN is as bad as can be. */
+static uint64_t key_of(float score, int at)
 {
-    const candidate *x = a, *y = b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
+    uint32_t bits;
+    float x = isnan(score) ? -INFINITY : score + 0.0f;      /* -0 is 0 */
+    memcpy(&bits, &x, sizeof bits);
+    bits = bits >> 31 ? bits : ~bits & 0x7fffffffu;         /* larger scores first, negative ones last */
+    return (uint64_t)bits << 32 | (uint32_t)at;
+}
+
+/* The m-th smallest of n different keys, 1 <= m <= n. */
+static uint64_t select_key(const uint64_t *key, int n, int64_t m)
+{
+    uint64_t found = 0;
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        int32_t count[256] = { 0 };
+        int b = 0;
+        for (int i = 0; i < n; i++)
+            if (shift == 56 || (key[i] ^ found) >> (shift + 8) == 0) count[key[i] >> shift & 255]++;
+        while (m > count[b]) m -= count[b++];
+        found |= (uint64_t)b << shift;
+    }
+    return found;
 }
 
 void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    candidate *c = wn_view_scratch(v, sizeof *c * (size_t)l->n);
+    uint64_t *key = wn_view_scratch(v, sizeof *key * (size_t)l->n);
     int32_t *stay = wn_view_scratch(v, sizeof *stay * (size_t)l->n);
     int n = 0, n_stay = 0;
-    if (!c || !stay) {
+    if (!key || !stay) {
         plan->status = WN_ENOMEM;
         return;
     }
     for (int i = 0; i < l->n; i++) {
         if (wn_view_protects(v, l->pos[i])) stay[n_stay++] = l->pos[i];
-        else c[n++] = (candidate){ isnan(score[i]) ? -INFINITY : score[i], i };
+        else key[n++] = key_of(score[i], i);
     }
-    qsort(c, (size_t)n, sizeof *c, by_score);
-    for (int i = 0; i < n && n_stay < keep; i++) stay[n_stay++] = l->pos[c[i].at];
+    int64_t m = WN_MIN(keep - n_stay, (int64_t)n);
+    uint64_t last = m > 0 ? select_key(key, n, m) : 0;
+    for (int i = 0; i < n && m > 0; i++)
+        if (key[i] <= last) stay[n_stay++] = l->pos[(uint32_t)key[i]];
     wn_plan_keep_only(plan, lane, stay, n_stay);
 }
