@@ -58,6 +58,7 @@ typedef struct {
 
 typedef struct {
     uint32_t bytes, per_extent;
+    uint32_t n_used, n_peak;
     uint64_t n_free;                    /* free frames in this class's extents */
     bitmap open;                        /* extents of this class with a free frame */
 } frame_class;
@@ -219,6 +220,8 @@ wn_status wn_pool_take(wn_pool *p, int cls, wn_frame_id *out)
     c->n_free--;
     p->n_frames_used++;
     p->used += c->bytes;
+    c->n_used++;
+    c->n_peak = WN_MAX(c->n_peak, c->n_used);
     p->peak = WN_MAX(p->peak, p->used);
     out->i = e << ID_BITS | i;
     UNPOISON(wn_pool_addr(p, *out), c->bytes);
@@ -244,6 +247,7 @@ void wn_pool_drop(wn_pool *p, wn_frame_id f)
     c->n_free++;
     p->n_frames_used--;
     p->used -= c->bytes;
+    c->n_used--;
     bit_set(&c->open, e);
     if (--x->n_used) return;
     bit_clear(&c->open, e);                             /* P3 */
@@ -292,7 +296,17 @@ void wn_pool_get_stats(const wn_pool *p, wn_pool_stats *out)
     };
 }
 
-void wn_pool_reset_peak(wn_pool *p) { p->peak = p->used; }
+void wn_pool_class_use(const wn_pool *p, int cls, uint32_t *used, uint32_t *peak)
+{
+    *used = cls < p->n_cls ? p->cls[cls].n_used : 0;
+    *peak = cls < p->n_cls ? p->cls[cls].n_peak : 0;
+}
+
+void wn_pool_reset_peak(wn_pool *p)
+{
+    p->peak = p->used;
+    for (int c = 0; c < p->n_cls; c++) p->cls[c].n_peak = p->cls[c].n_used;
+}
 
 void wn_pool_trim(wn_pool *p)
 {
@@ -307,7 +321,7 @@ void wn_pool_check(const wn_pool *p)
 {
     size_t used = 0;
     uint32_t n_used = 0, n_free_extents = 0;
-    uint64_t n_free[WN_POOL_CLASSES] = { 0 };
+    uint64_t n_free[WN_POOL_CLASSES] = { 0 }, in_use[WN_POOL_CLASSES] = { 0 };
     for (uint32_t e = 0; e < p->n_extents; e++) {
         const extent *x = &p->ext[e];
         bool free_extent = x->cls == NO_CLASS;
@@ -331,9 +345,10 @@ void wn_pool_check(const wn_pool *p)
             WN_ASSERT(bit_get(&p->cls[k].open, e) == (k == x->cls && x->n_used < c->per_extent));
         n_free[x->cls] += c->per_extent - x->n_used;
         n_used += x->n_used;
+        in_use[x->cls] += x->n_used;
         used += (size_t)x->n_used * c->bytes;
     }
     WN_ASSERT(used == p->used && n_used == p->n_frames_used);           /* P4 */
     WN_ASSERT(n_free_extents == p->n_free_extents);
-    for (int c = 0; c < p->n_cls; c++) WN_ASSERT(n_free[c] == p->cls[c].n_free);
+    for (int c = 0; c < p->n_cls; c++) WN_ASSERT(n_free[c] == p->cls[c].n_free && in_use[c] == p->cls[c].n_used);
 }

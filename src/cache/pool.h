@@ -62,6 +62,8 @@ typedef struct {
     uint32_t n_extents, n_extents_used, n_frames_used;
 } wn_pool_stats;
 void wn_pool_get_stats(const wn_pool *p, wn_pool_stats *out);
+/* Frames of a class in use, and the most since the pool was opened or the peak was reset. */
+void wn_pool_class_use(const wn_pool *p, int cls, uint32_t *used, uint32_t *peak);
 void wn_pool_reset_peak(wn_pool *p);
 /* Gives the memory of free extents back to the system (they stay mapped, untouched). */
 void wn_pool_trim(wn_pool *p);
