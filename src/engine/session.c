@@ -49,10 +49,20 @@ static void make_id(const wn_engine *e, wn_record_id *id)
     snprintf(id->numerics, sizeof id->numerics, "%s", e->numerics);
 }
 
-/* What decides here, spelled out; a test's decider by its schedule. */
+/* What decides here, spelled out; a test's decider by its schedule. Nothing is said of a
+ * policy that never decides (its cache formats are compared with the cache). */
 static const char *policy_text(const wn_seq *s)
 {
-    return s->policy ? s->policy->text : s->every ? "decider" : "";
+    if (s->policy) return wn_policy_decides(s->policy) ? s->policy->text : "";
+    return s->every ? "decider" : "";
+}
+
+/* Marks among the tokens that are computed: others belong to tokens that are not saved. */
+static int n_marks_up_to(const wn_seq *s, int n)
+{
+    int m = s->n_marks;
+    while (m && s->marks[m - 1] > n) m--;
+    return m;
 }
 
 wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
@@ -64,12 +74,13 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     wn_status st = wn_record_begin(&w, path, WN_RECORD_SESSION, &id, err);
     if (st) return st;
     const char *policy = policy_text(s);
+    int n_marks = n_marks_up_to(s, (int)n);
     const uint32_t fields[] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
                                 (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->decided_at, (uint32_t)strlen(policy) };
     for (size_t i = 0; i < WN_COUNT(fields); i++)
         if ((st = put_u32(w, fields[i], err))) goto fail;
-    if ((st = wn_record_write(w, policy, strlen(policy), err)) || (st = put_u32(w, (uint32_t)s->n_marks, err))) goto fail;
-    for (int i = 0; i < s->n_marks; i++)
+    if ((st = wn_record_write(w, policy, strlen(policy), err)) || (st = put_u32(w, (uint32_t)n_marks, err))) goto fail;
+    for (int i = 0; i < n_marks; i++)
         if ((st = put_u32(w, (uint32_t)s->marks[i], err))) goto fail;
     if ((st = put_u32(w, n, err))) goto fail;
     for (uint32_t i = 0; i < n; i++)
@@ -101,7 +112,8 @@ static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_a
     if ((st = wn_record_read(r, saved, got[4], err))) return st;
     saved[got[4]] = '\0';
     if (strcmp(saved, policy))
-        return wn_fail(err, WN_EINVAL, "saved with the cache policy %.150s, this run uses %.150s", saved, policy);
+        return wn_fail(err, WN_EINVAL, "saved with the cache policy %.150s, this run uses %.150s", *saved ? saved : "none",
+                       *policy ? policy : "none");
     return WN_OK;
 }
 
