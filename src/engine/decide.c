@@ -232,6 +232,12 @@ static wn_status set_format(const wn_format **f, const char *name, wn_err *err)
     return (*f = wn_format_find(name)) ? WN_OK : wn_format_unknown(name, err);
 }
 
+wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err)
+{
+    wn_status st = set_format(&o->k_format, p->k, err);
+    return st ? st : set_format(&o->v_format, p->v_format, err);
+}
+
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
 {
     wn_engine *e = s->e;
@@ -240,9 +246,7 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     if (!(s->policy = WN_NEW(wn_policy))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
     if ((st = wn_policy_parse(s->policy, text, err))) return st;
     s->opts.kv = s->policy->text;
-    if ((st = set_format(&s->kv_opts.k_format, s->policy->k, err)) ||
-        (st = set_format(&s->kv_opts.v_format, s->policy->v_format, err)))
-        return st;
+    if ((st = wn_policy_formats(s->policy, &s->kv_opts, err))) return st;
     if (!wn_policy_decides(s->policy)) return WN_OK;
     if (!e->decisions.base && (st = wn_arena_init(&e->decisions, decision_bytes(e), false, err))) return st;
     s->every = s->policy->at & WN_AT_BOUNDARY ? s->policy->every : 0;

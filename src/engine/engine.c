@@ -33,16 +33,40 @@ bool wn_engine_can_promise(const wn_engine *e, const uint32_t more[WN_POOL_CLASS
     return extents_for(e, sum, 1) <= ps.n_extents;
 }
 
-int wn_engine_room(const wn_engine *e)
+/* The engine's policy: what its sequences' caches are like. */
+static wn_status engine_opts(const wn_engine *e, wn_kv_opts *o, int *every, wn_err *err)
+{
+    *o = e->kv_opts;
+    *every = wn_policy_decides(&e->policy) && (e->policy.at & WN_AT_BOUNDARY) ? e->policy.every : 0;
+    return wn_policy_formats(&e->policy, o, err);
+}
+
+/* Frames of a sequence of n positions that names the engine's policy. */
+static wn_status frames_for(const wn_engine *e, int n, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+{
+    wn_kv_opts o;
+    int every;
+    wn_status st = engine_opts(e, &o, &every, err);
+    return st ? st : wn_seq_frames_for(&o, &e->policy, every, n, counts, err);
+}
+
+int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy, int every)
 {
     int lo = 0, hi = e->n_ctx;          /* the largest n that can be promised */
     while (lo < hi) {
         int mid = lo + (hi - lo + 1) / 2;
         uint32_t counts[WN_POOL_CLASSES] = { 0 };
-        if (!wn_kv_frames_for(&e->kv_opts, mid, 0, counts, NULL) && wn_engine_can_promise(e, counts)) lo = mid;
+        if (!wn_seq_frames_for(o, policy, every, mid, counts, NULL) && wn_engine_can_promise(e, counts)) lo = mid;
         else hi = mid - 1;
     }
     return lo;
+}
+
+int wn_engine_room(const wn_engine *e)
+{
+    wn_kv_opts o;
+    int every;
+    return engine_opts(e, &o, &every, NULL) ? 0 : wn_engine_room_for(e, &o, &e->policy, every);
 }
 
 static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opts *o, wn_err *err)
@@ -79,20 +103,25 @@ static wn_status learn_classes(wn_engine *e, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
     wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 1, counts, err);
-    if (st) return st;
+    if (st || (st = frames_for(e, e->n_ctx, counts, err))) return st;
     for (int c = 0; c < WN_POOL_CLASSES; c++)
         e->frames_per_extent[c] = wn_pool_frames_per_extent(e->kv_opts.pool, c);
     return WN_OK;
 }
 
-/* Extents for n positions in all, spread over max_seqs sequences. */
+/* Extents for n positions in all, however they are spread over up to max_seqs sequences.
+ * Equal shares need most, but for what is rounded up to whole pages: two pages for each
+ * (what stays, and what comes in between decisions). */
 static size_t extents_for_positions(const wn_engine *e, int64_t n)
 {
-    uint32_t counts[WN_POOL_CLASSES] = { 0 };
-    int each = (int)((n + e->max_seqs - 1) / e->max_seqs);
-    int every = e->policy.at & WN_AT_BOUNDARY ? e->policy.every : 0;
-    if (wn_seq_frames_for(&e->kv_opts, &e->policy, wn_policy_decides(&e->policy) ? every : 0, each, counts, NULL))
+    uint32_t counts[WN_POOL_CLASSES] = { 0 }, more[WN_POOL_CLASSES] = { 0 };
+    int64_t each = (n + e->max_seqs - 1) / e->max_seqs;
+    int every, P = e->kv_opts.page_slots;
+    wn_kv_opts o;
+    if (each > INT32_MAX || engine_opts(e, &o, &every, NULL) || frames_for(e, (int)each, counts, NULL) ||
+        wn_kv_frames_for(&o, P, wn_policy_decides(&e->policy) ? P : 0, more, NULL))
         return SIZE_MAX / WN_EXTENT_BYTES;
+    for (int c = 0; c < WN_POOL_CLASSES && e->max_seqs > 1 && each < e->n_ctx; c++) counts[c] += more[c];
     return extents_for(e, counts, (uint32_t)e->max_seqs);
 }
 

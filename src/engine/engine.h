@@ -70,6 +70,8 @@ struct wn_seq {
 
 /* Parses and installs a policy while the sequence is being opened; NULL text: none. */
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
+/* The cache formats a policy names, if any. */
+wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err);
 /* The decision at the tokens computed so far, if one is due there. */
 wn_status wn_seq_decide(wn_seq *s, wn_err *err);
 int wn_seq_next_point(const wn_seq *s, int p);          /* the first decision point above p */
@@ -89,7 +91,8 @@ wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *e
 
 /* Do these frames, on top of what is promised, fit into the pool? Counts whole extents. */
 bool wn_engine_can_promise(const wn_engine *e, const uint32_t more[WN_POOL_CLASSES]);
-/* Positions one more sequence could be promised now. */
+/* Positions one more sequence could be promised now: under its policy (NULL: none), under the engine's. */
+int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy, int every);
 int wn_engine_room(const wn_engine *e);
 
 #endif

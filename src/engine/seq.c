@@ -33,7 +33,7 @@ static wn_status reserve(wn_seq *s, wn_err *err)
     if (!wn_engine_can_promise(e, s->reserved)) {
         memset(s->reserved, 0, sizeof s->reserved);
         return wn_fail(err, WN_EFULL, "%d positions do not fit: the cache pool can promise %d more (%d sequences are open)",
-                       s->opts.max_tokens, wn_engine_room(e), e->n_seqs);
+                       s->opts.max_tokens, wn_engine_room_for(e, &s->kv_opts, s->policy, s->every), e->n_seqs);
     }
     for (int c = 0; c < WN_POOL_CLASSES; c++) e->reserved[c] += s->reserved[c];
     return WN_OK;
@@ -140,10 +140,11 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
         wn_plan_init(&s->plan, src->opts.max_tokens, src->e->m->map.n_lanes);
     }
     s->decided_at = src->decided_at;
-    if (src->n_marks && !(s->marks = WN_NEW_ARRAY(int32_t, src->n_marks)))
-        return wn_fail(err, WN_ENOMEM, "fork: out of memory");
-    if (src->n_marks) memcpy(s->marks, src->marks, sizeof *s->marks * (size_t)src->n_marks);
-    s->n_marks = s->cap_marks = src->n_marks;
+    int m = src->n_marks;               /* marks after tokens not computed yet stay behind, like those tokens */
+    while (m && src->marks[m - 1] > n) m--;
+    if (m && !(s->marks = WN_NEW_ARRAY(int32_t, m))) return wn_fail(err, WN_ENOMEM, "fork: out of memory");
+    if (m) memcpy(s->marks, src->marks, sizeof *s->marks * (size_t)m);
+    s->n_marks = s->cap_marks = m;
     if (!kv || (had && !strcmp(s->policy->text, had))) return WN_OK;
     if (src->decide || wn_seq_next_point(s, 0) < n)
         return wn_fail(err, WN_EINVAL, "a fork at %d tokens cannot change its policy to %.200s: %s", n, kv,

@@ -20,11 +20,10 @@ static void must(wn_status st, const wn_err *err, const char *what)
     if (st != WN_OK) fail_msg("%s: %s", what, err->text);
 }
 
-const char *test_model_path(const char *arch, const char *type)
+/* The file of the model of this name, made at the first call. */
+static const char *model_path(const char *key, const wn_generate_opts *o)
 {
-    char key[64];
     wn_err err = { 0 };
-    snprintf(key, sizeof key, "%s-%s", arch, type);
     for (int i = 0; i < n_made; i++)
         if (!strcmp(made[i].key, key)) return made[i].path;
     assert_true(n_made < MAX_MODELS);
@@ -32,11 +31,25 @@ const char *test_model_path(const char *arch, const char *type)
     int k = n_made;
     snprintf(made[k].path, sizeof made[k].path, "%s/winnow-test-%ld-%d.gguf", tmp ? tmp : "/tmp", (long)getpid(), k);
     snprintf(made[k].key, sizeof made[k].key, "%s", key);
-    wn_generate_opts o = { .arch = arch, .type = type, .dim = 256, .n_layers = 2, .n_heads = 4, .n_kv_heads = 2,
-                           .head_dim = 64, .ffn = 512, .vocab = 320, .n_ctx = 4096, .seed = 7 };
-    must(wn_generate(made[k].path, &o, NULL, &err), &err, "generate");
+    must(wn_generate(made[k].path, o, NULL, &err), &err, "generate");
     if (n_made++ == 0) atexit(remove_models);
     return made[k].path;
+}
+
+const char *test_model_path(const char *arch, const char *type)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s-%s", arch, type);
+    return model_path(key, &(wn_generate_opts){ .arch = arch, .type = type, .dim = 256, .n_layers = 2, .n_heads = 4,
+                                                .n_kv_heads = 2, .head_dim = 64, .ffn = 512, .vocab = 320,
+                                                .n_ctx = 4096, .seed = 7 });
+}
+
+const char *test_tiny_model_path(void)
+{
+    return model_path("tiny", &(wn_generate_opts){ .arch = "llama", .type = "F32", .dim = 32, .n_layers = 2, .n_heads = 4,
+                                                   .n_kv_heads = 2, .head_dim = 16, .ffn = 32, .vocab = 320,
+                                                   .n_ctx = 4096, .seed = 7 });
 }
 
 test_engine test_engine_open(const char *path, wn_engine_opts opts)
@@ -66,13 +79,16 @@ static void collect(void *ctx, int pos, const float *logits)
     if (pos + 1 > q->n_seen) q->n_seen = pos + 1;
 }
 
-test_seq test_seq_open(test_engine *t, int max_tokens)
+test_seq test_seq_open(test_engine *t, int max_tokens) { return test_seq_open_kv(t, max_tokens, NULL); }
+
+test_seq test_seq_open_kv(test_engine *t, int max_tokens, const char *kv)
 {
     test_seq q = { .n_vocab = t->n_vocab };
     q.logits = calloc((size_t)max_tokens * (size_t)t->n_vocab, sizeof(float));
     assert_non_null(q.logits);
     wn_err err = { 0 };
-    must(wn_seq_open(&q.s, t->e, &(wn_seq_opts){ .max_tokens = max_tokens, .on_logits = collect }, &err), &err, "sequence");
+    must(wn_seq_open(&q.s, t->e, &(wn_seq_opts){ .max_tokens = max_tokens, .on_logits = collect, .kv = kv }, &err), &err,
+         "sequence");
     return q;
 }
 

@@ -10,6 +10,8 @@
  * 2 layers, 4 query heads over 2 KV heads of 32, vocabulary of 320. Made once per process
  * in a temporary file; removed at exit. */
 const char *test_model_path(const char *arch, const char *type);
+/* Smaller still, 4 lanes of 16 channels: for tests that count frames and look at no logits. */
+const char *test_tiny_model_path(void);
 
 typedef struct {
     wn_model *m;
@@ -28,6 +30,7 @@ typedef struct {
     int n_vocab, n_seen;
 } test_seq;
 test_seq test_seq_open(test_engine *t, int max_tokens);
+test_seq test_seq_open_kv(test_engine *t, int max_tokens, const char *kv);      /* under a cache policy */
 void test_seq_close(test_seq *q);
 /* Feeds n tokens and steps until they are computed. */
 void test_seq_run(test_engine *t, test_seq *q, const int32_t *ids, int n);
