@@ -129,7 +129,8 @@ typedef struct {
     void (*plan)(const wn_view *v, const wn_params *p, wn_plan *out);
     /* ... or a score for each live slot of a lane, higher stays; the stages do the rest. */
     void (*score)(const wn_view *v, const wn_params *p, int lane, float *score);
-    /* Most slots a lane holds right after a decision at p tokens, without @; NULL: p. */
+    /* Most slots a lane holds right after a decision at p tokens, without @, protected ones
+     * beyond the recipe's own left out; concave in p (constants and shares are). NULL: p. */
     int64_t (*cap)(const wn_params *p, int64_t n_tokens);
 } wn_recipe;
 

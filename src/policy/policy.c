@@ -234,9 +234,9 @@ int64_t wn_policy_cap(const wn_policy *p, int64_t n)
     if (p->budget_kind != WN_BUDGET_NONE) cap = lane_slots(p, n, 1, 1) + 1;
     else if (p->recipe->cap) {
         wn_params a = params_of(p, n, 1, 1);
-        cap = p->recipe->cap(&a, n) + p->first + p->last;
+        cap = p->recipe->cap(&a, n);
     }
-    return WN_MIN(n, WN_MAX(cap, (int64_t)p->first + p->last));
+    return WN_MIN(n, cap + p->first + p->last);         /* added, not the larger: concave in n */
 }
 
 /* Lanes that have slots: those of window layers have none. */

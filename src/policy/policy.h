@@ -35,7 +35,9 @@ wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
 /* Does it ever decide? ("none" does not) */
 bool wn_policy_decides(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
- * before the next decision left out; n for policies that decide at marks only. */
+ * before the next decision left out; n for policies that decide at marks only. Concave in
+ * n, so that of all ways to spread tokens over sequences equal shares need most: the
+ * engine sizes pools by that. */
 int64_t wn_policy_cap(const wn_policy *p, int64_t n_tokens);
 
 /* The decision at view->n_tokens. slot_bytes: frame bytes of a slot of one lane (mean). The
