@@ -1,0 +1,73 @@
+/* tests/support/view.h - views of a cache made from arrays, for tests of recipes.
+ *
+ * A test_view is a text of n tokens over layers of equal lanes: each lane has live slots
+ * (position, tokens it stands for, bias) with rows of K and V, all of it the test's to
+ * set. A policy is asked with test_view_decide(); test_view_carry_out() then does what the
+ * plan says in the plainest way, and test_view_grow() adds tokens, so that decisions can
+ * follow each other as they do in a cache.
+ *
+ *     test_view *t = test_view_open(&(test_shape){ .n_tokens = 200, .n_layers = 2, .heads = 2, .dim = 8 });
+ *     test_view_key(t, 1, 17)[0] = 5;
+ *     test_view_decide(t, "random@25%");
+ *     test_view_n_stays(t, 1);  test_view_stays(t, 1, 17);
+ *     test_view_close(t);
+ *
+ * What recipes observe later (recent queries, accumulated scores) gets its arrays here,
+ * beside the rows.
+ */
+#ifndef WN_TEST_VIEW_H
+#define WN_TEST_VIEW_H
+
+#include "policy/policy.h"
+
+typedef struct {
+    int n_tokens, max_tokens;           /* max: as far as the text may grow; 0: n_tokens */
+    int n_layers, heads, group;         /* heads: lanes of each layer; group: 0 means 2 */
+    int dim, v_dim;                     /* of K rows, 0: 4; of V rows, 0: dim */
+} test_shape;
+
+typedef struct {
+    int n;
+    int32_t *pos, *count;               /* (max_tokens) */
+    float *bias, *k, *v;                /* (max_tokens), (max_tokens, dim), (max_tokens, v_dim) */
+    bool no_slots;                      /* a lane of a window layer: shown without slots */
+} test_lane;
+
+typedef struct {
+    test_shape shape;
+    wn_view view;
+    wn_view_lane *shown;
+    test_lane *lanes;
+    int *layer_first;
+    wn_arena scratch;
+    wn_policy policy;                   /* the last that was asked */
+    wn_plan plan;                       /* what it said */
+    int n_loads;                        /* how often rows were asked for */
+    uint64_t rng;
+} test_view;
+
+/* Every token live in every lane, rows of random floats in [-1, 1) from seed 1. */
+test_view *test_view_open(const test_shape *s);
+void test_view_close(test_view *t);
+
+/* Lane by lane; positions ascending. Rows keep belonging to positions. */
+void test_view_set(test_view *t, int lane, const int32_t *pos, int n);
+void test_view_thin(test_view *t, int lane, int n, uint64_t seed);  /* n random slots stay */
+void test_view_hide(test_view *t, int layer);           /* a window layer */
+void test_view_merge(test_view *t, int lane, int32_t pos, int count, float bias);   /* a slot for several tokens */
+float *test_view_key(test_view *t, int lane, int32_t pos);      /* (dim) of the slot at pos */
+float *test_view_value(test_view *t, int lane, int32_t pos);    /* (v_dim) */
+void test_view_protect(test_view *t, int32_t from, int32_t to); /* as for ranges that the caller named */
+
+/* Asks the policy, at the tokens there are; a slot takes slot_bytes (0: f16). The plan must
+ * be well-formed (status, ranges, only lanes with slots, merges of live slots). */
+const wn_plan *test_view_decide(test_view *t, const char *policy);
+const wn_plan *test_view_decide_bytes(test_view *t, const char *policy, double slot_bytes);
+int test_view_n_stays(const test_view *t, int lane);    /* slots after the plan, merges included */
+int test_view_total(const test_view *t);                /* over all lanes */
+bool test_view_stays(const test_view *t, int lane, int32_t pos);    /* its slot is neither dropped nor merged */
+
+void test_view_carry_out(test_view *t);                 /* masks, merges and biases of the plan */
+void test_view_grow(test_view *t, int n);               /* n more tokens, live in every lane */
+
+#endif
