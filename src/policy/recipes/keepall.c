@@ -1,7 +1,7 @@
 /* policy/recipes/keepall.c - decides at every boundary, and decides to keep everything.
  *
  * A test of the machinery: a mask that drops nothing would leave the lanes as they are, so
- * the first slot gets a bias of 0 as well. With that, lanes have page lists, masks and a
+ * the first slot gets its bias (0) once more. With that, lanes have page lists, masks and a
  * table of biases of their own, and no byte of any result may differ from `none`.
  */
 #include "winnow_policy.h"
@@ -13,7 +13,7 @@ static void plan(const wn_view *v, const wn_params *p, wn_plan *out)
         const wn_view_lane *lane = wn_view_get_lane(v, l);
         if (!lane->n) continue;
         wn_plan_keep_only(out, l, lane->pos, lane->n);
-        wn_plan_set_bias(out, l, lane->pos[0], 0);
+        wn_plan_set_bias(out, l, lane->pos[0], lane->bias ? lane->bias[0] : 0);
     }
 }
 
