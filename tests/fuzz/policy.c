@@ -1,0 +1,91 @@
+/* tests/fuzz/policy.c - any text as a cache policy. What is read says the same as its
+ * canonical text, and decides over a small view without touching what it must not: the
+ * protected slots stay, lanes without slots are left alone, a budget is kept.
+ *
+ * The text ends at the first NUL. */
+#include "policy/policy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LANES = 4, TOKENS = 40, SCRATCH = 1 << 20 };
+
+static int32_t positions[LANES][TOKENS];
+static wn_view_lane lanes[LANES];
+static float rows[TOKENS * 4];
+static wn_arena scratch;
+
+static void check(bool holds)
+{
+    if (!holds) abort();
+}
+
+static void load(void *ctx, int lane, bool values, float *out)
+{
+    (void)ctx;
+    (void)values;
+    for (int i = 0; i < lanes[lane].n * 4; i++) out[i] = (float)((i * 7 + lane) % 11);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc;
+    (void)argv;
+    for (int l = 0; l < LANES; l++) {   /* lane 2 belongs to a window layer, lane 3 has every other slot */
+        lanes[l] = (wn_view_lane){ .layer = l / 2, .head = l % 2, .group = 2, .k_dim = 4, .v_dim = 4, .pos = positions[l],
+                                   .n = l == 2 ? 0 : l == 3 ? TOKENS / 2 : TOKENS };
+        for (int i = 0; i < lanes[l].n; i++) positions[l][i] = l == 3 ? 2 * i : i;
+    }
+    check(!wn_arena_init(&scratch, SCRATCH, false, NULL));
+    return 0;
+}
+
+static void decide(const wn_policy *p)
+{
+    static const int first[] = { 0, 2, 4 };
+    wn_view v = { .n_tokens = TOKENS, .n_layers = 2, .n_lanes = LANES, .lanes = lanes, .layer_first = first,
+                  .scratch = &scratch, .rows = { rows, rows }, .load = load };
+    wn_plan plan;
+    int64_t kept = 0, protected = 0;
+    wn_mark m = wn_arena_mark(&scratch);
+    wn_plan_init(&plan, TOKENS, LANES);
+    wn_policy_decide(p, &v, 16, &plan);
+    wn_arena_rewind(&scratch, m);
+    check(!plan.status);
+    check(!plan.keep || !plan.keep[2]);
+    for (int l = 0; l < LANES; l++)
+        for (int i = 0; i < lanes[l].n; i++) {
+            int pos = positions[l][i];
+            bool stays = wn_plan_keeps(&plan, l, pos), must = pos < p->first || pos >= TOKENS - p->last;
+            check(stays || !must || plan.n_merges);
+            kept += stays;
+            protected += must;
+        }
+    if (p->recipe->kind == WN_CLASS_BUDGETED && p->budget_kind != WN_BUDGET_NONE && !plan.n_merges)
+        check(kept <= v.budget + protected);
+    wn_plan_release(&plan);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    wn_policy p, q;
+    wn_err err = { 0 };
+    char *text = malloc(size + 1);
+    if (!text) return 0;
+    memcpy(text, data, size);
+    text[size] = '\0';
+    if (wn_policy_parse(&p, text, &err)) {
+        check(err.status == WN_EINVAL && *err.text);
+    } else {
+        check(strlen(p.text) < sizeof p.text);
+        check(wn_policy_parse(&q, p.text, &err) == WN_OK);
+        check(!strcmp(p.text, q.text) && p.recipe == q.recipe && !memcmp(p.v, q.v, sizeof p.v));
+        check(p.at == q.at && p.every == q.every && p.first == q.first && p.last == q.last);
+        check(p.budget_kind == q.budget_kind && !memcmp(&p.budget, &q.budget, sizeof p.budget));
+        decide(&p);
+    }
+    free(text);
+    return 0;
+}
