@@ -26,8 +26,10 @@ static void random_policy(char *text, size_t size, uint64_t *rng)
     int when = pick(rng, 0, 3);
     while (when && !(r->at & (when == 2 ? WN_AT_MARK : WN_AT_BOUNDARY))) when = pick(rng, 0, 3);
     int every = pick(rng, 1, 8) == 1 ? 512 : 1 << pick(rng, 0, 8);
-    size_t k = (size_t)snprintf(text, size, "%s(at=%s,every=%d", r->name, at[when], every - (every > 2 && pick(rng, 0, 2) == 0));
-    if (pick(rng, 0, 2) == 0) k += (size_t)snprintf(text + k, size - k, ",first=%d,last=%d", pick(rng, 0, 20), pick(rng, 0, 90));
+    every -= every > 2 && pick(rng, 0, 2) == 0;
+    size_t k = (size_t)snprintf(text, size, "%s(at=%s,every=%d", r->name, at[when], every);
+    int first = pick(rng, 0, 20), last = pick(rng, 0, 90);
+    if (pick(rng, 0, 2) == 0) k += (size_t)snprintf(text + k, size - k, ",first=%d,last=%d", first, last);
     k += (size_t)snprintf(text + k, size - k, ")");
     if (r->kind == WN_CLASS_FULL) return;
     switch (pick(rng, 0, 7)) {
@@ -79,7 +81,7 @@ static void a_round(uint64_t seed, bool one)
     for (int i = 0; i < SEQS; i++) random_policy(kv[i], sizeof kv[i], &rng);
     int n_open = one ? 1 : pick(&rng, 2, SEQS), longest = pick(&rng, 1, 6) == 1 ? MAX : 300;
     for (int i = 0; i < n_open; i++) s[i] = must_open(&t, kv[i], pick(&rng, 1, longest), kv[i]);
-    snprintf(what, sizeof what, "seed %llu, pages of %d, %s", (unsigned long long)seed, slots, one ? kv[0] : "several");
+    snprintf(what, sizeof what, "seed %d, pages of %d, %s", (int)seed, slots, one ? kv[0] : "several");
     wn_pool_reset_peak(t.e->pool);
     for (int op = 0; op < 60; op++) {
         int i = pick(&rng, 0, SEQS - 1);
@@ -94,7 +96,8 @@ static void a_round(uint64_t seed, bool one)
         if (wn_seq_feed(s[i], ids, (size_t)n, &err)) fail_msg("%s: %s", what, err.text);
         if (pick(&rng, 0, 2) == 0) assert_int_equal(wn_seq_mark(s[i], &err), WN_OK);
         for (int k = pick(&rng, 0, 3); k > 0; k--) step(&t, what);
-        if (pick(&rng, 0, 9) == 0 && wn_seq_truncate(s[i], pick(&rng, 0, wn_seq_n_tokens(s[i])), &err)) fail_msg("%s", err.text);
+        if (pick(&rng, 0, 9) == 0 && wn_seq_truncate(s[i], pick(&rng, 0, wn_seq_n_tokens(s[i])), &err))
+            fail_msg("%s", err.text);
         if (!one && pick(&rng, 0, 19) == 0) {
             wn_seq_close(s[i]);
             s[i] = NULL;
@@ -145,7 +148,8 @@ static void a_pool_runs_what_it_was_sized_for(void **state)
         random_policy(kv, sizeof kv, &rng);
         if (pick(&rng, 0, 3) == 0) strcat(kv, ",k=f32,v=bf16");
         int slots = 4 << pick(&rng, 0, 4);
-        snprintf(what, sizeof what, "seed %llu, %s, %d tokens, %d sequences, pages of %d", (unsigned long long)seed, kv, n, n_seqs, slots);
+        snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed, kv, n, n_seqs,
+                 slots);
         test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){
             .n_threads = 1, .max_seqs = n_seqs, .pool_tokens = n, .page_slots = slots, .kv = kv, .n_batch = 256 });
         for (int j = 0; j < n_seqs; j++) {
@@ -174,9 +178,11 @@ static void a_large_pool_admits_what_it_was_sized_for(void **state)
         int n_seqs = pick(&rng, 2, 32), n = n_seqs * pick(&rng, 64, 2048), left = n, n_open = 0;
         random_policy(kv, sizeof kv, &rng);
         int slots = 4 << pick(&rng, 0, 4);
-        snprintf(what, sizeof what, "seed %llu, %s, %d tokens, %d sequences, pages of %d", (unsigned long long)seed, kv, n, n_seqs, slots);
+        snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed, kv, n, n_seqs,
+                 slots);
         test_engine t = test_engine_open(test_model_path("llama", "Q8_0"), (wn_engine_opts){
-            .n_threads = 1, .max_seqs = n_seqs, .pool_tokens = n, .page_slots = slots, .kv = kv, .n_ctx = 4096, .n_batch = 8 });
+            .n_threads = 1, .max_seqs = n_seqs, .pool_tokens = n, .page_slots = slots, .kv = kv, .n_ctx = 4096,
+            .n_batch = 8 });
         for (int j = 0; j < n_seqs && left > 0; j++) {
             int least = WN_MAX(1, left - (n_seqs - 1 - j) * 4096), most = WN_MIN(4096, left);
             int mine = j == n_seqs - 1 ? left : pick(&rng, least, pick(&rng, least, most));
