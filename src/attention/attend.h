@@ -34,6 +34,9 @@ typedef struct {
     wn_kv *kv;
     int32_t pos;
     int row, n_rows;
+    float *mass;                        /* NULL, or (n_lanes, mass_stride): what each position has got of the
+                                           attention of all queries; this pass's rows are added */
+    size_t mass_stride;
 } wn_attend_item;
 
 /* What the geometry of attention is, the same for every pass. */

@@ -549,6 +549,39 @@ void wn_block_finish(const wn_block *b, wn_desk *d, float *ml)
     }
 }
 
+/* One row's weights, summed over the group's heads, into by_pos from entry begin on. */
+static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, const float *ml)
+{
+    const float *pair = ml + 2 * ((size_t)(b->row0 + r) * (size_t)b->shape->n_heads + (size_t)(b->head * b->group));
+    float *sum = d->by_pos;
+    int n = see.to - see.from;
+    memset(sum, 0, sizeof *sum * (size_t)n);
+    for (int h = 0; h < b->group; h++) {
+        float *x = d->logits + (size_t)(r * b->group + h) * WN_LOGIT_STRIDE + see.from;
+        float scale = 1 / (pair[2 * h + 1] * (float)b->group);
+        if (pair[2 * h] == -INFINITY) continue;
+        b->kernels->vec->exp_sub(x, x, pair[2 * h], n);
+        for (int e = 0; e < n; e++) sum[e] += x[e] * scale;
+    }
+}
+
+void wn_block_mass(const wn_block *b, wn_desk *d, const float *ml, float *mass)
+{
+    int P = wn_kv_page_slots(b->item->kv), split;
+    gathered g;
+    start_queries(b, d);
+    walk w = start_walk(b, 0);
+    while (gather(b, d, &w, INT32_MAX, &g, &split)) {
+        score_split(b, d, &g, P);
+        for (int r = 0; r < b->np; r++) {
+            entries see = seen_by(b, d, &g, r);
+            if (see.from >= see.to) continue;
+            weights_of_row(b, d, see, r, ml);
+            for (int e = see.from; e < see.to; e++) mass[g.base + d->index[e]] += d->by_pos[e - see.from];
+        }
+    }
+}
+
 void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void *ctx)
 {
     int P = wn_kv_page_slots(b->item->kv), split;

@@ -92,6 +92,10 @@ void wn_block_finish(const wn_block *b, wn_desk *d, float *ml);
 /* Rotated, scaled queries of the block into the sequence's ring. */
 void wn_block_fill_ring(const wn_block *b, wn_desk *d);
 
+/* Adds to mass[pos] what the block's rows have given each live slot, mean over the group, row
+ * by row in order; ml: maxima and sums of every (batch row, head), as finish left them. */
+void wn_block_mass(const wn_block *b, wn_desk *d, const float *ml, float *mass);
+
 /* Logits of every live slot (after soft cap and bias), for a block of one position:
  * calls back once per split with the positions in view order. */
 typedef void wn_block_logits_fn(void *ctx, const int32_t *pos, const float *logits, size_t stride, int n);
