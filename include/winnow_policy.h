@@ -52,6 +52,18 @@ bool wn_view_protects(const wn_view *v, int32_t pos);
  * borrowed until the next call of the same function. */
 const float *wn_view_keys(const wn_view *v, int lane);
 const float *wn_view_values(const wn_view *v, int lane);
+/* What the last *w queries (the recipe's window, or as many as there are) attend to: per query
+ * head of the group the sum of its weights over those queries, (group, n). Causal; each query's
+ * weights over the live slots sum to 1. */
+const float *wn_view_window(const wn_view *v, int lane, int *w);
+/* Those queries themselves, rotated to their positions and scaled, (w, group, k_dim); the
+ * oldest first. Borrowed until the next call. */
+const float *wn_view_queries(const wn_view *v, int lane, int *w);
+/* Attention that each live slot has got from all queries since it came in, mean over the
+ * group, (n). Recipes that ask set `mass`. Borrowed until the next call. */
+const float *wn_view_mass(const wn_view *v, int lane);
+/* Turns a row (k_dim) by the mean of the rotations of `from` to `to` - 1 positions. */
+void wn_view_turn(const wn_view *v, float *row, int k_dim, int from, int to);
 /* Scratch that lives until the decision is over; NULL when there is none left (the plan
  * then fails with WN_ENOMEM). */
 void *wn_view_scratch(const wn_view *v, size_t bytes);
@@ -123,12 +135,18 @@ typedef struct {
     wn_resume_class resume;
     int at, at_default;         /* WN_AT_*: allowed, and without at= */
     int every;                  /* its default; 0: 512 */
-    int window;                 /* recent queries it reads (0..64) */
+    const char *budget;         /* without @: as in the grammar ("2048", "20%"); NULL: its own sizes hold */
+    int (*window)(const wn_params *p);  /* recent queries it reads, 1 .. 64; NULL: none */
+    bool mass;                  /* asks for wn_view_mass() */
     double first, last;         /* defaults of the protected slots at both ends */
     /* Either the whole plan ... */
     void (*plan)(const wn_view *v, const wn_params *p, wn_plan *out);
     /* ... or a score for each live slot of a lane, higher stays; the stages do the rest. */
     void (*score)(const wn_view *v, const wn_params *p, int lane, float *score);
+    /* With scores, in place of the shared stages: slots per lane (their sum is the budget), and
+     * what becomes of the slots that do not stay. NULL: the same for every lane; dropped. */
+    void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
+    void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
     /* Most slots a lane holds right after a decision at p tokens, without @, protected ones
      * beyond the recipe's own left out; concave in p (constants and shares are). NULL: p. */
     int64_t (*cap)(const wn_params *p, int64_t n_tokens);

@@ -71,7 +71,7 @@ static int make_rows(const options *o, wn_eval_row *rows, int *n)
         wn_policy p;
         wn_err err;
         if (wn_policy_parse(&p, o->kv[i], &err)) return wrong(err.text, NULL);
-        bool spread = p.recipe->kind != WN_CLASS_FULL && p.budget_kind == WN_BUDGET_NONE && n_budgets;
+        bool spread = p.recipe->kind != WN_CLASS_FULL && !p.budget_given && n_budgets;
         if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !*p.k && !*p.v_format) continue;
         for (int b = 0; b < (spread ? n_budgets : 1); b++) {
             if (*n == MAX_ROWS) return wrong("more than 512 rows", NULL);

@@ -10,8 +10,11 @@
  * the engine's that is mapped when the first policy is opened and reused by every decision.
  */
 #include "engine/engine.h"
+#include "attention/window.h"
 #include "base/alloc.h"
+#include "base/os.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +81,7 @@ wn_status wn_seq_decide(wn_seq *s, wn_err *err)
 
 typedef struct {
     const wn_kv *kv;
+    const wn_seq *seq;
     wn_view view;
 } shown;
 
@@ -184,6 +188,111 @@ static void fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view
     }
 }
 
+static void load_queries(void *ctx, int lane, int w, float *rows)
+{
+    const shown *sh = ctx;
+    const wn_view_lane *l = &sh->view.lanes[lane];
+    size_t width = (size_t)l->group * (size_t)l->k_dim;
+    int p = sh->view.n_tokens;
+    for (int t = 0; t < w; t++) {
+        const float *row = wn_kv_ring((wn_kv *)sh->kv, l->layer, p - w + t);
+        WN_ASSERT(row);
+        memcpy(rows + (size_t)t * width, row + (size_t)l->head * width, width * sizeof *rows);
+    }
+}
+
+static void load_mass(void *ctx, int lane, float *mass)
+{
+    const shown *sh = ctx;
+    const wn_view_lane *l = &sh->view.lanes[lane];
+    const float *all = sh->seq->mass + (size_t)lane * (size_t)sh->seq->opts.max_tokens;
+    for (int i = 0; i < l->n; i++) mass[i] = all[l->pos[i]];
+}
+
+/* The mean of rotations is a scaled rotation of each pair. */
+static void turn(void *ctx, float *row, int k_dim, int from, int to)
+{
+    const wn_rope *rope = &((const shown *)ctx)->seq->e->m->rope;
+    int half = rope->n_dims / 2;
+    (void)k_dim;
+    for (int j = 0; j < half; j++) {
+        double c = 0, s = 0;
+        for (int d = from; d < to; d++) {
+            c += cos(rope->rate[j] * d);
+            s += sin(rope->rate[j] * d);
+        }
+        c /= to - from;
+        s /= to - from;
+        float *x = rope->neox ? &row[j] : &row[2 * j], *y = rope->neox ? &row[j + half] : &row[2 * j + 1];
+        double a = (double)*x, b = (double)*y;
+        *x = (float)(c * a - s * b);
+        *y = (float)(s * a + c * b);
+    }
+}
+
+/* ---- attention of the last queries, all lanes at once --------------------------------- */
+
+typedef struct {
+    const wn_window *x;
+    const wn_kv *kv;
+    const wn_view_lane *lanes;
+    float **sums;
+    int32_t **pos;
+    float **scratch;                    /* per thread */
+} window_job;
+
+static void window_lane(void *arg, int lane, int thread)
+{
+    const window_job *j = arg;
+    int n = j->lanes[lane].n;
+    if (n) wn_window_sums(j->x, j->kv, lane, n, j->sums[lane], j->pos[thread], j->scratch[thread]);
+}
+
+/* Merge slots come behind the ordinary ones of their split in runs; views list by position. */
+static void sort_sums(const wn_view_lane *l, const int32_t *pos, float *sums, float *tmp)
+{
+    for (int h = 0; h < l->group; h++) {
+        float *x = sums + (size_t)h * (size_t)l->n;
+        memcpy(tmp, x, sizeof *x * (size_t)l->n);
+        for (int i = 0; i < l->n; i++) x[index_of(l, pos[i])] = tmp[i];
+    }
+}
+
+static const float *const *look_back(const wn_seq *s, const wn_kv *kv, wn_arena *a, const wn_view_lane *lanes, int w)
+{
+    const wn_engine *e = s->e;
+    int n_lanes = wn_kv_map(kv)->n_lanes, threads = e->n_threads, most = 0;
+    wn_window x = { .shape = &e->m->shape, .rope = &e->m->rope, .w = w };
+    float **sums = wn_arena_array(a, float *, n_lanes), **scratch = wn_arena_array(a, float *, threads);
+    int32_t **pos = wn_arena_array(a, int32_t *, threads);
+    for (int l = 0; l < n_lanes; l++) {
+        sums[l] = wn_arena_array(a, float, (size_t)lanes[l].group * (size_t)WN_MAX(lanes[l].n, 1));
+        most = WN_MAX(most, lanes[l].n);
+    }
+    wn_mark mark = wn_arena_mark(a);
+    for (int t = 0; t < threads; t++) {
+        scratch[t] = wn_arena_array(a, float, wn_window_floats(&x, most, wn_kv_page_slots(kv)));
+        pos[t] = wn_arena_array(a, int32_t, most);
+    }
+    window_job j = { &x, kv, lanes, sums, pos, scratch };
+    wn_threads_run(e->team, window_lane, &j, n_lanes);
+    for (int l = 0; l < n_lanes; l++) {
+        if (!lanes[l].count) continue;  /* nothing merged: in order already */
+        lane_fill f = { .pos = pos[0], .count = (int32_t *)(void *)scratch[0], .bias = scratch[0] + lanes[l].n };
+        wn_run_iter it;
+        wn_run run;
+        wn_runs_begin(&it, kv, l, 0, wn_kv_n(kv));
+        while (wn_runs_next(&it, &run))
+            for (uint64_t left = run.keep; left; left &= left - 1) {
+                int slot = __builtin_ctzll(left);
+                f.pos[f.n++] = run.pos ? run.pos[slot] : run.pos0 + slot;
+            }
+        sort_sums(&lanes[l], f.pos, sums[l], scratch[0]);
+    }
+    wn_arena_rewind(a, mark);
+    return (const float *const *)sums;
+}
+
 static double mean_slot_bytes(const wn_kv_opts *o)
 {
     return (double)wn_kv_bytes_per_page(o) / o->page_slots / o->map->n_lanes;
@@ -204,9 +313,17 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         dim[0] = WN_MAX(dim[0], map->lanes[l].k_dim);
         dim[1] = WN_MAX(dim[1], map->lanes[l].v_dim);
     }
-    shown sh = { .kv = kv, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
-                                     .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows } };
+    int w = WN_MIN(wn_policy_window(s->policy), wn_kv_ring_valid(kv));
+    shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
+                                     .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
+                                     .load_queries = load_queries, .load_mass = s->mass ? load_mass : NULL, .turn = turn,
+                                     .window = w } };
     sh.view.ctx = &sh;
+    sh.view.mass = wn_arena_array(a, float, p);
+    if (w) {
+        sh.view.sums = look_back(s, kv, a, lanes, w);
+        sh.view.queries = wn_arena_array(a, float, (size_t)w * (size_t)s->kv_opts.q_dim);
+    }
     for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)p * (size_t)dim[i]);
     wn_policy_decide(s->policy, &sh.view, mean_slot_bytes(&s->kv_opts), plan);
     wn_arena_rewind(a, mark);
@@ -220,10 +337,14 @@ static size_t decision_bytes(const wn_engine *e)
 {
     const wn_lane_map *map = &e->m->map;
     size_t n = (size_t)e->n_ctx, lanes = (size_t)map->n_lanes, dim = 0;
+    wn_window widest = { .shape = &e->m->shape, .w = 64 };
     for (int l = 0; l < map->n_lanes; l++)
         dim = WN_MAX(dim, (size_t)map->lanes[l].k_dim + (size_t)map->lanes[l].v_dim);
     return lanes * (wn_arena_cost(sizeof(wn_view_lane)) + 6 * wn_arena_cost(4 * n)) +
-           2 * wn_arena_cost(4 * dim * n) + 16 * wn_arena_cost(8 * n) + ((size_t)1 << 20);
+           2 * wn_arena_cost(4 * dim * n) + 16 * wn_arena_cost(8 * n) + ((size_t)1 << 20) +
+           (size_t)e->m->hp.n_layers * (size_t)e->m->hp.n_heads * wn_arena_cost(4 * n) +
+           (size_t)e->n_threads * (wn_arena_cost(4 * wn_window_floats(&widest, e->n_ctx, e->kv_opts.page_slots)) +
+                                   wn_arena_cost(4 * n));
 }
 
 static wn_status set_format(const wn_format **f, const char *name, wn_err *err)
@@ -248,11 +369,21 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     s->opts.kv = s->policy->text;
     if ((st = wn_policy_formats(s->policy, &s->kv_opts, err))) return st;
     if (!wn_policy_decides(s->policy)) return WN_OK;
+    if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;
+    if (s->policy->recipe->mass) {
+        s->mass = wn_os_map(sizeof *s->mass * (size_t)e->m->map.n_lanes * (size_t)s->opts.max_tokens, false);
+        if (!s->mass) return wn_fail(err, WN_ENOMEM, "policy: out of memory for the attention of %d positions", s->opts.max_tokens);
+    }
     if (!e->decisions.base && (st = wn_arena_init(&e->decisions, decision_bytes(e), false, err))) return st;
     s->every = s->policy->at & WN_AT_BOUNDARY ? s->policy->every : 0;
     s->decide = ask_policy;
     s->decide_ctx = s;
     wn_plan_init(&s->plan, s->opts.max_tokens, e->m->map.n_lanes);
+    if (s->policy->recipe->recover) {
+        int64_t n = (int64_t)s->opts.max_tokens * e->m->map.n_lanes;
+        wn_plan_reserve(&s->plan, (int32_t)WN_MIN(n, INT32_MAX / 4), (int32_t)WN_MIN(n, INT32_MAX / 4));
+        if (s->plan.status) return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions", s->opts.max_tokens);
+    }
     return WN_OK;
 }
 

@@ -58,6 +58,7 @@ struct wn_seq {
     size_t bytes_peak;
     bool stats_due;                     /* a decision changed what is held */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
+    float *mass;                        /* (n_lanes, max_tokens) attention each position has got; NULL: not asked */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
     int decided_at;                     /* the last point at which a decision was taken */

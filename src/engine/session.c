@@ -7,6 +7,7 @@
  *     u32          n marks, then n int32 positions
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
+ *     f32          policies with sums: of each lane, n values
  *
  * Everything that must agree is compared before the cache is touched, and each difference
  * has a sentence of its own, so that a user learns which model or option the file wants.
@@ -86,6 +87,8 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     for (uint32_t i = 0; i < n; i++)
         if ((st = put_u32(w, (uint32_t)s->tokens[i], err))) goto fail;
     if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
+    for (int l = 0; s->mass && l < s->e->m->map.n_lanes; l++)
+        if ((st = wn_record_write(w, s->mass + (size_t)l * (size_t)s->opts.max_tokens, sizeof(float) * n, err))) goto fail;
     return wn_record_commit(w, err);
 fail:
     wn_record_abort(w);
@@ -165,7 +168,9 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
         goto fail;
     }
     if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) goto fail;
-    if (wn_kv_n(s->kv) != (int)n || r->at != r->n) {
+    for (int l = 0; s->mass && l < s->e->m->map.n_lanes && !st; l++)
+        st = wn_record_read(r, s->mass + (size_t)l * (size_t)s->opts.max_tokens, sizeof(float) * n, err);
+    if (st || wn_kv_n(s->kv) != (int)n || r->at != r->n) {
         int at, kept = wn_kv_n(s->kv);
         wn_kv_truncate(s->kv, 0, &at, NULL);
         st = wn_fail(err, WN_EFORMAT, "the cache holds %d positions for %u tokens, %zu bytes are left over", kept, n,

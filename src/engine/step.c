@@ -22,7 +22,8 @@ static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_r
     wn_status st = wn_kv_reserve(s->kv, n, err);
     if (st) return wn_fail_prefix(err, st, "sequence at position %d", p);
     e->item_seqs[*n_items] = s;
-    e->items[(*n_items)++] = (wn_attend_item){ .kv = s->kv, .pos = p, .row = *n_rows, .n_rows = n };
+    e->items[(*n_items)++] = (wn_attend_item){ .kv = s->kv, .pos = p, .row = *n_rows, .n_rows = n,
+                                                .mass = s->mass, .mass_stride = (size_t)s->opts.max_tokens };
     for (int i = 0; i < n; i++) {
         bool last = p + i + 1 == s->n_fed;
         e->tokens[*n_rows] = s->tokens[p + i];

@@ -20,7 +20,7 @@ wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err)
     if (st) return st;
     snprintf(out->kv, sizeof out->kv, "%s", p.text);
     out->marks = wn_policy_decides(&p) && (p.at & WN_AT_MARK);
-    out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !*p.k && !*p.v_format;
+    out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !*p.k && !*p.v_format && !p.recipe->mass;
     return WN_OK;
 }
 
@@ -45,7 +45,8 @@ void wn_lab_close(wn_lab *lab)
 wn_status wn_lab_seq(wn_seq **out, const wn_lab *lab, const wn_lab_row *row, wn_err *err)
 {
     bool own = row->row.decide != NULL;
-    wn_status st = wn_seq_open(out, lab->e, &(wn_seq_opts){ .max_tokens = lab->n_ctx, .kv = own ? NULL : row->kv }, err);
+    wn_status st = wn_seq_open(out, lab->e, &(wn_seq_opts){ .max_tokens = lab->n_ctx, .kv = own ? NULL : row->kv,
+                                                                .ring_rows = 64 }, err);
     if (st || !own) return st;
     if ((st = wn_seq_set_decider(*out, row->row.every, row->row.decide, row->row.decide_ctx, err))) {
         wn_seq_close(*out);

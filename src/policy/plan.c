@@ -232,3 +232,15 @@ void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta)
         p->shifts[p->n_shifts++] = (wn_plan_shift_range){ l, from, to, delta, -1 };
     }
 }
+
+void wn_plan_reserve(wn_plan *p, int32_t n_merges, int32_t n_src)
+{
+    int32_t cap_k = p->cap_src, cap_v = p->cap_src;
+    if (p->status || !mask(p, p->n_lanes)) return;
+    if (n_merges > 0 && chain(p, 0, WN_PLAN_MERGES, -1) == -2) return;
+    clear_chains(p);
+    (void)(grow(p, (void **)&p->wk, &cap_k, 0, n_src, sizeof *p->wk) &&
+           grow(p, (void **)&p->wv, &cap_v, 0, n_src, sizeof *p->wv) &&
+           grow(p, (void **)&p->src, &p->cap_src, 0, n_src, sizeof *p->src) &&
+           grow(p, (void **)&p->merges, &p->cap_merges, 0, n_merges, sizeof *p->merges));
+}

@@ -50,6 +50,8 @@ struct wn_plan {
 
 void wn_plan_init(wn_plan *p, int n_tokens, int n_lanes);
 void wn_plan_release(wn_plan *p);
+/* Memory for masks and for merges of n_src slots in all, taken now; failures are remembered. */
+void wn_plan_reserve(wn_plan *p, int32_t n_merges, int32_t n_src);
 void wn_plan_clear(wn_plan *p);                         /* empty again, memory kept */
 bool wn_plan_is_empty(const wn_plan *p);
 

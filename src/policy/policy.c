@@ -131,6 +131,18 @@ static wn_status check_budget(const wn_policy *p, wn_err *err)
     return WN_OK;
 }
 
+/* A recipe's own size, written as in the grammar. */
+static wn_status default_budget(wn_policy *p, wn_err *err)
+{
+    wn_spec s;
+    char text[64];
+    snprintf(text, sizeof text, "x@%s", p->recipe->budget);
+    wn_status st = wn_spec_parse(&s, text, err);
+    p->budget_kind = s.budget_kind;
+    p->budget = s.budget;
+    return st;
+}
+
 /* A number as the canonical text has it, and as it is used from then on: nine digits, so that
  * a policy and its text, which forks and sessions go by, say the same. */
 static int write_number(char *buf, size_t n, double *x)
@@ -187,6 +199,8 @@ wn_status wn_policy_parse(wn_policy *p, const char *text, wn_err *err)
                        s->stages[0].call.name, p->recipe->name);
     p->budget_kind = s->budget_kind;
     p->budget = s->budget;
+    p->budget_given = s->budget_kind != WN_BUDGET_NONE;
+    if (!p->budget_given && p->recipe->budget && (st = default_budget(p, err))) return st;
     if ((st = check_budget(p, err))) return st;
     return write_text(p, err);
 }
@@ -199,6 +213,12 @@ wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err)
     p->budget = share;
     wn_status st = check_budget(p, err);
     return st ? st : write_text(p, err);
+}
+
+int wn_policy_window(const wn_policy *p)
+{
+    wn_params a = { .v = p->v };
+    return p->recipe->window ? p->recipe->window(&a) : 0;
 }
 
 bool wn_policy_decides(const wn_policy *p) { return p->recipe->plan || p->recipe->score; }
@@ -268,32 +288,82 @@ static void protect(const wn_policy *p, wn_view *v, wn_plan *plan)
     v->protect = bits;
 }
 
-/* Scores, then the shared stages: uniform budgets, the best stay. */
-static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan *plan)
+static bool uniform(const wn_view *v, int64_t *keep)
 {
-    int n = v->n_lanes;
-    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)n);
-    int64_t *cap = wn_view_scratch(v, sizeof *cap * (size_t)n), *keep = wn_view_scratch(v, sizeof *keep * (size_t)n);
-    if (!weight || !cap || !keep) {
-        plan->status = WN_ENOMEM;
-        return;
-    }
-    for (int i = 0; i < n; i++) {
+    size_t n = (size_t)v->n_lanes;
+    double *weight = wn_view_scratch(v, sizeof *weight * n);
+    int64_t *cap = wn_view_scratch(v, sizeof *cap * n);
+    if (!weight || !cap) return false;
+    for (size_t i = 0; i < n; i++) {
         weight[i] = v->lanes[i].n > 0;
         cap[i] = v->lanes[i].n;
     }
-    wn_stage_split(v->budget, weight, cap, n, keep);
-    for (int i = 0; i < n && !plan->status; i++) {
-        if (keep[i] >= v->lanes[i].n) continue;
+    wn_stage_split(v->budget, weight, cap, v->n_lanes, keep);
+    return true;
+}
+
+/* Protected slots come out of a lane's budget; a lane that was given fewer gets them from the
+ * lanes with most to spare (ties: the lower). */
+static bool pay_for_protected(const wn_view *v, int64_t *keep)
+{
+    int n = v->n_lanes;
+    int64_t *least = wn_view_scratch(v, sizeof *least * (size_t)n), owed = 0;
+    if (!least) return false;
+    for (int i = 0; i < n; i++) {
+        least[i] = 0;
+        for (int s = 0; v->protect && s < v->lanes[i].n; s++) least[i] += wn_view_protects(v, v->lanes[i].pos[s]);
+        if (keep[i] >= least[i]) continue;
+        owed += least[i] - keep[i];
+        keep[i] = least[i];
+    }
+    for (; owed > 0; owed--) {
+        int from = -1;
+        for (int i = 0; i < n; i++)
+            if (keep[i] > least[i] && (from < 0 || keep[i] - least[i] > keep[from] - least[from])) from = i;
+        if (from < 0) break;            /* more is protected than the budget has */
+        keep[from]--;
+    }
+    return true;
+}
+
+/* One lane: the best stay; then the recipe says what becomes of the others. */
+static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score,
+                        int64_t keep, wn_plan *plan)
+{
+    int n = v->lanes[lane].n;
+    bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)n);
+    if (!stays) return false;
+    wn_stage_retain(v, lane, score, keep, plan);
+    if (!p->recipe->recover || plan->status) return true;
+    for (int i = 0; i < n; i++) stays[i] = wn_plan_keeps(plan, lane, v->lanes[lane].pos[i]);
+    p->recipe->recover(v, a, lane, stays, plan);        /* sources of a merge may be dropped ones */
+    return true;
+}
+
+/* Scores of all lanes, budgets over them, and the best of each stay. */
+static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan *plan)
+{
+    size_t n = (size_t)v->n_lanes;
+    float **score = wn_view_scratch(v, sizeof *score * n);
+    int64_t *keep = wn_view_scratch(v, sizeof *keep * n);
+    bool ok = score && keep;
+    for (int i = 0; ok && i < v->n_lanes; i++) {
+        score[i] = wn_view_scratch(v, sizeof **score * (size_t)WN_MAX(v->lanes[i].n, 1));
+        if (!(ok = score[i] != NULL)) break;
         wn_mark m = wn_arena_mark(v->scratch);
-        float *score = wn_view_scratch(v, sizeof *score * (size_t)v->lanes[i].n);
-        if (!score) plan->status = WN_ENOMEM;
-        else {
-            p->recipe->score(v, a, i, score);
-            wn_stage_retain(v, i, score, keep[i], plan);
-        }
+        if (v->lanes[i].n) p->recipe->score(v, a, i, score[i]);
         wn_arena_rewind(v->scratch, m);
     }
+    if (ok && p->recipe->allocate) p->recipe->allocate(v, a, (const float *const *)score, keep);
+    else if (ok) ok = uniform(v, keep);
+    ok = ok && pay_for_protected(v, keep);
+    for (int i = 0; ok && i < v->n_lanes && !plan->status; i++) {
+        if (keep[i] >= v->lanes[i].n) continue;
+        wn_mark m = wn_arena_mark(v->scratch);
+        ok = settle_lane(p, a, v, i, score[i], keep[i], plan);
+        wn_arena_rewind(v->scratch, m);
+    }
+    if (!ok && !plan->status) plan->status = WN_ENOMEM;
 }
 
 /* What is protected stays whatever a recipe's own plan says. A recipe that is to keep its

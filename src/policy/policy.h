@@ -23,6 +23,7 @@ typedef struct {
     int first, last;                    /* slots protected at both ends of the text */
     wn_budget_kind budget_kind;
     double budget;
+    bool budget_given;                  /* else the recipe's own, if it has one */
     char k[16], v_format[16];           /* cache formats, empty: the engine's */
     char text[WN_SPEC_BYTES];           /* canonical, every parameter spelled out; says exactly the numbers above */
 } wn_policy;
@@ -32,6 +33,8 @@ wn_status wn_policy_parse(wn_policy *out, const char *text, wn_err *err);
 /* The same policy with another budget, for tables over budgets. */
 wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
 
+/* Recent queries it reads at a decision; 0: none. */
+int wn_policy_window(const wn_policy *p);
 /* Does it ever decide? ("none" does not) */
 bool wn_policy_decides(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in

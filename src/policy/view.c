@@ -36,6 +36,33 @@ static const float *rows(const wn_view *v, int lane, bool values)
 const float *wn_view_keys(const wn_view *v, int lane) { return rows(v, lane, false); }
 const float *wn_view_values(const wn_view *v, int lane) { return rows(v, lane, true); }
 
+const float *wn_view_window(const wn_view *v, int lane, int *w)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->sums);
+    *w = v->window;
+    return v->sums[lane];
+}
+
+const float *wn_view_queries(const wn_view *v, int lane, int *w)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load_queries);
+    *w = v->window;
+    v->load_queries(v->ctx, lane, v->window, v->queries);
+    return v->queries;
+}
+
+const float *wn_view_mass(const wn_view *v, int lane)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load_mass);
+    v->load_mass(v->ctx, lane, v->mass);
+    return v->mass;
+}
+
+void wn_view_turn(const wn_view *v, float *row, int k_dim, int from, int to)
+{
+    if (v->turn) v->turn(v->ctx, row, k_dim, from, to);
+}
+
 void *wn_view_scratch(const wn_view *v, size_t bytes)
 {
     wn_arena *a = v->scratch;

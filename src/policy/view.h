@@ -15,9 +15,15 @@ struct wn_view {
     const uint64_t *protect;            /* bits of positions [0, n_tokens); NULL: none */
     wn_arena *scratch;
     float *rows[2];                     /* room for the keys and the values of the longest lane */
+    float *queries, *mass;              /* room for a lane's */
+    int window;                         /* queries that were looked at */
+    const float *const *sums;           /* (n_lanes) each (group, n); NULL: not asked for */
     void *ctx;
     /* K (values false) or V rows of all live slots of a lane, in the order of its pos. */
     void (*load)(void *ctx, int lane, bool values, float *rows);
+    void (*load_queries)(void *ctx, int lane, int w, float *rows);
+    void (*load_mass)(void *ctx, int lane, float *mass);
+    void (*turn)(void *ctx, float *row, int k_dim, int from, int to);
 };
 
 #endif

@@ -4,7 +4,7 @@
  * that looks at the text. With @ the window is what the budget leaves beside the sinks and
  * what is protected; a budget that is too small for the sinks takes fewer of them.
  */
-#include "winnow_policy.h"
+#include "policy/stages/stages.h"
 
 enum { SINKS, WINDOW };
 
@@ -13,23 +13,11 @@ static const wn_param params[] = {
     [WINDOW] = { "window", WN_PARAM_INT, 1024, 1, 1 << 30, 0, "last slots that stay" },
 };
 
-/* What stays when `left` slots may: from the front up to *sinks, from the back down to *cut.
- * Protected positions stay anyway and are paid for first. */
-static void ends(const wn_view *v, int64_t left, int n, int *sinks, int *cut)
-{
-    int want = *sinks;
-    for (int i = 0; i < n; i++) left -= wn_view_protects(v, i);
-    for (*sinks = 0; *sinks < want && (left > 1 || wn_view_protects(v, *sinks)); ++*sinks)
-        left -= !wn_view_protects(v, *sinks);       /* the last slot is the window's */
-    for (*cut = n; *cut > *sinks && (left > 0 || wn_view_protects(v, *cut - 1)); --*cut)
-        left -= !wn_view_protects(v, *cut - 1);
-}
-
 /* Window layers look after themselves and show no slots. */
 static void plan(const wn_view *v, const wn_params *p, wn_plan *out)
 {
     int n = wn_view_n_tokens(v), sinks = (int)p->v[SINKS], cut = p->v[WINDOW] < n ? n - (int)p->v[WINDOW] : 0;
-    if (p->has_budget) ends(v, p->lane_slots, n, &sinks, &cut);
+    if (p->has_budget) wn_stage_ends(v, p->lane_slots, &sinks, &cut);
     for (int l = 0; cut > sinks && l < wn_view_n_lanes(v); l++)
         if (wn_view_get_lane(v, l)->n) wn_plan_drop(out, l, sinks, cut);
 }

@@ -1,5 +1,6 @@
 /* policy/stages/allocate.c - who gets how much: a total split over lanes in whole slots. */
 #include "policy/policy.h"
+#include "policy/stages/stages.h"
 
 #include <math.h>
 
@@ -36,4 +37,142 @@ void wn_stage_split(int64_t total, const double *weight, const int64_t *cap, int
     }
     for (int i = 0; i < n; i++)
         if (out[i] < 0) out[i] = (int64_t)floor(left * (weight[i] / sum)) + (out[i] == -2);
+}
+
+/* ---- by depth, by head, by density --------------------------------------------------- */
+
+static int64_t *caps_of(const wn_view *v, double **weight)
+{
+    int n = wn_view_n_lanes(v);
+    int64_t *cap = wn_view_scratch(v, sizeof *cap * (size_t)n);
+    *weight = wn_view_scratch(v, sizeof **weight * (size_t)n);
+    if (!cap || !*weight) return NULL;
+    for (int i = 0; i < n; i++) cap[i] = wn_view_get_lane(v, i)->n;
+    return cap;
+}
+
+void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep)
+{
+    double *weight;
+    int64_t *cap = caps_of(v, &weight);
+    int n = wn_view_n_lanes(v), L = wn_view_n_layers(v), live = 0;
+    for (int i = 0; i < n; i++) live += wn_view_get_lane(v, i)->n > 0;
+    double mean = live ? (double)wn_view_budget(v) / live : 0, base = mean > window ? mean - window : 0;
+    double least = base / beta, most = 2 * base - least;
+    if (!cap) return;
+    for (int i = 0; i < n; i++) {
+        const wn_view_lane *l = wn_view_get_lane(v, i);
+        double ramp = L > 1 ? most - (most - least) * l->layer / (L - 1) : base;
+        weight[i] = l->n > 0 ? ramp + (mean < window ? mean : window) + 1e-9 : 0;
+    }
+    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
+}
+
+/* How many of the `total` best scores of lanes [from, to) each lane has; ties: lower lane,
+ * earlier slot. A threshold is searched over the bits of the scores (they are >= 0 or
+ * INFINITY; what is below counts as 0). */
+static uint32_t bits_of(float x)
+{
+    union { float f; uint32_t u; } b = { .f = x > 0 ? x : 0 };
+    return b.u;
+}
+
+static int64_t count_above(const wn_view *v, int from, int to, const float *const *scores, uint32_t than)
+{
+    int64_t n = 0;
+    for (int l = from; l < to; l++)
+        for (int i = 0; i < wn_view_get_lane(v, l)->n; i++) n += bits_of(scores[l][i]) > than;
+    return n;
+}
+
+static void best_of_layer(const wn_view *v, int from, int to, const float *const *scores, int64_t total, int64_t *count)
+{
+    uint32_t lo = 0, hi = UINT32_MAX >> 1;              /* the least threshold with at most total above it */
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (count_above(v, from, to, scores, mid) <= total) hi = mid;
+        else lo = mid + 1;
+    }
+    int64_t left = total - count_above(v, from, to, scores, lo);
+    for (int l = from; l < to; l++) {
+        count[l] = 0;
+        for (int i = 0; i < wn_view_get_lane(v, l)->n; i++) {
+            uint32_t b = bits_of(scores[l][i]);
+            if (b > lo) count[l]++;
+            else if (b == lo && left > 0) left--, count[l]++;
+        }
+    }
+}
+
+void wn_alloc_ada(const wn_view *v, double floor_share, const float *const *scores, int64_t *keep)
+{
+    double *weight;
+    int64_t *cap = caps_of(v, &weight);
+    int n = wn_view_n_lanes(v), live = 0;
+    for (int i = 0; i < n; i++) live += wn_view_get_lane(v, i)->n > 0;
+    if (!cap || !live) return;
+    for (int i = 0; i < n; i++) weight[i] = cap[i] > 0;
+    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);            /* a layer's budget is the sum of its lanes' */
+    for (int layer = 0; layer < wn_view_n_layers(v); layer++) {
+        int from, to;
+        int64_t total = 0;
+        wn_view_layer(v, layer, &from, &to);
+        for (int l = from; l < to; l++) total += keep[l];
+        if (!total) continue;
+        double base = (double)total / (to - from);
+        int64_t *count = wn_view_scratch(v, sizeof *count * (size_t)n);
+        if (!count) return;
+        best_of_layer(v, from, to, scores, total, count);
+        for (int l = from; l < to; l++) weight[l] = (double)count[l] * (1 - floor_share) + floor_share * base + 1e-9;
+        wn_stage_split(total, weight + from, cap + from, to - from, keep + from);
+    }
+}
+
+/* Variance of a layer's accumulated attention, scaled to [0, 1], mean over its lanes. */
+static double layer_variance(const wn_view *v, int layer)
+{
+    int from, to, lanes = 0;
+    double sum = 0;
+    wn_view_layer(v, layer, &from, &to);
+    for (int l = from; l < to; l++) {
+        int n = wn_view_get_lane(v, l)->n;
+        if (!n) continue;
+        const float *m = wn_view_mass(v, l);
+        double lo = (double)m[0], hi = lo, s1 = 0, s2 = 0;
+        for (int i = 0; i < n; i++) lo = fmin(lo, (double)m[i]), hi = fmax(hi, (double)m[i]);
+        for (int i = 0; i < n && hi > lo; i++) {
+            double x = ((double)m[i] - lo) / (hi - lo);
+            s1 += x;
+            s2 += x * x;
+        }
+        sum += s2 / n - s1 / n * (s1 / n);
+        lanes++;
+    }
+    return lanes ? sum / lanes : 0;
+}
+
+void wn_alloc_density(const wn_view *v, bool whole, int64_t *keep)
+{
+    double *weight;
+    int64_t *cap = caps_of(v, &weight), budget = wn_view_budget(v), taken = 0;
+    int n = wn_view_n_lanes(v), L = wn_view_n_layers(v);
+    if (!cap) return;
+    for (int layer = 0; layer < L; layer++) {
+        int from, to;
+        double w = exp(-layer_variance(v, layer));
+        wn_view_layer(v, layer, &from, &to);
+        for (int l = from; l < to; l++) weight[l] = cap[l] > 0 ? w : 0;
+    }
+    for (int i = 0; i < n; i++) keep[i] = -1;
+    for (int i = 0; whole && i < n; i++) {
+        int layer = wn_view_get_lane(v, i)->layer;
+        if ((layer > 1 && layer < L - 1) || taken + cap[i] > budget / 2) continue;
+        taken += keep[i] = cap[i];
+        weight[i] = 0;
+    }
+    int64_t *rest = wn_view_scratch(v, sizeof *rest * (size_t)n);
+    if (!rest) return;
+    wn_stage_split(budget - taken, weight, cap, n, rest);
+    for (int i = 0; i < n; i++)
+        if (keep[i] < 0) keep[i] = rest[i];
 }

@@ -1,0 +1,124 @@
+/* policy/recipes/lagkv.c - what looks unusual beside what came next.
+ *
+ * Source     Liang et al., "LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens
+ *            Are Important", 2025, equations 3 to 8
+ * When       every `partition` tokens  Observes  keys, values     Resume  any
+ * Score      partitions of `partition` positions after the sinks; in each, channels are
+ *            scaled by the range of the next partition; the standard deviation over channels,
+ *            softmax within the partition; keys plus values
+ * Retains    the sinks, the last full partition and the tail, and the same share of every
+ *            scored partition; the share follows from the budget
+ * Differs    where the last partition and the tail would be more than half of the budget,
+ *            only that half stays untouched; partitions are compared as they are now, after
+ *            earlier decisions
+ */
+#include "policy/stages/stages.h"
+
+#include <math.h>
+
+enum { SINKS, PARTITION };
+enum { DIM_MAX = 1024 };
+
+static const wn_param params[] = {
+    [SINKS] = { "sinks", WN_PARAM_INT, 16, 0, 1 << 20, 0, "first slots that stay" },
+    [PARTITION] = { "partition", WN_PARAM_INT, 128, 4, 1 << 20, 0, "positions that are compared with the next as many" },
+};
+
+/* z[i] += softmax over rows [from, to) of std over channels of the row scaled by the range of
+ * rows [to, end). Channels that do not vary there are left out. */
+static void unusual(const float *rows, int dim, int from, int to, int end, float *z, float *tmp)
+{
+    float lo[DIM_MAX], range[DIM_MAX], most = -INFINITY;
+    double sum = 0;
+    for (int d = 0; d < dim; d++) {
+        float a = INFINITY, b = -INFINITY;
+        for (int i = to; i < end; i++) {
+            float x = rows[(size_t)i * (size_t)dim + (size_t)d];
+            a = x < a ? x : a;
+            b = x > b ? x : b;
+        }
+        lo[d] = a;
+        range[d] = b > a ? b - a : 0;
+    }
+    for (int i = from; i < to; i++) {
+        double s1 = 0, s2 = 0;
+        int n = 0;
+        for (int d = 0; d < dim; d++) {
+            if (!(range[d] > 0)) continue;
+            double x = (double)((rows[(size_t)i * (size_t)dim + (size_t)d] - lo[d]) / range[d]);
+            s1 += x;
+            s2 += x * x;
+            n++;
+        }
+        double var = n ? s2 / n - s1 / n * (s1 / n) : 0;
+        tmp[i] = var > 0 ? (float)sqrt(var) : 0;
+        most = tmp[i] > most ? tmp[i] : most;
+    }
+    for (int i = from; i < to; i++) sum += exp((double)(tmp[i] - most));
+    for (int i = from; i < to; i++) z[i] += (float)(exp((double)(tmp[i] - most)) / sum);
+}
+
+/* First slot at or after a position. */
+static int slot_at(const wn_view_lane *l, int64_t pos)
+{
+    int i = 0;
+    while (i < l->n && l->pos[i] < pos) i++;
+    return i;
+}
+
+/* Of slots [from, to) the `keep` best, in place of the others: INFINITY and -INFINITY. */
+static void choose(float *z, int from, int to, int keep, float *out)
+{
+    for (int i = from; i < to; i++) out[i] = -INFINITY;
+    for (int k = 0; k < keep; k++) {
+        int best = -1;
+        for (int i = from; i < to; i++)
+            if (out[i] != INFINITY && (best < 0 || z[i] > z[best])) best = i;
+        if (best >= 0) out[best] = INFINITY;
+    }
+}
+
+static void score(const wn_view *v, const wn_params *p, int lane, float *out)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    int64_t n = wn_view_n_tokens(v), sinks = (int64_t)p->v[SINKS], L = (int64_t)p->v[PARTITION];
+    int64_t full = n > sinks ? (n - sinks) / L : 0;     /* complete partitions */
+    int64_t scored_end = sinks + (full > 1 ? full - 1 : 0) * L;
+    int64_t recent = n - scored_end, half = p->lane_slots / 2;
+    float *z = wn_view_scratch(v, sizeof *z * (size_t)l->n), *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)l->n);
+    for (int i = 0; i < l->n; i++) out[i] = (float)l->pos[i] * 1e-9f;   /* if nothing can be scored: the latest */
+    if (!z || !tmp) return;
+    for (int i = 0; i < slot_at(l, sinks); i++) out[i] = INFINITY;
+    wn_stage_keep_recent(v, lane, recent > half && half > 0 ? half : recent, out);
+    int first = slot_at(l, sinks), last = slot_at(l, scored_end), have = last - first;
+    int64_t left = p->lane_slots - first;
+    for (int i = 0; i < l->n; i++) left -= i >= first && out[i] == INFINITY;
+    const float *k = wn_view_keys(v, lane), *val = wn_view_values(v, lane);
+    double share = have > 0 ? (double)(left > 0 ? left : 0) / have : 0, carry = 0;
+    for (int64_t at = sinks; at < scored_end; at += L) {
+        int from = slot_at(l, at), to = slot_at(l, at + L), end = slot_at(l, at + 2 * L);
+        for (int i = from; i < to; i++) z[i] = 0;
+        if (end > to) {
+            unusual(k, l->k_dim, from, to, end, z, tmp);
+            unusual(val, l->v_dim, from, to, end, z, tmp);
+        }
+        carry += share * (to - from);
+        int keep = (int)floor(carry + 1e-9);
+        carry -= keep;
+        choose(z, from, to, keep, out);
+    }
+}
+
+const wn_recipe wn_recipe_lagkv = {
+    .name = "lagkv", .family = "keys",
+    .source = "Liang et al., \"LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens Are Important\", 2025, "
+              "equations 3 to 8",
+    .about = "Keeps what looks unusual in the scale of what came next, the same share everywhere. Needs no attention and "
+             "knows nothing of the question.",
+    .differs = "the untouched end is at most half of the budget",
+    .cost = "O(slots x head size) per decision",
+    .params = params, .n_params = 2, .budget = "25%",
+    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 128,
+    .score = score,
+};

@@ -1,0 +1,85 @@
+/* policy/stages/observe.c - from attention and rows to one number per slot; see stages.h. */
+#include "policy/stages/stages.h"
+
+#include <math.h>
+#include <string.h>
+
+void wn_stage_reduce(float *out, const float *in, int n_heads, int n, int how)
+{
+    memcpy(out, in, sizeof *out * (size_t)n);
+    for (int h = 1; h < n_heads; h++) {
+        const float *x = in + (size_t)h * (size_t)n;
+        for (int i = 0; i < n; i++) out[i] = how == WN_REDUCE_MAX ? (x[i] > out[i] ? x[i] : out[i]) : out[i] + x[i];
+    }
+    for (int i = 0; how == WN_REDUCE_MEAN && i < n; i++) out[i] /= (float)n_heads;
+}
+
+void wn_stage_pool(float *x, int n, int kernel, int how, float *tmp)
+{
+    int half = kernel / 2;
+    if (kernel <= 1) return;
+    memcpy(tmp, x, sizeof *x * (size_t)n);
+    for (int i = 0; i < n; i++) {
+        int from = i - half < 0 ? 0 : i - half, to = i + half >= n ? n - 1 : i + half;
+        float sum = 0, most = tmp[from];
+        for (int k = from; k <= to; k++) {
+            sum += tmp[k];
+            most = tmp[k] > most ? tmp[k] : most;
+        }
+        x[i] = how == WN_POOL_MAX ? most : sum / (float)kernel;
+    }
+}
+
+void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    int w, prefix = 0;
+    const float *sums = wn_view_window(v, lane, &w);
+    float *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)l->n);
+    int32_t first = wn_view_n_tokens(v) - w;
+    while (prefix < l->n && l->pos[prefix] < first) prefix++;
+    wn_stage_reduce(score, sums, l->group, l->n, o->reduce);
+    if (tmp) wn_stage_pool(score, prefix, o->kernel, o->pool, tmp);
+    for (int i = prefix; i < l->n; i++) score[i] = INFINITY;
+}
+
+bool wn_stage_layer_mean(const wn_view *v, int lane, void (*one)(const wn_view *v, int lane, float *out), float *score)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    int from, to;
+    float *x = wn_view_scratch(v, sizeof *x * (size_t)l->n);
+    wn_view_layer(v, l->layer, &from, &to);
+    for (int k = from; k < to; k++) {
+        const wn_view_lane *other = wn_view_get_lane(v, k);
+        if (!x || other->n != l->n || memcmp(other->pos, l->pos, sizeof *l->pos * (size_t)l->n)) {
+            one(v, lane, score);
+            return false;
+        }
+    }
+    memset(score, 0, sizeof *score * (size_t)l->n);
+    for (int k = from; k < to; k++) {
+        one(v, k, x);
+        for (int i = 0; i < l->n; i++) score[i] += x[i] / (float)(to - from);
+    }
+    return true;
+}
+
+void wn_stage_keep_recent(const wn_view *v, int lane, int64_t recent, float *score)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    for (int i = l->n - 1; i >= 0 && l->pos[i] >= wn_view_n_tokens(v) - recent; i--) score[i] = INFINITY;
+}
+
+void wn_stage_cosines(float *out, const float *rows, const double *with, int n, int dim)
+{
+    double norm = 0;
+    for (int d = 0; d < dim; d++) norm += with[d] * with[d];
+    for (int i = 0; i < n; i++, rows += dim) {
+        double dot = 0, own = 0;
+        for (int d = 0; d < dim; d++) {
+            dot += (double)rows[d] * with[d];
+            own += (double)rows[d] * (double)rows[d];
+        }
+        out[i] = own > 0 && norm > 0 ? (float)(dot / sqrt(own * norm)) : 0;
+    }
+}
