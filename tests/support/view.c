@@ -2,6 +2,8 @@
 #include "tests/support/view.h"
 #include "tests/unit/check.h"
 
+#include <math.h>
+
 enum { SCRATCH_BYTES = 64 << 20 };
 
 static void *zeroed(size_t n, size_t size)
@@ -44,6 +46,51 @@ static void load(void *ctx, int lane, bool values, float *rows)
     memcpy(rows, values ? l->v : l->k, sizeof(float) * (size_t)dim * (size_t)t->shown[lane].n);
 }
 
+static void load_mass(void *ctx, int lane, float *mass)
+{
+    const test_view *t = ctx;
+    for (int i = 0; i < t->shown[lane].n; i++) mass[i] = t->lanes[lane].mass[t->lanes[lane].pos[i]];
+}
+
+static void load_queries(void *ctx, int lane, int w, float *rows)
+{
+    const test_view *t = ctx;
+    size_t width = (size_t)t->shape.group * (size_t)t->shape.dim;
+    memcpy(rows, t->lanes[lane].q + (size_t)(t->view.n_tokens - w) * width, sizeof *rows * width * (size_t)w);
+}
+
+/* Adds the softmax of query head h at position p over the slots it sees. */
+static void add_attention(const test_view *t, int lane, int p, int h, float *sum)
+{
+    const test_lane *l = &t->lanes[lane];
+    size_t dim = (size_t)t->shape.dim;
+    const float *q = l->q + ((size_t)p * (size_t)t->shape.group + (size_t)h) * dim;
+    double total = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < l->n && l->pos[i] <= p; i++) {
+            double x = (double)l->bias[i];
+            for (size_t c = 0; c < dim; c++) x += (double)q[c] * (double)l->k[(size_t)i * dim + c];
+            if (pass) sum[i] += (float)(exp(x) / total);
+            else total += exp(x);
+        }
+}
+
+static const float *const *look_back(test_view *t, int w)
+{
+    static const float *sums[256];
+    assert_true(t->view.n_lanes <= 256);
+    for (int l = 0; l < t->view.n_lanes; l++) {
+        test_lane *lane = &t->lanes[l];
+        size_t n = (size_t)t->shown[l].n;
+        memset(lane->sums, 0, sizeof(float) * n * (size_t)t->shape.group);
+        for (int h = 0; h < t->shape.group; h++)
+            for (int q = 0; q < w && !lane->votes; q++) add_attention(t, l, t->view.n_tokens - w + q, h, lane->sums + (size_t)h * n);
+        for (int h = 0; h < t->shape.group && lane->votes; h++) memcpy(lane->sums + (size_t)h * n, lane->votes, sizeof(float) * n);
+        sums[l] = lane->sums;
+    }
+    return sums;
+}
+
 test_view *test_view_open(const test_shape *shape)
 {
     test_view *t = zeroed(1, sizeof *t);
@@ -63,12 +110,17 @@ test_view *test_view_open(const test_shape *shape)
     for (int i = 0; i <= s->n_layers; i++) t->layer_first[i] = i * s->heads;
     for (int l = 0; l < n_lanes; l++)
         t->lanes[l] = (test_lane){ .pos = zeroed(max, 4), .count = zeroed(max, 4), .bias = zeroed(max, 4),
-                                   .k = zeroed(max * (size_t)s->dim, 4), .v = zeroed(max * (size_t)s->v_dim, 4) };
+                                   .k = zeroed(max * (size_t)s->dim, 4), .v = zeroed(max * (size_t)s->v_dim, 4),
+                                   .mass = zeroed(max, 4), .q = zeroed(max * (size_t)s->group * (size_t)s->dim, 4),
+                                   .sums = zeroed(max * (size_t)s->group, 4) };
     if (wn_arena_init(&t->scratch, SCRATCH_BYTES, false, &err)) fail_msg("%s", err.text);
     t->view = (wn_view){ .n_layers = s->n_layers, .n_lanes = n_lanes, .lanes = t->shown, .layer_first = t->layer_first,
-                         .scratch = &t->scratch, .ctx = t, .load = load };
+                         .scratch = &t->scratch, .ctx = t, .load = load, .load_mass = load_mass,
+                         .load_queries = load_queries };
     t->view.rows[0] = zeroed(max * (size_t)s->dim, 4);
     t->view.rows[1] = zeroed(max * (size_t)s->v_dim, 4);
+    t->view.mass = zeroed(max, 4);
+    t->view.queries = zeroed(64 * (size_t)s->group * (size_t)s->dim, 4);
     wn_plan_init(&t->plan, s->max_tokens, n_lanes);
     test_view_grow(t, s->n_tokens);
     return t;
@@ -82,7 +134,12 @@ void test_view_close(test_view *t)
         free(t->lanes[l].bias);
         free(t->lanes[l].k);
         free(t->lanes[l].v);
+        free(t->lanes[l].mass);
+        free(t->lanes[l].q);
+        free(t->lanes[l].sums);
     }
+    free(t->view.mass);
+    free(t->view.queries);
     wn_plan_release(&t->plan);
     wn_arena_release(&t->scratch);
     free((void *)(uintptr_t)t->view.protect);
@@ -158,6 +215,15 @@ float *test_view_value(test_view *t, int lane, int32_t pos)
     return t->lanes[lane].v + (size_t)i * (size_t)t->shape.v_dim;
 }
 
+float *test_view_mass(test_view *t, int lane, int32_t pos) { return &t->lanes[lane].mass[pos]; }
+
+float *test_view_query(test_view *t, int lane, int32_t pos, int head)
+{
+    return t->lanes[lane].q + ((size_t)pos * (size_t)t->shape.group + (size_t)head) * (size_t)t->shape.dim;
+}
+
+void test_view_votes(test_view *t, int lane, const float *votes) { t->lanes[lane].votes = votes; }
+
 void test_view_protect(test_view *t, int32_t from, int32_t to)
 {
     uint64_t *bits = (uint64_t *)(uintptr_t)t->view.protect;
@@ -177,6 +243,9 @@ void test_view_grow(test_view *t, int n)
             lane->pos[at] = t->view.n_tokens + i;
             lane->count[at] = 1;
             lane->bias[at] = 0;
+            lane->mass[lane->pos[at]] = test_randf(&t->rng) + 1;
+            for (int h = 0; h < t->shape.group; h++)
+                for (size_t c = 0; c < kd; c++) test_view_query(t, l, lane->pos[at], h)[c] = test_randf(&t->rng);
             for (size_t c = 0; c < kd; c++) lane->k[at * kd + c] = test_randf(&t->rng);
             for (size_t c = 0; c < vd; c++) lane->v[at * vd + c] = test_randf(&t->rng);
         }
@@ -215,6 +284,9 @@ const wn_plan *test_view_decide_bytes(test_view *t, const char *policy, double s
     if (wn_policy_parse(&t->policy, policy, &err)) fail_msg("%s", err.text);
     wn_plan_clear(&t->plan);
     t->plan.n_tokens = t->view.n_tokens;
+    int w = WN_MIN(wn_policy_window(&t->policy), t->view.n_tokens);
+    t->view.window = w;
+    t->view.sums = w ? look_back(t, w) : NULL;
     wn_policy_decide(&t->policy, &t->view, slot_bytes, &t->plan);
     t->view.protect = named;            /* the policy's own protection lay in scratch */
     wn_arena_rewind(&t->scratch, m);

@@ -12,8 +12,8 @@
  *     test_view_n_stays(t, 1);  test_view_stays(t, 1, 17);
  *     test_view_close(t);
  *
- * What recipes observe later (recent queries, accumulated scores) gets its arrays here,
- * beside the rows.
+ * Queries and accumulated attention belong to positions; what the last queries attend to is
+ * computed from them, plainly, unless the test says what it is (test_view_votes).
  */
 #ifndef WN_TEST_VIEW_H
 #define WN_TEST_VIEW_H
@@ -30,6 +30,10 @@ typedef struct {
     int n;
     int32_t *pos, *count;               /* (max_tokens) */
     float *bias, *k, *v;                /* (max_tokens), (max_tokens, dim), (max_tokens, v_dim) */
+    float *mass;                        /* (max_tokens) by position */
+    float *q;                           /* (max_tokens, group, dim) by position */
+    float *sums;                        /* (group, n) of the last decision */
+    const float *votes;                 /* (n) the test's own, for every head; or NULL */
     bool no_slots;                      /* a lane of a window layer: shown without slots */
 } test_lane;
 
@@ -57,6 +61,10 @@ void test_view_hide(test_view *t, int layer);           /* a window layer */
 void test_view_merge(test_view *t, int lane, int32_t pos, int count, float bias);   /* a slot for several tokens */
 float *test_view_key(test_view *t, int lane, int32_t pos);      /* (dim) of the slot at pos */
 float *test_view_value(test_view *t, int lane, int32_t pos);    /* (v_dim) */
+float *test_view_mass(test_view *t, int lane, int32_t pos);     /* attention it has got so far */
+float *test_view_query(test_view *t, int lane, int32_t pos, int head);  /* (dim), scaled */
+/* What the last queries attend to, slot by slot, in place of what follows from the queries. */
+void test_view_votes(test_view *t, int lane, const float *votes);
 void test_view_protect(test_view *t, int32_t from, int32_t to); /* as for ranges that the caller named */
 
 /* Asks the policy, at the tokens there are; a slot takes slot_bytes (0: f16). The plan must
