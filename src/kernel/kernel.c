@@ -13,10 +13,11 @@
 #include <string.h>
 
 /* The parts of a table, in rising order of what they ask of the CPU. */
-static const wn_kernels tables[3] = {
+static const wn_kernels tables[WN_KERNELS_MAX] = {
     { "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, &wn_attn_ops_scalar },
     { "avx2", &wn_vec_ops_avx2, &wn_matmul_ops_avx2, &wn_attn_ops_avx2 },
     { "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, &wn_attn_ops_avx512 },
+    { "amx", &wn_vec_ops_avx512, &wn_matmul_ops_amx, &wn_attn_ops_avx512 },
 };
 
 static _Atomic(const wn_kernels *) current;
@@ -28,27 +29,29 @@ static bool runs(int i)
     /* F16C has no name in older compilers' lists; every AVX2 CPU has it. */
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (i == 1) return avx2;
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vnni");
+    if (i == 2) return avx512;
+    return avx512 && wn_matmul_amx_runs();
 }
 
-int wn_kernels_all(const wn_kernels *out[3])
+int wn_kernels_all(const wn_kernels *out[WN_KERNELS_MAX])
 {
     int n = 0;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < WN_KERNELS_MAX; i++)
         if (runs(i)) out[n++] = &tables[i];
     return n;
 }
 
 static const wn_kernels *choose(void)
 {
-    const wn_kernels *all[3];
-    int n = wn_kernels_all(all);
     const char *name = getenv("WN_CPU");
-    for (int i = 0; name && i < n; i++)
-        if (!strcmp(all[i]->name, name)) return all[i];
-    return all[n - 1];
+    for (int i = 0; name && i < WN_KERNELS_MAX; i++)    /* leave for tiles is asked only where it is meant */
+        if (!strcmp(tables[i].name, name) && runs(i)) return &tables[i];
+    for (int i = WN_KERNELS_MAX - 1; i > 0; i--)
+        if (runs(i)) return &tables[i];
+    return &tables[0];
 }
 
 const wn_kernels *wn_kernels_get(void)

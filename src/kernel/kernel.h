@@ -1,7 +1,7 @@
 /* kernel/kernel.h - leaf loops over plain arrays: one table per instruction set.
  *
- * The scalar table is the definition, written to be read; avx2 and avx512 are checked
- * against it in tests/parity/. One set is chosen once, at start; WN_CPU=scalar|avx2|avx512
+ * The scalar table is the definition, written to be read; avx2, avx512 and amx are checked
+ * against it in tests/parity/. One set is chosen once, at start; WN_CPU=scalar|avx2|avx512|amx
  * overrides the choice. A name here is the "kernel table" half of the numerics id.
  * Contract of every entry: any n >= 0, natural alignment is enough, dst does not overlap
  * a source unless its comment says so.
@@ -16,7 +16,7 @@ typedef struct wn_matmul_ops wn_matmul_ops;     /* kernel/matmul_ops.h: tiles of
 typedef struct wn_attn_ops wn_attn_ops;         /* kernel/attn.h: score and mix over raw pages */
 
 typedef struct {
-    const char *name;                           /* "scalar", "avx2", "avx512" */
+    const char *name;                           /* "scalar", "avx2", "avx512", "amx" */
     const wn_vec_ops *vec;
     const wn_matmul_ops *matmul;
     const wn_attn_ops *attn;
@@ -25,7 +25,8 @@ typedef struct {
 /* The best table this CPU runs, or what WN_CPU names. The same pointer at every call. */
 const wn_kernels *wn_kernels_get(void);
 /* Tables this CPU can run, scalar first; for parity tests. Returns how many. */
-int wn_kernels_all(const wn_kernels *out[3]);
+enum { WN_KERNELS_MAX = 4 };
+int wn_kernels_all(const wn_kernels *out[WN_KERNELS_MAX]);
 /* Tests: makes a table the current one (NULL: back to the choice at start). */
 void wn_kernels_force(const wn_kernels *k);
 

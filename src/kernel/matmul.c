@@ -156,34 +156,40 @@ static const uint8_t *chunk_of(const wn_matrix *w, int panel, int first_block, i
     return staged;
 }
 
+static const wn_matmul_ops *ops_for(const mm_job *j, wn_type t, int tokens)
+{
+    return j->ops->few && tokens < j->ops->from_tokens[t] ? j->ops->few : j->ops;
+}
+
 /* Panels [panel, panel + n) against tokens [token, token + tokens), over all chunks. */
 static void walk(const mm_job *j, const wn_matrix *w, mm_scratch *s, int panel, int n, int column,
                  int token, int tokens)
 {
+    const wn_matmul_ops *ops = ops_for(j, w->type, tokens);
     int block = wn_pack_block(w->type), per_chunk = WN_CHUNK_COLS / block;
     int blocks = w->n_cols / block;
     size_t stride = wn_pack_panel_bytes(w->type, w->n_cols);
-    bool few = tokens <= j->ops->few_tokens;
+    bool few = tokens <= ops->few_tokens;
     const wn_rec *act = (const wn_rec *)j->a->buf + token;
     for (int b = 0; b < blocks; b += per_chunk, act += j->a->n_tokens) {
         int nb = WN_MIN(per_chunk, blocks - b);
-        size_t ahead = few && w->packed ? j->ops->ahead_bytes[w->type] : 0;
+        size_t ahead = few && w->packed ? ops->ahead_bytes[w->type] : 0;
         const uint8_t *src = chunk_of(w, panel, b, nb, s->staged[0]);
         wn_chunk c = { .w = s->ready, .n_panels = n, .n_blocks = nb, .act = act, .n_tokens = tokens,
                        .acc = &s->acc[0][column], .min = &s->min[0][column] };
-        if (few && j->ops->stream[w->type]) {
-            j->ops->stream[w->type](&c, &s->ready[0], src, ahead);
+        if (few && ops->stream[w->type]) {
+            ops->stream[w->type](&c, &s->ready[0], src, ahead);
             continue;
         }
-        j->ops->unpack[w->type](&s->ready[0], src, nb, ahead);
+        ops->unpack[w->type](&s->ready[0], src, nb, ahead);
         for (int i = 1; i < n; i++)
-            j->ops->unpack[w->type](&s->ready[i], chunk_of(w, panel + i, b, nb, s->staged[i]), nb, ahead);
+            ops->unpack[w->type](&s->ready[i], chunk_of(w, panel + i, b, nb, s->staged[i]), nb, ahead);
         if (!few && w->packed && b + nb < blocks) {
             c.next_bytes = wn_pack_chunk_bytes(w->type, nb);
             c.next_stride = stride;
             c.next = src + c.next_bytes;
         }
-        j->ops->tiles[w->type](&c);
+        ops->tiles[w->type](&c);
     }
 }
 
@@ -194,7 +200,7 @@ static void quantised_part(const mm_job *j, const wn_product *p, mm_scratch *s, 
     int panels = (rows + WN_PANEL_ROWS - 1) / WN_PANEL_ROWS, panel = row / WN_PANEL_ROWS;
     memset(s->acc, 0, sizeof s->acc[0] * (size_t)tokens);
     if (wn_type_has_min(p->w->type)) memset(s->min, 0, sizeof s->min[0] * (size_t)tokens);
-    if (tokens <= j->ops->few_tokens)
+    if (tokens <= ops_for(j, p->w->type, tokens)->few_tokens)
         for (int i = 0; i < panels; i++)
             walk(j, p->w, s, panel + i, 1, i * WN_PANEL_ROWS, token, tokens);
     else

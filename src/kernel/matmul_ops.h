@@ -49,7 +49,7 @@ _Static_assert(sizeof(wn_rec) == 320, "five cache lines");
  * table's unpack and tiles; the scalar table's use is given here. */
 typedef struct {
     uint8_t q[64][64];          /* [k / 4][row * 4 + k % 4], code plus zero point */
-    uint8_t a[64][64];          /* avx2: absolute values of wide codes */
+    uint8_t a[64][64];          /* avx2: absolute values of wide codes; amx: high bytes */
     float d[8][16];             /* [block][row]; K-quants: [0][row] */
     float m[8][16];             /* factors of the minimums, likewise */
     int32_t sc[16][16];         /* [sub-block][row] sub-scales of K-quants */
@@ -104,8 +104,15 @@ struct wn_matmul_ops {
     size_t ahead_bytes[WN_TYPE_COUNT];
     wn_stream_fn *stream[WN_TYPE_COUNT];        /* NULL: unpack, then tiles */
     void (*floats)(const wn_float_job *j);
+    /* A table that pays only for many tokens names one for the others; same bits. */
+    const wn_matmul_ops *few;
+    int from_tokens[WN_TYPE_COUNT];             /* fewer tokens go to `few` */
 };
 extern const wn_matmul_ops wn_matmul_ops_scalar, wn_matmul_ops_avx2, wn_matmul_ops_avx512;
+extern const wn_matmul_ops wn_matmul_ops_amx;
+
+/* Does this CPU have the tiles that amx needs, and does the kernel let us use them? */
+bool wn_matmul_amx_runs(void);
 
 /* Shared by tables: the float half of each has a file of its own, and avx512 prepares
  * activations as avx2 does. */

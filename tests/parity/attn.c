@@ -74,7 +74,7 @@ static void products_have_the_scalar_bits(void **state)
 {
     (void)state;
     static const int dims[] = { 32, 64, 80, 96, 128, 256, 20 };
-    const wn_kernels *all[3];
+    const wn_kernels *all[WN_KERNELS_MAX];
     uint64_t seed = 1;
     for (int k = 1, n = wn_kernels_all(all); k < n; k++)
         for (int e = 0; e < WN_ELEMS; e++)
@@ -103,7 +103,7 @@ static float odd_float(int i, uint64_t *seed)
 static void put_has_the_scalar_bits(void **state)
 {
     (void)state;
-    const wn_kernels *all[3];
+    const wn_kernels *all[WN_KERNELS_MAX];
     uint64_t seed = 2;
     for (int k = 1, n = wn_kernels_all(all); k < n; k++)
         for (int e = 0; e < WN_ELEMS; e++)
@@ -131,7 +131,7 @@ static void put_has_the_scalar_bits(void **state)
 static void softmax_pieces_have_the_scalar_bits(void **state)
 {
     (void)state;
-    const wn_kernels *all[3];
+    const wn_kernels *all[WN_KERNELS_MAX];
     uint64_t seed = 3;
     for (int k = 1, nk = wn_kernels_all(all); k < nk; k++) {
         const wn_attn_ops *ops = all[k]->attn;

@@ -3,7 +3,7 @@
  * right, against double precision.
  *
  * Buffers end right before an unreadable page. Sizes are odd on purpose: panels are 16
- * rows, parts 64 rows and 512 tokens, tiles 3, 4 or 6 tokens, chunks 256 columns.
+ * rows, parts 64 rows and 512 tokens, tiles 3, 4, 6 or 16 tokens, chunks 256 columns.
  */
 #include "tests/unit/check.h"
 
@@ -155,7 +155,7 @@ static void same(const float *a, const float *b, size_t n, const char *what, con
 /* All tables, both layouts, one thread and two against scalar on mapped weights. */
 static void check_all(const problem *p)
 {
-    const wn_kernels *all[3];
+    const wn_kernels *all[WN_KERNELS_MAX];
     int n = wn_kernels_all(all);
     size_t outs = (size_t)p->n_tokens * (size_t)p->mapped.n_rows;
     float *want = multiply(p, &p->mapped, all[0], NULL, p->x, p->n_tokens, true);
@@ -220,11 +220,51 @@ static void many_tokens(void **state)
         }
 }
 
+/* Protects: whole groups of 16 tokens and what is left over, one panel to four, and a last
+ * chunk that is short: the tables agree at every number of tokens. */
+static void every_number_of_tokens(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < WN_COUNT(types); i++) {
+        int block = wn_pack_block(types[i]);
+        if (!block) continue;
+        for (int tokens = 8; tokens <= 67; tokens++) {
+            int cols = block == 256 ? 512 : 256 + 32 * (1 + tokens % 8);
+            problem p = make(types[i], 1 + 16 * (tokens % 4) + tokens % 16, cols, tokens, 300 + (uint64_t)tokens);
+            check_all(&p);
+            drop(&p);
+        }
+    }
+}
+
+/* Protects: no saturation where only many tokens go: all weights and activations at the
+ * same end of their range, as below. */
+static void extremes_of_many_tokens(void **state)
+{
+    static const uint8_t fills[] = { 0x80, 0x7f, 0xff, 0x00, 0x81 };
+    (void)state;
+    for (size_t i = 0; i < WN_COUNT(types); i++)
+        for (size_t f = 0; f < WN_COUNT(fills) && wn_pack_block(types[i]); f++) {
+            problem p = make(types[i], 20, 512, 40, 5);
+            size_t block = wn_type_find((uint32_t)types[i])->block_bytes;
+            size_t bytes = wn_type_row_bytes(types[i], 512) * 20;
+            float *x = (float *)(void *)p.act.data;
+            memset(p.file.data, fills[f], bytes);
+            for (size_t b = 0; b < bytes; b += block)
+                for (const int *at = scales_of(types[i]); *at >= 0; at++)
+                    memcpy(p.file.data + b + *at, (uint8_t[]){ 0x00, 0x3c }, 2);    /* 1.0 */
+            for (int k = 0; k < 512 * 40; k++) x[k] = k / 512 % 3 == 0 ? 1.0f : k / 512 % 3 == 1 ? -1.0f : k % 2 ? 1.0f : -1.0f;
+            repack(&p);
+            check_all(&p);
+            drop(&p);
+        }
+}
+
 /* Protects: determinism over batch and chunk sizes: a token's row does not depend on who
  * is multiplied with it. */
 static void one_token_equals_its_row_of_many(void **state)
 {
-    const wn_kernels *all[3];
+    const wn_kernels *all[WN_KERNELS_MAX];
     int n = wn_kernels_all(all);
     (void)state;
     for (size_t i = 0; i < WN_COUNT(types); i++)
@@ -332,19 +372,21 @@ static void nan_and_infinity(void **state)
     static const uint16_t bad[] = { 0x7c00, 0xfc00, 0x7e00, 0x0001 };
     static const float worse[] = { INFINITY, -INFINITY, NAN, 1e-42f, 3e38f };
     (void)state;
-    for (size_t i = 0; i < WN_COUNT(types); i++) {
-        problem p = make(types[i], 20, 512, 7, 9);
+    for (size_t i = 0; i < 2 * WN_COUNT(types); i++) {
+        int tokens = i % 2 ? 29 : 7;            /* few and many */
+        wn_type type = types[i / 2];
+        problem p = make(type, 20, 512, tokens, 9);
         float *x = (float *)(void *)p.act.data;
         for (size_t b = 0; b < WN_COUNT(bad); b++) {
-            size_t at = b * 3 * wn_type_row_bytes(types[i], 512);
-            const int *s = scales_of(types[i]);
+            size_t at = b * 3 * wn_type_row_bytes(type, 512);
+            const int *s = scales_of(type);
             memcpy(p.file.data + at + (*s >= 0 ? *s : 0), &bad[b], 2);
         }
         for (size_t t = 0; t < WN_COUNT(worse); t++) x[t * 512 + 37 + t] = worse[t];
         for (int k = 0; k < 512; k++) x[3 * 512 + k] = 1e-42f * (float)k;
         repack(&p);
         check_all(&p);
-        float *got = multiply(&p, &p.packed, NULL, NULL, p.x, 7, false);
+        float *got = multiply(&p, &p.packed, NULL, NULL, p.x, tokens, false);
         for (int r = 0; r < 20; r++) assert_true(isnan(got[2 * 20 + r]));   /* not lost */
         wn_free(got);
         drop(&p);
@@ -407,14 +449,16 @@ static void support_is_stated(void **state)
 
 int main(void)
 {
-    const wn_kernels *all[3];
+    const wn_kernels *all[WN_KERNELS_MAX];
     int n = wn_kernels_all(all);
-    for (int i = 0; i < 3; i++) if (i >= n) printf("skipped: a table this CPU cannot run\n");
+    for (int i = n; i < WN_KERNELS_MAX; i++) printf("skipped: a table this CPU cannot run\n");
     if (wn_threads_open(&team, 2, NULL)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_agree),
         cmocka_unit_test(narrow_rows),
         cmocka_unit_test(many_tokens),
+        cmocka_unit_test(every_number_of_tokens),
+        cmocka_unit_test(extremes_of_many_tokens),
         cmocka_unit_test(one_token_equals_its_row_of_many),
         cmocka_unit_test(close_to_double_precision),
         cmocka_unit_test(extreme_values_do_not_saturate),

@@ -142,7 +142,7 @@ static void lanes_together_or_alone(void **state)
 static void all_tables_agree(void **state)
 {
     (void)state;
-    const wn_kernels *all[3];
+    const wn_kernels *all[WN_KERNELS_MAX];
     bed b = bed_of(4, 2, 80, 600);
     b.format = &wn_format_f16;
     wn_kernels_force(NULL);
