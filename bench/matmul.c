@@ -6,11 +6,12 @@
  * come from RAM; above, one matrix is used again. Median of 7 (small ones repeated to
  * fill 20 ms). The limits are probed right before each type and thread count.
  *
- *     build/bench/matmul [type ...]       default: all; -q: 1 and 512 tokens only
+ *     build/bench/matmul [-q] [type ...]      default: all; -q: 1 and 512 tokens only
  *
  * CSV: type, K, N, threads, tokens, ms, Gop/s, share of the compute limit (int8 for
  * quantised types, f32 for the others), GB/s of weights, share of the read limit, ms to
- * prepare. On avx2 the int8 limit is maddubs + madd + add; types with codes below 8 bits
+ * prepare. On amx the int8 limit is that of the tiles, and vpdpbusd's is printed beside it.
+ * On avx2 the int8 limit is maddubs + madd + add; types with codes below 8 bits
  * need fewer instructions than that and may exceed it.
  */
 #include "base/alloc.h"
@@ -112,9 +113,12 @@ static int shape(wn_type t, int n_cols, int n_rows, wn_threads *team, bool quick
     for (int c = 1; c < b.copies; c++) memcpy(b.all + (size_t)c * b.bytes, b.all, b.bytes);
     b.x = x;
     b.read = wn_probe_read(team) / 1e9;
-    b.compute = (wn_act_kind_for(t) == WN_ACT_F32 ? wn_probe_f32(team) : wn_probe_int8(team)) / 1e9;
-    printf("# read %.1f GB/s, %s %.0f Gop/s\n", b.read,
-           wn_act_kind_for(t) == WN_ACT_F32 ? "f32" : "int8", b.compute);
+    bool is_float = wn_act_kind_for(t) == WN_ACT_F32;
+    double tiles = is_float ? 0 : wn_probe_int8_tiles(team) / 1e9;
+    b.compute = (is_float ? wn_probe_f32(team) : wn_probe_int8(team)) / 1e9;
+    printf("# read %.1f GB/s, %s %.0f Gop/s", b.read, is_float ? "f32" : "int8", b.compute);
+    if (tiles > 0) printf(", on tiles %.0f Gop/s", b.compute = tiles);
+    putchar('\n');
     for (size_t i = 0; i < WN_COUNT(tokens); i++)
         if (!quick || tokens[i] == 1 || tokens[i] == 512) measure(&b, tokens[i]);
     wn_os_unmap(b.all, b.bytes * (size_t)b.copies);

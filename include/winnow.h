@@ -234,6 +234,7 @@ wn_status wn_sampler_pick(wn_sampler *s, const float *logits, const int32_t *his
 typedef struct {
     double read_bytes_per_s;        /* memory, plain loads, all threads */
     double int8_ops_per_s, bf16_ops_per_s, f32_ops_per_s;   /* multiply and add counted as 2; 0: not available */
+    double int8_tile_ops_per_s;     /* int8 on matrix tiles; 0: not used here */
 } wn_limits;
 /* Measures for about a second with n threads (0: all). */
 wn_status wn_limits_measure(wn_limits *out, int n_threads, wn_err *err);

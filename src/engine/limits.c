@@ -11,6 +11,7 @@ wn_status wn_limits_measure(wn_limits *out, int n_threads, wn_err *err)
     if (st) return st;
     out->read_bytes_per_s = wn_probe_read(team);
     out->int8_ops_per_s = wn_probe_int8(team);
+    out->int8_tile_ops_per_s = wn_probe_int8_tiles(team);
     out->f32_ops_per_s = wn_probe_f32(team);
     out->bf16_ops_per_s = wn_probe_bf16(team);
     wn_threads_close(team);

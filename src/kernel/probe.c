@@ -72,11 +72,16 @@ static void read_part(void *arg, int part, int thread)
     if (part == 0) j->sink = (float)sum;
 }
 
-/* 0, 1, 2: the rank of the current table. */
+static bool on_tiles(void)
+{
+    return !strcmp(wn_kernels_get()->name, "amx");
+}
+
+/* 0, 1, 2: the rank of the current table; amx is avx512 with tiles. */
 static int rank(void)
 {
     const char *name = wn_kernels_get()->name;
-    return !strcmp(name, "avx512") ? 2 : !strcmp(name, "avx2");
+    return !strcmp(name, "avx512") || on_tiles() ? 2 : !strcmp(name, "avx2");
 }
 
 double wn_probe_read(wn_threads *team)
@@ -102,6 +107,11 @@ double wn_probe_int8(wn_threads *team)
 {
     wn_probe_loop *const loops[] = { wn_probe_int8_scalar, wn_probe_int8_avx2, wn_probe_int8_avx512 };
     return ops_per_second(loops[rank()], team);
+}
+
+double wn_probe_int8_tiles(wn_threads *team)
+{
+    return on_tiles() ? ops_per_second(wn_probe_int8_amx, team) : 0;
 }
 
 double wn_probe_f32(wn_threads *team)

@@ -14,6 +14,8 @@
 double wn_probe_read(wn_threads *team);
 /* int8 products into int32: vpdpbusd; maddubs + madd + add on avx2. */
 double wn_probe_int8(wn_threads *team);
+/* The same on the amx table's tiles; 0 where the table is another. */
+double wn_probe_int8_tiles(wn_threads *team);
 /* float fused multiply-adds. */
 double wn_probe_f32(wn_threads *team);
 /* bf16 dot products; 0 where the CPU or the table has none. */
@@ -22,7 +24,7 @@ double wn_probe_bf16(wn_threads *team);
 /* For probe.c alone: n rounds of a loop, returning something that depends on it so that
  * it is not optimised away; ops per round in *ops. */
 typedef float wn_probe_loop(long n, double *ops);
-wn_probe_loop wn_probe_int8_scalar, wn_probe_int8_avx2, wn_probe_int8_avx512;
+wn_probe_loop wn_probe_int8_scalar, wn_probe_int8_avx2, wn_probe_int8_avx512, wn_probe_int8_amx;
 wn_probe_loop wn_probe_f32_scalar, wn_probe_f32_avx2, wn_probe_f32_avx512;
 wn_probe_loop wn_probe_bf16_avx512;
 /* Reads n bytes (a multiple of 1024), 64-byte aligned. */
