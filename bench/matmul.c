@@ -10,7 +10,8 @@
  *
  * CSV: type, K, N, threads, tokens, ms, Gop/s, share of the compute limit (int8 for
  * quantised types, f32 for the others), GB/s of weights, share of the read limit, ms to
- * prepare. On amx the int8 limit is that of the tiles, and vpdpbusd's is printed beside it.
+ * prepare. The int8 limit is vpdpbusd's where there is one, also for amx, which may
+ * pass it; the peak of tiles is printed beside it.
  * On avx2 the int8 limit is maddubs + madd + add; types with codes below 8 bits
  * need fewer instructions than that and may exceed it.
  */
@@ -117,7 +118,7 @@ static int shape(wn_type t, int n_cols, int n_rows, wn_threads *team, bool quick
     double tiles = is_float ? 0 : wn_probe_int8_tiles(team) / 1e9;
     b.compute = (is_float ? wn_probe_f32(team) : wn_probe_int8(team)) / 1e9;
     printf("# read %.1f GB/s, %s %.0f Gop/s", b.read, is_float ? "f32" : "int8", b.compute);
-    if (tiles > 0) printf(", on tiles %.0f Gop/s", b.compute = tiles);
+    if (tiles > 0) printf(", on tiles %.0f Gop/s", tiles);
     putchar('\n');
     for (size_t i = 0; i < WN_COUNT(tokens); i++)
         if (!quick || tokens[i] == 1 || tokens[i] == 512) measure(&b, tokens[i]);

@@ -6,8 +6,9 @@
  * and int8 rate drift by the minute on shared machines), so that every figure stands
  * beside the limit of its own minute:
  *
- *     prefill share   2 x multiply-adds of the matrices per second / int8 peak (of the
- *                     tiles where the kernel table has them; the other stands beside it)
+ *     prefill share   2 x multiply-adds of the matrices per second / int8 peak of vector
+ *                     instructions, one yardstick for all kernel tables (tiles may pass it;
+ *                     their own peak stands beside it)
  *     decode share    (weights + cache bytes read) per second / read bandwidth
  *
  * Attention is timed apart. Outside the timers: loading, filling to the depth, sampling.
@@ -40,11 +41,6 @@ typedef struct {
     size_t kv_bytes;
     wn_limits lim;
 } row;
-
-static double int8_peak(const wn_limits *l)
-{
-    return l->int8_tile_ops_per_s > 0 ? l->int8_tile_ops_per_s : l->int8_ops_per_s;
-}
 
 static double seconds(void) { return (double)wn_os_now_us() * 1e-6; }
 
@@ -102,7 +98,7 @@ static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_mod
     double sec = median(t, (int)o->reps);
     r->prefill_tps = (double)o->prompt / sec;
     r->prefill_attn_ms = median(a, (int)o->reps);
-    double peak = int8_peak(&r->lim);
+    double peak = r->lim.int8_ops_per_s;
     r->prefill_share = peak > 0 ? 2.0 * (double)mi->body_macs * r->prefill_tps / peak : 0;
 
     if (d == 0 && (st = feed_and_run(e, s, 1, mi->n_vocab, false, err))) return st;

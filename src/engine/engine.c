@@ -176,7 +176,7 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     if ((st = wn_policy_parse(&e->policy, o.kv ? o.kv : "none", err))) goto fail;
     if ((st = check_opts(e, m, &o, err))) goto fail;
     e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;   /* packed weights are taken already */
-    snprintf(e->numerics, sizeof e->numerics, "%s/%d", wn_kernels_get()->name, WN_ORDER_VERSION);
+    snprintf(e->numerics, sizeof e->numerics, "%s/%d", wn_kernels_get()->numerics, WN_ORDER_VERSION);
 
     size_t per_row = sizeof(float) * (size_t)m->hp.n_vocab;
     e->max_out = WN_MAX(e->max_seqs, WN_MIN(e->n_batch, (int)(LOGITS_BYTES / per_row)));

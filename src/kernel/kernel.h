@@ -2,7 +2,7 @@
  *
  * The scalar table is the definition, written to be read; avx2, avx512 and amx are checked
  * against it in tests/parity/. One set is chosen once, at start; WN_CPU=scalar|avx2|avx512|amx
- * overrides the choice. A name here is the "kernel table" half of the numerics id.
+ * overrides the choice.
  * Contract of every entry: any n >= 0, natural alignment is enough, dst does not overlap
  * a source unless its comment says so.
  */
@@ -17,6 +17,7 @@ typedef struct wn_attn_ops wn_attn_ops;         /* kernel/attn.h: score and mix 
 
 typedef struct {
     const char *name;                           /* "scalar", "avx2", "avx512", "amx" */
+    const char *numerics;                       /* half of the numerics id: amx gives avx512's bits by construction */
     const wn_vec_ops *vec;
     const wn_matmul_ops *matmul;
     const wn_attn_ops *attn;
