@@ -150,6 +150,7 @@ typedef struct {
     /* Most slots a lane holds right after a decision at p tokens, without @, protected ones
      * beyond the recipe's own left out; concave in p (constants and shares are). NULL: p. */
     int64_t (*cap)(const wn_params *p, int64_t n_tokens);
+    bool bounded;               /* what stays acts as if side by side: no distance exceeds what a lane holds */
 } wn_recipe;
 
 const wn_recipe *wn_recipe_at(int i);           /* NULL past the last */

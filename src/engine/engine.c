@@ -11,7 +11,7 @@
 #include <string.h>
 
 static const size_t LIBRARY_BYTES = (size_t)64 << 20;
-enum { DEFAULT_BATCH = 512, MAX_BATCH = 4096, LOGITS_BYTES = 32 << 20, LEAST_POSITIONS = 64 };
+enum { DEFAULT_BATCH = 512, MAX_BATCH = 4096, LOGITS_BYTES = 32 << 20, LEAST_POSITIONS = 64, MAX_CONTEXT = 1 << 26 };
 
 static size_t extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times)
 {
@@ -69,15 +69,29 @@ int wn_engine_room(const wn_engine *e)
     return engine_opts(e, &o, &every, NULL) ? 0 : wn_engine_room_for(e, &o, &e->policy, every);
 }
 
+/* Positions farther apart than in training mean nothing to a model. */
+wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tokens, wn_err *err)
+{
+    int train = m->hp.n_ctx_train;
+    int64_t reach = p ? wn_policy_reach(p) : INT64_MAX;
+    if (n_tokens <= train || reach <= train) return WN_OK;
+    if (reach == INT64_MAX)
+        return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d; a longer one needs a cache policy "
+                       "that bounds distances, such as streaming(window=%d)", n_tokens, train, WN_MAX(train / 2, 1));
+    return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d, and the cache policy looks back %lld: "
+                   "a smaller window", n_tokens, train, (long long)reach);
+}
+
 static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opts *o, wn_err *err)
 {
     e->n_threads = o->n_threads ? o->n_threads : wn_os_n_cpus();
     e->n_ctx = o->n_ctx ? o->n_ctx : m->hp.n_ctx_train;
     e->max_seqs = o->max_seqs ? o->max_seqs : 1;
     e->n_batch = o->n_batch ? o->n_batch : DEFAULT_BATCH;
-    if (e->n_ctx < 1 || e->n_ctx > m->hp.n_ctx_train)
-        return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d; a longer one needs a cache "
-                       "policy that bounds distances", e->n_ctx, m->hp.n_ctx_train);
+    if (e->n_ctx < 1 || e->n_ctx > MAX_CONTEXT)
+        return wn_fail(err, WN_EINVAL, "context of %d tokens: expected 1 to %d", e->n_ctx, MAX_CONTEXT);
+    wn_status st = wn_engine_check_reach(m, &e->policy, e->n_ctx, err);
+    if (st) return st;
     if (e->n_batch < 1 || e->n_batch > MAX_BATCH)
         return wn_fail(err, WN_EINVAL, "batch of %d rows: expected 1 to %d", e->n_batch, MAX_BATCH);
     if (e->max_seqs < 1 || e->max_seqs > 4096)

@@ -90,6 +90,9 @@ wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err);
 /* A session from memory, the model and numerics not compared (fuzzers, tests). */
 wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err);
 
+/* May a sequence of n tokens have this policy (NULL: none)? Not where it looks back farther than
+ * the model was trained for. */
+wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tokens, wn_err *err);
 /* Do these frames, on top of what is promised, fit into the pool? Counts whole extents. */
 bool wn_engine_can_promise(const wn_engine *e, const uint32_t more[WN_POOL_CLASSES]);
 /* Positions one more sequence could be promised now: under its policy (NULL: none), under the engine's. */

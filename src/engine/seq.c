@@ -113,7 +113,8 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
     *out = NULL;
     wn_status st = open_shell(&s, e, opts, err);
     if (st) return st;
-    if ((st = wn_seq_set_policy(s, s->opts.kv, err))) {
+    if ((st = wn_seq_set_policy(s, s->opts.kv, err)) ||
+        (st = wn_engine_check_reach(e->m, s->policy, s->opts.max_tokens, err))) {
         release(s);
         return st;
     }
@@ -148,6 +149,7 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
     if (m) memcpy(s->marks, src->marks, sizeof *s->marks * (size_t)m);
     s->n_marks = s->cap_marks = m;
     if (!kv || (had && !strcmp(s->policy->text, had))) return WN_OK;
+    if ((st = wn_engine_check_reach(s->e->m, s->policy, s->opts.max_tokens, err))) return st;
     if (src->decide || wn_seq_next_point(s, 0) < n)
         return wn_fail(err, WN_EINVAL, "a fork at %d tokens cannot change its policy to %.200s: %s", n, kv,
                        src->decide ? "its source has one that decides" : "that would have decided earlier");

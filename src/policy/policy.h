@@ -43,6 +43,9 @@ bool wn_policy_decides(const wn_policy *p);
  * engine sizes pools by that. */
 int64_t wn_policy_cap(const wn_policy *p, int64_t n_tokens);
 
+/* The farthest that a query sees back, however long the text; INT64_MAX: to its start. */
+int64_t wn_policy_reach(const wn_policy *p);
+
 /* The decision at view->n_tokens. slot_bytes: frame bytes of a slot of one lane (mean). The
  * view's budget is set here. A failed plan carries its status. */
 void wn_policy_decide(const wn_policy *p, wn_view *view, double slot_bytes, wn_plan *plan);

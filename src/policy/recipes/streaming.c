@@ -44,5 +44,5 @@ const wn_recipe wn_recipe_streaming = {
     .params = params, .n_params = 2,
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .plan = plan, .cap = cap,
+    .plan = plan, .cap = cap, .bounded = true,
 };

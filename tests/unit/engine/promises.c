@@ -159,6 +159,41 @@ static void every_failed_allocation_is_survived(void **state)
     assert_in_range(n_without, 0, 4);
 }
 
+/* A text longer than the model was trained for needs a policy that never looks back farther;
+ * what it holds then does not grow with the text. */
+static void longer_than_trained_needs_bounded_distances(void **state)
+{
+    (void)state;
+    enum { TRAINED = 4096, LONG = 9000 };
+    static const struct { const char *kv; bool may; } cases[] = {
+        { NULL, false }, { "recent(window=500)", false }, { "streaming@10%", false }, { "streaming(window=500,at=mark)", false },
+        { "streaming(window=4090)", false }, { "streaming(window=500)", true }, { "streaming@600", true } };
+    for (size_t i = 0; i < WN_COUNT(cases); i++) {
+        wn_err err = { 0 };
+        wn_model *m;
+        wn_engine *e;
+        wn_seq *s;
+        wn_seq_stats early, late;
+        assert_int_equal(wn_model_open(&m, model(), NULL, &err), WN_OK);
+        wn_engine_opts o = { .n_ctx = LONG, .kv = cases[i].kv };
+        wn_status st = wn_engine_open(&e, m, &o, &err);
+        if ((st == WN_OK) != cases[i].may) fail_msg("%s: %s", cases[i].kv ? cases[i].kv : "none", err.text);
+        if (!st) {
+            assert_int_not_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = TRAINED + 1 }, &err), WN_OK);
+            assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .kv = cases[i].kv }, &err), WN_OK);
+            for (int k = 0; k < LONG; k += 500) {
+                assert_int_equal(wn_seq_feed(s, ids, 500, &err), WN_OK);
+                for (int rows = 1; rows > 0;) assert_int_equal(wn_engine_step(e, &rows, &err), WN_OK);
+                wn_seq_get_stats(s, k < 2000 ? &early : &late);
+            }
+            assert_true(late.kv_bytes <= early.kv_bytes && late.kv_bytes_peak == early.kv_bytes_peak);
+            wn_seq_close(s);
+            wn_engine_close(e);
+        }
+        wn_model_close(m);
+    }
+}
+
 int main(void)
 {
     test_tokens(ids, 600, 320, 3);
@@ -168,6 +203,7 @@ int main(void)
         cmocka_unit_test(cache_bytes_are_as_predicted),
         cmocka_unit_test(what_does_not_fit_is_refused_with_numbers),
         cmocka_unit_test(every_failed_allocation_is_survived),
+        cmocka_unit_test(longer_than_trained_needs_bounded_distances),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
