@@ -4,7 +4,8 @@
  * and nothing before the question says which will matter. The pairs are the filler: their
  * number is what the length allows, found by bisection, and prose fills the rest, which is less
  * than one pair (none at all where that is less than a percent). Depth is the place of the
- * pair in the list.
+ * pair in the list. A template for models that manage few pairs bounds their number; then
+ * the list is a paragraph in prose, depth is its place there, and the pair's is drawn.
  */
 #include "eval/tasks.h"
 
@@ -130,7 +131,9 @@ static void build_lookup(wn_draft *d)
             n = (int)WN_MIN(room / per + room / per / 8 + 8, (size_t)most);
         }
     }
-    if (!d->st) wn_draft_fact(d, 1, fit_pairs(d, &asked, depth, others, k, room), true);
+    bool bounded = k == most;
+    double place = bounded ? wn_draft_unit(d) : depth;
+    if (!d->st) wn_draft_fact(d, bounded ? depth : 1, fit_pairs(d, &asked, place, others, k, room), true);
     wn_free(used.slot);
     wn_free(others);
 }
