@@ -170,15 +170,22 @@ static int heads_together(const wn_attend_pass *p, int n_threads)
     return 1;
 }
 
+/* Positions of the block that begins at pos. */
+static int block_rows(const wn_attend_pass *p, const wn_attend_item *item, int32_t pos)
+{
+    int np = WN_MIN(block_positions(p->group), item->pos + item->n_rows - pos), P = wn_kv_page_slots(item->kv);
+    if (encoded(item->kv)) np = WN_MIN(np, P - pos % P);    /* one row of a block, all rows: the same frames */
+    return np;
+}
+
 static void cut_item(wn_attend_pass *p, int i, int n_threads)
 {
     const wn_attend_item *item = &p->items[i];
-    int most = block_positions(p->group), P = wn_kv_page_slots(item->kv), first = p->n_pieces;
+    int first = p->n_pieces;
     int32_t end = item->pos + item->n_rows;
     int heads = p->shape.n_kv_heads, together = item->n_rows == 1 ? heads_together(p, n_threads) : 1;
     for (int32_t pos = item->pos; pos < end;) {
-        int np = WN_MIN(most, end - pos);
-        if (encoded(item->kv)) np = WN_MIN(np, P - pos % P);    /* one row of a block, all rows: the same frames */
+        int np = block_rows(p, item, pos);
         for (int h = 0; h < heads; h += together) {
             WN_ASSERT(p->n_pieces < p->cap_pieces);
             p->pieces[p->n_pieces] = (piece){
@@ -419,9 +426,9 @@ static void add_mass(void *arg, int part, int thread)
     int i = part / p->shape.n_kv_heads, head = part % p->shape.n_kv_heads;
     const wn_attend_item *item = &p->items[i];
     if (!item->mass) return;
-    for (int r = 0; r < item->n_rows; r += block_positions(p->group)) {
-        piece x = { .item = i, .head = head, .pos0 = item->pos + r, .row0 = item->row + r,
-                    .np = WN_MIN(block_positions(p->group), item->n_rows - r) };
+    for (int r = 0, np; r < item->n_rows; r += np) {
+        np = block_rows(p, item, item->pos + r);
+        piece x = { .item = i, .head = head, .pos0 = item->pos + r, .row0 = item->row + r, .np = np };
         wn_block b = block_of(p, &x);
         wn_block_mass(&b, &p->desks[thread], p->ml, item->mass + (size_t)b.lane * item->mass_stride);
     }
