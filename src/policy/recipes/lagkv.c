@@ -4,7 +4,7 @@
  *            Are Important", 2025, equations 3 to 8
  * When       every `partition` tokens  Observes  keys, values     Resume  any
  * Score      partitions of `partition` positions after the sinks; in each, channels are
- *            scaled by the range of the next partition; the standard deviation over channels,
+ *            scaled by the range of the next partition; the standard deviation over channels (n - 1),
  *            softmax within the partition; keys plus values
  * Retains    the sinks, the last full partition and the tail, and the same share of every
  *            scored partition; the share follows from the budget
@@ -14,6 +14,8 @@
  */
 #include "policy/stages/stages.h"
 
+#include "base/err.h"
+
 #include <math.h>
 
 enum { SINKS, PARTITION };
@@ -21,7 +23,7 @@ enum { DIM_MAX = 1024 };
 
 static const wn_param params[] = {
     [SINKS] = { "sinks", WN_PARAM_INT, 16, 0, 1 << 20, 0, "first slots that stay" },
-    [PARTITION] = { "partition", WN_PARAM_INT, 128, 4, 1 << 20, 0, "positions that are compared with the next as many" },
+    [PARTITION] = { "partition", WN_PARAM_INT, 128, 2, 1 << 20, 0, "positions that are compared with the next as many" },
 };
 
 /* z[i] += softmax over rows [from, to) of std over channels of the row scaled by the range of
@@ -50,20 +52,12 @@ static void unusual(const float *rows, int dim, int from, int to, int end, float
             s2 += x * x;
             n++;
         }
-        double var = n ? s2 / n - s1 / n * (s1 / n) : 0;
+        double var = n > 1 ? (s2 - s1 * s1 / n) / (n - 1) : 0;
         tmp[i] = var > 0 ? (float)sqrt(var) : 0;
         most = tmp[i] > most ? tmp[i] : most;
     }
     for (int i = from; i < to; i++) sum += exp((double)(tmp[i] - most));
     for (int i = from; i < to; i++) z[i] += (float)(exp((double)(tmp[i] - most)) / sum);
-}
-
-/* First slot at or after a position. */
-static int slot_at(const wn_view_lane *l, int64_t pos)
-{
-    int i = 0;
-    while (i < l->n && l->pos[i] < pos) i++;
-    return i;
 }
 
 /* Of slots [from, to) the `keep` best, in place of the others: INFINITY and -INFINITY. */
@@ -83,20 +77,20 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     int64_t n = wn_view_n_tokens(v), sinks = (int64_t)p->v[SINKS], L = (int64_t)p->v[PARTITION];
     int64_t full = n > sinks ? (n - sinks) / L : 0;     /* complete partitions */
-    int64_t scored_end = sinks + (full > 1 ? full - 1 : 0) * L;
-    int64_t recent = n - scored_end, half = p->lane_slots / 2;
+    int64_t scored_end = sinks + (full > 1 ? full - 1 : 0) * L, half = WN_MAX(p->lane_slots / 2, 1);
+    int64_t recent = WN_MIN(n - scored_end, half);
     float *z = wn_view_scratch(v, sizeof *z * (size_t)l->n), *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)l->n);
     for (int i = 0; i < l->n; i++) out[i] = (float)l->pos[i] * 1e-9f;   /* if nothing can be scored: the latest */
     if (!z || !tmp) return;
-    for (int i = 0; i < slot_at(l, sinks); i++) out[i] = INFINITY;
-    wn_stage_keep_recent(v, lane, recent > half && half > 0 ? half : recent, out);
-    int first = slot_at(l, sinks), last = slot_at(l, scored_end), have = last - first;
-    int64_t left = p->lane_slots - first;
-    for (int i = 0; i < l->n; i++) left -= i >= first && out[i] == INFINITY;
+    int first = wn_stage_slot_at(l, sinks), tail = WN_MAX(wn_stage_slot_at(l, n - recent), first);
+    int have = wn_stage_slot_at(l, scored_end) - first;
+    int64_t left = p->lane_slots - first - (l->n - tail);
+    for (int i = 0; i < WN_MIN(first, half); i++) out[i] = INFINITY;
+    wn_stage_keep_recent(v, lane, recent, out);
     const float *k = wn_view_keys(v, lane), *val = wn_view_values(v, lane);
-    double share = have > 0 ? (double)(left > 0 ? left : 0) / have : 0, carry = 0;
+    double share = have > 0 && left > 0 ? (double)left / have : 0, carry = 0;
     for (int64_t at = sinks; at < scored_end; at += L) {
-        int from = slot_at(l, at), to = slot_at(l, at + L), end = slot_at(l, at + 2 * L);
+        int from = wn_stage_slot_at(l, at), to = wn_stage_slot_at(l, at + L), end = wn_stage_slot_at(l, at + 2 * L);
         for (int i = from; i < to; i++) z[i] = 0;
         if (end > to) {
             unusual(k, l->k_dim, from, to, end, z, tmp);

@@ -1,15 +1,20 @@
 /* policy/stages/observe.c - from attention and rows to one number per slot; see stages.h. */
 #include "policy/stages/stages.h"
 
+#include "kernel/attn.h"
+
 #include <math.h>
 #include <string.h>
+
+/* ---- attention ------------------------------------------------------------------------- */
 
 void wn_stage_reduce(float *out, const float *in, int n_heads, int n, int how)
 {
     memcpy(out, in, sizeof *out * (size_t)n);
     for (int h = 1; h < n_heads; h++) {
         const float *x = in + (size_t)h * (size_t)n;
-        for (int i = 0; i < n; i++) out[i] = how == WN_REDUCE_MAX ? (x[i] > out[i] ? x[i] : out[i]) : out[i] + x[i];
+        for (int i = 0; i < n; i++)
+            out[i] = how == WN_REDUCE_MAX ? (x[i] > out[i] ? x[i] : out[i]) : out[i] + x[i];
     }
     for (int i = 0; how == WN_REDUCE_MEAN && i < n; i++) out[i] /= (float)n_heads;
 }
@@ -33,17 +38,16 @@ void wn_stage_pool(float *x, int n, int kernel, int how, float *tmp)
 void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    int w, prefix = 0;
+    int w;
     const float *sums = wn_view_window(v, lane, &w);
     float *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)l->n);
-    int32_t first = wn_view_n_tokens(v) - w;
-    while (prefix < l->n && l->pos[prefix] < first) prefix++;
     wn_stage_reduce(score, sums, l->group, l->n, o->reduce);
-    if (tmp) wn_stage_pool(score, prefix, o->kernel, o->pool, tmp);
-    for (int i = prefix; i < l->n; i++) score[i] = INFINITY;
+    if (tmp) wn_stage_pool(score, wn_stage_slot_at(l, wn_view_n_tokens(v) - w), o->kernel, o->pool, tmp);
+    wn_stage_keep_recent(v, lane, w, score);
 }
 
-bool wn_stage_layer_mean(const wn_view *v, int lane, void (*one)(const wn_view *v, int lane, float *out), float *score)
+bool wn_stage_layer_mean(const wn_view *v, int lane,
+                         void (*one)(const wn_view *v, int lane, float *out), float *score)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     int from, to;
@@ -64,10 +68,43 @@ bool wn_stage_layer_mean(const wn_view *v, int lane, void (*one)(const wn_view *
     return true;
 }
 
+/* ---- positions -------------------------------------------------------------------------- */
+
+int wn_stage_slot_at(const wn_view_lane *l, int64_t pos)
+{
+    int lo = 0, hi = l->n;
+    while (lo < hi) {
+        int mid = lo + (hi - lo) / 2;
+        if (l->pos[mid] < pos) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
+}
+
+/* The float that lies `age` steps below INFINITY. */
+static float almost(int64_t age)
+{
+    union { uint32_t u; float f; } x = { .u = 0x7f800000u - (uint32_t)(age < 1 << 24 ? age : 1 << 24) };
+    return x.f;
+}
+
 void wn_stage_keep_recent(const wn_view *v, int lane, int64_t recent, float *score)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    for (int i = l->n - 1; i >= 0 && l->pos[i] >= wn_view_n_tokens(v) - recent; i--) score[i] = INFINITY;
+    int64_t last = wn_view_n_tokens(v) - 1;
+    for (int i = wn_stage_slot_at(l, last + 1 - recent); i < l->n; i++) score[i] = almost(last - l->pos[i]);
+}
+
+/* ---- rows -------------------------------------------------------------------------------- */
+
+void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim, float *tmp)
+{
+    const wn_attn_ops *ops = wn_kernels_get()->attn;
+    size_t n = (size_t)n_b, d = (size_t)dim;
+    ops->put_cols[WN_ELEM_F32](tmp, n, b, d, n_b, dim);
+    ops->product[WN_ELEM_F32](&(wn_attn_product){
+        .c = out, .c_stride = n, .a = a, .a_stride = d, .b = tmp, .b_stride = n,
+        .n_rows = n_a, .n_cols = n_b, .depth = dim });
 }
 
 void wn_stage_cosines(float *out, const float *rows, const double *with, int n, int dim)

@@ -1,9 +1,10 @@
 /* policy/stages/stages.h - ideas that more than one recipe uses.
  *
  * Observation turns what a view holds into one number per slot; scores rise with what is
- * worth keeping. Conventions: slots whose score is INFINITY always stay; a group's query
- * heads are reduced to their lane before anything else (mean unless said otherwise);
- * neighbours are neighbours in the list of live slots.
+ * worth keeping. Conventions: slots that stay in any case come first by score, the last one of a
+ * text with INFINITY (wn_stage_keep_recent); a group's query heads are reduced to their lane
+ * before anything else (mean unless said otherwise); neighbours are neighbours in the list of
+ * live slots; a slot's age goes by its position, never by its place in the list.
  */
 #ifndef WN_POLICY_STAGES_H
 #define WN_POLICY_STAGES_H
@@ -22,27 +23,35 @@ void wn_stage_reduce(float *out, const float *in, int n_heads, int n, int how);
 void wn_stage_pool(float *x, int n, int kernel, int how, float *tmp);
 
 /* Votes of the last queries (Li et al., "SnapKV", 2024): attention summed over the window,
- * reduced over the group, pooled over neighbours; slots of the window itself get INFINITY. */
+ * reduced over the group, pooled over neighbours in front of the window; the window stays. */
 typedef struct { int kernel, pool, reduce; } wn_votes;
 void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score);
 
 /* The mean of a layer's lanes, slot by slot, where they hold the same slots; false where
  * they do not. score: of the lane asked about, replaced. */
-bool wn_stage_layer_mean(const wn_view *v, int lane, void (*one)(const wn_view *v, int lane, float *out), float *score);
+bool wn_stage_layer_mean(const wn_view *v, int lane,
+                         void (*one)(const wn_view *v, int lane, float *out), float *score);
 
 /* What stays when `left` slots may: from the front up to *sinks (in: as many as wanted), from
  * the back down to *cut. Protected positions stay anyway and are paid for first. */
 void wn_stage_ends(const wn_view *v, int64_t left, int *sinks, int *cut);
 
-/* Gives the slots at positions >= n_tokens - recent INFINITY. */
+/* First slot at or after a position; l->n if there is none. */
+int wn_stage_slot_at(const wn_view_lane *l, int64_t pos);
+/* Puts the slots at positions >= n_tokens - recent before all others: INFINITY for the last
+ * token, the float below for the one before it, and so on. Where a budget holds fewer, the
+ * latest stay. */
 void wn_stage_keep_recent(const wn_view *v, int lane, int64_t recent, float *score);
 
 /* ---- allocation: keep (n_lanes) slots that sum to the view's budget -------------------- */
 
+/* The same for every lane, rounded down: lanes of a layer that are to keep the same slots. */
+void wn_alloc_level(const wn_view *v, int64_t *keep);
 /* AdaKV: a layer's budget goes to its heads as the layer's best scores are spread over them;
  * `floor` of it evenly. */
 void wn_alloc_ada(const wn_view *v, double floor, const float *const *scores, int64_t *keep);
-/* PyramidKV: beside the window, slots fall linearly with depth to 1/beta of the mean. */
+/* PyramidKV: beside the window, slots fall linearly with depth to 1/beta of the mean; where
+ * the first layer would get more than it has, the line is tilted less. */
 void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep);
 /* D2O: layers by softmax(-variance) of their (scaled) accumulated attention; whole keeps
  * layers 0, 1 and the last whole as far as half of the budget goes. */
@@ -52,8 +61,14 @@ void wn_alloc_density(const wn_view *v, bool whole, int64_t *keep);
 
 enum { WN_BIAS_LOG, WN_BIAS_NONE };
 /* D2O: slots that do not stay are merged into the slot that stays with the most similar key,
- * where the cosine is at least the mean over all of them. */
+ * where the cosine is at least the mean over all of them (up to rounding). */
 void wn_recover_nearest(const wn_view *v, int lane, const bool *stays, int bias, wn_plan *out);
+
+/* ---- rows ------------------------------------------------------------------------------ */
+
+/* out[i * n_b + j] = a_i . b_j for rows of dim floats, one chain over the channels: the same
+ * bits with every kernel table. tmp (n_b, dim). */
+void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim, float *tmp);
 
 /* cos of each row with a vector; 0 for a row or vector of zeros. rows (n, dim). */
 void wn_stage_cosines(float *out, const float *rows, const double *with, int n, int dim);
