@@ -3,7 +3,7 @@
  * Source     Oren et al., "Transformers are Multi-State RNNs", 2024, section 3.2
  * When       every 64 tokens           Observes  the last query   Resume  window
  * Retains    the slots that the last query attends to most, mean over all heads of a
- *            layer: its lanes keep the same positions
+ *            layer: its lanes keep the same positions (ties: the earlier)
  * Differs    decides every 64 tokens, not at each step, and then drops many at once
  */
 #include "policy/stages/stages.h"
@@ -27,6 +27,14 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_layer_mean(v, lane, last_row, out);
 }
 
+/* Lanes that kept one slot more than their neighbours would part company for ever. */
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+{
+    (void)p;
+    (void)scores;
+    wn_alloc_level(v, keep);
+}
+
 const wn_recipe wn_recipe_tova = {
     .name = "tova", .family = "attention",
     .source = "Oren et al., \"Transformers are Multi-State RNNs\", 2024, section 3.2",
@@ -36,5 +44,5 @@ const wn_recipe wn_recipe_tova = {
     .budget = "2048",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .window = window, .score = score,
+    .window = window, .score = score, .allocate = allocate,
 };

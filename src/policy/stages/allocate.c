@@ -51,15 +51,30 @@ static int64_t *caps_of(const wn_view *v, double **weight)
     return cap;
 }
 
+void wn_alloc_level(const wn_view *v, int64_t *keep)
+{
+    int n = wn_view_n_lanes(v), live = 0;
+    for (int i = 0; i < n; i++) live += wn_view_get_lane(v, i)->n > 0;
+    for (int i = 0; i < n && live; i++)
+        keep[i] = WN_MIN(wn_view_budget(v) / live, (int64_t)wn_view_get_lane(v, i)->n);
+}
+
 void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep)
 {
     double *weight;
     int64_t *cap = caps_of(v, &weight);
-    int n = wn_view_n_lanes(v), L = wn_view_n_layers(v), live = 0;
-    for (int i = 0; i < n; i++) live += wn_view_get_lane(v, i)->n > 0;
+    int n = wn_view_n_lanes(v), L = wn_view_n_layers(v), live = 0, longest = 0;
+    for (int i = 0; i < n; i++) {
+        live += wn_view_get_lane(v, i)->n > 0;
+        longest = WN_MAX(longest, wn_view_get_lane(v, i)->n);
+    }
     double mean = live ? (double)wn_view_budget(v) / live : 0, base = mean > window ? mean - window : 0;
     double least = base / beta, most = 2 * base - least;
     if (!cap) return;
+    if (most > longest - window) {
+        most = WN_MAX(base, (double)(longest - window));
+        least = 2 * base - most;
+    }
     for (int i = 0; i < n; i++) {
         const wn_view_lane *l = wn_view_get_lane(v, i);
         double ramp = L > 1 ? most - (most - least) * l->layer / (L - 1) : base;
@@ -85,7 +100,8 @@ static int64_t count_above(const wn_view *v, int from, int to, const float *cons
     return n;
 }
 
-static void best_of_layer(const wn_view *v, int from, int to, const float *const *scores, int64_t total, int64_t *count)
+static void best_of_layer(const wn_view *v, int from, int to, const float *const *scores, int64_t total,
+                          int64_t *count)
 {
     uint32_t lo = 0, hi = UINT32_MAX >> 1;              /* the least threshold with at most total above it */
     while (lo < hi) {
@@ -110,9 +126,10 @@ void wn_alloc_ada(const wn_view *v, double floor_share, const float *const *scor
     int64_t *cap = caps_of(v, &weight);
     int n = wn_view_n_lanes(v), live = 0;
     for (int i = 0; i < n; i++) live += wn_view_get_lane(v, i)->n > 0;
-    if (!cap || !live) return;
+    int64_t *count = wn_view_scratch(v, sizeof *count * (size_t)n);
+    if (!cap || !count || !live) return;
     for (int i = 0; i < n; i++) weight[i] = cap[i] > 0;
-    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);            /* a layer's budget is the sum of its lanes' */
+    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);    /* a layer's is the sum of its lanes' */
     for (int layer = 0; layer < wn_view_n_layers(v); layer++) {
         int from, to;
         int64_t total = 0;
@@ -120,10 +137,9 @@ void wn_alloc_ada(const wn_view *v, double floor_share, const float *const *scor
         for (int l = from; l < to; l++) total += keep[l];
         if (!total) continue;
         double base = (double)total / (to - from);
-        int64_t *count = wn_view_scratch(v, sizeof *count * (size_t)n);
-        if (!count) return;
         best_of_layer(v, from, to, scores, total, count);
-        for (int l = from; l < to; l++) weight[l] = (double)count[l] * (1 - floor_share) + floor_share * base + 1e-9;
+        for (int l = from; l < to; l++)
+            weight[l] = (double)count[l] * (1 - floor_share) + floor_share * base + 1e-9;
         wn_stage_split(total, weight + from, cap + from, to - from, keep + from);
     }
 }
