@@ -62,8 +62,8 @@ const float *wn_view_queries(const wn_view *v, int lane, int *w);
 /* Attention that each live slot has got from all queries since it came in, mean over the
  * group, (n). Recipes that ask set `mass`. Borrowed until the next call. */
 const float *wn_view_mass(const wn_view *v, int lane);
-/* Turns a row (k_dim) by the mean of the rotations of `from` to `to` - 1 positions. */
-void wn_view_turn(const wn_view *v, float *row, int k_dim, int from, int to);
+/* Turns a query or key (k_dim) by the mean of the rotations of `from` to `to` - 1 positions. */
+void wn_view_turn(const wn_view *v, float *row, int from, int to);
 /* Scratch that lives until the decision is over; NULL when there is none left (the plan
  * then fails with WN_ENOMEM). */
 void *wn_view_scratch(const wn_view *v, size_t bytes);

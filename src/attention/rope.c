@@ -26,3 +26,18 @@ void wn_rope_angles(const wn_rope *r, int32_t pos, float *cs)
         cs[2 * j + 1] = (float)s;
     }
 }
+
+/* n unit vectors, each turned by w from the one before, sum to sin(n w / 2) / sin(w / 2) times
+ * the direction in their middle. */
+void wn_rope_mean(const wn_rope *r, float *x, int32_t from, int32_t to)
+{
+    double n = (double)to - from, middle = ((double)from + to - 1) / 2;
+    for (int j = 0; j < r->n_dims / 2; j++) {
+        double w = r->rate[j], half = sin(w / 2), size = half != 0 ? sin(n * w / 2) / (n * half) : 1, s, c;
+        float *a = r->neox ? &x[j] : &x[2 * j], *b = r->neox ? &x[j + r->n_dims / 2] : &x[2 * j + 1];
+        double p = (double)*a, q = (double)*b;
+        sincos(w * middle, &s, &c);
+        *a = (float)(size * (c * p - s * q));
+        *b = (float)(size * (s * p + c * q));
+    }
+}

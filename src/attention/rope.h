@@ -22,5 +22,7 @@ typedef struct {
 void wn_rope_init(wn_rope *r, int n_dims, bool neox, double base, double linear, const float *factors);
 /* cs[2j], cs[2j+1] = cos, sin of pair j at a position (may be negative): n_dims floats. */
 void wn_rope_angles(const wn_rope *r, int32_t pos, float *cs);
+/* Turns a head by the mean of the rotations of from, ..., to - 1 positions, in place. */
+void wn_rope_mean(const wn_rope *r, float *x, int32_t from, int32_t to);
 
 #endif

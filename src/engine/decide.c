@@ -209,25 +209,9 @@ static void load_mass(void *ctx, int lane, float *mass)
     for (int i = 0; i < l->n; i++) mass[i] = all[l->pos[i]];
 }
 
-/* The mean of rotations is a scaled rotation of each pair. */
-static void turn(void *ctx, float *row, int k_dim, int from, int to)
+static void turn(void *ctx, float *row, int from, int to)
 {
-    const wn_rope *rope = &((const shown *)ctx)->seq->e->m->rope;
-    int half = rope->n_dims / 2;
-    (void)k_dim;
-    for (int j = 0; j < half; j++) {
-        double c = 0, s = 0;
-        for (int d = from; d < to; d++) {
-            c += cos(rope->rate[j] * d);
-            s += sin(rope->rate[j] * d);
-        }
-        c /= to - from;
-        s /= to - from;
-        float *x = rope->neox ? &row[j] : &row[2 * j], *y = rope->neox ? &row[j + half] : &row[2 * j + 1];
-        double a = (double)*x, b = (double)*y;
-        *x = (float)(c * a - s * b);
-        *y = (float)(s * a + c * b);
-    }
+    wn_rope_mean(&((const shown *)ctx)->seq->e->m->rope, row, from, to);
 }
 
 /* ---- attention of the last queries, all lanes at once --------------------------------- */
@@ -342,6 +326,7 @@ static size_t decision_bytes(const wn_engine *e)
         dim = WN_MAX(dim, (size_t)map->lanes[l].k_dim + (size_t)map->lanes[l].v_dim);
     return lanes * (wn_arena_cost(sizeof(wn_view_lane)) + 6 * wn_arena_cost(4 * n)) +
            2 * wn_arena_cost(4 * dim * n) + 16 * wn_arena_cost(8 * n) + ((size_t)1 << 20) +
+           wn_arena_cost(4 * 64 * (size_t)(e->m->hp.n_heads * e->m->hp.k_dim)) + 4 * 512 * (dim + 64) + /* queries, tiles of rows */
            (size_t)e->m->hp.n_layers * (size_t)e->m->hp.n_heads * wn_arena_cost(4 * n) +
            (size_t)e->n_threads * (wn_arena_cost(4 * wn_window_floats(&widest, e->n_ctx, e->kv_opts.page_slots)) +
                                    wn_arena_cost(4 * n));

@@ -363,6 +363,7 @@ static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan
         if (v->lanes[i].n) p->recipe->score(v, a, i, score[i]);
         wn_arena_rewind(v->scratch, m);
     }
+    for (int i = 0; ok && i < v->n_lanes; i++) keep[i] = 0;
     if (ok && p->recipe->allocate) p->recipe->allocate(v, a, (const float *const *)score, keep);
     else if (ok) ok = uniform(v, keep);
     ok = ok && pay_for_protected(v, keep);
@@ -387,6 +388,7 @@ static void spare_protected(const wn_view *v, wn_plan *plan)
 void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan *plan)
 {
     int64_t slots;
+    v->lacking = false;
     if (!wn_policy_decides(p)) return;
     int n_live = live_lanes(v, &slots);
     wn_params a = params_of(p, v->n_tokens, slot_bytes, n_live);
@@ -400,4 +402,5 @@ void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan
     } else {
         by_score(p, &a, v, plan);
     }
+    if (v->lacking && !plan->status) plan->status = WN_ENOMEM;
 }

@@ -58,13 +58,17 @@ const float *wn_view_mass(const wn_view *v, int lane)
     return v->mass;
 }
 
-void wn_view_turn(const wn_view *v, float *row, int k_dim, int from, int to)
+void wn_view_turn(const wn_view *v, float *row, int from, int to)
 {
-    if (v->turn) v->turn(v->ctx, row, k_dim, from, to);
+    if (v->turn) v->turn(v->ctx, row, from, to);
 }
 
 void *wn_view_scratch(const wn_view *v, size_t bytes)
 {
     wn_arena *a = v->scratch;
-    return a && wn_arena_cost(bytes) <= a->size - a->used ? wn_arena_take(a, bytes) : NULL;
+    if (!a || wn_arena_cost(bytes) > a->size - a->used) {
+        ((wn_view *)(uintptr_t)v)->lacking = true;      /* wn_policy_decide() owns it and asks */
+        return NULL;
+    }
+    return wn_arena_take(a, bytes);
 }

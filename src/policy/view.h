@@ -23,7 +23,8 @@ struct wn_view {
     void (*load)(void *ctx, int lane, bool values, float *rows);
     void (*load_queries)(void *ctx, int lane, int w, float *rows);
     void (*load_mass)(void *ctx, int lane, float *mass);
-    void (*turn)(void *ctx, float *row, int k_dim, int from, int to);
+    void (*turn)(void *ctx, float *row, int from, int to);  /* NULL: keys are not rotated */
+    bool lacking;                       /* a recipe asked for more scratch than there is */
 };
 
 #endif

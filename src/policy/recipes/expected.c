@@ -6,7 +6,7 @@
  * Observes   the last `window` queries, un-rotated; keys; values    Resume  window
  * Score      queries are taken as a Gaussian and turned by the mean rotation of the next
  *            `horizon` positions; x = k.mu' + k^T Sigma' k / 2 (scaled queries), softmax over
- *            the slots, mean over the group, times (that + eps) |v|
+ *            the slots that are not protected, mean over the group; (that + eps) |v|
  * Retains    `first` slots and the best
  * Differs    mean and covariance come from the last 64 queries, not from all; cov=0 leaves
  *            the covariance out
@@ -17,7 +17,7 @@
 #include <string.h>
 
 enum { WINDOW, HORIZON, EPS, COV };
-enum { DIM_MAX = 512 };
+enum { TILE = 64 };
 
 static const wn_param params[] = {
     [WINDOW] = { "window", WN_PARAM_INT, 64, 2, 64, 0, "last queries that the distribution is taken from" },
@@ -28,56 +28,64 @@ static const wn_param params[] = {
 
 static int window(const wn_params *p) { return (int)p->v[WINDOW]; }
 
-/* x[i] = k_i . mu + half the variance of k_i . q over the w queries (each minus the mean). */
-static void exponents(const float *k, int n, int dim, const float *q, int w, bool cov, double *x)
+/* x[i] = mean plus half the variance of k_i . q over the w queries: k_i . mu + k_i^T Sigma k_i / 2. */
+static void exponents(const float *k, int n, int dim, const float *q, int w, bool cov, double *x, float *tmp)
 {
-    double mu[DIM_MAX] = { 0 };
-    for (int t = 0; t < w; t++)
-        for (int d = 0; d < dim; d++) mu[d] += (double)q[(size_t)t * (size_t)dim + (size_t)d] / w;
-    for (int i = 0; i < n; i++, k += dim) {
-        double mean = 0, var = 0;
-        for (int d = 0; d < dim; d++) mean += (double)k[d] * mu[d];
-        for (int t = 0; cov && t < w; t++) {
-            float dot = 0;
-            const float *row = q + (size_t)t * (size_t)dim;
-            for (int d = 0; d < dim; d++) dot += k[d] * row[d];
-            var += ((double)dot - mean) * ((double)dot - mean);
+    float *dots = tmp + w * dim;
+    for (int from = 0; from < n; from += TILE) {
+        int m = n - from < TILE ? n - from : TILE;
+        wn_stage_dots(dots, k + (size_t)from * (size_t)dim, m, q, w, dim, tmp);
+        for (int i = 0; i < m; i++) {
+            double mean = 0, var = 0;
+            for (int t = 0; t < w; t++) mean += (double)dots[i * w + t] / w;
+            for (int t = 0; t < w; t++) var += pow((double)dots[i * w + t] - mean, 2);
+            x[from + i] = mean + (cov ? var / w / 2 : 0);
         }
-        x[i] = mean + var / w / 2;
     }
+}
+
+/* Head h's queries, each turned from its own position to the mean of those to come. */
+static void expect(const wn_view *v, const wn_view_lane *l, const float *q, int w, int h, int horizon, float *out)
+{
+    size_t dim = (size_t)l->k_dim;
+    for (int t = 0; t < w; t++, out += dim) {
+        memcpy(out, q + ((size_t)t * (size_t)l->group + (size_t)h) * dim, sizeof *out * dim);
+        wn_view_turn(v, out, w - t, w - t + horizon);   /* the next position is w - t away */
+    }
+}
+
+/* Adds 1 / parts of the softmax of x over the slots that are not protected: those stay whatever
+ * they get, and sinks would take most of it. */
+static void add_softmax(const wn_view *v, const wn_view_lane *l, const double *x, int parts, float *out)
+{
+    double most = -INFINITY, sum = 0;
+    for (int i = 0; i < l->n; i++)
+        if (!wn_view_protects(v, l->pos[i]) && x[i] > most) most = x[i];
+    for (int i = 0; i < l->n; i++) sum += wn_view_protects(v, l->pos[i]) ? 0 : exp(x[i] - most);
+    for (int i = 0; i < l->n; i++)
+        if (!wn_view_protects(v, l->pos[i])) out[i] += (float)(exp(x[i] - most) / sum / parts);
 }
 
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    int w, n = l->n, dim = l->k_dim, now = wn_view_n_tokens(v);
+    int w, n = l->n, dim = l->k_dim;
     const float *q = wn_view_queries(v, lane, &w);
-    size_t size = (size_t)dim * (size_t)w;
-    float *turned = wn_view_scratch(v, sizeof *turned * size);
+    float *turned = wn_view_scratch(v, sizeof *turned * (size_t)(w * dim));
+    float *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)(w * dim + w * TILE));
     double *x = wn_view_scratch(v, sizeof *x * (size_t)n);
     memset(out, 0, sizeof *out * (size_t)n);
-    if (!turned || !x || dim > DIM_MAX) return;
+    if (!turned || !tmp || !x) return;
     const float *k = wn_view_keys(v, lane);
     for (int h = 0; h < l->group; h++) {
-        double most = -INFINITY, sum = 0;
-        for (int t = 0; t < w; t++) {   /* from its own position to the mean of those to come */
-            float *row = turned + (size_t)t * (size_t)dim;
-            memcpy(row, q + ((size_t)t * (size_t)l->group + (size_t)h) * (size_t)dim, sizeof *row * (size_t)dim);
-            int from = now - (now - w + t);
-            wn_view_turn(v, row, dim, from, from + (int)p->v[HORIZON]);
-        }
-        exponents(k, n, dim, turned, w, p->v[COV] > 0, x);
-        for (int i = 0; i < n; i++) most = x[i] > most ? x[i] : most;
-        for (int i = 0; i < n; i++) sum += x[i] = exp(x[i] - most);
-        for (int i = 0; i < n; i++) out[i] += (float)(x[i] / sum / l->group);
+        expect(v, l, q, w, h, (int)p->v[HORIZON], turned);
+        exponents(k, n, dim, turned, w, p->v[COV] > 0, x, tmp);
+        add_softmax(v, l, x, l->group, out);
     }
     const float *val = wn_view_values(v, lane);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++, val += l->v_dim) {
         double norm = 0;
-        for (int d = 0; d < l->v_dim; d++) {
-            double y = (double)val[(size_t)i * (size_t)l->v_dim + (size_t)d];
-            norm += y * y;
-        }
+        for (int d = 0; d < l->v_dim; d++) norm += (double)val[d] * (double)val[d];
         out[i] = (float)(((double)out[i] + p->v[EPS]) * sqrt(norm));
     }
 }
