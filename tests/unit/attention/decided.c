@@ -196,6 +196,56 @@ static void merged_slots_are_seen_once(void **state)
     }
 }
 
+/* Rows of K and V of 4i .. 4i + 3 are equal. */
+static void fours(void *ctx, int pos, float *q, float *k, float *v)
+{
+    bed first = bed_of();
+    float unused[4 * 32];
+    (void)ctx;
+    (void)q;
+    bed_rows(&first, pos & ~3, unused, k, v);
+}
+
+/* Four equal slots are one with bias ln 4, in two steps: pairs at AT, pairs of pairs later. */
+static void merge_equals(void *ctx, wn_kv *kv, int n)
+{
+    const int *step = ctx;
+    wn_plan plan;
+    wn_err err;
+    if (n != AT && n != AT + 40) return;
+    int apart = n == AT ? 1 : 2;
+    wn_plan_init(&plan, n, LANES);
+    for (int lane = 0; lane < LANES; lane++)
+        for (int pos = 0; pos < AT; pos += 2 * apart) {
+            int32_t src[2] = { pos, pos + apart };
+            float w[2] = { 0.3f, 0.7f };
+            wn_plan_merge_slots(&plan, lane, pos, src, w, w, 2, *step ? logf((float)(2 * apart)) : 0, 2 * apart);
+        }
+    if (wn_kv_apply(kv, &plan, &err)) fail_msg("%s", err.text);
+    wn_plan_release(&plan);
+}
+
+/* Merging equal keys is exact when the merged slot counts for all of them, and far off when
+ * it does not (then the slot keeps a quarter of the mass). */
+static void equal_keys_merge_exactly(void **state)
+{
+    (void)state;
+    static const int cut[] = { AT, 40, N - AT - 40, 0 };
+    for (int biased = 0; biased < 2; biased++) {
+        bed b = bed_of();
+        b.spoil = fours;
+        b.chunks = cut;
+        b.shape.softcap = 6;
+        float *want = bed_run(&b);
+        b.decide = merge_equals;
+        b.ctx = &biased;
+        float *x = bed_run(&b);
+        double d = bed_difference(&b, x, want);
+        if (biased ? !(d < 3e-6) : d < 1e-3) fail_msg("off by %g", d);
+        free(want), free(x);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +253,7 @@ int main(void)
         cmocka_unit_test(biases_are_added),
         cmocka_unit_test(shifted_segments_act_from_elsewhere),
         cmocka_unit_test(merged_slots_are_seen_once),
+        cmocka_unit_test(equal_keys_merge_exactly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
