@@ -120,6 +120,7 @@ typedef struct {
     const double *v;
     bool has_budget;            /* was @ given? else the recipe's own sizes hold */
     int64_t lane_slots;         /* the budget per lane, mean, rounded down (with @) */
+    int window;                 /* recent queries that the recipe reads; 0: none */
 } wn_params;
 
 typedef struct {
@@ -138,6 +139,7 @@ typedef struct {
     const char *budget;         /* without @: as in the grammar ("2048", "20%"); NULL: its own sizes hold */
     int (*window)(const wn_params *p);  /* recent queries it reads, 1 .. 64; NULL: none */
     bool mass;                  /* asks for wn_view_mass() */
+    const char *reads;          /* "keys", "keys, values": rows that its score reads; NULL: none */
     double first, last;         /* defaults of the protected slots at both ends */
     /* Either the whole plan ... */
     void (*plan)(const wn_view *v, const wn_params *p, wn_plan *out);
@@ -155,6 +157,38 @@ typedef struct {
 
 const wn_recipe *wn_recipe_at(int i);           /* NULL past the last */
 const wn_recipe *wn_recipe_find(const char *name);
+/* What every recipe takes beside its own parameters; NULL past the last. */
+const wn_param *wn_recipe_common(int i);
+const char *wn_recipe_format(int i);            /* cache formats for k= and v=; NULL past the last */
+
+/* ---- stages --------------------------------------------------------------------- */
+
+/* snapkv+alloc:ada+recover:nearest: a stage takes the place of what a recipe that scores
+ * would do by itself. params hold the stage's values, and the recipe's budget and window. */
+typedef enum { WN_STAGE_ALLOC, WN_STAGE_RECOVER, WN_STAGE_KINDS } wn_stage_kind;
+
+typedef struct {
+    wn_stage_kind kind;
+    const char *name, *source, *about;
+    const char *differs;        /* from the source, or NULL */
+    const wn_param *params;
+    int n_params;
+    bool window, mass;          /* asks for wn_view_window(), wn_view_mass(): the recipe must, too */
+    int slots;                  /* of a lane's budget that it fills itself */
+    /* As in a recipe; NULL: the same for every lane, or dropped. */
+    void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
+    void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
+} wn_stage;
+
+const wn_stage *wn_stage_at(int i);             /* NULL past the last */
+const wn_stage *wn_stage_find(wn_stage_kind kind, const char *name);
+const char *wn_stage_kind_name(int kind);       /* "alloc", "recover"; NULL past the last */
+
+/* ---- policies ------------------------------------------------------------------- */
+
+/* Is this text a policy (recipe, parameters, stages, budget, formats)? WN_EINVAL says what is
+ * wrong and what is possible. Needs no model. */
+wn_status wn_policy_check(const char *text, wn_err *err);
 
 #ifdef __cplusplus
 }

@@ -364,7 +364,7 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     s->decide = ask_policy;
     s->decide_ctx = s;
     wn_plan_init(&s->plan, s->opts.max_tokens, e->m->map.n_lanes);
-    if (s->policy->recipe->recover) {
+    if (wn_policy_merges(s->policy)) {
         int64_t n = (int64_t)s->opts.max_tokens * e->m->map.n_lanes;
         wn_plan_reserve(&s->plan, (int32_t)WN_MIN(n, INT32_MAX / 4), (int32_t)WN_MIN(n, INT32_MAX / 4));
         if (s->plan.status) return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions", s->opts.max_tokens);

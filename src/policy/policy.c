@@ -1,6 +1,8 @@
 /* policy/policy.c - from the words of a policy to a recipe with numbers, and its decisions. */
 #include "policy/policy.h"
 
+#include "page/format.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +111,87 @@ static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)
     return WN_OK;
 }
 
+/* Names of the recipes that could take the stage's place in the sentence. */
+static void list_fitting(char *buf, size_t n, const wn_stage *g)
+{
+    size_t k = 0;
+    buf[0] = '\0';
+    for (int i = 0; wn_recipe_at(i) && k < n; i++) {
+        const wn_recipe *r = wn_recipe_at(i);
+        if (r->score && (r->window || !g->window) && (r->mass || !g->mass))
+            k += (size_t)snprintf(buf + k, n - k, "%s%s", k ? ", " : "", r->name);
+    }
+}
+
+static wn_status fits(const wn_recipe *r, const wn_stage *g, wn_err *err)
+{
+    const char *kind = wn_stage_kind_name((int)g->kind);
+    char with[200];
+    list_fitting(with, sizeof with, g);
+    if (!r->score)
+        return wn_fail(err, WN_EINVAL, "+%s:%s: %s makes whole plans and takes no stages; it goes with %s", kind, g->name,
+                       r->name, with);
+    if (g->window && !r->window)
+        return wn_fail(err, WN_EINVAL, "+%s:%s needs what the last queries attend to, and %s does not look at them; it goes "
+                       "with %s", kind, g->name, r->name, with);
+    if (g->mass && !r->mass)
+        return wn_fail(err, WN_EINVAL, "+%s:%s needs the attention of all queries, and %s does not sum it; it goes with %s",
+                       kind, g->name, r->name, with);
+    return WN_OK;
+}
+
+static wn_status find_stage(const wn_stage **out, const char *kind, const char *name, wn_err *err)
+{
+    char known[200] = "";
+    size_t k = 0;
+    int i = 0;
+    while (wn_stage_kind_name(i) && strcmp(wn_stage_kind_name(i), kind)) i++;
+    if (!wn_stage_kind_name(i))
+        return wn_fail(err, WN_EINVAL, "+%.20s:%.40s: there is no stage \"%.20s\"; there are alloc and recover", kind, name, kind);
+    if ((*out = wn_stage_find((wn_stage_kind)i, name))) return WN_OK;
+    for (int j = 0; wn_stage_at(j) && k < sizeof known; j++)
+        if ((int)wn_stage_at(j)->kind == i)
+            k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", k ? ", " : "", wn_stage_at(j)->name);
+    return wn_fail(err, WN_EINVAL, "there is no +%s:%.40s; there are %s", kind, name, known);
+}
+
+static wn_status stage_params(const wn_stage *g, double *v, const wn_spec_call *c, wn_err *err)
+{
+    char who[60], known[200] = "nothing";
+    size_t k = 0;
+    snprintf(who, sizeof who, "+%s:%s", wn_stage_kind_name((int)g->kind), g->name);
+    WN_ASSERT(g->n_params <= WN_STAGE_PARAMS);
+    for (int i = 0; i < g->n_params; i++) {
+        v[i] = g->params[i].initial;
+        k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", k ? ", " : "", g->params[i].name);
+    }
+    for (int i = 0; i < c->n_params; i++) {
+        int j = 0;
+        while (j < g->n_params && strcmp(g->params[j].name, c->params[i].name)) j++;
+        if (j == g->n_params)
+            return wn_fail(err, WN_EINVAL, "%s has no parameter \"%.40s\"; it has %s", who, c->params[i].name, known);
+        wn_status st = set_param(&g->params[j], &v[j], who, c->params[i].value, err);
+        if (st) return st;
+    }
+    return WN_OK;
+}
+
+static wn_status read_stages(wn_policy *p, const wn_spec *s, wn_err *err)
+{
+    for (int i = 0; i < s->n_stages; i++) {
+        const wn_spec_call *c = &s->stages[i].call;
+        const wn_stage *g;
+        wn_status st = find_stage(&g, s->stages[i].stage, c->name, err);
+        if (st) return st;
+        if (p->stages[g->kind].stage)
+            return wn_fail(err, WN_EINVAL, "+%s:%s after +%s:%s: each stage comes once", s->stages[i].stage, g->name,
+                           s->stages[i].stage, p->stages[g->kind].stage->name);
+        if ((st = fits(p->recipe, g, err)) || (st = stage_params(g, p->stages[g->kind].v, c, err))) return st;
+        p->stages[g->kind].stage = g;
+    }
+    return WN_OK;
+}
+
 static wn_status read_keys(wn_policy *p, const wn_spec *s, wn_err *err)
 {
     for (int i = 0; i < s->n_keys; i++) {
@@ -152,23 +235,46 @@ static int write_number(char *buf, size_t n, double *x)
     return k;
 }
 
-/* The canonical text: recipe(every parameter)@budget,k=,v= . */
+/* "name=value" of one parameter. */
+static size_t write_param(char *t, size_t n, const wn_param *a, double *v)
+{
+    char w[32];
+    size_t k = (size_t)snprintf(t, n, "%.32s=", a->name);
+    if (a->kind == WN_PARAM_WORD) return k + (size_t)snprintf(t + k, n - k, "%s", word_at(a->words, (int)*v, w));
+    if (a->kind == WN_PARAM_INT) return k + (size_t)snprintf(t + k, n - k, "%.0f", *v);
+    return k + (size_t)write_number(t + k, n - k, v);
+}
+
+static size_t write_stages(wn_policy *p, char *t, size_t n)
+{
+    size_t k = 0;
+    for (int i = 0; i < WN_STAGE_KINDS; i++) {
+        const wn_stage *g = p->stages[i].stage;
+        if (!g) continue;
+        k += (size_t)snprintf(t + k, n - k, "+%s:%.32s", wn_stage_kind_name(i), g->name);
+        for (int j = 0; j < g->n_params; j++) {
+            t[k++] = j ? ',' : '(';
+            k += write_param(t + k, n - k, &g->params[j], &p->stages[i].v[j]);
+        }
+        if (g->n_params) t[k++] = ')';
+    }
+    return k;
+}
+
+/* The canonical text: recipe(every parameter)+stages@budget,k=,v= . */
 static wn_status write_text(wn_policy *p, wn_err *err)
 {
     const wn_recipe *r = p->recipe;
-    char t[4 * WN_SPEC_BYTES], w[32];
+    char t[6 * WN_SPEC_BYTES];
     size_t n = sizeof t, k = (size_t)snprintf(t, n, "v1:%.64s(", r->name);
     for (int i = 0; i < r->n_params; i++) {
-        const wn_param *a = &r->params[i];
-        k += (size_t)snprintf(t + k, n - k, "%.32s=", a->name);
-        if (a->kind == WN_PARAM_WORD) k += (size_t)snprintf(t + k, n - k, "%s", word_at(a->words, (int)p->v[i], w));
-        else if (a->kind == WN_PARAM_INT) k += (size_t)snprintf(t + k, n - k, "%.0f", p->v[i]);
-        else k += (size_t)write_number(t + k, n - k, &p->v[i]);
+        k += write_param(t + k, n - k, &r->params[i], &p->v[i]);
         t[k++] = ',';
     }
     k += (size_t)snprintf(t + k, n - k, "at=%s,every=%d,first=%d,last=%d)",
                           p->at == WN_AT_BOUNDARY ? "boundary" : p->at == WN_AT_MARK ? "mark" : "both", p->every,
                           p->first, p->last);
+    k += write_stages(p, t + k, n - k);
     if (p->budget_kind == WN_BUDGET_SHARE) {
         double percent = p->budget * 100;
         t[k++] = '@';
@@ -192,17 +298,27 @@ wn_status wn_policy_parse(wn_policy *p, const char *text, wn_err *err)
     wn_spec spec, *s = &spec;
     wn_status st = wn_spec_parse(s, text, err);
     *p = (wn_policy){ 0 };
-    if (st || (st = find_recipe(p, s, err)) || (st = read_params(p, s, err)) || (st = read_keys(p, s, err)))
+    if (st || (st = find_recipe(p, s, err)) || (st = read_params(p, s, err)) || (st = read_stages(p, s, err)) ||
+        (st = read_keys(p, s, err)))
         return st;
-    if (s->n_stages)
-        return wn_fail(err, WN_EINVAL, "+%.20s:%.40s: %s takes no stages from elsewhere", s->stages[0].stage,
-                       s->stages[0].call.name, p->recipe->name);
     p->budget_kind = s->budget_kind;
     p->budget = s->budget;
     p->budget_given = s->budget_kind != WN_BUDGET_NONE;
     if (!p->budget_given && p->recipe->budget && (st = default_budget(p, err))) return st;
     if ((st = check_budget(p, err))) return st;
     return write_text(p, err);
+}
+
+const wn_param *wn_recipe_common(int i) { return i >= 0 && i < C_COUNT ? &common[i] : NULL; }
+const char *wn_recipe_format(int i) { return wn_format_at(i) ? wn_format_at(i)->name : NULL; }
+
+wn_status wn_policy_check(const char *text, wn_err *err)
+{
+    wn_policy p;
+    wn_status st = wn_policy_parse(&p, text, err);
+    if (!st && *p.k && !wn_format_find(p.k)) st = wn_format_unknown(p.k, err);
+    if (!st && *p.v_format && !wn_format_find(p.v_format)) st = wn_format_unknown(p.v_format, err);
+    return st;
 }
 
 wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err)
@@ -222,6 +338,12 @@ int wn_policy_window(const wn_policy *p)
 }
 
 bool wn_policy_decides(const wn_policy *p) { return p->recipe->plan || p->recipe->score; }
+
+bool wn_policy_merges(const wn_policy *p)
+{
+    const wn_stage *g = p->stages[WN_STAGE_RECOVER].stage;
+    return g ? g->recover != NULL : p->recipe->recover != NULL;
+}
 
 /* ---- deciding --------------------------------------------------------------------- */
 
@@ -244,7 +366,15 @@ static int64_t lane_slots(const wn_policy *p, int64_t n_tokens, double slot_byte
 static wn_params params_of(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
 {
     return (wn_params){ .v = p->v, .has_budget = p->budget_kind != WN_BUDGET_NONE,
-                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes) };
+                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes), .window = wn_policy_window(p) };
+}
+
+/* The same for a stage that was given in the policy's text. */
+static wn_params params_for(const wn_policy *p, const wn_params *a, wn_stage_kind kind)
+{
+    wn_params b = *a;
+    b.v = p->stages[kind].v;
+    return b;
 }
 
 int64_t wn_policy_cap(const wn_policy *p, int64_t n)
@@ -335,17 +465,36 @@ static bool pay_for_protected(const wn_view *v, int64_t *keep)
     return true;
 }
 
-/* One lane: the best stay; then the recipe says what becomes of the others. */
+/* Slots per lane: a stage's, or the recipe's, or the same for all. */
+static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v, const float *const *scores, int64_t *keep)
+{
+    const wn_stage *g = p->stages[WN_STAGE_ALLOC].stage;
+    if (g && g->allocate) {
+        wn_params b = params_for(p, a, WN_STAGE_ALLOC);
+        g->allocate(v, &b, scores, keep);
+    } else if (!g && p->recipe->allocate) {
+        p->recipe->allocate(v, a, scores, keep);
+    } else {
+        return uniform(v, keep);
+    }
+    return true;
+}
+
+/* One lane: the best stay; then a stage, or the recipe, says what becomes of the others. A
+ * slot that the stage fills itself is left free for it, unless the protected ones need it. */
 static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score,
                         int64_t keep, wn_plan *plan)
 {
-    int n = v->lanes[lane].n;
+    const wn_stage *g = p->stages[WN_STAGE_RECOVER].stage;
+    int n = v->lanes[lane].n, n_stays = 0, own = g ? g->slots : 0;
     bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)n);
     if (!stays) return false;
-    wn_stage_retain(v, lane, score, keep, plan);
-    if (!p->recipe->recover || plan->status) return true;
-    for (int i = 0; i < n; i++) stays[i] = wn_plan_keeps(plan, lane, v->lanes[lane].pos[i]);
-    p->recipe->recover(v, a, lane, stays, plan);        /* sources of a merge may be dropped ones */
+    wn_stage_retain(v, lane, score, keep - own, plan);
+    if (!wn_policy_merges(p) || plan->status) return true;
+    for (int i = 0; i < n; i++) n_stays += stays[i] = wn_plan_keeps(plan, lane, v->lanes[lane].pos[i]);
+    if (own && n_stays + own > keep) return true;
+    wn_params b = g ? params_for(p, a, WN_STAGE_RECOVER) : *a;
+    (g ? g->recover : p->recipe->recover)(v, &b, lane, stays, plan);    /* sources of a merge may be dropped ones */
     return true;
 }
 
@@ -364,9 +513,7 @@ static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan
         wn_arena_rewind(v->scratch, m);
     }
     for (int i = 0; ok && i < v->n_lanes; i++) keep[i] = 0;
-    if (ok && p->recipe->allocate) p->recipe->allocate(v, a, (const float *const *)score, keep);
-    else if (ok) ok = uniform(v, keep);
-    ok = ok && pay_for_protected(v, keep);
+    ok = ok && allocate(p, a, v, (const float *const *)score, keep) && pay_for_protected(v, keep);
     for (int i = 0; ok && i < v->n_lanes && !plan->status; i++) {
         if (keep[i] >= v->lanes[i].n) continue;
         wn_mark m = wn_arena_mark(v->scratch);

@@ -13,11 +13,15 @@
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_POLICY_PARAMS = 16, WN_EVERY_DEFAULT = 512 };
+enum { WN_POLICY_PARAMS = 16, WN_STAGE_PARAMS = 4, WN_EVERY_DEFAULT = 512 };
 
 typedef struct {
     const wn_recipe *recipe;
     double v[WN_POLICY_PARAMS];         /* of the recipe's table */
+    struct {
+        const wn_stage *stage;          /* in place of the recipe's own; NULL: none given */
+        double v[WN_STAGE_PARAMS];
+    } stages[WN_STAGE_KINDS];
     int at;                             /* WN_AT_BOUNDARY or WN_AT_MARK, or both */
     int every;                          /* boundaries are its multiples */
     int first, last;                    /* slots protected at both ends of the text */
@@ -37,6 +41,7 @@ wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
 int wn_policy_window(const wn_policy *p);
 /* Does it ever decide? ("none" does not) */
 bool wn_policy_decides(const wn_policy *p);
+bool wn_policy_merges(const wn_policy *p);  /* do its plans hold merges, made from scores? */
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
  * before the next decision left out; n for policies that decide at marks only. Concave in
  * n, so that of all ways to spread tokens over sequences equal shares need most: the

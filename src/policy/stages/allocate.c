@@ -84,12 +84,12 @@ void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep)
 }
 
 /* How many of the `total` best scores of lanes [from, to) each lane has; ties: lower lane,
- * earlier slot. A threshold is searched over the bits of the scores (they are >= 0 or
- * INFINITY; what is below counts as 0). */
+ * earlier slot. A threshold is searched over the bits of the scores, turned so that they
+ * rise with the score (NaN is as bad as can be). */
 static uint32_t bits_of(float x)
 {
-    union { float f; uint32_t u; } b = { .f = x > 0 ? x : 0 };
-    return b.u;
+    union { float f; uint32_t u; } b = { .f = x != x ? -INFINITY : x + 0.0f };     /* -0 is 0 */
+    return b.u >> 31 ? ~b.u : b.u | 0x80000000u;
 }
 
 static int64_t count_above(const wn_view *v, int from, int to, const float *const *scores, uint32_t than)
@@ -103,7 +103,7 @@ static int64_t count_above(const wn_view *v, int from, int to, const float *cons
 static void best_of_layer(const wn_view *v, int from, int to, const float *const *scores, int64_t total,
                           int64_t *count)
 {
-    uint32_t lo = 0, hi = UINT32_MAX >> 1;              /* the least threshold with at most total above it */
+    uint32_t lo = 0, hi = UINT32_MAX;                   /* the least threshold with at most total above it */
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
         if (count_above(v, from, to, scores, mid) <= total) hi = mid;

@@ -57,12 +57,20 @@ void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep);
  * layers 0, 1 and the last whole as far as half of the budget goes. */
 void wn_alloc_density(const wn_view *v, bool whole, int64_t *keep);
 
+/* CAKE's preference without its variance: beside the window, layers by H^(1/tau), H the
+ * entropy of what the last queries attend to, mean over heads. */
+void wn_alloc_entropy(const wn_view *v, double tau, int window, int64_t *keep);
+
 /* ---- recovery ------------------------------------------------------------------------- */
 
 enum { WN_BIAS_LOG, WN_BIAS_NONE };
 /* D2O: slots that do not stay are merged into the slot that stays with the most similar key,
  * where the cosine is at least the mean over all of them (up to rounding). */
 void wn_recover_nearest(const wn_view *v, int lane, const bool *stays, int bias, wn_plan *out);
+
+/* RazorAttention: one slot for all that do not stay, the mean of their keys and values, with
+ * the bias ln n for n tokens. A slot that stands for others is among them, whether it stays or not. */
+void wn_recover_compensate(const wn_view *v, int lane, const bool *stays, wn_plan *out);
 
 /* ---- rows ------------------------------------------------------------------------------ */
 

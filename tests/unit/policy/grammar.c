@@ -146,7 +146,7 @@ static void wrong_words(void **state)
     bad("recent,z=f16", "no key \"z\"; there are k and v");
     bad("recent,k=f16(x=1)", "takes no parameters");
     bad("recent,k=f16f16f16f16f16f16", "no such cache format");
-    bad("recent+alloc:ada", "+alloc:ada: recent takes no stages");
+    bad("recent+alloc:ada", "+alloc:ada: recent makes whole plans and takes no stages");
 }
 
 /* Numbers beyond six digits, exponents: what is written is read again. */
