@@ -4,6 +4,7 @@
 #   make demo            a first session        make check-hard   rare paths made common
 #   make asan, tsan      unit tests, sanitized  make fuzz         each fuzzer, FUZZ_SECONDS each
 #   make bench           ratios on this machine make install PREFIX=/usr/local DESTDIR=
+#   make docs            docs/policies.md, from the recipes
 #
 # Variants build into directories of their own (B=build/asan), so they do not disturb
 # each other. Each instruction set has its own files, compiled with its own flags.
@@ -23,7 +24,9 @@ LIBS_PC  := libpcre2-8 libutf8proc jansson libxxhash
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wsign-compare -Wstrict-prototypes -Wvla
 CFLAGS_  := -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -pthread \
             -Iinclude -Isrc -I. $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null) $(CFLAGS)
-LDLIBS_  := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null) -lm -pthread
+LDLIBS_  := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null) -lm -ldl -pthread
+# What policy libraries may call in the program that loads them.
+EXPORTS  := src/policy/exports.list
 
 SRC      := $(filter-out src/cli/%,$(wildcard src/*/*.c src/*/*/*.c))
 CLI      := $(wildcard src/cli/*.c)
@@ -44,8 +47,8 @@ lib: $(B)/libwinnow.a
 tools: $(TOOLS_X)
 .PHONY: all lib tools deps check check-unit check-hard asan tsan fuzz fuzz-build bench demo install clean help
 
-winnow: $(CLI_O) $(B)/libwinnow.a
-	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -o $@ $(CLI_O) $(B)/libwinnow.a $(LDLIBS_)
+winnow: $(CLI_O) $(B)/libwinnow.a $(EXPORTS)
+	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -Wl,--dynamic-list=$(EXPORTS) -o $@ $(CLI_O) $(B)/libwinnow.a $(LDLIBS_)
 
 $(B)/libwinnow.a: $(LIB_O)
 	@rm -f $@
@@ -69,6 +72,12 @@ $(B)/data/eval/%.o: data/eval/%
 
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libwinnow.a
 	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(B)/libwinnow.a $(LDLIBS_)
+
+# Policy libraries: the example, and broken ones for the tests.
+PLUGINS  := $(B)/examples/policy.so $(patsubst %.c,$(B)/%.so,$(wildcard tests/plugins/*.c))
+$(PLUGINS): $(B)/%.so: %.c include/winnow_policy.h include/winnow.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -fPIC -shared -o $@ $<
 
 $(B)/libsupport.a: $(SUPPORT_O)
 	@rm -f $@
@@ -94,7 +103,7 @@ check: deps
 	@scripts/run-tests $(TEST_X) $(B)/examples/embed
 
 .PHONY: check-build
-check-build: winnow tools $(TEST_X) $(B)/examples/embed
+check-build: winnow tools $(TEST_X) $(B)/examples/embed $(PLUGINS)
 
 check-unit: $(UNIT_X)
 	@scripts/run-tests $(UNIT_X)
@@ -124,6 +133,11 @@ fuzz: fuzz-build
 
 # ---- use ---------------------------------------------------------------------
 
+# The part of docs/policies.md behind its introduction is made from the tables of recipes.
+.PHONY: docs
+docs: winnow
+	{ cat docs/policies.in.md; ./winnow recipes --markdown; } > docs/policies.md
+
 bench: winnow tools $(BENCH_X)
 	@scripts/run-bench $(B)
 
@@ -135,7 +149,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 winnow $(DESTDIR)$(PREFIX)/bin/winnow
 	install -m 644 $(B)/libwinnow.a $(DESTDIR)$(PREFIX)/lib/libwinnow.a
-	install -m 644 include/winnow.h $(DESTDIR)$(PREFIX)/include/winnow.h
+	install -m 644 include/winnow.h include/winnow_policy.h $(DESTDIR)$(PREFIX)/include
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS_PC)|' winnow.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/winnow.pc
 
@@ -143,4 +157,4 @@ clean:
 	rm -rf build winnow
 
 help:
-	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+	@sed -n '1,11s/^# \{0,1\}//p' Makefile

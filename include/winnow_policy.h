@@ -190,6 +190,21 @@ const char *wn_stage_kind_name(int kind);       /* "alloc", "recover"; NULL past
  * wrong and what is possible. Needs no model. */
 wn_status wn_policy_check(const char *text, wn_err *err);
 
+/* ---- policies from elsewhere ------------------------------------------------------ */
+
+/* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
+ * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
+enum { WN_POLICY_VERSION = 1 };                 /* of this header: any change to it changes this */
+
+typedef struct {
+    int version;                                /* WN_POLICY_VERSION */
+    const wn_recipe *const *recipes;            /* up to a NULL */
+} wn_policy_plugin;
+
+/* Adds the library's recipes to the table, all of them or none; before other threads ask for
+ * recipes. A library is code: it runs with the rights of the program. */
+wn_status wn_policy_load(const char *path, wn_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@ enum { WN_EXIT_OK = 0, WN_EXIT_FAILED = 1, WN_EXIT_USAGE = 2 };
 int wn_cli_run(int argc, char **argv);
 int wn_cli_bench(int argc, char **argv);
 int wn_cli_eval(int argc, char **argv);
+int wn_cli_recipes(int argc, char **argv);
 int wn_cli_inspect(int argc, char **argv);
 int wn_cli_tokenize(int argc, char **argv);
 

@@ -7,6 +7,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/io.h"
+#include "cli/policy.h"
 
 #include "base/alloc.h"
 #include "base/os.h"
@@ -23,7 +24,7 @@
 enum { MAX_POLICIES = 128, MAX_ROWS = 512, MAX_TASKS = 64, MAX_BUDGETS = 16 };
 
 typedef struct {
-    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal;
+    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *lib;
     long context, seeds, seed, threads;
     size_t mem;
     bool json, csv, usable, no_speed, no_resume, quiet;
@@ -70,7 +71,7 @@ static int make_rows(const options *o, wn_eval_row *rows, int *n)
     for (int i = 0; i < o->n_kv; i++) {
         wn_policy p;
         wn_err err;
-        if (wn_policy_parse(&p, o->kv[i], &err)) return wrong(err.text, NULL);
+        if (wn_policy_check(o->kv[i], &err) || wn_policy_parse(&p, o->kv[i], &err)) return wrong(err.text, NULL);
         bool spread = p.recipe->kind != WN_CLASS_FULL && !p.budget_given && n_budgets;
         if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !*p.k && !*p.v_format) continue;
         for (int b = 0; b < (spread ? n_budgets : 1); b++) {
@@ -252,6 +253,7 @@ int wn_cli_eval(int argc, char **argv)
         { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file", 0, 0, 0 },
         { 0, "kv", WN_ARG_STRING, &unused, "POLICY", "a policy; may be given many times (winnow recipes lists them)", 0, 0, 0 },
+        { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
         { 'c', "context", WN_ARG_INT, &o.context, "N", "tokens (default: the usable context, found first)", 64, 1e9, "ctx-size" },
         { 0, "usable", WN_ARG_FLAG, &o.usable, NULL, "find the usable context also when --context is given", 0, 0, 0 },
@@ -299,6 +301,7 @@ int wn_cli_eval(int argc, char **argv)
     if (strcmp(o.ask, "before") && strcmp(o.ask, "after") && strcmp(o.ask, "both"))
         return wrong("--ask is before, after or both, not", o.ask);
     if (o.json && o.csv) return wrong("--json or --csv, one of them", NULL);
+    if ((rc = wn_cli_policy("eval", o.lib, NULL))) return rc;
     wn_eval_row *rows = calloc(MAX_ROWS, sizeof *rows);
     const wn_task *tasks[MAX_TASKS];
     rc = !rows ? wrong("out of memory", NULL) : make_rows(&o, rows, &n_rows);

@@ -14,6 +14,7 @@ static const struct {
     { "run", wn_cli_run, "read a prompt, continue it" },
     { "bench", wn_cli_bench, "how fast, beside what the machine can do" },
     { "eval", wn_cli_eval, "what a cache policy costs, measured on your model" },
+    { "recipes", wn_cli_recipes, "what a cache policy can be made of" },
     { "inspect", wn_cli_inspect, "what is in a model file, and what its cache costs" },
     { "tokenize", wn_cli_tokenize, "text to token ids, and back" },
 };

@@ -8,6 +8,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/io.h"
+#include "cli/policy.h"
 
 #include "base/alloc.h"
 #include "base/os.h"
@@ -25,7 +26,7 @@ typedef struct {
     const char *model, *prompt, *file, *tokens_file, *dump, *session;
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
-    const char *k_type, *v_type, *bias, *kv;
+    const char *k_type, *v_type, *bias, *kv, *lib;
     size_t mem;
     bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro;
 } options;
@@ -441,7 +442,8 @@ int wn_cli_run(int argc, char **argv)
         { 0, "Cache and memory", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N", "longest text, prompt and answer (default: what the model was trained for)", 0, 1e9, 0 },
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything: weights, cache, scratch (default: 80 % of what is\navailable); 6GiB, 900M", 0, 0, 0 },
-        { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps, e.g. 'recent(sinks=4)@25%' (default none: everything)", 0, 0, 0 },
+        { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps, e.g. 'snapkv@25%' (default none: everything);\nwinnow recipes lists what there is", 0, 0, 0 },
+        { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32 (default f16)", 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values (default f16)", 0, 0, "-ctv" },
         { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page: 4 to 64, a power of two (default 64)", 0, 64, 0 },
@@ -485,5 +487,6 @@ int wn_cli_run(int argc, char **argv)
         fprintf(stderr, "winnow run: --tokens takes the place of -p and -f; give one or the other\n");
         return WN_EXIT_USAGE;
     }
+    if ((rc = wn_cli_policy("run", o.lib, o.kv))) return rc;
     return run(&o);
 }

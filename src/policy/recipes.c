@@ -1,5 +1,5 @@
-/* policy/recipes.c - the table of recipes. */
-#include "winnow_policy.h"
+/* policy/recipes.c - the table of recipes: those of list.h, then those of loaded libraries. */
+#include "policy/plugin.h"
 
 #include <string.h>
 
@@ -15,7 +15,8 @@ static const wn_recipe *const recipes[] = {
 
 const wn_recipe *wn_recipe_at(int i)
 {
-    return i >= 0 && (size_t)i < sizeof recipes / sizeof *recipes ? recipes[i] : NULL;
+    if (i < 0) return NULL;
+    return (size_t)i < WN_COUNT(recipes) ? recipes[i] : wn_plugin_recipe(i - (int)WN_COUNT(recipes));
 }
 
 const wn_recipe *wn_recipe_find(const char *name)

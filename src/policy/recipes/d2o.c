@@ -50,6 +50,7 @@ const wn_recipe wn_recipe_d2o = {
     .differs = "per lane; one threshold per decision; merged slots count for their tokens",
     .cost = "as h2o, and a cosine of each victim with each survivor",
     .params = params, .n_params = 3, .budget = "20%", .first = 4,
+    .reads = "keys",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
     .mass = true, .score = score, .allocate = allocate, .recover = recover,

@@ -98,6 +98,7 @@ const wn_recipe wn_recipe_expected = {
     .differs = "the distribution is that of the last 64 queries",
     .cost = "64 dot products per slot and query head, once per decision",
     .params = params, .n_params = 4, .budget = "50%", .first = 4,
+    .reads = "keys, values",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
     .window = window, .score = score,

@@ -38,6 +38,7 @@ const wn_recipe wn_recipe_keydiff = {
     .about = "Keeps the keys that point away from the mean key. Knows nothing of the question, and needs no attention.",
     .cost = "O(slots x head size) per decision",
     .budget = "2048",
+    .reads = "keys",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 128,
     .score = score,

@@ -112,6 +112,7 @@ const wn_recipe wn_recipe_lagkv = {
     .differs = "the untouched end is at most half of the budget",
     .cost = "O(slots x head size) per decision",
     .params = params, .n_params = 2, .budget = "25%",
+    .reads = "keys, values",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 128,
     .score = score,
