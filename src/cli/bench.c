@@ -12,9 +12,16 @@
  *     decode share    (weights + cache bytes read) per second / read bandwidth
  *
  * Attention is timed apart. Outside the timers: loading, filling to the depth, sampling.
+ *
+ * With a policy (--kv) each timing runs on a fork, because what a decision dropped does not
+ * come back by truncating. A mark stands before the chunk's last token, so that policies that
+ * decide at marks do so inside the timer, like those that decide at boundaries: a chunk is
+ * computed, then the cache is made small. Single tokens follow a mark at d; decisions at
+ * boundaries among them are in their time. The cache column is what is held after the decision at d.
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/policy.h"
 
 #include "base/alloc.h"
 #include "base/os.h"
@@ -28,7 +35,7 @@
 enum { MAX_DEPTHS = 32, MAX_REPS = 101 };
 
 typedef struct {
-    const char *model, *depths, *k_type, *v_type;
+    const char *model, *depths, *k_type, *v_type, *kv, *lib;
     long threads, prompt, n, reps, batch, n_ctx, page_slots;
     size_t mem;
     bool limits, json, csv, no_repack;
@@ -39,6 +46,7 @@ typedef struct {
     double prefill_tps, prefill_attn_ms, prefill_share;
     double decode_tps, decode_ms, decode_attn_ms, decode_share, attn_gbs;
     size_t kv_bytes;
+    double kept;                        /* live slots, as a share of the full cache's */
     wn_limits lim;
 } row;
 
@@ -80,12 +88,86 @@ static wn_status feed_and_run(wn_engine *e, wn_seq *s, int n, int n_vocab, bool 
     return WN_OK;
 }
 
+static void take_prefill(const options *o, const wn_model_info *mi, row *r, double *t, double *a)
+{
+    double sec = median(t, (int)o->reps);
+    r->prefill_tps = (double)o->prompt / sec;
+    r->prefill_attn_ms = median(a, (int)o->reps);
+    r->prefill_share = r->lim.int8_ops_per_s > 0 ? 2.0 * (double)mi->body_macs * r->prefill_tps / r->lim.int8_ops_per_s : 0;
+}
+
+/* kv_read: bytes of the cache that a token reads. */
+static void take_decode(const options *o, const wn_model_info *mi, row *r, double *t, double *a, double kv_read)
+{
+    double sec = median(t, (int)o->reps);
+    r->decode_ms = sec * 1e3;
+    r->decode_tps = 1 / sec;
+    r->decode_attn_ms = median(a, (int)o->reps);
+    r->decode_share = ((double)mi->step_bytes + kv_read) / sec / r->lim.read_bytes_per_s;
+    r->attn_gbs = kv_read > 0 ? kv_read / (r->decode_attn_ms * 1e-3) * 1e-9 : 0;
+}
+
+static void take_cache(row *r, const wn_seq *s)
+{
+    wn_seq_stats st;
+    wn_seq_get_stats(s, &st);
+    r->kv_bytes = st.kv_bytes;
+    r->kept = st.kv_slots_full ? (double)st.kv_slots / (double)st.kv_slots_full : 1;
+}
+
+/* All of the chunk but one token, a mark, and that token: the decision is taken before it. */
+static wn_status time_chunk(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, double *t, double *a, wn_err *err)
+{
+    wn_seq *f;
+    wn_status st = wn_seq_fork(&f, s, NULL, err);
+    if (st) return st;
+    wn_engine_attention_us(e, true);
+    double t0 = seconds();
+    if (!(st = feed_and_run(e, f, (int)o->prompt - 1, mi->n_vocab, false, err)) && !(st = wn_seq_mark(f, err)))
+        st = feed_and_run(e, f, 1, mi->n_vocab, false, err);
+    *t = seconds() - t0;
+    *a = (double)wn_engine_attention_us(e, true) * 1e-3;
+    wn_seq_close(f);
+    return st;
+}
+
+/* A mark at the depth, one token for its decision, then the timed ones. */
+static wn_status time_tokens(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r, double *t, double *a,
+                             wn_err *err)
+{
+    wn_seq *f;
+    wn_status st = wn_seq_fork(&f, s, NULL, err);
+    if (st) return st;
+    if (!(st = wn_seq_mark(f, err))) st = feed_and_run(e, f, 1, mi->n_vocab, false, err);
+    take_cache(r, f);
+    wn_engine_attention_us(e, true);
+    double t0 = seconds();
+    for (int k = 0; k < o->n && !st; k++) st = feed_and_run(e, f, 1, mi->n_vocab, false, err);
+    *t = (seconds() - t0) / (double)o->n;
+    *a = (double)wn_engine_attention_us(e, true) * 1e-3 / (double)o->n;
+    wn_seq_close(f);
+    return st;
+}
+
+static wn_status measure_policy(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r, wn_err *err)
+{
+    double t[MAX_REPS + 1], a[MAX_REPS + 1];
+    wn_status st = wn_limits_measure(&r->lim, (int)o->threads, err);
+    for (int i = 0; i < o->reps + 1 && !st; i++) st = time_chunk(o, e, s, mi, &t[i], &a[i], err);
+    if (st) return st;
+    take_prefill(o, mi, r, t + 1, a + 1);           /* the first is the warm-up */
+    for (int i = 0; i < o->reps && !st; i++) st = time_tokens(o, e, s, mi, r, &t[i], &a[i], err);
+    if (st) return st;
+    take_decode(o, mi, r, t, a, r->depth ? (double)wn_seq_read_bytes(s, r->depth + (int)o->n / 2) * r->kept : 0);
+    return WN_OK;
+}
+
 static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r, wn_err *err)
 {
     double t[MAX_REPS], a[MAX_REPS];
-    wn_seq_stats st0;
     wn_status st;
     int d = r->depth;
+    if (o->kv) return measure_policy(o, e, s, mi, r, err);
     if ((st = wn_limits_measure(&r->lim, (int)o->threads, err))) return st;
     for (int i = 0; i < o->reps + 1; i++) {         /* the first is the warm-up */
         wn_engine_attention_us(e, true);
@@ -95,14 +177,10 @@ static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_mod
         if (i) a[i - 1] = (double)wn_engine_attention_us(e, true) * 1e-3;
         if ((st = wn_seq_truncate(s, d, err))) return st;
     }
-    double sec = median(t, (int)o->reps);
-    r->prefill_tps = (double)o->prompt / sec;
-    r->prefill_attn_ms = median(a, (int)o->reps);
-    double peak = r->lim.int8_ops_per_s;
-    r->prefill_share = peak > 0 ? 2.0 * (double)mi->body_macs * r->prefill_tps / peak : 0;
+    take_prefill(o, mi, r, t, a);
 
     if (d == 0 && (st = feed_and_run(e, s, 1, mi->n_vocab, false, err))) return st;
-    wn_seq_get_stats(s, &st0);
+    take_cache(r, s);
     for (int i = 0; i < o->reps; i++) {
         wn_engine_attention_us(e, true);
         double t0 = seconds();
@@ -112,14 +190,7 @@ static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_mod
         a[i] = (double)wn_engine_attention_us(e, true) * 1e-3 / (double)o->n;
         if ((st = wn_seq_truncate(s, d ? d : 1, err))) return st;
     }
-    sec = median(t, (int)o->reps);
-    r->decode_ms = sec * 1e3;
-    r->decode_tps = 1 / sec;
-    r->decode_attn_ms = median(a, (int)o->reps);
-    r->kv_bytes = st0.kv_bytes;
-    double kv_read = d ? (double)wn_seq_read_bytes(s, d + (int)o->n / 2) : 0;
-    r->decode_share = ((double)mi->step_bytes + kv_read) / sec / r->lim.read_bytes_per_s;
-    r->attn_gbs = d ? kv_read / (r->decode_attn_ms * 1e-3) * 1e-9 : 0;
+    take_decode(o, mi, r, t, a, d ? (double)wn_seq_read_bytes(s, d + (int)o->n / 2) : 0);
     if (d == 0) st = wn_seq_truncate(s, 0, err);
     return st;
 }
@@ -155,19 +226,19 @@ static void print_row(const options *o, const row *r, bool first)
     if (o->csv) {
         if (first)
             puts("depth,prefill_tps,prefill_share_int8,prefill_attn_ms,decode_tps,decode_ms,decode_share_read,decode_attn_ms,"
-                 "attn_gbs,kv_bytes,read_gbs,int8_tops,f32_gflops,int8_tile_tops");
-        printf("%d,%.2f,%.3f,%.2f,%.2f,%.3f,%.3f,%.3f,%.2f,%zu,%.2f,%.3f,%.0f,%.3f\n", r->depth, r->prefill_tps, r->prefill_share,
+                 "attn_gbs,kv_bytes,read_gbs,int8_tops,f32_gflops,int8_tile_tops,kept,kv");
+        printf("%d,%.2f,%.3f,%.2f,%.2f,%.3f,%.3f,%.3f,%.2f,%zu,%.2f,%.3f,%.0f,%.3f,%.4f,\"%s\"\n", r->depth, r->prefill_tps, r->prefill_share,
                r->prefill_attn_ms, r->decode_tps, r->decode_ms, r->decode_share, r->decode_attn_ms, r->attn_gbs, r->kv_bytes,
                r->lim.read_bytes_per_s * 1e-9, r->lim.int8_ops_per_s * 1e-12, r->lim.f32_ops_per_s * 1e-9,
-               r->lim.int8_tile_ops_per_s * 1e-12);
+               r->lim.int8_tile_ops_per_s * 1e-12, r->kept, o->kv ? o->kv : "none");
     } else {
         char b[32];
         if (first)
-            puts("  depth   prefill tok/s  of int8   attention     decode tok/s  of read   attention      GB/s       cache   "
+            puts("  depth   prefill tok/s  of int8   attention     decode tok/s  of read   attention      GB/s       cache   kept   "
                  "limits: read, int8");
-        printf("%7d %15.1f %7.0f %% %8.1f ms %16.1f %7.0f %% %8.3f ms %9.1f %11s   %.1f GB/s, %.2f TOPS", r->depth,
+        printf("%7d %15.1f %7.0f %% %8.1f ms %16.1f %7.0f %% %8.3f ms %9.1f %11s %4.0f %%   %.1f GB/s, %.2f TOPS", r->depth,
                r->prefill_tps, 100 * r->prefill_share, r->prefill_attn_ms, r->decode_tps, 100 * r->decode_share,
-               r->decode_attn_ms, r->attn_gbs, wn_args_size((double)r->kv_bytes, b), r->lim.read_bytes_per_s * 1e-9,
+               r->decode_attn_ms, r->attn_gbs, wn_args_size((double)r->kv_bytes, b), 100 * r->kept, r->lim.read_bytes_per_s * 1e-9,
                r->lim.int8_ops_per_s * 1e-12);
         if (r->lim.int8_tile_ops_per_s > 0) printf(", tiles %.2f TOPS", r->lim.int8_tile_ops_per_s * 1e-12);
         putchar('\n');
@@ -177,12 +248,12 @@ static void print_row(const options *o, const row *r, bool first)
 
 static json_t *row_json(const row *r)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "depth", r->depth, "prefill_tps",
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "depth", r->depth, "prefill_tps",
                      r->prefill_tps, "prefill_share_int8", r->prefill_share, "prefill_attn_ms", r->prefill_attn_ms,
                      "decode_tps", r->decode_tps, "decode_ms", r->decode_ms, "decode_share_read", r->decode_share,
                      "decode_attn_ms", r->decode_attn_ms, "attn_gbs", r->attn_gbs, "kv_bytes", (json_int_t)r->kv_bytes,
                      "read_gbs", r->lim.read_bytes_per_s * 1e-9, "int8_tops", r->lim.int8_ops_per_s * 1e-12, "f32_gflops",
-                     r->lim.f32_ops_per_s * 1e-9, "int8_tile_tops", r->lim.int8_tile_ops_per_s * 1e-12);
+                     r->lim.f32_ops_per_s * 1e-9, "int8_tile_tops", r->lim.int8_tile_ops_per_s * 1e-12, "kept", r->kept);
 }
 
 static int bench_model(const options *o)
@@ -214,11 +285,12 @@ static int bench_model(const options *o)
         st = wn_fail(&err, WN_ELIMIT, "no depth fits into the context of %d", ctx);
         goto done;
     }
+    int seqs = o->kv ? 2 : 1;                       /* with a policy, the fork that is timed */
     wn_engine_opts eo = { .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = ctx, .n_batch = (int)o->batch,
-                          .pool_tokens = depths[n - 1] + extra, .k_type = o->k_type, .v_type = o->v_type,
+                          .max_seqs = seqs, .kv = o->kv, .pool_tokens = (int64_t)seqs * (depths[n - 1] + extra), .k_type = o->k_type, .v_type = o->v_type,
                           .page_slots = (int)o->page_slots };
     if ((st = wn_engine_open(&e, m, &eo, &err))) goto done;
-    if ((st = wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = depths[n - 1] + extra }, &err))) goto done;
+    if ((st = wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = depths[n - 1] + extra, .kv = o->kv }, &err))) goto done;
     if (!o->json && !o->csv) {
         wn_engine_info ei;
         char b1[32], b2[32];
@@ -226,6 +298,7 @@ static int bench_model(const options *o)
         printf("%s (%s), %s of weights, loaded in %.2f s; %d threads, numerics %s, K %s, V %s, cache %s per 1k tokens\n",
                mi.name, mi.architecture, wn_args_size((double)mi.weight_bytes, b1), load_s, ei.n_threads, ei.numerics,
                o->k_type, o->v_type, wn_args_size((double)wn_model_kv_bytes(m, o->k_type, o->v_type, 1024), b2));
+        if (o->kv) printf("policy %s; the chunk's time includes the decision before its last token\n", o->kv);
     }
     for (int i = 0; i < n; i++) {
         row r = { .depth = depths[i] };
@@ -236,7 +309,7 @@ static int bench_model(const options *o)
         else print_row(o, &r, i == 0);
     }
     if (o->json) {
-        json_t *j = json_pack("{s:s, s:f, s:I, s:i, s:s, s:s, s:O}", "model", o->model, "load_s", load_s, "weight_bytes",
+        json_t *j = json_pack("{s:s, s:s, s:f, s:I, s:i, s:s, s:s, s:O}", "model", o->model, "kv", o->kv ? o->kv : "none", "load_s", load_s, "weight_bytes",
                               (json_int_t)mi.weight_bytes, "threads", o->threads ? (int)o->threads : wn_os_n_cpus(), "k_type",
                               o->k_type, "v_type", o->v_type, "rows", rows);
         char *text = j ? json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
@@ -271,6 +344,8 @@ int wn_cli_bench(int argc, char **argv)
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32", 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values", 0, 0, "-ctv" },
         { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page (default 64)", 0, 64, 0 },
+        { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps (winnow recipes lists them); decisions are timed", 0, 0, 0 },
+        { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "no-repack", WN_ARG_FLAG, &o.no_repack, NULL, "leave quantised weights mapped", 0, 0, 0 },
         { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "comma-separated rows", 0, 0, 0 },
         { 0, "json", WN_ARG_FLAG, &o.json, NULL, "one JSON object", 0, 0, 0 },
@@ -307,5 +382,6 @@ int wn_cli_bench(int argc, char **argv)
         fprintf(stderr, "winnow bench: which model? give -m FILE, or --limits for the machine alone\n");
         return WN_EXIT_USAGE;
     }
+    if ((rc = wn_cli_policy("bench", o.lib, o.kv))) return rc;
     return bench_model(&o);
 }

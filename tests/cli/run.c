@@ -124,6 +124,11 @@ static void exit_statuses(void **state)
         { "./winnow run -m " MODEL " -p x --mem 1M", 1, "--mem" },
         { "./winnow run -m " MODEL " -p x -c 100000", 1, "4096" },
         { "./winnow bench -m " MODEL " -d 5,3", 2, "5,3" },
+        { "./winnow run -m /nowhere/x.gguf -p x --kv snapkw", 2, "\"snapkw\"" },     /* before the model is opened */
+        { "./winnow run -m /nowhere/x.gguf -p x --kv 'snapkv,k=q77'", 2, "q77" },
+        { "./winnow bench -m /nowhere/x.gguf --kv 'snapkv@0%'", 2, "above 0%" },
+        { "./winnow eval -m /nowhere/x.gguf --kv 'snapkv+alloc:no'", 2, "uniform, ada" },
+        { "./winnow run -m /nowhere/x.gguf -p x --policy-lib /nowhere/p.so", 1, "/nowhere/p.so" },
         { "echo 4097 | ./winnow tokenize -m " MODEL " --decode", 1, "4097" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -156,7 +161,29 @@ static void bench_measures_something(void **state)
     assert_int_equal(json_array_size(rows), 2);
     assert_true(json_number_value(json_object_get(json_array_get(rows, 1), "decode_tps")) > 0);
     assert_true(json_number_value(json_object_get(json_array_get(rows, 1), "read_gbs")) > 0);
+    assert_true(json_number_value(json_object_get(json_array_get(rows, 1), "kept")) == 1);
     json_decref(j);
+}
+
+/* Policies at marks and at boundaries: what is held is what they leave, at each depth anew. */
+static void bench_measures_a_policy(void **state)
+{
+    (void)state;
+    static const char *const kv[] = { "snapkv@25%", "recent(every=64)@25%", "h2o@25%" };
+    for (size_t i = 0; i < sizeof kv / sizeof *kv; i++) {
+        assert_int_equal(sh("./winnow bench -m " MODEL " -d 0,256,512 -p 64 -n 2 -r 1 --json --kv '%s'", kv[i]), 0);
+        json_t *j = json_loads(out, 0, NULL), *rows = json_object_get(j, "rows");
+        assert_string_equal(json_string_value(json_object_get(j, "kv")), kv[i]);
+        assert_int_equal(json_array_size(rows), 3);
+        for (size_t k = 1; k < 3; k++) {
+            double kept = json_number_value(json_object_get(json_array_get(rows, k), "kept"));
+            if (kept < 0.24 || kept > 0.27) fail_msg("%s: %g of the slots are kept", kv[i], kept);
+        }
+        json_decref(j);
+    }
+    assert_int_equal(sh("./winnow bench -m " MODEL " -d 64 -p 32 -n 2 -r 1 --csv --kv 'recent(sinks=4,window=20,every=16)'"), 0);
+    assert_non_null(strstr(out, ",kept,kv\n64,"));
+    assert_non_null(strstr(out, ",\"recent(sinks=4,window=20,every=16)\"\n"));
 }
 
 int main(void)
@@ -166,7 +193,7 @@ int main(void)
         cmocka_unit_test(the_json_line_has_what_scripts_need), cmocka_unit_test(a_demo_question_is_answered),
         cmocka_unit_test(a_session_goes_on_exactly),           cmocka_unit_test(tokens_in_and_logits_out),
         cmocka_unit_test(exit_statuses),                       cmocka_unit_test(every_option_has_its_twin),
-        cmocka_unit_test(bench_measures_something),
+        cmocka_unit_test(bench_measures_something),            cmocka_unit_test(bench_measures_a_policy),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     sh("rm -rf %s", dir);
