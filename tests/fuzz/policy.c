@@ -12,7 +12,8 @@ enum { LANES = 4, TOKENS = 40, SCRATCH = 1 << 20 };
 
 static int32_t positions[LANES][TOKENS];
 static wn_view_lane lanes[LANES];
-static float rows[TOKENS * 4];
+static float rows[TOKENS * 4], sums[2 * TOKENS], queries[64 * 2 * 4], mass[TOKENS];
+static const float *const lane_sums[LANES] = { sums, sums, sums, sums };
 static wn_arena scratch;
 
 static void check(bool holds)
@@ -27,6 +28,18 @@ static void load(void *ctx, int lane, bool values, float *out)
     for (int i = 0; i < lanes[lane].n * 4; i++) out[i] = (float)((i * 7 + lane) % 11);
 }
 
+static void load_queries(void *ctx, int lane, int w, float *out)
+{
+    (void)ctx;
+    for (int i = 0; i < w * 2 * 4; i++) out[i] = (float)((i * 5 + lane) % 7) - 3;
+}
+
+static void load_mass(void *ctx, int lane, float *out)
+{
+    (void)ctx;
+    for (int i = 0; i < lanes[lane].n; i++) out[i] = (float)((i * 3 + lane) % 13);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -37,6 +50,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                                    .n = l == 2 ? 0 : l == 3 ? TOKENS / 2 : TOKENS };
         for (int i = 0; i < lanes[l].n; i++) positions[l][i] = l == 3 ? 2 * i : i;
     }
+    for (int i = 0; i < 2 * TOKENS; i++) sums[i] = (float)(i % 9) / 100;
     check(!wn_arena_init(&scratch, SCRATCH, false, NULL));
     return 0;
 }
@@ -45,7 +59,9 @@ static void decide(const wn_policy *p)
 {
     static const int first[] = { 0, 2, 4 };
     wn_view v = { .n_tokens = TOKENS, .n_layers = 2, .n_lanes = LANES, .lanes = lanes, .layer_first = first,
-                  .scratch = &scratch, .rows = { rows, rows }, .load = load };
+                  .scratch = &scratch, .rows = { rows, rows }, .load = load, .queries = queries, .mass = mass,
+                  .window = WN_MIN(wn_policy_window(p), TOKENS), .sums = lane_sums, .load_queries = load_queries,
+                  .load_mass = load_mass };
     wn_plan plan;
     int64_t kept = 0, protected = 0;
     wn_mark m = wn_arena_mark(&scratch);
