@@ -48,6 +48,7 @@ static const char *fault_of_recipe(const wn_recipe *r)
     if (!r->at || r->at & ~(WN_AT_BOUNDARY | WN_AT_MARK) || !r->at_default || r->at_default & ~r->at)
         return "at and at_default do not say when it decides";
     if (!r->plan == !r->score) return "it needs a plan or a score, one of them";
+    if (r->bounded && !r->cap) return "what is bounded needs a cap";
     if (r->every < 0 || r->every > 1 << 20) return "every is not between 0 and 1048576";
     if (r->kind < WN_CLASS_FULL || r->kind > WN_CLASS_PROBE) return "it has no class";
     return NULL;

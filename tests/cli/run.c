@@ -169,15 +169,15 @@ static void bench_measures_something(void **state)
 static void bench_measures_a_policy(void **state)
 {
     (void)state;
-    static const char *const kv[] = { "snapkv@25%", "recent(every=64)@25%", "h2o@25%" };
-    for (size_t i = 0; i < sizeof kv / sizeof *kv; i++) {
-        assert_int_equal(sh("./winnow bench -m " MODEL " -d 0,256,512 -p 64 -n 2 -r 1 --json --kv '%s'", kv[i]), 0);
+    static const struct { const char *kv, *depths; size_t n; } cases[] = { { "snapkv@25%", "256,512", 2 }, { "h2o@25%", "256", 1 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(sh("./winnow bench -m " MODEL " -d %s -p 64 -n 2 -r 1 --json --kv '%s'", cases[i].depths, cases[i].kv), 0);
         json_t *j = json_loads(out, 0, NULL), *rows = json_object_get(j, "rows");
-        assert_string_equal(json_string_value(json_object_get(j, "kv")), kv[i]);
-        assert_int_equal(json_array_size(rows), 3);
-        for (size_t k = 1; k < 3; k++) {
+        assert_string_equal(json_string_value(json_object_get(j, "kv")), cases[i].kv);
+        assert_int_equal(json_array_size(rows), cases[i].n);
+        for (size_t k = 0; k < cases[i].n; k++) {
             double kept = json_number_value(json_object_get(json_array_get(rows, k), "kept"));
-            if (kept < 0.24 || kept > 0.27) fail_msg("%s: %g of the slots are kept", kv[i], kept);
+            if (kept < 0.24 || kept > 0.27) fail_msg("%s: %g of the slots are kept", cases[i].kv, kept);
         }
         json_decref(j);
     }
