@@ -1,8 +1,11 @@
 /* Stages in a policy's text change nothing of the law: a recipe with stages gives the same
  * bytes in any chunks, with any threads and page size and after a session file; and a recipe
- * with a stage gives the bytes of the recipe that does the same by itself. */
+ * with a stage gives the bytes of the recipe that does the same by itself. A decision with
+ * stages that merge allocates nothing. */
 #include "tests/support/engine.h"
 #include "tests/unit/check.h"
+
+#include "base/alloc.h"
 
 #include <unistd.h>
 
@@ -84,12 +87,32 @@ static void a_stage_gives_the_bytes_of_its_recipe(void **state)
     }
 }
 
+static void merging_stages_allocate_nothing(void **state)
+{
+    (void)state;
+    static const char *const kv[] = { "tova(every=64)+alloc:entropy+recover:compensate@25%", "snapkv(at=boundary,every=64)+recover:nearest@25%" };
+    for (size_t i = 0; i < WN_COUNT(kv); i++) {
+        test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = 2, .max_seqs = 5 });
+        test_seq q = test_seq_open_kv(&t, N, kv[i]);
+        q.s->opts.on_logits_ctx = &q;
+        long before = wn_alloc_count();
+        wn_alloc_forbid(true);
+        test_seq_run(&t, &q, ids, N);
+        wn_alloc_forbid(false);
+        assert_int_equal(wn_alloc_count(), before);
+        assert_true(wn_kv_live(q.s->kv, 0) < N / 2);
+        test_seq_close(&q);
+        test_engine_close(&t);
+    }
+}
+
 int main(void)
 {
     test_tokens(ids, N, VOCAB, 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stages_keep_the_law),
         cmocka_unit_test(a_stage_gives_the_bytes_of_its_recipe),
+        cmocka_unit_test(merging_stages_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
