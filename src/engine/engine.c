@@ -77,7 +77,7 @@ wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tok
     if (n_tokens <= train || reach <= train) return WN_OK;
     if (reach == INT64_MAX)
         return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d; a longer one needs a cache policy "
-                       "that bounds distances, such as streaming(window=%d)", n_tokens, train, WN_MAX(train / 2, 1));
+                       "that bounds distances (winnow recipes says which do)", n_tokens, train);
     return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d, and the cache policy looks back %lld: "
                    "a smaller window", n_tokens, train, (long long)reach);
 }

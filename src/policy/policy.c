@@ -392,10 +392,11 @@ int64_t wn_policy_cap(const wn_policy *p, int64_t n)
 int64_t wn_policy_reach(const wn_policy *p)
 {
     wn_params a = { .v = p->v };
-    if (!p->recipe->bounded || !(p->at & WN_AT_BOUNDARY)) return INT64_MAX;
-    if (p->budget_kind == WN_BUDGET_SLOTS) return (int64_t)p->budget + p->first + p->last + p->every;
+    /* slots protected beside the recipe's own stay where they are: no bound then */
+    if (!p->recipe->bounded || !(p->at & WN_AT_BOUNDARY) || p->first) return INT64_MAX;
+    if (p->budget_kind == WN_BUDGET_SLOTS) return (int64_t)p->budget + p->last + p->every;
     if (p->budget_kind != WN_BUDGET_NONE) return INT64_MAX;             /* grows with the text */
-    return p->recipe->cap(&a, INT32_MAX) + p->first + p->last + p->every;
+    return p->recipe->cap(&a, INT32_MAX) + p->last + p->every;
 }
 
 /* Lanes that have slots: those of window layers have none. */

@@ -167,7 +167,7 @@ static void longer_than_trained_needs_bounded_distances(void **state)
     enum { TRAINED = 4096, LONG = 9000 };
     static const struct { const char *kv; bool may; } cases[] = {
         { NULL, false }, { "recent(window=500)", false }, { "streaming@10%", false }, { "streaming(window=500,at=mark)", false },
-        { "streaming(window=4090)", false }, { "streaming(window=500)", true }, { "streaming@600", true } };
+        { "streaming(window=4090)", false }, { "streaming(window=500,first=9)", false }, { "streaming(window=500)", true }, { "streaming@600", true } };
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
         wn_err err = { 0 };
         wn_model *m;
