@@ -147,7 +147,8 @@ void wn_engine_get_info(const wn_engine *e, wn_engine_info *out);
 typedef struct wn_seq wn_seq;
 
 typedef struct {
-    int max_tokens;                 /* prompt + answer; reserved in the pool now. 0: the engine's n_ctx */
+    int max_tokens;                 /* prompt + answer; reserved in the pool now. 0: it grows up to the engine's
+                                       n_ctx; what is fed and 512 more are reserved as it does (see below) */
     int ring_rows;                  /* rotated queries kept for observers: 0 or 64 */
     const char *kv;                 /* cache policy (winnow recipes lists them), copied; NULL: "none" */
     /* Logits after every token, in order of position: (n_vocab), borrowed. NULL: only the
@@ -156,12 +157,18 @@ typedef struct {
     void *on_logits_ctx;
 } wn_seq_opts;
 
-/* WN_EFULL with the numbers when the pool cannot promise max_tokens positions. */
+/* WN_EFULL with the numbers when the pool cannot promise max_tokens positions.
+ *
+ * Sequences without max_tokens share what the pool has left. When one needs more than that,
+ * those opened after it are parked, the youngest first: their cache is given up, they get no
+ * rows, and when there is room they are computed again, the oldest first. No result changes,
+ * on_logits is not called twice; the oldest is never parked. */
 wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_err *err);
 void wn_seq_close(wn_seq *s);
 
 /* Appends tokens to be computed by coming steps. WN_ELIMIT when they would pass
- * max_tokens (nothing is appended), WN_EINVAL for ids outside the vocabulary. */
+ * max_tokens, WN_EFULL when the whole pool could not hold them (nothing is appended),
+ * WN_EINVAL for ids outside the vocabulary. */
 wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err);
 
 /* A mark at the end of what has been fed: policies that decide at marks decide here, before
@@ -169,11 +176,13 @@ wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err);
 wn_status wn_seq_mark(wn_seq *s, wn_err *err);
 
 /* One pass: up to n_batch rows, prompt chunks and decode tokens of all sequences of the
- * engine together. *n_rows (may be NULL) gets the rows computed; 0: nothing was pending. */
+ * engine together. *n_rows (may be NULL) gets the rows computed; 0: nothing was pending.
+ * WN_EFULL when something is, and every sequence with tokens to compute waits for room that
+ * only closing (or truncating) others can make; all stay as they are. */
 wn_status wn_engine_step(wn_engine *e, int *n_rows, wn_err *err);
 
 int wn_seq_n_tokens(const wn_seq *s);               /* fed */
-int wn_seq_n_done(const wn_seq *s);                 /* computed */
+int wn_seq_n_done(const wn_seq *s);                 /* computed, parked or not */
 const int32_t *wn_seq_tokens(const wn_seq *s);      /* (n_tokens) */
 /* Logits (n_vocab) after the last token when everything fed is computed, else NULL.
  * Borrowed until the sequence's next step. */
@@ -196,6 +205,8 @@ typedef struct {
     size_t kv_bytes;                /* cache in use: frames and tables of this sequence */
     size_t kv_bytes_peak;
     uint64_t kv_slots, kv_slots_full;   /* live slots; what the full cache would hold */
+    int promised;                   /* positions the pool has promised by now */
+    bool parked;                    /* waits for room, its cache given up; cannot be saved or forked meanwhile */
 } wn_seq_stats;
 void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out);
 /* Bytes of K and V that one token at position n reads from a full cache in this sequence's formats. */

@@ -120,8 +120,8 @@ static wn_status shared_classes(const wn_kv_opts *o, const formats *f, int *span
     return WN_OK;
 }
 
-wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, uint32_t counts[WN_POOL_CLASSES],
-                           wn_err *err)
+wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, int tables,
+                           uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
     formats f;
     int P = page_slots(o), span, pos;
@@ -131,7 +131,7 @@ wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, uint32_t count
     if (st) return st;
     uint32_t extra = (uint32_t)wn_pages_of(slack, P);
     counts[span] += (uint32_t)wn_pages_of(n, P) + extra;
-    if (slack) counts[pos] += (uint32_t)o->map->n_lanes * ((uint32_t)wn_pages_of(n, P) + extra);
+    counts[pos] += (uint32_t)(tables * o->map->n_lanes) * ((uint32_t)wn_pages_of(n, P) + extra);
     for (int l = 0; l < o->map->n_lanes; l++) {
         lane_classes c;
         int32_t window = o->map->lanes[l].window;

@@ -66,10 +66,10 @@ typedef struct {
 typedef struct wn_kv wn_kv;
 
 /* Frames of every class needed to hold n positions of all lanes, nothing shared, plus
- * `slack` raw slots per lane: for reservations. Registers the classes with the pool. Tables
- * of positions, which only decisions make, are in it when slack is not 0. */
-wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, uint32_t counts[WN_POOL_CLASSES],
-                           wn_err *err);
+ * `slack` raw slots per lane: for reservations. Registers the classes with the pool. tables
+ * per page are in it: 0 where nothing is decided, 1 for positions, 3 where slots are merged. */
+wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, int tables,
+                           uint32_t counts[WN_POOL_CLASSES], wn_err *err);
 size_t wn_kv_bytes_per_page(const wn_kv_opts *o);       /* frames of all lanes for P positions */
 size_t wn_kv_table_bytes(const wn_kv_opts *o);          /* tables, ring: outside the pool */
 

@@ -333,7 +333,8 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
     wn_engine_get_info(r->e, &ei);
     long max = o->n_predict >= 0 ? WN_MIN((long)n + o->n_predict, ctx) : WN_MIN(ctx, (long)ei.room);
     if (max < (long)n) max = (long)n;   /* the sequence's own refusal has the numbers */
-    wn_seq_opts so = { .max_tokens = (int)max, .kv = o->kv };
+    /* Without -n nobody knows how long the answer gets: the promise grows with it. */
+    wn_seq_opts so = { .max_tokens = o->n_predict >= 0 ? (int)max : 0, .kv = o->kv };
     if (r->dump) {
         so.on_logits = dump_logits;
         so.on_logits_ctx = r;

@@ -11,27 +11,8 @@
 #include <string.h>
 
 static const size_t LIBRARY_BYTES = (size_t)64 << 20;
-enum { DEFAULT_BATCH = 512, MAX_BATCH = 4096, LOGITS_BYTES = 32 << 20, LEAST_POSITIONS = 64, MAX_CONTEXT = 1 << 26 };
-
-static size_t extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times)
-{
-    size_t n = 0;
-    for (int c = 0; c < WN_POOL_CLASSES; c++)
-        if (counts[c]) {
-            uint64_t total = (uint64_t)counts[c] * times;
-            n += (size_t)((total + e->frames_per_extent[c] - 1) / e->frames_per_extent[c]);
-        }
-    return n;
-}
-
-bool wn_engine_can_promise(const wn_engine *e, const uint32_t more[WN_POOL_CLASSES])
-{
-    uint32_t sum[WN_POOL_CLASSES];
-    wn_pool_stats ps;
-    wn_pool_get_stats(e->pool, &ps);
-    for (int c = 0; c < WN_POOL_CLASSES; c++) sum[c] = e->reserved[c] + more[c];
-    return extents_for(e, sum, 1) <= ps.n_extents;
-}
+enum { DEFAULT_BATCH = 512, MAX_BATCH = 4096, LOGITS_BYTES = 32 << 20, LEAST_POSITIONS = 64, PORTION = 512,
+       MAX_CONTEXT = 1 << 26 };
 
 /* The engine's policy: what its sequences' caches are like. */
 static wn_status engine_opts(const wn_engine *e, wn_kv_opts *o, int *every, wn_err *err)
@@ -48,18 +29,6 @@ static wn_status frames_for(const wn_engine *e, int n, uint32_t counts[WN_POOL_C
     int every;
     wn_status st = engine_opts(e, &o, &every, err);
     return st ? st : wn_seq_frames_for(&o, &e->policy, every, n, counts, err);
-}
-
-int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy, int every)
-{
-    int lo = 0, hi = e->n_ctx;          /* the largest n that can be promised */
-    while (lo < hi) {
-        int mid = lo + (hi - lo + 1) / 2;
-        uint32_t counts[WN_POOL_CLASSES] = { 0 };
-        if (!wn_seq_frames_for(o, policy, every, mid, counts, NULL) && wn_engine_can_promise(e, counts)) lo = mid;
-        else hi = mid - 1;
-    }
-    return lo;
 }
 
 int wn_engine_room(const wn_engine *e)
@@ -111,16 +80,13 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
     return WN_OK;
 }
 
-/* Frame classes are registered with a pool; to size the pool first, a pool of no extents
- * stands in. Fills frames_per_extent. */
+/* Frame classes are registered with a pool; to size the pool first, a pool of one extent
+ * stands in. */
 static wn_status learn_classes(wn_engine *e, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
-    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 1, counts, err);
-    if (st || (st = frames_for(e, e->n_ctx, counts, err))) return st;
-    for (int c = 0; c < WN_POOL_CLASSES; c++)
-        e->frames_per_extent[c] = wn_pool_frames_per_extent(e->kv_opts.pool, c);
-    return WN_OK;
+    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 1, 1, counts, err);
+    return st ? st : frames_for(e, e->n_ctx, counts, err);
 }
 
 /* Extents for n positions in all, however they are spread over up to max_seqs sequences.
@@ -131,12 +97,13 @@ static size_t extents_for_positions(const wn_engine *e, int64_t n)
     uint32_t counts[WN_POOL_CLASSES] = { 0 }, more[WN_POOL_CLASSES] = { 0 };
     int64_t each = (n + e->max_seqs - 1) / e->max_seqs;
     int every, P = e->kv_opts.page_slots;
+    bool decides = wn_policy_decides(&e->policy);
     wn_kv_opts o;
     if (each > INT32_MAX || engine_opts(e, &o, &every, NULL) || frames_for(e, (int)each, counts, NULL) ||
-        wn_kv_frames_for(&o, P, wn_policy_decides(&e->policy) ? P : 0, more, NULL))
+        wn_kv_frames_for(&o, P, decides ? P : 0, decides ? 3 : 0, more, NULL))
         return SIZE_MAX / WN_EXTENT_BYTES;
     for (int c = 0; c < WN_POOL_CLASSES && e->max_seqs > 1 && each < e->n_ctx; c++) counts[c] += more[c];
-    return extents_for(e, counts, (uint32_t)e->max_seqs);
+    return wn_engine_extents_for(e, counts, (uint32_t)e->max_seqs);
 }
 
 static wn_status open_pool(wn_engine *e, const wn_engine_opts *o, wn_err *err)
@@ -217,6 +184,7 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
         st = wn_fail(err, WN_ENOMEM, "engine: out of memory");
         goto fail;
     }
+    e->portion = PORTION;
     *out = e;
     return WN_OK;
 fail:
@@ -239,6 +207,13 @@ void wn_engine_close(wn_engine *e)
     wn_free(e->out_rows);
     wn_free(e->logits);
     wn_free(e);
+}
+
+size_t wn_engine_pool_bytes(const wn_engine *e)
+{
+    wn_pool_stats ps;
+    wn_pool_get_stats(e->pool, &ps);
+    return ps.bytes;
 }
 
 void wn_engine_get_info(const wn_engine *e, wn_engine_info *out)

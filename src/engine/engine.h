@@ -7,7 +7,8 @@
  * decision at p comes after the queries before p and before the query at p. How tokens
  * fall into steps changes no bit of any result.
  *
- * Memory: everything is taken in wn_engine_open() and wn_seq_open(); a step takes scratch
+ * Memory: who may compute how much is settled before a batch is made (promise.c). Everything
+ * is taken in wn_engine_open() and wn_seq_open(); a step takes scratch
  * from the arena and frames from the pool, never from the allocator.
  */
 #ifndef WN_ENGINE_ENGINE_H
@@ -29,7 +30,7 @@ struct wn_engine {
     size_t mem, tables_bytes;
     int n_ctx, n_batch, max_seqs, n_threads, max_out;
     uint32_t reserved[WN_POOL_CLASSES]; /* frames promised to open sequences, used or not */
-    uint32_t frames_per_extent[WN_POOL_CLASSES];
+    int portion;                        /* positions that growing sequences are promised ahead */
     wn_seq **seqs; int n_seqs;          /* open ones, in the order of opening */
     /* one batch, sized at open */
     wn_attend_item *items;
@@ -54,7 +55,10 @@ struct wn_seq {
     int n_fed, n_reported;              /* on_logits has been called for positions below n_reported */
     float *logits;                      /* (n_vocab) after token n_logits - 1 */
     int n_logits;
-    uint32_t reserved[WN_POOL_CLASSES];
+    uint32_t reserved[WN_POOL_CLASSES]; /* what `promised` positions need */
+    int promised;                       /* growing: 0 while parked; else max_tokens */
+    bool growing;                       /* opened without max_tokens, which is n_ctx then */
+    int n_known;                        /* computed before it was parked; may be more than the cache holds */
     size_t bytes_peak;
     bool stats_due;                     /* a decision changed what is held */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
@@ -80,23 +84,42 @@ int wn_seq_last_point(const wn_seq *s, int p);          /* the last at or below 
 /* Tests: another decider, at multiples of `every`; before the first token is computed. */
 wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err);
 
+/* A session from memory, the model and numerics not compared (fuzzers, tests). */
+wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err);
+
+/* ---- memory (promise.c) --------------------------------------------------------- */
+
 /* Frames that a sequence of n tokens may need at most (DESIGN.md section 7): what its policy
  * leaves, what comes in between two decisions, and one repack. policy may be NULL. */
 wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err);
-/* Reserves anew for decisions each `every` tokens (seq.c). */
-wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err);
-
-/* A session from memory, the model and numerics not compared (fuzzers, tests). */
-wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err);
-
+/* Whole extents for `times` as many frames as counted, each class by itself. */
+size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times);
 /* May a sequence of n tokens have this policy (NULL: none)? Not where it looks back farther than
  * the model was trained for. */
 wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tokens, wn_err *err);
-/* Do these frames, on top of what is promised, fit into the pool? Counts whole extents. */
-bool wn_engine_can_promise(const wn_engine *e, const uint32_t more[WN_POOL_CLASSES]);
 /* Positions one more sequence could be promised now: under its policy (NULL: none), under the engine's. */
 int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy, int every);
 int wn_engine_room(const wn_engine *e);
+size_t wn_engine_pool_bytes(const wn_engine *e);
+
+/* Promises max_tokens positions, to a growing sequence n and what can be had of a portion;
+ * WN_EFULL with the numbers. */
+wn_status wn_seq_promise(wn_seq *s, int n, wn_err *err);
+/* n tokens are about to have been fed: WN_EFULL when they could never be computed. */
+wn_status wn_seq_promise_fed(wn_seq *s, int n, wn_err *err);
+void wn_seq_unpromise(wn_seq *s);
+/* Promises anew for decisions each `every` tokens. */
+wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err);
+
+/* Before a batch: growing sequences top up, are parked and taken up. */
+void wn_engine_share_room(wn_engine *e);
+/* No row could be computed: WN_EFULL if a sequence waits for room. */
+wn_status wn_engine_check_stuck(const wn_engine *e, wn_err *err);
+bool wn_seq_is_parked(const wn_seq *s);
+/* Positions whose results are known, whether or not their K and V are in the cache now. */
+int wn_seq_n_computed(const wn_seq *s);
+/* The sums of positions below n are made anew (seq.c). */
+void wn_seq_forget_mass(wn_seq *s, int n);
 
 #endif

@@ -1,8 +1,7 @@
 /* engine/seq.c - sequences: opening, feeding, forking, going back.
  *
- * A sequence reserves its positions in the pool when it is opened, as if nothing were
- * shared (DESIGN.md section 7): what is promised can always be computed, whatever the
- * other sequences do.
+ * A sequence is promised its positions in the pool when it is opened, or, without a
+ * max_tokens, as it grows: promise.c.
  */
 #include "engine/engine.h"
 #include "base/alloc.h"
@@ -10,55 +9,10 @@
 
 #include <string.h>
 
-wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens,
-                            uint32_t counts[WN_POOL_CLASSES], wn_err *err)
-{
-    int64_t cap = policy ? wn_policy_cap(policy, n_tokens) : n_tokens;
-    int P = o->page_slots, slack = 0;
-    if (every || (policy && wn_policy_decides(policy))) {
-        slack = WN_MIN(every, n_tokens) + 2 * P + (int)cap / o->map->n_lanes;   /* one repack of the largest lane */
-        if (cap < n_tokens) cap = WN_MIN(n_tokens, cap * 16 / 15 + P);          /* up to 1/16 may lie dead */
-    }
-    return wn_kv_frames_for(o, (int)cap, slack, counts, err);
-}
-
-/* Takes the promise, or says by how much it does not fit. */
-static wn_status reserve(wn_seq *s, wn_err *err)
-{
-    wn_engine *e = s->e;
-    memset(s->reserved, 0, sizeof s->reserved);
-    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, s->opts.max_tokens, s->reserved, err);
-    if (st) return st;
-    for (int c = 0; c < WN_POOL_CLASSES; c++)           /* formats of its own bring frame sizes of their own */
-        if (s->reserved[c]) e->frames_per_extent[c] = wn_pool_frames_per_extent(e->pool, c);
-    if (!wn_engine_can_promise(e, s->reserved)) {
-        memset(s->reserved, 0, sizeof s->reserved);
-        return wn_fail(err, WN_EFULL, "%d positions do not fit: the cache pool can promise %d more (%d sequences are open)",
-                       s->opts.max_tokens, wn_engine_room_for(e, &s->kv_opts, s->policy, s->every), e->n_seqs);
-    }
-    for (int c = 0; c < WN_POOL_CLASSES; c++) e->reserved[c] += s->reserved[c];
-    return WN_OK;
-}
-
-static void unreserve(wn_seq *s)
-{
-    for (int c = 0; c < WN_POOL_CLASSES; c++) s->e->reserved[c] -= s->reserved[c];
-    memset(s->reserved, 0, sizeof s->reserved);
-}
-
-wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err)
-{
-    unreserve(s);
-    s->every = every;
-    wn_status st = reserve(s, err);
-    if (st) s->every = 0;
-    return st;
-}
-
 /* Gives back whatever a sequence has: a half-opened one has less. */
 static void release(wn_seq *s)
 {
-    unreserve(s);
+    wn_seq_unpromise(s);
     wn_kv_close(s->kv);
     wn_plan_release(&s->plan);
     if (s->mass) wn_os_unmap(s->mass, sizeof *s->mass * (size_t)s->e->m->map.n_lanes * (size_t)s->opts.max_tokens);
@@ -80,7 +34,8 @@ static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts,
     if (!s) return wn_fail(err, WN_ENOMEM, "sequence: out of memory");
     s->e = e;
     s->opts = opts ? *opts : (wn_seq_opts){ 0 };
-    if (!s->opts.max_tokens) s->opts.max_tokens = e->n_ctx;
+    s->growing = !s->opts.max_tokens;
+    if (s->growing) s->opts.max_tokens = e->n_ctx;
     if (s->opts.max_tokens < 1 || s->opts.max_tokens > e->n_ctx) {
         st = wn_fail(err, WN_ELIMIT, "%d tokens do not fit into the context of %d", s->opts.max_tokens, e->n_ctx);
         goto fail;
@@ -118,7 +73,7 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
         release(s);
         return st;
     }
-    if (!(st = reserve(s, err)) && !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
+    if (!(st = wn_seq_promise(s, 0, err)) && !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
         enlist(s);
         *out = s;
         return WN_OK;
@@ -173,17 +128,22 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
     wn_seq *s;
     wn_seq_opts o = opts ? *opts : src->opts;
     *out = NULL;
+    bool growing = src->growing && (!opts || !opts->max_tokens);
     o.max_tokens = o.max_tokens ? o.max_tokens : src->opts.max_tokens;
     o.ring_rows = src->opts.ring_rows;
+    if (wn_kv_n(src->kv) < src->n_known)
+        return wn_fail(err, WN_EFULL, "a fork at %d tokens: the sequence is parked, %d of them are in the cache",
+                       src->n_known, wn_kv_n(src->kv));
     if (o.max_tokens != src->opts.max_tokens)
         return wn_fail(err, WN_EINVAL, "a fork keeps its source's max_tokens (%d)", src->opts.max_tokens);
     wn_status st = open_shell(&s, src->e, &o, err);
     if (st) return st;
+    s->growing = growing;
     if ((st = copy_decisions(s, src, opts ? opts->kv : NULL, err))) {
         release(s);
         return st;
     }
-    if (!(st = reserve(s, err)) && !(st = wn_kv_fork(&s->kv, src->kv, err))) {
+    if (!(st = wn_seq_promise(s, wn_kv_n(src->kv), err)) && !(st = wn_kv_fork(&s->kv, src->kv, err))) {
         s->n_fed = wn_kv_n(s->kv);
         if (s->mass && src->mass) copy_mass(s, src);
         memcpy(s->tokens, src->tokens, sizeof *s->tokens * (size_t)s->n_fed);
@@ -221,24 +181,33 @@ wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err)
         if (ids[i] < 0 || ids[i] >= s->e->m->hp.n_vocab)
             return wn_fail(err, WN_EINVAL, "token %d at position %zu: the vocabulary has %d", ids[i],
                            (size_t)s->n_fed + i, s->e->m->hp.n_vocab);
+    wn_status st = wn_seq_promise_fed(s, s->n_fed + (int)n, err);
+    if (st) return st;
     if (n) memcpy(s->tokens + s->n_fed, ids, sizeof *ids * n);
     s->n_fed += (int)n;
     return WN_OK;
 }
 
 int wn_seq_n_tokens(const wn_seq *s) { return s->n_fed; }
-int wn_seq_n_done(const wn_seq *s) { return wn_kv_n(s->kv); }
+int wn_seq_n_done(const wn_seq *s) { return wn_seq_n_computed(s); }
 const int32_t *wn_seq_tokens(const wn_seq *s) { return s->tokens; }
 
 const float *wn_seq_logits(const wn_seq *s)
 {
-    return s->n_logits > 0 && s->n_logits == s->n_fed && wn_kv_n(s->kv) == s->n_fed ? s->logits : NULL;
+    return s->n_logits > 0 && s->n_logits == s->n_fed && wn_seq_n_computed(s) == s->n_fed ? s->logits : NULL;
+}
+
+void wn_seq_forget_mass(wn_seq *s, int n)
+{
+    size_t row = (size_t)s->opts.max_tokens;
+    for (size_t l = 0; s->mass && l < (size_t)s->e->m->map.n_lanes; l++)
+        memset(s->mass + l * row, 0, sizeof *s->mass * (size_t)n);
 }
 
 /* What policies look at must be as if the tokens that are gone had never been. Sums are not
  * subtracted from but made anew; queries that the ring has lost to later ones are computed
  * again, from a place no decision lies behind. */
-static wn_status restore_statistics(wn_seq *s, int *at, wn_err *err)
+static wn_status restore_statistics(wn_seq *s, int had, int *at, wn_err *err)
 {
     int back = *at;
     if (s->mass) back = 0;
@@ -250,7 +219,7 @@ static wn_status restore_statistics(wn_seq *s, int *at, wn_err *err)
         wn_status st = wn_kv_truncate(s->kv, back, at, err);
         if (st) return st;
     }
-    if (s->mass) memset(s->mass, 0, sizeof *s->mass * (size_t)s->e->m->map.n_lanes * (size_t)s->opts.max_tokens);
+    wn_seq_forget_mass(s, had);
     return WN_OK;
 }
 
@@ -259,15 +228,17 @@ wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err)
     int at;
     if (n < 0 || n > s->n_fed)
         return wn_fail(err, WN_EINVAL, "truncation to %d tokens: the sequence has %d", n, s->n_fed);
-    if (n < wn_kv_n(s->kv)) {
+    int had = wn_kv_n(s->kv);
+    if (n < had) {
         /* Where the cache can only resume earlier, the tokens between are computed again. */
         wn_status st = wn_kv_truncate(s->kv, n, &at, err);
-        if (!st) st = restore_statistics(s, &at, err);
+        if (!st) st = restore_statistics(s, had, &at, err);
         if (st) return st;
-        s->n_reported = WN_MIN(s->n_reported, n);
         if (s->decided_at > at) s->decided_at = wn_seq_last_point(s, at);
     }
     while (s->n_marks && s->marks[s->n_marks - 1] > n) s->n_marks--;
+    s->n_reported = WN_MIN(s->n_reported, n);
+    s->n_known = WN_MIN(s->n_known, n);
     s->n_fed = n;
     if (s->n_logits != n) s->n_logits = 0;
     return WN_OK;
@@ -278,7 +249,8 @@ void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
     wn_kv_stats ks;
     wn_kv_get_stats(s->kv, &ks);
     *out = (wn_seq_stats){ .kv_bytes = ks.bytes, .kv_bytes_peak = WN_MAX(s->bytes_peak, ks.bytes),
-                           .kv_slots = ks.slots, .kv_slots_full = ks.slots_full };
+                           .kv_slots = ks.slots, .kv_slots_full = ks.slots_full, .promised = s->promised,
+                           .parked = wn_seq_is_parked(s) };
 }
 
 size_t wn_seq_read_bytes(const wn_seq *s, int n)

@@ -71,6 +71,8 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     wn_record_id id;
     wn_record_writer *w;
     uint32_t n = (uint32_t)wn_kv_n(s->kv);
+    if ((int)n < s->n_known)
+        return wn_fail(err, WN_EFULL, "session %s: the sequence is parked, %u of its %d tokens are in the cache", path, n, s->n_known);
     make_id(s->e, &id);
     wn_status st = wn_record_begin(&w, path, WN_RECORD_SESSION, &id, err);
     if (st) return st;
@@ -167,6 +169,7 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
         st = wn_fail(err, WN_EFORMAT, "a decision at %u or a mark beyond a text of %u tokens", decided_at, n);
         goto fail;
     }
+    if (s->growing && (int)n > s->promised && (st = wn_seq_promise(s, (int)n, err))) goto fail;
     if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) goto fail;
     for (int l = 0; s->mass && l < s->e->m->map.n_lanes && !st; l++)
         st = wn_record_read(r, s->mass + (size_t)l * (size_t)s->opts.max_tokens, sizeof(float) * n, err);

@@ -6,28 +6,34 @@
 
 static int n_pending(const wn_seq *s) { return s->n_fed - wn_kv_n(s->kv); }
 
+/* The first position whose logits are still to be had: what is computed again after a
+ * truncation or parking was reported before. */
+static int first_out(const wn_seq *s)
+{
+    int last = s->n_logits == s->n_fed ? s->n_fed : s->n_fed - 1;
+    return s->opts.on_logits ? WN_MIN(s->n_reported, last) : last;
+}
+
 /* Rows this sequence may put into a batch with `room` rows left and `out_room` logits rows. */
 static int chunk_rows(const wn_seq *s, int room, int out_room)
 {
     int p = wn_kv_n(s->kv), n = WN_MIN(n_pending(s), room);
     n = WN_MIN(n, wn_seq_next_point(s, p) - p);
-    if (s->opts.on_logits) n = WN_MIN(n, out_room);
-    else if (out_room == 0 && n == n_pending(s)) n--;   /* its last row would want logits */
-    return n;
+    n = WN_MIN(n, s->promised - p);
+    return WN_MIN(n, WN_MAX(first_out(s) - p, 0) + out_room);
 }
 
 static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_rows, int *n_out, wn_err *err)
 {
-    int p = wn_kv_n(s->kv);
+    int p = wn_kv_n(s->kv), first = first_out(s);
     wn_status st = wn_kv_reserve(s->kv, n, err);
     if (st) return wn_fail_prefix(err, st, "sequence at position %d", p);
     e->item_seqs[*n_items] = s;
     e->items[(*n_items)++] = (wn_attend_item){ .kv = s->kv, .pos = p, .row = *n_rows, .n_rows = n,
                                                 .mass = s->mass, .mass_stride = (size_t)s->opts.max_tokens };
     for (int i = 0; i < n; i++) {
-        bool last = p + i + 1 == s->n_fed;
         e->tokens[*n_rows] = s->tokens[p + i];
-        if (s->opts.on_logits || last) e->out_rows[(*n_out)++] = *n_rows;
+        if (p + i >= first) e->out_rows[(*n_out)++] = *n_rows;
         (*n_rows)++;
     }
     return WN_OK;
@@ -74,16 +80,17 @@ wn_status wn_engine_step(wn_engine *e, int *n_rows_out, wn_err *err)
     int n_items = 0, n_rows = 0, n_out = 0;
     wn_status st;
     if (n_rows_out) *n_rows_out = 0;
+    wn_engine_share_room(e);
     for (int prompts = 0; prompts < 2; prompts++)
         for (int i = 0; i < e->n_seqs; i++) {
             wn_seq *s = e->seqs[i];
             if (n_pending(s) == 0 || (n_pending(s) > 1) != (prompts == 1)) continue;
-            if (n_rows == e->n_batch) continue;
+            if (n_rows == e->n_batch || s->promised <= wn_kv_n(s->kv)) continue;
             if ((st = wn_seq_decide(s, err))) return st;
             int n = chunk_rows(s, e->n_batch - n_rows, e->max_out - n_out);
             if (n > 0 && (st = add_item(e, s, n, &n_items, &n_rows, &n_out, err))) return st;
         }
-    if (!n_rows) return WN_OK;
+    if (!n_rows) return wn_engine_check_stuck(e, err);
 
     wn_mark mark = wn_arena_mark(&e->scratch);
     wn_pass p = {
