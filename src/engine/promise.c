@@ -24,14 +24,19 @@
 
 /* ---- frames ------------------------------------------------------------------------- */
 
+/* Policies that merge: survivors may move to merge pages, which have tables of positions,
+ * biases and counts. A lane then has two lists, each with a page that is partly filled, and
+ * its merge pages are made anew while the old ones and its ordinary pages are still there. */
 wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
     int64_t cap = policy ? wn_policy_cap(policy, n_tokens) : n_tokens, lanes = o->map->n_lanes;
     int P = o->page_slots, slack = 0, tables = 0;
     if (every || (policy && wn_policy_decides(policy))) {
-        tables = 1;
+        bool merges = policy && policy->recipe->recover;
+        tables = merges ? 3 : 1;
         slack = WN_MIN(every, n_tokens) + 2 * P + (int)(cap / lanes);           /* one repack of the largest lane */
+        if (merges) slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);  /* its merge pages beside it */
         if (cap < n_tokens) cap = WN_MIN(n_tokens, cap * 16 / 15 + P);          /* up to 1/16 may lie dead */
     }
     return wn_kv_frames_for(o, (int)cap, slack, tables, counts, err);

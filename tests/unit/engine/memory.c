@@ -16,13 +16,17 @@ static int32_t ids[MAX];
 
 static int pick(uint64_t *rng, int from, int to) { return from + (int)(test_rand(rng) % (uint64_t)(to - from + 1)); }
 
+enum { ANY, MERGING };                  /* which recipes; MERGING: those that merge */
+
 /* Any recipe of the table; small `every` and small budgets more often than not. */
-static void random_policy(char *text, size_t size, uint64_t *rng)
+static void random_policy(char *text, size_t size, uint64_t *rng, int which)
 {
     static const char *const at[] = { "boundary", "boundary", "mark", "both" };
     int n = 0;
     while (wn_recipe_at(n)) n++;
-    const wn_recipe *r = wn_recipe_at(pick(rng, 0, n - 1));
+    const wn_recipe *r;
+    do r = wn_recipe_at(pick(rng, 0, n - 1));
+    while (which == MERGING && !r->recover);
     int when = pick(rng, 0, 3);
     while (when && !(r->at & (when == 2 ? WN_AT_MARK : WN_AT_BOUNDARY))) when = pick(rng, 0, 3);
     int every = pick(rng, 1, 8) == 1 ? 512 : 1 << pick(rng, 0, 8);
@@ -68,7 +72,7 @@ static wn_seq *must_open(test_engine *t, const char *kv, int n, const char *what
 
 /* One round: sequences of one policy or of several, fed in random pieces, with marks; now
  * and then one is forked, cut or closed. */
-static void a_round(uint64_t seed, bool one)
+static void a_round(uint64_t seed, bool one, int which)
 {
     uint64_t rng = seed;
     char kv[SEQS][120], what[200];
@@ -78,7 +82,7 @@ static void a_round(uint64_t seed, bool one)
     test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){
         .n_threads = 1, .max_seqs = SEQS, .page_slots = slots, .n_batch = pick(&rng, 1, 4) == 1 ? 7 : 1 << pick(&rng, 4, 9),
         .n_ctx = 2048 });
-    for (int i = 0; i < SEQS; i++) random_policy(kv[i], sizeof kv[i], &rng);
+    for (int i = 0; i < SEQS; i++) random_policy(kv[i], sizeof kv[i], &rng, which);
     int n_open = one ? 1 : pick(&rng, 2, SEQS), longest = pick(&rng, 1, 6) == 1 ? MAX : 300;
     for (int i = 0; i < n_open; i++) s[i] = must_open(&t, kv[i], pick(&rng, 1, longest), kv[i]);
     snprintf(what, sizeof what, "seed %d, pages of %d, %s", (int)seed, slots, one ? kv[0] : "several");
@@ -126,13 +130,21 @@ static int rounds(int n)
 static void a_sequence_keeps_within_its_reservation(void **state)
 {
     (void)state;
-    for (int i = 0; i < rounds(60); i++) a_round(1000 + (uint64_t)i, true);
+    for (int i = 0; i < rounds(60); i++) a_round(1000 + (uint64_t)i, true, ANY);
+}
+
+/* Merge pages have three tables each, are half empty too, and are made while their sources
+ * are still there. The peak of each class is that inside decisions. */
+static void so_do_those_that_merge(void **state)
+{
+    (void)state;
+    for (int i = 0; i < rounds(60); i++) a_round(2000 + (uint64_t)i, i % 3 != 0, MERGING);
 }
 
 static void so_do_several_with_forks(void **state)
 {
     (void)state;
-    for (int i = 0; i < rounds(40); i++) a_round(5000 + (uint64_t)i, false);
+    for (int i = 0; i < rounds(40); i++) a_round(5000 + (uint64_t)i, false, ANY);
 }
 
 /* N tokens over S sequences at random: all open, all run to their last token. */
@@ -145,7 +157,7 @@ static void a_pool_runs_what_it_was_sized_for(void **state)
         wn_seq *s[8];
         wn_err err = { 0 };
         int n_seqs = pick(&rng, 1, 8), n = pick(&rng, 8, MAX), left = n, rows = 1;
-        random_policy(kv, sizeof kv, &rng);
+        random_policy(kv, sizeof kv, &rng, i % 3 ? ANY : MERGING);
         if (pick(&rng, 0, 3) == 0) strcat(kv, ",k=f32,v=bf16");
         int slots = 4 << pick(&rng, 0, 4);
         snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed, kv, n, n_seqs,
@@ -176,7 +188,7 @@ static void a_large_pool_admits_what_it_was_sized_for(void **state)
         char kv[120], what[200];
         wn_seq *s[32];
         int n_seqs = pick(&rng, 2, 32), n = n_seqs * pick(&rng, 64, 2048), left = n, n_open = 0;
-        random_policy(kv, sizeof kv, &rng);
+        random_policy(kv, sizeof kv, &rng, i % 3 ? ANY : MERGING);
         int slots = 4 << pick(&rng, 0, 4);
         snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed, kv, n, n_seqs,
                  slots);
@@ -274,6 +286,7 @@ int main(void)
     test_tokens(ids, MAX, 320, 3);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_keeps_within_its_reservation),
+        cmocka_unit_test(so_do_those_that_merge),
         cmocka_unit_test(so_do_several_with_forks),
         cmocka_unit_test(a_pool_runs_what_it_was_sized_for),
         cmocka_unit_test(a_large_pool_admits_what_it_was_sized_for),
