@@ -7,7 +7,7 @@
  * The view is built from the cache's runs: per lane the positions of live slots in
  * ascending order (a lane nothing was dropped from shares one list), counts and biases of
  * merged slots where there are some, and rows decoded on demand. It lives in an arena of
- * the engine's that is mapped when the first policy is opened and reused by every decision.
+ * the engine's that every decision reuses (needs.c).
  */
 #include "engine/engine.h"
 #include "attention/window.h"
@@ -289,13 +289,14 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     wn_arena *a = &e->decisions;
     const wn_lane_map *map = wn_kv_map(kv);
     wn_mark mark = wn_arena_mark(a);
-    int dim[2] = { 0 };
+    int dim[2] = { 0 }, longest = 1;
     (void)err;
     wn_view_lane *lanes = wn_arena_array(a, wn_view_lane, map->n_lanes);
     fill_lanes(e, kv, a, lanes);
     for (int l = 0; l < map->n_lanes; l++) {
         dim[0] = WN_MAX(dim[0], map->lanes[l].k_dim);
         dim[1] = WN_MAX(dim[1], map->lanes[l].v_dim);
+        longest = WN_MAX(longest, lanes[l].n);
     }
     int w = WN_MIN(wn_policy_window(s->policy), wn_kv_ring_valid(kv));
     shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
@@ -303,34 +304,18 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
                                      .load_queries = load_queries, .load_mass = s->mass ? load_mass : NULL, .turn = turn,
                                      .window = w } };
     sh.view.ctx = &sh;
-    sh.view.mass = wn_arena_array(a, float, p);
+    sh.view.mass = wn_arena_array(a, float, longest);
     if (w) {
         sh.view.sums = look_back(s, kv, a, lanes, w);
         sh.view.queries = wn_arena_array(a, float, (size_t)w * (size_t)s->kv_opts.q_dim);
     }
-    for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)p * (size_t)dim[i]);
+    for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);
     wn_policy_decide(s->policy, &sh.view, mean_slot_bytes(&s->kv_opts), plan);
     wn_arena_rewind(a, mark);
     return WN_OK;
 }
 
 /* ---- opening ---------------------------------------------------------------------------- */
-
-/* Virtual size for the longest text, every lane decided and scored; touched as needed. */
-static size_t decision_bytes(const wn_engine *e)
-{
-    const wn_lane_map *map = &e->m->map;
-    size_t n = (size_t)e->n_ctx, lanes = (size_t)map->n_lanes, dim = 0;
-    wn_window widest = { .shape = &e->m->shape, .w = 64 };
-    for (int l = 0; l < map->n_lanes; l++)
-        dim = WN_MAX(dim, (size_t)map->lanes[l].k_dim + (size_t)map->lanes[l].v_dim);
-    return lanes * (wn_arena_cost(sizeof(wn_view_lane)) + 6 * wn_arena_cost(4 * n)) +
-           2 * wn_arena_cost(4 * dim * n) + 16 * wn_arena_cost(8 * n) + ((size_t)1 << 20) +
-           wn_arena_cost(4 * 64 * (size_t)(e->m->hp.n_heads * e->m->hp.k_dim)) + 4 * 512 * (dim + 64) + /* queries, tiles of rows */
-           (size_t)e->m->hp.n_layers * (size_t)e->m->hp.n_heads * wn_arena_cost(4 * n) +
-           (size_t)e->n_threads * (wn_arena_cost(4 * wn_window_floats(&widest, e->n_ctx, e->kv_opts.page_slots)) +
-                                   wn_arena_cost(4 * n));
-}
 
 static wn_status set_format(const wn_format **f, const char *name, wn_err *err)
 {
@@ -359,7 +344,11 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
         s->mass = wn_os_map(sizeof *s->mass * (size_t)e->m->map.n_lanes * (size_t)s->opts.max_tokens, false);
         if (!s->mass) return wn_fail(err, WN_ENOMEM, "policy: out of memory for the attention of %d positions", s->opts.max_tokens);
     }
-    if (!e->decisions.base && (st = wn_arena_init(&e->decisions, decision_bytes(e), false, err))) return st;
+    size_t most = wn_engine_arena_most(e, s->policy);
+    if (most > e->decisions.size) {     /* no decision is being made: nothing is lost */
+        wn_arena_release(&e->decisions);
+        if ((st = wn_arena_init(&e->decisions, most, false, err))) return st;
+    }
     s->every = s->policy->at & WN_AT_BOUNDARY ? s->policy->every : 0;
     s->decide = ask_policy;
     s->decide_ctx = s;

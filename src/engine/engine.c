@@ -165,10 +165,13 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     size_t scratch = wn_pass_scratch_bytes(m, e->n_batch, e->max_seqs, e->max_out, e->n_ctx, e->n_threads) + 4096;
     e->tables_bytes = per_row * (size_t)(e->max_out + e->max_seqs) +
                       (size_t)e->max_seqs * (wn_kv_table_bytes(&e->kv_opts) + sizeof(int32_t) * (size_t)e->n_ctx);
+    e->planned = wn_engine_plan_bytes(e, o.pool_tokens ? o.pool_tokens : (int64_t)e->n_ctx * e->max_seqs);
+    e->tables_bytes += e->planned;
     if (m->weight_bytes + scratch + e->tables_bytes + LIBRARY_BYTES > e->mem) {
         st = wn_fail(err, WN_ELIMIT,
-                     "weights %zu MiB, scratch and tables %zu MiB and 64 MiB for libraries do not fit into %zu MiB (--mem)",
-                     m->weight_bytes >> 20, (scratch + e->tables_bytes) >> 20, e->mem >> 20);
+                     "weights %zu MiB, scratch and tables %zu MiB (%zu MiB of them for decisions of the cache policy) and 64 MiB for "
+                     "libraries do not fit into %zu MiB (--mem)", m->weight_bytes >> 20, (scratch + e->tables_bytes) >> 20,
+                     e->planned >> 20, e->mem >> 20);
         goto fail;
     }
     if ((st = wn_arena_init(&e->scratch, scratch, false, err))) goto fail;
@@ -214,6 +217,12 @@ size_t wn_engine_pool_bytes(const wn_engine *e)
     wn_pool_stats ps;
     wn_pool_get_stats(e->pool, &ps);
     return ps.bytes;
+}
+
+size_t wn_engine_slack(const wn_engine *e)
+{
+    size_t taken = e->m->weight_bytes + e->scratch.size + e->tables_bytes + LIBRARY_BYTES + wn_engine_pool_bytes(e);
+    return e->mem > taken ? e->mem - taken : 0;
 }
 
 void wn_engine_get_info(const wn_engine *e, wn_engine_info *out)

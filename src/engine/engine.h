@@ -24,10 +24,12 @@ struct wn_engine {
     wn_threads *team;
     wn_pool *pool;
     wn_arena scratch;
-    wn_arena decisions;                 /* views and scores; mapped by the first policy */
+    wn_arena decisions;                 /* views and scores; mapped for the most demanding policy so far */
     wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
     wn_policy policy;                   /* the one the pool is sized for */
     size_t mem, tables_bytes;
+    size_t planned;                     /* of tables_bytes: for policies */
+    size_t needs_texts, needs_arena;    /* what policies of open sequences need; the most of a decision so far */
     int n_ctx, n_batch, max_seqs, n_threads, max_out;
     uint32_t reserved[WN_POOL_CLASSES]; /* frames promised to open sequences, used or not */
     int portion;                        /* positions that growing sequences are promised ahead */
@@ -59,6 +61,7 @@ struct wn_seq {
     int promised;                       /* growing: 0 while parked; else max_tokens */
     bool growing;                       /* opened without max_tokens, which is n_ctx then */
     int n_known;                        /* computed before it was parked; may be more than the cache holds */
+    size_t needs;                       /* beside the pool, for its policy */
     size_t bytes_peak;
     bool stats_due;                     /* a decision changed what is held */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
@@ -112,6 +115,9 @@ void wn_seq_unpromise(wn_seq *s);
 /* Promises anew for decisions each `every` tokens. */
 wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err);
 
+/* Positions this sequence may ever come to: max_tokens, or what the whole pool could hold. */
+int wn_seq_most_ever(const wn_seq *s);
+
 /* Before a batch: growing sequences top up, are parked and taken up. */
 void wn_engine_share_room(wn_engine *e);
 /* No row could be computed: WN_EFULL if a sequence waits for room. */
@@ -121,5 +127,17 @@ bool wn_seq_is_parked(const wn_seq *s);
 int wn_seq_n_computed(const wn_seq *s);
 /* The sums of positions below n are made anew (seq.c). */
 void wn_seq_forget_mass(wn_seq *s, int n);
+
+/* ---- beside the pool (needs.c) ------------------------------------------------------ */
+
+/* What a decision in a text of n tokens touches of the arena at most, and what it is mapped for. */
+size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n);
+size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p);
+/* For max_seqs sequences of the engine's policy with so many positions in all. */
+size_t wn_engine_plan_bytes(const wn_engine *e, int64_t n_positions);
+size_t wn_engine_slack(const wn_engine *e);             /* under the ceiling, promised to nobody (engine.c) */
+/* Takes what the sequence's policy needs out of plan and slack; WN_ELIMIT with the numbers. */
+wn_status wn_seq_claim(wn_seq *s, wn_err *err);
+void wn_seq_unclaim(wn_seq *s);
 
 #endif

@@ -98,6 +98,11 @@ static int alone(const wn_seq *s, int n)
     return lo;
 }
 
+int wn_seq_most_ever(const wn_seq *s)
+{
+    return s->growing ? alone(s, s->opts.max_tokens) : s->opts.max_tokens;
+}
+
 int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy, int every)
 {
     wn_seq s = { .e = (wn_engine *)e, .kv_opts = *o, .policy = (wn_policy *)policy, .every = every };

@@ -13,6 +13,7 @@
 static void release(wn_seq *s)
 {
     wn_seq_unpromise(s);
+    wn_seq_unclaim(s);
     wn_kv_close(s->kv);
     wn_plan_release(&s->plan);
     if (s->mass) wn_os_unmap(s->mass, sizeof *s->mass * (size_t)s->e->m->map.n_lanes * (size_t)s->opts.max_tokens);
@@ -73,7 +74,7 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
         release(s);
         return st;
     }
-    if (!(st = wn_seq_promise(s, 0, err)) && !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
+    if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, 0, err)) && !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
         enlist(s);
         *out = s;
         return WN_OK;
@@ -143,7 +144,8 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
         release(s);
         return st;
     }
-    if (!(st = wn_seq_promise(s, wn_kv_n(src->kv), err)) && !(st = wn_kv_fork(&s->kv, src->kv, err))) {
+    if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, wn_kv_n(src->kv), err)) &&
+        !(st = wn_kv_fork(&s->kv, src->kv, err))) {
         s->n_fed = wn_kv_n(s->kv);
         if (s->mass && src->mass) copy_mass(s, src);
         memcpy(s->tokens, src->tokens, sizeof *s->tokens * (size_t)s->n_fed);

@@ -51,6 +51,8 @@ static void check_reserved(test_engine *t, const char *what)
         wn_pool_class_use(t->e->pool, c, &used, &peak);
         for (int i = 0; i < t->e->n_seqs; i++) sum += t->e->seqs[i]->reserved[c];
         assert_int_equal(sum, t->e->reserved[c]);
+        if (t->e->decisions.peak > t->e->needs_arena)
+            fail_msg("%s: a decision took %zu bytes, %zu were claimed", what, t->e->decisions.peak, t->e->needs_arena);
         if (peak > sum) fail_msg("%s: %u frames of class %d at the peak, %u are reserved", what, peak, c, sum);
     }
 }

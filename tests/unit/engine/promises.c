@@ -128,6 +128,52 @@ static void what_does_not_fit_is_refused_with_numbers(void **state)
     test_engine_close(&t);
 }
 
+static size_t all_of(const wn_engine *e)
+{
+    wn_engine_info ei;
+    wn_engine_get_info(e, &ei);
+    return ei.weights + ei.pool + ei.scratch + ((size_t)64 << 20);
+}
+
+/* What a policy looks at counts under --mem: in the engine that was opened for it, and in the
+ * slack of one that was not. */
+static void a_policy_needs_memory_of_its_own(void **state)
+{
+    (void)state;
+    static const char *const kv[] = { "h2o@25%", "snapkv(at=both)@25%", "d2o@25%", "keydiff@25%" };
+    wn_err err = { 0 };
+    wn_seq *a, *b;
+    test_engine t = test_engine_open(model(), (wn_engine_opts){ .n_ctx = 4096 });
+    wn_engine *e;
+    wn_engine_info ei;
+    wn_engine_get_info(t.e, &ei);
+    size_t plain = all_of(t.e), plain_scratch = ei.scratch;
+    for (size_t i = 0; i < WN_COUNT(kv); i++) {
+        assert_int_equal(wn_engine_open(&e, t.m, &(wn_engine_opts){ .n_ctx = 4096, .n_threads = 2, .kv = kv[i] }, &err), WN_OK);
+        size_t least = all_of(e);
+        wn_engine_get_info(e, &ei);
+        assert_true(ei.scratch > plain_scratch + 4096 * 16);    /* lists and scores at least */
+        wn_engine_close(e);
+        /* exactly that is enough; an engine for the full cache has no such room to spare */
+        wn_engine_opts o = { .n_ctx = 4096, .n_threads = 2, .kv = kv[i], .mem = least };
+        if (wn_engine_open(&e, t.m, &o, &err)) fail_msg("%s: %s", kv[i], err.text);
+        if (wn_seq_open(&a, e, &(wn_seq_opts){ .max_tokens = 4096, .kv = kv[i] }, &err)) fail_msg("%s: %s", kv[i], err.text);
+        wn_seq_close(a);
+        wn_engine_close(e);
+        o.mem = least - 1;
+        assert_int_equal(wn_engine_open(&e, t.m, &o, &err), WN_ELIMIT);
+        o = (wn_engine_opts){ .n_ctx = 4096, .n_threads = 2, .mem = plain + (64 << 10) };
+        assert_int_equal(wn_engine_open(&e, t.m, &o, &err), WN_OK);
+        assert_int_equal(wn_seq_open(&a, e, &(wn_seq_opts){ .max_tokens = 2000, .kv = kv[i] }, &err), WN_ELIMIT);
+        if (!strstr(err.text, "--mem") || !strstr(err.text, "2000")) fail_msg("%s", err.text);
+        assert_int_equal(wn_seq_open(&b, e, &(wn_seq_opts){ .max_tokens = 2000 }, &err), WN_OK);
+        wn_seq_close(b);
+        assert_int_equal(e->needs_texts, 0);
+        wn_engine_close(e);
+    }
+    test_engine_close(&t);
+}
+
 /* The 1st, 2nd, 3rd ... allocation fails until everything opens untouched. */
 static void every_failed_allocation_is_survived(void **state)
 {
@@ -202,6 +248,7 @@ int main(void)
         cmocka_unit_test(a_decision_frees_and_allocates_nothing),
         cmocka_unit_test(cache_bytes_are_as_predicted),
         cmocka_unit_test(what_does_not_fit_is_refused_with_numbers),
+        cmocka_unit_test(a_policy_needs_memory_of_its_own),
         cmocka_unit_test(every_failed_allocation_is_survived),
         cmocka_unit_test(longer_than_trained_needs_bounded_distances),
     };
