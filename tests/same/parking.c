@@ -263,6 +263,7 @@ static void an_idle_one_is_taken_up(void **state)
     wn_seq_close(f);
     snprintf(path, sizeof path, "%s.session", model);
     must(wn_seq_save(b.s, path, &err), &err, "save");
+    free(a.logits);
     text_open(&a, &t, 1, 0, NULL);
     must(wn_seq_load(a.s, path, &err), &err, "load");   /* more than the first promise */
     unlink(path);
@@ -276,6 +277,8 @@ static void an_idle_one_is_taken_up(void **state)
     test_same_logits("taken up", ref[1], b.logits, N, VOCAB);
     assert_false(b.twice);
     wn_seq_close(b.s);
+    free(a.logits);
+    free(b.logits);
     free(ref[0]);
     free(ref[1]);
     test_engine_close(&t);
