@@ -50,7 +50,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
     }
     after = wn_arena_cost(4 * (size_t)x.w * (size_t)e->kv_opts.q_dim) + wn_arena_cost(4 * s.most) +
             2 * wn_arena_cost(4 * dim * s.most) + lanes * wn_arena_cost(4 * s.mean) + 8 * wn_arena_cost(8 * s.most) +
-            wn_arena_cost(4 * (size_t)x.w * dim) +
+            wn_arena_cost(4 * (size_t)x.w * (dim + 64)) +
             (p->recipe->recover ? 4 * 512 * (dim + 64) : 0);                /* tiles of rows and cosines */
     return sum + WN_MAX(window, after);
 }
