@@ -14,7 +14,6 @@
 #include "base/alloc.h"
 #include "base/os.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,6 +161,15 @@ static void load_rows(void *ctx, int lane, bool values, float *rows)
     walk_lane(sh->kv, lane, load_slot, &j);
 }
 
+wn_view_lane wn_engine_lane(const wn_engine *e, int lane)
+{
+    const wn_lane_map *map = &e->m->map;
+    const wn_lane *m = &map->lanes[lane];
+    int n_kv = map->first[m->layer + 1] - map->first[m->layer];
+    return (wn_view_lane){ .layer = m->layer, .head = m->head, .group = e->m->hp.n_heads / n_kv, .k_dim = m->k_dim,
+                           .v_dim = m->v_dim };
+}
+
 /* Every lane that nothing was dropped from shows positions 0 .. p - 1. */
 static void fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view_lane *lanes)
 {
@@ -170,11 +178,12 @@ static void fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view
     int32_t *all = wn_arena_array(a, int32_t, p);
     for (int i = 0; i < p; i++) all[i] = i;
     for (int l = 0; l < map->n_lanes; l++) {
-        const wn_lane *m = &map->lanes[l];
-        int live = (int)wn_kv_live(kv, l), n_kv = map->first[m->layer + 1] - map->first[m->layer];
-        lanes[l] = (wn_view_lane){ .layer = m->layer, .head = m->head, .group = e->m->hp.n_heads / n_kv,
-                                   .k_dim = m->k_dim, .v_dim = m->v_dim, .n = m->window ? 0 : live, .pos = all };
-        if (m->window || !wn_kv_is_listed(kv, l)) continue;
+        bool window = map->lanes[l].window;
+        int live = (int)wn_kv_live(kv, l);
+        lanes[l] = wn_engine_lane(e, l);
+        lanes[l].n = window ? 0 : live;
+        lanes[l].pos = all;
+        if (window || !wn_kv_is_listed(kv, l)) continue;
         lane_fill f = { .pos = wn_arena_array(a, int32_t, live) };
         wn_mark mark = wn_arena_mark(a);
         f.count = wn_arena_array(a, int32_t, live);
@@ -290,7 +299,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     const wn_lane_map *map = wn_kv_map(kv);
     wn_mark mark = wn_arena_mark(a);
     int dim[2] = { 0 }, longest = 1;
-    (void)err;
+    unsigned asked = 0;
     wn_view_lane *lanes = wn_arena_array(a, wn_view_lane, map->n_lanes);
     fill_lanes(e, kv, a, lanes);
     for (int l = 0; l < map->n_lanes; l++) {
@@ -302,17 +311,25 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
                                      .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
                                      .load_queries = load_queries, .load_mass = s->mass ? load_mass : NULL, .turn = turn,
-                                     .window = w } };
+                                     .window = w, .held = wn_kv_ring_valid(kv) } };
     sh.view.ctx = &sh;
+    if (s->log) {
+        sh.view.verdicts = wn_arena_array(a, wn_verdict, map->n_lanes);
+        memset(sh.view.verdicts, 0, sizeof *sh.view.verdicts * (size_t)map->n_lanes);
+        sh.view.asked = &asked;
+    }
     sh.view.mass = wn_arena_array(a, float, longest);
     if (w) {
         sh.view.sums = look_back(s, kv, a, lanes, w);
         sh.view.queries = wn_arena_array(a, float, (size_t)w * (size_t)s->kv_opts.q_dim);
     }
     for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);
+    const uint64_t *named = sh.view.protect;
     wn_policy_decide(s->policy, &sh.view, mean_slot_bytes(&s->kv_opts), plan);
+    sh.view.protect = named;            /* what the policy itself protects is its own affair */
+    wn_status st = s->log && !plan->status ? s->log->decided(s->log->ctx, &sh.view, mean_slot_bytes(&s->kv_opts), plan, err) : WN_OK;
     wn_arena_rewind(a, mark);
-    return WN_OK;
+    return st;
 }
 
 /* ---- opening ---------------------------------------------------------------------------- */
@@ -360,6 +377,8 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     }
     return WN_OK;
 }
+
+void wn_seq_set_log(wn_seq *s, const wn_decision_log *log) { s->log = log; }
 
 wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err)
 {

@@ -48,6 +48,14 @@ struct wn_engine {
  * fills the plan (given empty). A failure stops the step. */
 typedef wn_status wn_decide(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *err);
 
+/* Who wants to know what was decided: called after each decision of a sequence's policy and
+ * before it is carried out. The view is as the policy got it (verdicts and asked are set),
+ * rows can be asked for; all is borrowed. A failure stops the step. */
+typedef struct {
+    wn_status (*decided)(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *err);
+    void *ctx;
+} wn_decision_log;
+
 struct wn_seq {
     wn_engine *e;
     wn_kv *kv;
@@ -71,6 +79,7 @@ struct wn_seq {
     int decided_at;                     /* the last point at which a decision was taken */
     wn_decide *decide;                  /* NULL: never asked */
     void *decide_ctx;
+    const wn_decision_log *log;         /* borrowed; NULL: nobody looks. Forks have none */
     wn_plan plan;
 };
 
@@ -84,6 +93,9 @@ wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err);
 wn_status wn_seq_decide(wn_seq *s, wn_err *err);
 int wn_seq_next_point(const wn_seq *s, int p);          /* the first decision point above p */
 int wn_seq_last_point(const wn_seq *s, int p);          /* the last at or below p, 0: none */
+void wn_seq_set_log(wn_seq *s, const wn_decision_log *log);     /* NULL: none */
+/* A lane as views show it, without slots. */
+wn_view_lane wn_engine_lane(const wn_engine *e, int lane);
 /* Tests: another decider, at multiples of `every`; before the first token is computed. */
 wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err);
 

@@ -515,6 +515,8 @@ static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan
     }
     for (int i = 0; ok && i < v->n_lanes; i++) keep[i] = 0;
     ok = ok && allocate(p, a, v, (const float *const *)score, keep) && pay_for_protected(v, keep);
+    for (int i = 0; ok && v->verdicts && i < v->n_lanes; i++)
+        if (v->lanes[i].n) v->verdicts[i] = (wn_verdict){ score[i], keep[i] };
     for (int i = 0; ok && i < v->n_lanes && !plan->status; i++) {
         if (keep[i] >= v->lanes[i].n) continue;
         wn_mark m = wn_arena_mark(v->scratch);

@@ -26,9 +26,15 @@ bool wn_view_protects(const wn_view *v, int32_t pos)
     return v->protect && (v->protect[pos >> 6] >> (pos & 63) & 1);
 }
 
+static void note(const wn_view *v, unsigned what)
+{
+    if (v->asked) *v->asked |= what;
+}
+
 static const float *rows(const wn_view *v, int lane, bool values)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load);
+    note(v, values ? WN_ASKED_VALUES : WN_ASKED_KEYS);
     v->load(v->ctx, lane, values, v->rows[values]);
     return v->rows[values];
 }
@@ -39,6 +45,7 @@ const float *wn_view_values(const wn_view *v, int lane) { return rows(v, lane, t
 const float *wn_view_window(const wn_view *v, int lane, int *w)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->sums);
+    note(v, WN_ASKED_SUMS);
     *w = v->window;
     return v->sums[lane];
 }
@@ -46,6 +53,7 @@ const float *wn_view_window(const wn_view *v, int lane, int *w)
 const float *wn_view_queries(const wn_view *v, int lane, int *w)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load_queries);
+    note(v, WN_ASKED_QUERIES);
     *w = v->window;
     v->load_queries(v->ctx, lane, v->window, v->queries);
     return v->queries;
@@ -54,6 +62,7 @@ const float *wn_view_queries(const wn_view *v, int lane, int *w)
 const float *wn_view_mass(const wn_view *v, int lane)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load_mass);
+    note(v, WN_ASKED_MASS);
     v->load_mass(v->ctx, lane, v->mass);
     return v->mass;
 }

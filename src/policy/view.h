@@ -7,6 +7,13 @@
 #include "base/arena.h"
 #include "winnow_policy.h"
 
+/* What a recipe that scores made of a lane: a score for each live slot, and how many stay
+ * (protected ones inside). Borrowed from the view's scratch until the decision is over. */
+typedef struct { const float *score; int64_t keep; } wn_verdict;
+
+/* What a recipe has asked a view for. */
+enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_MASS = 16 };
+
 struct wn_view {
     int32_t n_tokens, n_layers, n_lanes;
     const wn_view_lane *lanes;          /* (n_lanes) */
@@ -17,6 +24,7 @@ struct wn_view {
     float *rows[2];                     /* room for the keys and the values of the longest lane */
     float *queries, *mass;              /* room for a lane's */
     int window;                         /* queries that were looked at */
+    int held;                           /* queries that load_queries could give, window among them */
     const float *const *sums;           /* (n_lanes) each (group, n); NULL: not asked for */
     void *ctx;
     /* K (values false) or V rows of all live slots of a lane, in the order of its pos. */
@@ -25,6 +33,9 @@ struct wn_view {
     void (*load_mass)(void *ctx, int lane, float *mass);
     void (*turn)(void *ctx, float *row, int from, int to);  /* NULL: keys are not rotated */
     bool lacking;                       /* a recipe asked for more scratch than there is */
+    /* For who watches decisions; NULL: nobody does. */
+    wn_verdict *verdicts;               /* (n_lanes) given zeroed, filled by wn_policy_decide() for recipes that score */
+    unsigned *asked;                    /* gets WN_ASKED_ bits */
 };
 
 #endif
