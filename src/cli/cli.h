@@ -12,6 +12,7 @@ int wn_cli_run(int argc, char **argv);
 int wn_cli_bench(int argc, char **argv);
 int wn_cli_eval(int argc, char **argv);
 int wn_cli_recipes(int argc, char **argv);
+int wn_cli_replay(int argc, char **argv);
 int wn_cli_inspect(int argc, char **argv);
 int wn_cli_tokenize(int argc, char **argv);
 

@@ -15,6 +15,7 @@ static const struct {
     { "bench", wn_cli_bench, "how fast, beside what the machine can do" },
     { "eval", wn_cli_eval, "what a cache policy costs, measured on your model" },
     { "recipes", wn_cli_recipes, "what a cache policy can be made of" },
+    { "replay", wn_cli_replay, "take recorded cache decisions again, without a model" },
     { "inspect", wn_cli_inspect, "what is in a model file, and what its cache costs" },
     { "tokenize", wn_cli_tokenize, "text to token ids, and back" },
 };

@@ -12,7 +12,9 @@
 
 #include "base/alloc.h"
 #include "base/os.h"
+#include "eval/watch.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
@@ -23,12 +25,12 @@
 #include <unistd.h>
 
 typedef struct {
-    const char *model, *prompt, *file, *tokens_file, *dump, *session;
+    const char *model, *prompt, *file, *tokens_file, *dump, *session, *trace, *explain;
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
     const char *k_type, *v_type, *bias, *kv, *lib;
     size_t mem;
-    bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro;
+    bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro, trace_rows;
 } options;
 
 typedef struct {                        /* what the last line reports */
@@ -125,6 +127,7 @@ typedef struct {
     wn_seq *s;
     wn_sampler *sampler;
     wn_text *text;
+    wn_watch *watch;
     FILE *dump;
     char *out;                          /* what was generated, for --json */
     size_t out_len, out_cap;
@@ -334,13 +337,79 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
     long max = o->n_predict >= 0 ? WN_MIN((long)n + o->n_predict, ctx) : WN_MIN(ctx, (long)ei.room);
     if (max < (long)n) max = (long)n;   /* the sequence's own refusal has the numbers */
     /* Without -n nobody knows how long the answer gets: the promise grows with it. */
-    wn_seq_opts so = { .max_tokens = o->n_predict >= 0 ? (int)max : 0, .kv = o->kv };
+    wn_seq_opts so = { .max_tokens = o->n_predict >= 0 ? (int)max : 0, .kv = o->kv, .ring_rows = o->trace_rows ? 64 : 0 };
     if (r->dump) {
         so.on_logits = dump_logits;
         so.on_logits_ctx = r;
     }
     *limit = max - (long)n;
     return wn_seq_open(&r->s, r->e, &so, err);
+}
+
+/* ---- watching the policy ---------------------------------------------------------- */
+
+/* "100-120" or "100": positions [*from, *to). */
+static bool parse_range(const char *s, int *from, int *to)
+{
+    char *end;
+    long a = strtol(s, &end, 10), b = a;
+    if (!isdigit((unsigned char)*s)) return false;
+    if (*end == '-' && isdigit((unsigned char)end[1])) b = strtol(end + 1, &end, 10);
+    if (*end || a > INT32_MAX - 1 || b > INT32_MAX - 1 || b < a) return false;
+    *from = (int)a;
+    *to = (int)b + 1;
+    return true;
+}
+
+/* The tokens of the prompt that spell the first occurrence of a text. */
+static wn_status find_text(const wn_model *m, const int32_t *ids, size_t n, const char *text, int *from, int *to, wn_err *err)
+{
+    size_t len = 0, *end = wn_alloc(sizeof *end * (n + 1));
+    char *all = NULL;
+    const char *at = NULL;
+    for (int pass = 0; end && pass < 2; pass++) {       /* first the length, then the bytes */
+        size_t cap = len;
+        if (pass && !(all = wn_alloc(cap + 1))) break;
+        len = 0;
+        for (size_t i = 0; i < n; i++) {
+            len += wn_token_text(m, ids[i], false, pass ? all + len : NULL, pass ? cap - len : 0);
+            end[i] = len;
+        }
+    }
+    if (all) at = memmem(all, len, text, strlen(text));
+    if (at) {
+        size_t a = (size_t)(at - all), b = a + strlen(text);
+        for (*from = 0; end[*from] <= a; ++*from) {}
+        for (*to = *from; end[*to] < b; ++*to) {}
+        ++*to;
+    }
+    wn_status st = !all ? wn_fail(err, WN_ENOMEM, "--explain: out of memory")
+                   : !at ? wn_fail(err, WN_EINVAL, "--explain: \"%.60s\" is neither a range of positions (100-120) nor in the prompt", text)
+                         : WN_OK;
+    wn_free(end);
+    wn_free(all);
+    return st;
+}
+
+static wn_status watch(session *r, const int32_t *ids, size_t n, wn_err *err)
+{
+    wn_watch_opts w = { .trace = r->o->trace, .rows = r->o->trace_rows };
+    wn_status st;
+    if (!r->o->trace && !r->o->explain) return WN_OK;
+    if (r->o->explain && !parse_range(r->o->explain, &w.explain_from, &w.explain_to) &&
+        (st = find_text(r->m, ids, n, r->o->explain, &w.explain_from, &w.explain_to, err)))
+        return st;
+    return wn_watch_open(&r->watch, r->s, &w, err);
+}
+
+static wn_status stop_watching(session *r, wn_err *err)
+{
+    const wn_explain *x = wn_watch_explains(r->watch);
+    wn_watch *w = r->watch;
+    fflush(stdout);                     /* on a terminal both are one text */
+    if (x) wn_explain_print(x, stderr, wn_seq_n_done(r->s));
+    r->watch = NULL;
+    return wn_watch_close(w, err);
 }
 
 static int run(const options *o)
@@ -372,7 +441,7 @@ static int run(const options *o)
     if ((st = open_engine(&r, n, &limit, &err))) goto fail;
     if ((st = open_sampler(&r, seed, &err))) goto fail;
     if ((st = wn_text_open(&r.text, r.m, o->special ? WN_SHOW_SPECIAL : 0, &err))) goto fail;
-    if ((st = resume(&r, ids, n, &f.cached, &err))) goto fail;
+    if ((st = resume(&r, ids, n, &f.cached, &err)) || (st = watch(&r, ids, n, &err))) goto fail;
     f.load_s = now() - t0;
     f.prompt_tokens = n;
     signal(SIGINT, on_interrupt);
@@ -395,6 +464,7 @@ static int run(const options *o)
     }
     r.dump = NULL;
     if (!o->quiet) report(&r, &f);
+    if ((st = stop_watching(&r, &err))) goto fail;
     if (!o->quiet && o->temp > 0 && f.generated) fprintf(stderr, "seed     %llu\n", (unsigned long long)seed);
     rc = o->json ? report_json(&r, &f, seed) : WN_EXIT_OK;
     st = WN_OK;
@@ -404,6 +474,7 @@ fail:
     wn_tokens_free(ids);
     wn_text_close(r.text);
     wn_sampler_close(r.sampler);
+    wn_watch_close(r.watch, NULL);
     wn_seq_close(r.s);
     wn_engine_close(r.e);
     wn_model_close(r.m);
@@ -460,6 +531,9 @@ int wn_cli_run(int argc, char **argv)
         { 0, "echo", WN_ARG_FLAG, &o.echo, NULL, "print the text of -p first", 0, 0, 0 },
         { 0, "special", WN_ARG_FLAG, &o.special, NULL, "show special tokens", 0, 0, 0 },
         { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no timings, no progress", 0, 0, 0 },
+        { 0, "trace", WN_ARG_STRING, &o.trace, "FILE", "write what the policy saw and decided, for winnow replay", 0, 0, 0 },
+        { 0, "trace-rows", WN_ARG_FLAG, &o.trace_rows, NULL, "with keys, values and queries, for replays of any policy (large)", 0, 0, 0 },
+        { 0, "explain", WN_ARG_STRING, &o.explain, "RANGE", "say what became of positions FROM-TO, or of a text in the prompt", 0, 0, 0 },
         { 0, "dump-logits", WN_ARG_STRING, &o.dump, "FILE", "float32 logits of every position computed, (tokens, vocabulary)", 0, 0, 0 },
     };
     const char *rest[1];
@@ -489,5 +563,9 @@ int wn_cli_run(int argc, char **argv)
         return WN_EXIT_USAGE;
     }
     if ((rc = wn_cli_policy("run", o.lib, o.kv))) return rc;
+    if (o.trace_rows && !o.trace) {
+        fprintf(stderr, "winnow run: --trace-rows says what goes into a trace; name its file with --trace\n");
+        return WN_EXIT_USAGE;
+    }
     return run(&o);
 }
