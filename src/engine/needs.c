@@ -39,7 +39,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
     }
     /* lanes and pointers to their parts; a layer's counts; the list of an untouched lane, the
      * protected; positions of each lane, counts and biases too where slots are merged */
-    size_t sum = 4096 + lanes * (wn_arena_cost(sizeof(wn_view_lane)) + 128) +
+    size_t sum = 4096 + lanes * (wn_arena_cost(sizeof(wn_view_lane)) + wn_arena_cost(sizeof(wn_verdict)) + 128) +
                  (size_t)map->n_layers * wn_arena_cost(8 * lanes) + wn_arena_cost(4 * (size_t)n) +
                  wn_arena_cost((size_t)n / 8 + 8) + lanes * (p->recipe->recover ? 3 : 1) * wn_arena_cost(4 * s.mean) +
                  2 * wn_arena_cost(4 * s.most);
