@@ -105,6 +105,13 @@ check: deps
 .PHONY: check-build
 check-build: winnow tools $(TEST_X) $(B)/examples/embed $(PLUGINS)
 
+# Where threads meet: teams, attention, the engine, workers, and the products they share.
+THREAD_X := $(filter $(B)/tests/unit/base/% $(B)/tests/unit/attention/% $(B)/tests/unit/engine/% \
+              $(B)/tests/unit/eval/jobs $(B)/tests/parity/matmul,$(TEST_X))
+.PHONY: check-threads
+check-threads: $(THREAD_X)
+	@scripts/run-tests $(THREAD_X)
+
 check-unit: $(UNIT_X)
 	@scripts/run-tests $(UNIT_X)
 
@@ -113,7 +120,7 @@ asan:
 	  SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" check-unit
 
 tsan:
-	@$(MAKE) --no-print-directory -j$$(nproc) B=build/tsan OPT="-O1 -g" SAN="-fsanitize=thread" check-unit
+	@$(MAKE) --no-print-directory -j$$(nproc) B=build/tsan OPT="-O1 -g" SAN="-fsanitize=thread" check-threads
 
 # Pages of 4 slots, a tiny pool, a decision at every boundary of one token: rare paths become common.
 check-hard: deps
