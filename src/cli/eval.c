@@ -21,15 +21,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_POLICIES = 128, MAX_ROWS = 512, MAX_TASKS = 64, MAX_BUDGETS = 16 };
+enum { MAX_POLICIES = 128, MAX_ROWS = 512, MAX_TASKS = 64, MAX_BUDGETS = 16, MAX_LENGTHS = 32 };
 
 typedef struct {
-    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *lib;
+    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *lengths, *lib;
     long context, seeds, seed, threads;
     size_t mem;
     bool json, csv, usable, no_speed, no_resume, quiet;
     const char *kv[MAX_POLICIES];
-    int n_kv;
+    int n_kv, at[MAX_LENGTHS], n_at;    /* --lengths */
 } options;
 
 static volatile int stop;
@@ -106,6 +106,21 @@ static int make_tasks(const options *o, const wn_task **tasks)
         s += len + (s[len] == ',');
     }
     tasks[n] = NULL;
+    return WN_EXIT_OK;
+}
+
+/* "512,1k,2048" */
+static int make_lengths(const char *s, int *out, int *n)
+{
+    for (*n = 0; s && *s;) {
+        char *end;
+        long v = strtol(s, &end, 10);
+        if (*end == 'k' || *end == 'K') v *= 1024, end++;
+        if (end == s || v < 64 || v > 1 << 26 || *n == MAX_LENGTHS || (*end && *end != ','))
+            return wrong("--lengths wants tokens, as in 512,1k,2k, not", s);
+        out[(*n)++] = (int)v;
+        s = *end ? end + 1 : end;
+    }
     return WN_EXIT_OK;
 }
 
@@ -186,7 +201,7 @@ static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const
     progress p = { .show = isatty(STDERR_FILENO) && !o->quiet };
     wn_eval_opts eo = {
         .rows = rows, .n_rows = n_rows, .context = (int)o->context, .max_chunks = chunks, .tasks = tasks,
-        .n_seeds = (int)o->seeds, .seed = (uint64_t)o->seed, .find_usable = o->usable, .speed = !o->no_speed,
+        .lengths = o->at, .n_lengths = o->n_at, .n_seeds = (int)o->seeds, .seed = (uint64_t)o->seed, .find_usable = o->usable, .speed = !o->no_speed,
         .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .progress = on_progress, .progress_ctx = &p,
         .stop = &stop,
     };
@@ -263,6 +278,7 @@ int wn_cli_eval(int argc, char **argv)
         { 0, "Tasks", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 0, "tasks", WN_ARG_STRING, &o.tasks, "LIST", "names, all or none (default all; they are listed below)", 0, 0, 0 },
         { 0, "ask", WN_ARG_STRING, &o.ask, "WHEN", "questions come before compression, after it, or both (default)", 0, 0, 0 },
+        { 0, "lengths", WN_ARG_STRING, &o.lengths, "LIST", "tokens of the cases, as in 512,1k,2k (default: the context)", 0, 0, 0 },
         { 0, "seeds", WN_ARG_INT, &o.seeds, "K", "cases of each task (default 8)", 0, 100000, 0 },
         { 's', "seed", WN_ARG_INT, &o.seed, "N", "other cases (default 0)", 0, 4294967295.0, 0 },
         { 0, "template", WN_ARG_STRING, &o.family, "NAME", "phrasing: base, chat, demo or a file (default: what fits the model)", 0, 0, 0 },
@@ -307,6 +323,7 @@ int wn_cli_eval(int argc, char **argv)
     rc = !rows ? wrong("out of memory", NULL) : make_rows(&o, rows, &n_rows);
     if (!rc) rc = make_tasks(&o, tasks);
     if (!rc) rc = make_chunks(o.chunks, &chunks);
+    if (!rc) rc = make_lengths(o.lengths, o.at, &o.n_at);
     if (!rc) rc = evaluate(&o, rows, n_rows, tasks, chunks, o.no_resume ? NULL : o.journal ? o.journal : path);
     free(rows);
     return rc;

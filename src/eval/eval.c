@@ -20,7 +20,9 @@ typedef struct {
     wn_eval_work w;
     wn_eval_report *report;
     int32_t *ids; size_t n_ids;         /* of the text */
-    int n_chunks, n_seeds, n_tasks;
+    int n_chunks, n_seeds, n_tasks, n_lengths;
+    int cells;                          /* cases of a task: lengths times seeds */
+    const int *lengths;
     wn_text_shape shape;
     wn_job *jobs; int n_jobs;
     double *values;
@@ -65,6 +67,7 @@ static void make_key(const study *s, const wn_eval_opts *o, char key[40])
     XXH3_64bits_update(x, wn_kernels_get()->name, strlen(wn_kernels_get()->name));
     for (int r = 0; r < s->w.n_rows; r++) XXH3_64bits_update(x, s->w.rows[r].kv, strlen(s->w.rows[r].kv) + 1);
     XXH3_64bits_update(x, numbers, sizeof numbers);
+    if (o->n_lengths) XXH3_64bits_update(x, o->lengths, sizeof *o->lengths * (size_t)o->n_lengths);
     XXH3_64bits_update(x, s->ids, s->n_ids * sizeof *s->ids);
     for (int t = 0; o->tasks && o->tasks[t]; t++) XXH3_64bits_update(x, o->tasks[t]->name, strlen(o->tasks[t]->name) + 1);
     if (o->label) XXH3_64bits_update(x, o->label, strlen(o->label));
@@ -80,13 +83,15 @@ static size_t pair_values(const study *s) { return (size_t)s->w.n_rows * WN_ASK_
 static wn_status make_jobs(study *s, const wn_eval_opts *o, wn_err *err)
 {
     size_t total = 0;
-    s->n_jobs = s->n_chunks + s->n_tasks * s->n_seeds + o->n_choices;
+    s->n_jobs = s->n_chunks + s->n_tasks * s->cells + o->n_choices;
     if (!(s->jobs = WN_NEW_ARRAY(wn_job, s->n_jobs + 1))) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     for (int i = 0; i < s->n_jobs; i++) {
         wn_job *j = &s->jobs[i];
-        int k = i - s->n_chunks, c = k - s->n_tasks * s->n_seeds;
+        int k = i - s->n_chunks, c = k - s->n_tasks * s->cells;
         if (k < 0) snprintf(j->id, sizeof j->id, "text:%d", i);
-        else if (c < 0) snprintf(j->id, sizeof j->id, "%s:%d", o->tasks[k / s->n_seeds]->name, k % s->n_seeds);
+        else if (c < 0)
+            snprintf(j->id, sizeof j->id, "%s:%d:%d", o->tasks[k / s->cells]->name,
+                     s->lengths[k % s->cells / s->n_seeds], k % s->n_seeds);
         else snprintf(j->id, sizeof j->id, "choice:%d", c);
         j->n = k < 0 ? wn_text_values(&s->shape) : pair_values(s);
         total += j->n;
@@ -112,11 +117,11 @@ static wn_status run_chunk(const study *s, const wn_lab *lab, int i, double *val
 static wn_status run_one(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_err *err)
 {
     const study *s = ctx;
-    int k = job - s->n_chunks, c = k - s->n_tasks * s->n_seeds;
+    int k = job - s->n_chunks, c = k - s->n_tasks * s->cells;
     if (k < 0) return run_chunk(s, lab, job, values, err);
     if (c >= 0) return wn_ask_choice(lab, w->rows, w->n_rows, &w->o->choices[c], w->o->ask, values, err);
-    wn_case_id id = { .task = w->o->tasks[k / s->n_seeds], .length = s->report->context, .seed = k % s->n_seeds,
-                      .n_seeds = s->n_seeds };
+    wn_case_id id = { .task = w->o->tasks[k / s->cells], .length = s->lengths[k % s->cells / s->n_seeds],
+                      .seed = k % s->n_seeds, .n_seeds = s->n_seeds };
     return wn_eval_case(w, lab, &id, w->n_rows, w->o->ask, values, err);
 }
 
@@ -182,10 +187,18 @@ static wn_status reduce(study *s, const wn_eval_opts *o, wn_err *err)
         if (st) return st;
         for (int m = 0; m < WN_ASK_MODES; m++) {
             for (int t = 0; t < s->n_tasks; t++)
-                to->tasks[t][m] = reduce_scores(s, s->n_chunks + t * s->n_seeds, s->n_seeds, r, m);
-            to->choices[m] = reduce_scores(s, s->n_chunks + s->n_tasks * s->n_seeds, o->n_choices, r, m);
+                to->tasks[t][m] = reduce_scores(s, s->n_chunks + t * s->cells, s->cells, r, m);
+            to->choices[m] = reduce_scores(s, s->n_chunks + s->n_tasks * s->cells, o->n_choices, r, m);
         }
     }
+    for (int r = 0; r < s->w.n_rows; r++)
+        for (int i = 0; i < s->n_tasks * s->cells; i++) {
+            const wn_task *task = o->tasks[i / s->cells];
+            wn_eval_cell *c = &p->rows[r].cells[i];
+            *c = (wn_eval_cell){ .length = s->lengths[i % s->cells / s->n_seeds],
+                                 .depth = task->has_depth ? wn_eval_depth(i % s->n_seeds, s->n_seeds) : NAN };
+            memcpy(c->score, s->jobs[s->n_chunks + i].values + r * WN_ASK_MODES, sizeof c->score);
+        }
     if (s->n_chunks) p->attended = sum_fixed(s, 0, WN_TEXT_ATTENDED) / s->n_chunks;
     return WN_OK;
 }
@@ -237,6 +250,7 @@ static wn_status make_report(study *s, const wn_eval_opts *o, wn_err *err)
     p->n_layers = s->w.m->hp.n_layers;
     p->n_rows = s->w.n_rows;
     p->n_tasks = s->n_tasks;
+    p->n_cells = s->cells;
     p->diverge_max = WN_EVAL_GREEDY;
     p->rows = WN_NEW_ARRAY(wn_eval_result, p->n_rows);
     p->task_names = WN_NEW_ARRAY(const char *, p->n_tasks + 1);
@@ -253,7 +267,8 @@ static wn_status make_report(study *s, const wn_eval_opts *o, wn_err *err)
         x->error = WN_NEW_ARRAY(double, p->n_layers);
         x->recovered = WN_NEW_ARRAY(double, p->n_layers);
         x->tasks = wn_calloc((size_t)p->n_tasks + 1, sizeof *x->tasks);
-        if (!x->mass || !x->error || !x->recovered || !x->tasks) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
+        x->cells = WN_NEW_ARRAY(wn_eval_cell, p->n_tasks * s->cells + 1);
+        if (!x->cells || !x->mass || !x->error || !x->recovered || !x->tasks) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     }
     return WN_OK;
 }
@@ -265,6 +280,7 @@ void wn_eval_report_release(wn_eval_report *p)
         wn_free(p->rows[r].error);
         wn_free(p->rows[r].recovered);
         wn_free(p->rows[r].tasks);
+        wn_free(p->rows[r].cells);
     }
     wn_free(p->rows);
     wn_free(p->task_names);
@@ -285,6 +301,18 @@ static wn_status choose_context(study *s, const wn_eval_opts *o, wn_err *err)
     }
     if (!p->context) p->context = p->usable_context > 0 ? p->usable_context : WN_MIN(train, CONTEXT_IF_NONE);
     return p->context >= 64 ? WN_OK : wn_fail(err, WN_EINVAL, "a context of %d tokens: expected at least 64", p->context);
+}
+
+static wn_status choose_lengths(study *s, const wn_eval_opts *o, wn_err *err)
+{
+    s->lengths = o->n_lengths ? o->lengths : &s->report->context;
+    s->n_lengths = o->n_lengths ? o->n_lengths : 1;
+    s->cells = s->n_lengths * s->n_seeds;
+    for (int i = 0; i < s->n_lengths; i++)
+        if (s->lengths[i] < 64 || s->lengths[i] > s->report->context)
+            return wn_fail(err, WN_EINVAL, "cases of %d tokens: expected 64 up to the context of %d", s->lengths[i],
+                           s->report->context);
+    return WN_OK;
 }
 
 static wn_status count_chunks(study *s, const wn_eval_opts *o, wn_err *err)
@@ -317,7 +345,9 @@ wn_status wn_eval_run(wn_eval_report *out, wn_model *m, const wn_eval_opts *o, w
     if ((st = make_rows(&s, o, err)) || (st = read_text(&s, o, err))) goto done;
     make_key(&s, o, key);
     if ((st = wn_journal_open(&s.w.journal, o->journal, key, err))) goto done;
-    if ((st = choose_context(&s, o, err)) || (st = count_chunks(&s, o, err))) goto done;
+    if ((st = choose_context(&s, o, err)) || (st = choose_lengths(&s, o, err)) ||
+        (st = count_chunks(&s, o, err)))
+        goto done;
     if ((st = make_report(&s, o, err)) || (st = make_jobs(&s, o, err))) goto done;
     s.w.what = "rows";
     int n_ctx = wn_eval_lab_ctx(m, out->context);

@@ -40,7 +40,8 @@ typedef struct {
     const wn_task *const *tasks;        /* ends with NULL; NULL: none */
     const wn_phrases *phrases;
     const wn_choice *choices; int n_choices;
-    int n_seeds;                        /* cases per task and length; 0: 8 */
+    const int *lengths; int n_lengths;  /* tokens of the cases, each up to the context; 0: the context */
+    int n_seeds;                        /* cases per task and length, their depths spread; 0: 8 */
     uint64_t seed;
     bool ask[WN_ASK_MODES];
     bool find_usable, speed;
@@ -56,6 +57,13 @@ typedef struct {
 
 typedef struct { double mean, se; int n; } wn_eval_mean;        /* se: standard error of the mean */
 
+/* One case as a row answered it. */
+typedef struct {
+    int length;
+    double depth;                       /* of the fact; NaN: means nothing for this task */
+    double score[WN_ASK_MODES];
+} wn_eval_cell;
+
 typedef struct {
     char kv[WN_SPEC_BYTES];             /* as given */
     char canonical[WN_SPEC_BYTES];
@@ -70,13 +78,14 @@ typedef struct {
     double *mass, *error, *recovered;   /* (n_layers) attention mass kept; relative L2 error of the answers; share
                                            of the mass that is gone which merged slots take over */
     wn_eval_mean (*tasks)[WN_ASK_MODES];/* (n_tasks) */
+    wn_eval_cell *cells;                /* (n_tasks, n_cells), by length, then depth */
     wn_eval_mean choices[WN_ASK_MODES];
 } wn_eval_result;
 
 typedef struct {
     char model[128];
     int context, usable_context;        /* usable: -1 not looked for, 0 none */
-    int n_layers, n_tasks, n_rows, n_chunks, n_scored, diverge_max;
+    int n_layers, n_tasks, n_cells, n_rows, n_chunks, n_scored, diverge_max;
     const char **task_names;
     double attended;                    /* tokens attended to: exp(entropy), mean over queries, heads, layers */
     wn_eval_result *rows;

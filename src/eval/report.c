@@ -36,6 +36,20 @@ static void put(json_t *o, const char *key, double x, bool there)
     json_object_set_new(o, key, there ? number(x) : json_null());
 }
 
+/* Every case: where its fact lay, and what it scored. */
+static json_t *cells(const wn_eval_cell *c, int n, const bool ask[WN_ASK_MODES])
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) {
+        json_t *o = json_pack("{s:i}", "length", c[i].length);
+        json_object_set_new(o, "depth", number(c[i].depth));
+        for (int m = 0; m < WN_ASK_MODES; m++)
+            if (ask[m]) json_object_set_new(o, mode_names[m], json_real(c[i].score[m]));
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
 static json_t *score(const wn_eval_mean m[WN_ASK_MODES], const bool ask[WN_ASK_MODES])
 {
     wn_eval_mean all = both(m, ask);
@@ -70,7 +84,11 @@ static json_t *row_json(const wn_eval_report *r, const wn_eval_result *x, const 
                                                       "recovered", x->recovered[l]));
         json_object_set_new(o, "layers", layers);
     }
-    for (int t = 0; t < r->n_tasks; t++) json_object_set_new(o, r->task_names[t], score(x->tasks[t], ask));
+    for (int t = 0; t < r->n_tasks; t++) {
+        json_t *task = score(x->tasks[t], ask);
+        json_object_set_new(task, "cases", cells(x->cells + t * r->n_cells, r->n_cells, ask));
+        json_object_set_new(o, r->task_names[t], task);
+    }
     if (x->choices[0].n) json_object_set_new(o, "choices", score(x->choices, ask));
     return o;
 }

@@ -51,7 +51,7 @@ wn_status wn_eval_case(const wn_eval_work *w, const wn_lab *lab, const wn_case_i
 {
     wn_case c;
     wn_case_opts o = { .seed = case_seed(w, id), .n_tokens = id->length,
-                       .depth = id->task->has_depth ? (id->seed + 0.5) / id->n_seeds : -1,
+                       .depth = id->task->has_depth ? wn_eval_depth(id->seed, id->n_seeds) : -1,
                        .count = count_tokens, .count_ctx = w->m };
     wn_status st = id->task->make(&c, w->o->phrases, &o, err);
     if (st) return wn_fail_prefix(err, st, "%s", id->task->name);

@@ -23,6 +23,9 @@ typedef struct {
     int n_seeds;
 } wn_case_id;
 
+/* Depths of a task's cases, spread evenly over (0, 1). */
+static inline double wn_eval_depth(int seed, int n_seeds) { return (seed + 0.5) / n_seeds; }
+
 /* Tokens a lab needs for cases of this length: answers and further turns included. */
 int wn_eval_lab_ctx(const wn_model *m, int length);
 /* Makes a case whose turns fit into the lab, and asks all rows in [0, n_rows). */

@@ -26,7 +26,7 @@ static void json_has_what_scripts_need(void **state)
     static const char *const top[] = { "model", "context", "usable_context", "rows" };
     static const char *const keys[] = { "kv", "budget", "kl_mean", "kl_p95", "kl_p99", "top1", "ppl", "ppl_full", "diverge_at",
                                         "bytes", "prefill_tps", "decode_tps", "passkey", "variable" };
-    assert_int_equal(sh("./winnow eval -q -m " MODEL " --kv recent --kv random@30% --budget 50,25 -c 256 --seeds 2 "
+    assert_int_equal(sh("./winnow eval -q -m " MODEL " --kv recent --kv random@30% --budget 50,25 -c 256 --seeds 2 --lengths 128,256 "
                         "--tasks passkey,variable --chunks 1 --no-resume --json"), 0);
     json_t *j = json_loads(out, 0, NULL);
     if (!j) fail_msg("not JSON: %s", out);
@@ -39,6 +39,14 @@ static void json_has_what_scripts_need(void **state)
     json_t *passkey = json_object_get(json_array_get(rows, 0), "passkey");
     assert_true(json_real_value(json_object_get(passkey, "accuracy")) == 1.0);
     assert_non_null(json_object_get(passkey, "se"));
+    json_t *cases = json_object_get(passkey, "cases");      /* depth by length */
+    assert_int_equal(json_array_size(cases), 4);
+    for (size_t i = 0; i < 4; i++) {
+        json_t *c = json_array_get(cases, i);
+        assert_int_equal(json_integer_value(json_object_get(c, "length")), i < 2 ? 128 : 256);
+        assert_true(json_real_value(json_object_get(c, "depth")) == (i % 2 ? 0.75 : 0.25));
+        assert_non_null(json_object_get(c, "aware"));
+    }
     json_decref(j);
 }
 
@@ -52,6 +60,7 @@ static void wrong_words_are_sentences(void **state)
         { "--kv recent --tasks passkey,dance", "there is no task \"dance\"" },
         { "--kv recent --chunks many", "--chunks" },
         { "--kv recent --ask never", "--ask" },
+        { "--kv recent --lengths 512,far", "--lengths" },
         { "--kv recent --json --csv", "one of them" },
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
