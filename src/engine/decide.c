@@ -321,6 +321,8 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     sh.view.mass = wn_arena_array(a, float, longest);
     if (w) {
         sh.view.sums = look_back(s, kv, a, lanes, w);
+        for (int l = 0; l < map->n_lanes; l++)
+            s->observed += (uint64_t)w * (uint64_t)lanes[l].group * (uint64_t)lanes[l].n;
         sh.view.queries = wn_arena_array(a, float, (size_t)w * (size_t)s->kv_opts.q_dim);
     }
     for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);

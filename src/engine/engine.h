@@ -72,6 +72,7 @@ struct wn_seq {
     size_t needs;                       /* beside the pool, for its policy */
     size_t bytes_peak;
     bool stats_due;                     /* a decision changed what is held */
+    uint64_t observed;                  /* (query head, slot) pairs scored for the policy alone */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
     float *mass;                        /* (n_lanes, max_tokens) attention each position has got; NULL: not asked */
     int every;                          /* boundaries are its multiples; 0: none */

@@ -251,7 +251,7 @@ void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
     wn_kv_stats ks;
     wn_kv_get_stats(s->kv, &ks);
     *out = (wn_seq_stats){ .kv_bytes = ks.bytes, .kv_bytes_peak = WN_MAX(s->bytes_peak, ks.bytes),
-                           .kv_slots = ks.slots, .kv_slots_full = ks.slots_full, .promised = s->promised,
+                           .observed = s->observed, .kv_slots = ks.slots, .kv_slots_full = ks.slots_full, .promised = s->promised,
                            .parked = wn_seq_is_parked(s) };
 }
 

@@ -240,6 +240,37 @@ static void longer_than_trained_needs_bounded_distances(void **state)
     }
 }
 
+/* What a policy asks of attention beside the answers: nothing, a window once per decision, or
+ * every query once more. */
+static void policies_pay_for_what_they_look_at(void **state)
+{
+    (void)state;
+    enum { N = 500, LANES = 4, GROUP = 2 };
+    static const struct { const char *kv; uint64_t pairs; } cases[] = {
+        { "none", 0 }, { "recent@50%", 0 }, { "streaming@100", 0 }, { "keydiff@50%", 0 }, { "lagkv@50%", 0 },
+        /* one decision at 256, nothing dropped before it */
+        { "snapkv(window=32,at=boundary,every=256)@50%", (uint64_t)LANES * GROUP * 32 * 256 },
+        { "tova(every=256)@50%", (uint64_t)LANES * GROUP * 256 },
+        /* 100 %: all queries over all that came before, themselves included */
+        { "h2o(every=256)@100%", (uint64_t)LANES * GROUP * N * (N + 1) / 2 },
+    };
+    for (size_t i = 0; i < WN_COUNT(cases); i++) {
+        wn_err err = { 0 };
+        wn_seq *s;
+        wn_seq_stats stats;
+        test_engine t = test_engine_open(model(), (wn_engine_opts){ .kv = cases[i].kv });
+        assert_int_equal(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 600, .kv = cases[i].kv }, &err), WN_OK);
+        assert_int_equal(wn_seq_feed(s, ids, N, &err), WN_OK);
+        test_steps(&t);
+        wn_seq_get_stats(s, &stats);
+        if (stats.observed != cases[i].pairs)
+            fail_msg("%s scores %llu pairs, %llu expected", cases[i].kv, (unsigned long long)stats.observed,
+                     (unsigned long long)cases[i].pairs);
+        wn_seq_close(s);
+        test_engine_close(&t);
+    }
+}
+
 int main(void)
 {
     test_tokens(ids, 600, 320, 3);
@@ -251,6 +282,7 @@ int main(void)
         cmocka_unit_test(a_policy_needs_memory_of_its_own),
         cmocka_unit_test(every_failed_allocation_is_survived),
         cmocka_unit_test(longer_than_trained_needs_bounded_distances),
+        cmocka_unit_test(policies_pay_for_what_they_look_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
