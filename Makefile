@@ -106,7 +106,7 @@ check: deps
 check-build: winnow tools $(TEST_X) $(B)/examples/embed $(PLUGINS)
 
 # Where threads meet: teams, attention, the engine, workers, and the products they share.
-THREAD_X := $(filter $(B)/tests/unit/base/% $(B)/tests/unit/attention/% $(B)/tests/unit/engine/% \
+THREAD_X := $(filter $(B)/tests/unit/base/% $(B)/tests/unit/attention/% $(B)/tests/unit/engine/promises \
               $(B)/tests/unit/eval/jobs $(B)/tests/parity/matmul,$(TEST_X))
 .PHONY: check-threads
 check-threads: $(THREAD_X)
