@@ -22,7 +22,7 @@ static live live_slots(const wn_engine *e, const wn_policy *p, int n)
 {
     int64_t between = p->at & WN_AT_BOUNDARY ? p->every : 0;
     int64_t mean = WN_MIN((int64_t)n, wn_policy_cap(p, n) + between), most = mean;
-    if (p->recipe->allocate) most = WN_MIN((int64_t)n, mean * e->m->map.n_lanes);
+    if (wn_policy_allocates(p)) most = WN_MIN((int64_t)n, mean * e->m->map.n_lanes);
     return (live){ (size_t)mean, (size_t)most };
 }
 
@@ -41,7 +41,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
      * protected; positions of each lane, counts and biases too where slots are merged */
     size_t sum = 4096 + lanes * (wn_arena_cost(sizeof(wn_view_lane)) + wn_arena_cost(sizeof(wn_verdict)) + 128) +
                  (size_t)map->n_layers * wn_arena_cost(8 * lanes) + wn_arena_cost(4 * (size_t)n) +
-                 wn_arena_cost((size_t)n / 8 + 8) + lanes * (p->recipe->recover ? 3 : 1) * wn_arena_cost(4 * s.mean) +
+                 wn_arena_cost((size_t)n / 8 + 8) + lanes * (wn_policy_merges(p) ? 3 : 1) * wn_arena_cost(4 * s.mean) +
                  2 * wn_arena_cost(4 * s.most);
     if (x.w) {                          /* sums of each query head; scratch of each thread, given back at once */
         sum += lanes * wn_arena_cost(4 * group * s.mean);
@@ -51,7 +51,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
     after = wn_arena_cost(4 * (size_t)x.w * (size_t)e->kv_opts.q_dim) + wn_arena_cost(4 * s.most) +
             2 * wn_arena_cost(4 * dim * s.most) + lanes * wn_arena_cost(4 * s.mean) + 8 * wn_arena_cost(8 * s.most) +
             wn_arena_cost(4 * (size_t)x.w * (dim + 64)) +
-            (p->recipe->recover ? 4 * 512 * (dim + 64) : 0);                /* tiles of rows and cosines */
+            (wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);                /* tiles of rows and cosines */
     return sum + WN_MAX(window, after);
 }
 
@@ -74,7 +74,7 @@ static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n)
     if (!p || !wn_policy_decides(p)) return 0;
     sum += (lanes + 1) * ((size_t)n / 8 + 8);                               /* masks of the plan */
     if (p->recipe->mass) sum += lanes * (size_t)n * sizeof(float);
-    if (p->recipe->recover)                                                 /* merges and their sources */
+    if (wn_policy_merges(p))                                                /* merges and their sources */
         sum += lanes * live_slots(e, p, n).mean *
                (sizeof(wn_plan_merge) + sizeof(int32_t) + 2 * sizeof(float));
     return sum;

@@ -33,7 +33,7 @@ wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int ev
     int64_t cap = policy ? wn_policy_cap(policy, n_tokens) : n_tokens, lanes = o->map->n_lanes;
     int P = o->page_slots, slack = 0, tables = 0;
     if (every || (policy && wn_policy_decides(policy))) {
-        bool merges = policy && policy->recipe->recover;
+        bool merges = policy && wn_policy_merges(policy);
         tables = merges ? 3 : 1;
         slack = WN_MIN(every, n_tokens) + 2 * P + (int)(cap / lanes);           /* one repack of the largest lane */
         if (merges) slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);  /* its merge pages beside it */

@@ -345,6 +345,12 @@ bool wn_policy_merges(const wn_policy *p)
     return g ? g->recover != NULL : p->recipe->recover != NULL;
 }
 
+bool wn_policy_allocates(const wn_policy *p)
+{
+    const wn_stage *g = p->stages[WN_STAGE_ALLOC].stage;
+    return g ? g->allocate != NULL : p->recipe->allocate != NULL;
+}
+
 /* ---- deciding --------------------------------------------------------------------- */
 
 /* Slots over all lanes, at most all there are. */

@@ -41,7 +41,10 @@ wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
 int wn_policy_window(const wn_policy *p);
 /* Does it ever decide? ("none" does not) */
 bool wn_policy_decides(const wn_policy *p);
-bool wn_policy_merges(const wn_policy *p);  /* do its plans hold merges, made from scores? */
+/* Do its plans hold merges, made from scores? May lanes get budgets of their own? By a stage in
+ * its text or by the recipe itself. */
+bool wn_policy_merges(const wn_policy *p);
+bool wn_policy_allocates(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
  * before the next decision left out; n for policies that decide at marks only. Concave in
  * n, so that of all ways to spread tokens over sequences equal shares need most: the

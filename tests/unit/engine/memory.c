@@ -16,7 +16,7 @@ static int32_t ids[MAX];
 
 static int pick(uint64_t *rng, int from, int to) { return from + (int)(test_rand(rng) % (uint64_t)(to - from + 1)); }
 
-enum { ANY, MERGING };                  /* which recipes; MERGING: those that merge */
+enum { ANY, MERGING, STAGED };          /* which recipes; MERGING: those that merge; STAGED: with stages */
 
 /* Any recipe of the table; small `every` and small budgets more often than not. */
 static void random_policy(char *text, size_t size, uint64_t *rng, int which)
@@ -26,7 +26,7 @@ static void random_policy(char *text, size_t size, uint64_t *rng, int which)
     while (wn_recipe_at(n)) n++;
     const wn_recipe *r;
     do r = wn_recipe_at(pick(rng, 0, n - 1));
-    while (which == MERGING && !r->recover);
+    while ((which == MERGING && !r->recover) || (which == STAGED && !r->score));
     int when = pick(rng, 0, 3);
     while (when && !(r->at & (when == 2 ? WN_AT_MARK : WN_AT_BOUNDARY))) when = pick(rng, 0, 3);
     int every = pick(rng, 1, 8) == 1 ? 512 : 1 << pick(rng, 0, 8);
@@ -35,6 +35,11 @@ static void random_policy(char *text, size_t size, uint64_t *rng, int which)
     int first = pick(rng, 0, 20), last = pick(rng, 0, 90);
     if (pick(rng, 0, 2) == 0) k += (size_t)snprintf(text + k, size - k, ",first=%d,last=%d", first, last);
     k += (size_t)snprintf(text + k, size - k, ")");
+    if (which == STAGED) {              /* what they allocate and merge is the stages' affair, not the recipe's */
+        static const char *const stages[] = { "+recover:nearest", "+recover:compensate", "+alloc:ada+recover:nearest",
+                                              "+alloc:ada" };
+        k += (size_t)snprintf(text + k, size - k, "%s", stages[pick(rng, 0, 3)]);
+    }
     if (r->kind == WN_CLASS_FULL) return;
     switch (pick(rng, 0, 7)) {
     case 0: break;
@@ -141,6 +146,13 @@ static void so_do_those_that_merge(void **state)
 {
     (void)state;
     for (int i = 0; i < rounds(60); i++) a_round(2000 + (uint64_t)i, i % 3 != 0, MERGING);
+}
+
+/* Stages named in the policy's text merge and allocate where the recipe alone does not. */
+static void so_do_those_with_stages(void **state)
+{
+    (void)state;
+    for (int i = 0; i < rounds(60); i++) a_round(3000 + (uint64_t)i, i % 3 != 0, STAGED);
 }
 
 static void so_do_several_with_forks(void **state)
@@ -289,6 +301,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_keeps_within_its_reservation),
         cmocka_unit_test(so_do_those_that_merge),
+        cmocka_unit_test(so_do_those_with_stages),
         cmocka_unit_test(so_do_several_with_forks),
         cmocka_unit_test(a_pool_runs_what_it_was_sized_for),
         cmocka_unit_test(a_large_pool_admits_what_it_was_sized_for),
