@@ -1,35 +1,19 @@
 /* `winnow inspect` from outside: exit codes, one sentence on failure, JSON that parses,
  * figures that agree with the formula, and a terminal that a model cannot write to. */
+#include "tests/support/shell.h"
 #include "tests/unit/check.h"
 
 #include <jansson.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "gguf/generate.h"
 #include "gguf/write.h"
 
 static char model[] = "/tmp/winnow-inspect-XXXXXX";
-static char out[1 << 20];               /* output of the last command, NUL-terminated */
 
-/* Runs ./winnow with the arguments, stderr included; returns the exit status. */
-static int winnow(const char *args)
-{
-    char line[512];
-    snprintf(line, sizeof line, "./winnow %s 2>&1", args);
-    FILE *f = popen(line, "r");
-    assert_non_null(f);
-    out[fread(out, 1, sizeof out - 1, f)] = '\0';
-    int rc = pclose(f);
-    return WIFEXITED(rc) ? WEXITSTATUS(rc) : -1;
-}
-
-static int inspect(const char *path, const char *flags)
-{
-    char args[256];
-    snprintf(args, sizeof args, "inspect %s %s", path, flags);
-    return winnow(args);
-}
+/* Runs ./winnow with the arguments; returns the exit status. */
+static int winnow(const char *args) { return sh_both("./winnow %s", args); }
+static int inspect(const char *path, const char *flags) { return sh_both("./winnow inspect %s %s", path, flags); }
 
 static int make_model(void **state)
 {

@@ -1,43 +1,20 @@
 /* `winnow recipes` says everything the tables hold, docs/policies.md is what it prints, and
  * recipes from libraries are recipes: listed, run, refused with a sentence when wrong. */
+#include "tests/support/shell.h"
 #include "tests/unit/check.h"
 
 #include "winnow_policy.h"
 
 #include <jansson.h>
-#include <sys/wait.h>
 
 #define MODEL "models/winnow-demo.gguf"
 #define LIB "--policy-lib build/examples/policy.so"
-static char out[1 << 18];
-
-/* Runs a shell command (in the repository's root), both streams in `out`; the exit status. */
-static int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int sh(const char *fmt, ...)
-{
-    char cmd[1024], whole[1100];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(cmd, sizeof cmd, fmt, ap);
-    va_end(ap);
-    snprintf(whole, sizeof whole, "{ %s; } 2>&1", cmd);
-    FILE *p = popen(whole, "r");
-    assert_non_null(p);
-    out[fread(out, 1, sizeof out - 1, p)] = '\0';
-    int st = pclose(p);
-    return WIFEXITED(st) ? WEXITSTATUS(st) : -1;
-}
-
-static void says(const char *what)
-{
-    if (!strstr(out, what)) fail_msg("does not say \"%s\":\n%.2000s", what, out);
-}
 
 static void every_recipe_and_stage_is_listed(void **state)
 {
     (void)state;
     char line[80];
-    assert_int_equal(sh("./winnow recipes"), 0);
+    assert_int_equal(sh_both("./winnow recipes"), 0);
     for (int i = 0; wn_recipe_at(i); i++) {
         snprintf(line, sizeof line, "\n%s ", wn_recipe_at(i)->name);
         says(line);
@@ -49,7 +26,7 @@ static void every_recipe_and_stage_is_listed(void **state)
     for (int i = 0; wn_recipe_format(i); i++) says(wn_recipe_format(i));
     for (int i = 0; wn_recipe_at(i); i++) {
         const wn_recipe *r = wn_recipe_at(i);
-        assert_int_equal(sh("./winnow recipes %s", r->name), 0);
+        assert_int_equal(sh_both("./winnow recipes %s", r->name), 0);
         says(r->about);
         says(r->source);
         says(r->cost);
@@ -63,7 +40,7 @@ static void the_examples_are_policies(void **state)
 {
     (void)state;
     for (int i = 0; wn_recipe_at(i); i++) {
-        assert_int_equal(sh("./winnow recipes %s", wn_recipe_at(i)->name), 0);
+        assert_int_equal(sh_both("./winnow recipes %s", wn_recipe_at(i)->name), 0);
         char *kv = strstr(out, "--kv '"), *end = kv ? strchr(kv + 6, '\'') : NULL;
         wn_err err = { 0 };
         assert_non_null(end);
@@ -75,7 +52,7 @@ static void the_examples_are_policies(void **state)
 static void json_has_what_the_tables_have(void **state)
 {
     (void)state;
-    assert_int_equal(sh("./winnow recipes --json"), 0);
+    assert_int_equal(sh_both("./winnow recipes --json"), 0);
     json_t *j = json_loads(out, 0, NULL), *list = json_object_get(j, "recipes");
     assert_non_null(list);
     int n = 0;
@@ -94,7 +71,7 @@ static void json_has_what_the_tables_have(void **state)
     assert_int_equal(json_array_size(json_object_get(j, "stages")), n);
     assert_true(json_array_size(json_object_get(j, "formats")) >= 3);
     json_decref(j);
-    assert_int_equal(sh("./winnow recipes snapkv --json"), 0);
+    assert_int_equal(sh_both("./winnow recipes snapkv --json"), 0);
     j = json_loads(out, 0, NULL);
     assert_string_equal(json_string_value(json_object_get(j, "observes")), "last 32 queries");
     json_decref(j);
@@ -103,17 +80,17 @@ static void json_has_what_the_tables_have(void **state)
 static void unknown_names_are_sentences(void **state)
 {
     (void)state;
-    assert_int_equal(sh("./winnow recipes snapkw"), 2);
+    assert_int_equal(sh_both("./winnow recipes snapkw"), 2);
     says("there is no recipe \"snapkw\"; there are none,");
-    assert_int_equal(sh("./winnow recipes --no-such"), 2);
-    assert_int_equal(sh("./winnow recipes --help"), 0);
+    assert_int_equal(sh_both("./winnow recipes --no-such"), 2);
+    assert_int_equal(sh_both("./winnow recipes --help"), 0);
     says("--policy-lib");
 }
 
 static void the_page_is_up_to_date(void **state)
 {
     (void)state;
-    if (sh("{ cat docs/policies.in.md; ./winnow recipes --markdown; } | diff docs/policies.md -"))
+    if (sh_both("{ cat docs/policies.in.md; ./winnow recipes --markdown; } | diff docs/policies.md -"))
         fail_msg("docs/policies.md is not what `make docs` makes; run it. The differences:\n%.3000s", out);
 }
 
@@ -122,20 +99,20 @@ static void the_page_is_up_to_date(void **state)
 static void a_library_brings_a_recipe(void **state)
 {
     (void)state;
-    assert_int_equal(sh("./winnow recipes " LIB), 0);
+    assert_int_equal(sh_both("./winnow recipes " LIB), 0);
     says("\nsparse ");
-    assert_int_equal(sh("./winnow recipes sparse " LIB), 0);
+    assert_int_equal(sh_both("./winnow recipes sparse " LIB), 0);
     says("one token in so many is kept first");
-    assert_int_equal(sh("./winnow run -m " MODEL " -f models/aschenputtel.txt -n 4 --temp 0 " LIB
+    assert_int_equal(sh_both("./winnow run -m " MODEL " -f models/aschenputtel.txt -n 4 --temp 0 " LIB
                         " --kv 'sparse(every=256,step=8)@25%%' --json -q"), 0);
     json_t *j = json_loads(out, 0, NULL);
     double kept = (double)json_integer_value(json_object_get(j, "kv_slots")) / (double)json_integer_value(json_object_get(j, "kv_slots_full"));
     if (kept < 0.25 || kept > 0.35) fail_msg("%g of the slots are kept", kept);     /* 25 % at the last boundary, and what came since */
     json_decref(j);
-    assert_int_equal(sh("./winnow run -m " MODEL " -p x -n 1 -q --kv sparse"), 2);
+    assert_int_equal(sh_both("./winnow run -m " MODEL " -p x -n 1 -q --kv sparse"), 2);
     says("no cache policy \"sparse\"");
-    assert_int_equal(sh("./winnow bench -m " MODEL " -d 64 -p 8 -n 1 -r 1 --csv " LIB " --kv sparse+recover:compensate"), 0);
-    assert_int_equal(sh("./winnow eval -m " MODEL " --kv sparse --context 256 --chunks 1 --tasks none --budget 50 --no-speed -q "
+    assert_int_equal(sh_both("./winnow bench -m " MODEL " -d 64 -p 8 -n 1 -r 1 --csv " LIB " --kv sparse+recover:compensate"), 0);
+    assert_int_equal(sh_both("./winnow eval -m " MODEL " --kv sparse --context 256 --chunks 1 --tasks none --budget 50 --no-speed -q "
                         "--no-resume " LIB), 0);
     says("sparse");
 }
@@ -152,7 +129,7 @@ static void wrong_libraries_are_sentences(void **state)
         { "/nowhere/p.so", "/nowhere/p.so" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(sh("./winnow recipes --policy-lib %s", cases[i].file), 1);
+        assert_int_equal(sh_both("./winnow recipes --policy-lib %s", cases[i].file), 1);
         says(cases[i].what);
     }
 }
@@ -161,7 +138,7 @@ static void wrong_libraries_are_sentences(void **state)
 static void what_libraries_may_call_is_exported(void **state)
 {
     (void)state;
-    if (sh("grep -oE '\\bwn_(view|plan)_[a-z_]+\\(' include/winnow_policy.h | tr -d '(' | sort -u > build/offered; "
+    if (sh_both("grep -oE '\\bwn_(view|plan)_[a-z_]+\\(' include/winnow_policy.h | tr -d '(' | sort -u > build/offered; "
            "nm -D --defined-only winnow | awk '{ print $3 }' | grep '^wn_' | sort | diff build/offered -"))
         fail_msg("src/policy/exports.list is not what winnow_policy.h offers:\n%s", out);
 }

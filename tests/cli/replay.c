@@ -1,33 +1,11 @@
 /* `winnow run --trace`, `winnow replay` and `winnow run --explain` as a user types them. */
+#include "tests/support/shell.h"
 #include "tests/unit/check.h"
 
 #include <jansson.h>
-#include <sys/wait.h>
 
 #define RUN "./winnow run -q -m models/winnow-demo.gguf -f data/eval/README.md -p ' the end' -n 4 --temp 0 "
 static char dir[] = "/tmp/winnow-replay-XXXXXX";
-static char out[1 << 16];
-
-/* Runs a shell command (in the repository's root), its stdout in `out`; the exit status. */
-static int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int sh(const char *fmt, ...)
-{
-    char cmd[2048];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(cmd, sizeof cmd, fmt, ap);
-    va_end(ap);
-    FILE *p = popen(cmd, "r");
-    assert_non_null(p);
-    out[fread(out, 1, sizeof out - 1, p)] = '\0';
-    int st = pclose(p);
-    return WIFEXITED(st) ? WEXITSTATUS(st) : -1;
-}
-
-static void says(const char *what)
-{
-    if (!strstr(out, what)) fail_msg("does not say \"%s\": %s", what, out);
-}
 
 static void the_recorded_policy_agrees_with_itself(void **state)
 {

@@ -1,30 +1,13 @@
 /* The commands as a user types them: exit statuses, the JSON line, what goes to which
  * stream, sessions across two runs, token files in and logits out. */
+#include "tests/support/shell.h"
 #include "tests/unit/check.h"
 
 #include <jansson.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define MODEL "models/winnow-demo.gguf"
 static char dir[] = "/tmp/winnow-cli-XXXXXX";
-static char out[1 << 16];
-
-/* Runs a shell command (in the repository's root), its stdout in `out`; the exit status. */
-static int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int sh(const char *fmt, ...)
-{
-    char cmd[2048];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(cmd, sizeof cmd, fmt, ap);
-    va_end(ap);
-    FILE *p = popen(cmd, "r");
-    assert_non_null(p);
-    out[fread(out, 1, sizeof out - 1, p)] = '\0';
-    int st = pclose(p);
-    return WIFEXITED(st) ? WEXITSTATUS(st) : -1;
-}
 
 static json_t *last_line(void)
 {
