@@ -258,6 +258,19 @@ bool wn_draft_fresh(wn_draft *d, const char *statement, const char *key, const c
     return true;
 }
 
+wn_draft_pair wn_draft_new(wn_draft *d, wn_binds *b, const char *before, const char *answer, const char *statement)
+{
+    wn_draft_pair x;
+    int tries = 0;
+    do {
+        *b = (wn_binds){ 0 };
+        if (before) wn_draft_draw(d, b, before);
+        x.answer = wn_draft_draw(d, b, answer);
+        x.statement = wn_draft_phrase(d, b, statement);
+    } while (!wn_draft_fresh(d, x.statement, NULL, x.answer, tries++));
+    return x;
+}
+
 void wn_draft_said(wn_draft *d, const char *statement, const char *answer)
 {
     if (!GROW(d, said, n_said, cap_said)) return;

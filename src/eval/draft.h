@@ -85,6 +85,10 @@ const char *wn_draft_draw(wn_draft *d, wn_binds *b, const char *key);
  * refused before; a haystack that holds every answer is put up with after a while, and
  * a template with too few words ends in a failure. True also when the draft has failed. */
 bool wn_draft_fresh(wn_draft *d, const char *statement, const char *key, const char *answer, int tries);
+/* A fact: draws the key before (NULL: none) and then the answer's, and expands the phrase
+ * `statement`, until the answer is fresh. b holds what was drawn. */
+typedef struct { const char *statement, *answer; } wn_draft_pair;
+wn_draft_pair wn_draft_new(wn_draft *d, wn_binds *b, const char *before, const char *answer, const char *statement);
 void wn_draft_said(wn_draft *d, const char *statement, const char *answer);
 
 void wn_draft_fact(wn_draft *d, double at, const char *text, bool block);

@@ -38,11 +38,8 @@ static wn_status make_rows(study *s, const wn_eval_opts *o, wn_err *err)
     if (!(s->w.rows = WN_NEW_ARRAY(wn_lab_row, s->w.n_rows))) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     s->w.every = WN_EVERY_DEFAULT;
     for (int r = 0; r < s->w.n_rows; r++) {
-        wn_policy p;
-        const wn_eval_row *row = r ? &o->rows[r - 1] : &none;
-        if ((st = wn_lab_row_init(&s->w.rows[r], row, err))) return st;
-        if (row->decide) s->w.every = WN_MAX(s->w.every, row->every);
-        else if (!wn_policy_parse(&p, s->w.rows[r].kv, NULL)) s->w.every = WN_MAX(s->w.every, p.every);
+        if ((st = wn_lab_row_init(&s->w.rows[r], r ? &o->rows[r - 1] : &none, err))) return st;
+        s->w.every = WN_MAX(s->w.every, s->w.rows[r].every);
     }
     return WN_OK;
 }
@@ -64,7 +61,7 @@ static void make_key(const study *s, const wn_eval_opts *o, char key[40])
     XXH3_64bits_reset(x);
     wn_model_fingerprint(s->w.m, NULL, fp);
     XXH3_64bits_update(x, fp, sizeof fp);
-    XXH3_64bits_update(x, wn_kernels_get()->name, strlen(wn_kernels_get()->name));
+    XXH3_64bits_update(x, wn_kernels_get()->numerics, strlen(wn_kernels_get()->numerics));
     for (int r = 0; r < s->w.n_rows; r++) XXH3_64bits_update(x, s->w.rows[r].kv, strlen(s->w.rows[r].kv) + 1);
     XXH3_64bits_update(x, numbers, sizeof numbers);
     if (o->n_lengths) XXH3_64bits_update(x, o->lengths, sizeof *o->lengths * (size_t)o->n_lengths);

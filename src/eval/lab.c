@@ -13,12 +13,14 @@ wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err)
     *out = (wn_lab_row){ .row = *row };
     if (row->decide) {
         snprintf(out->kv, sizeof out->kv, "%s", row->kv);
+        out->every = row->every;
         return WN_OK;
     }
     wn_status st = wn_policy_parse(&p, row->kv, err);
     if (!st && row->share > 0) st = wn_policy_set_share(&p, row->share, err);
     if (st) return st;
     snprintf(out->kv, sizeof out->kv, "%s", p.text);
+    out->every = p.every;
     out->marks = wn_policy_decides(&p) && (p.at & WN_AT_MARK);
     out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !*p.k && !*p.v_format && !p.recipe->mass;
     return WN_OK;

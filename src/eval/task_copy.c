@@ -17,34 +17,21 @@
 static void build_digits(wn_draft *d)
 {
     wn_binds b;
-    const char *statement, *value;
     double at = wn_draft_depth(d);
-    int tries = 0;
-    do {
-        b = (wn_binds){ 0 };
-        value = wn_draft_draw(d, &b, "value");
-        statement = wn_draft_phrase(d, &b, "statement");
-    } while (!wn_draft_fresh(d, statement, NULL, value, tries++));
-    if (value[strspn(value, "0123456789")])
-        wn_draft_fail(d, WN_EFORMAT, "the template's tasks.digits.value is \"%.40s\" and not digits alone; write {d48}", value);
-    wn_draft_fact(d, at, statement, false);
+    wn_draft_pair x = wn_draft_new(d, &b, NULL, "value", "statement");
+    if (x.answer[strspn(x.answer, "0123456789")])
+        wn_draft_fail(d, WN_EFORMAT, "the template's tasks.digits.value is \"%.40s\" and not digits alone; write {d48}",
+                      x.answer);
+    wn_draft_fact(d, at, x.statement, false);
     wn_draft_ask(d, &b, WN_SCORE_DIGITS);
-    wn_draft_expect(d, value);
+    wn_draft_expect(d, x.answer);
 }
 
 static void build_toolcall(wn_draft *d)
 {
     wn_binds b;
-    const char *statement, *text;
     double at = wn_draft_depth(d);
-    int tries = 0;
-    do {
-        b = (wn_binds){ 0 };
-        wn_draft_draw(d, &b, "title");
-        text = wn_draft_draw(d, &b, "text");
-        statement = wn_draft_phrase(d, &b, "statement");
-    } while (!wn_draft_fresh(d, statement, NULL, text, tries++));
-    wn_draft_fact(d, at, statement, false);
+    wn_draft_fact(d, at, wn_draft_new(d, &b, "title", "text", "statement").statement, false);
     const char *call = wn_draft_phrase(d, &b, "call");
     json_error_t je;
     json_t *parsed = json_loads(call, 0, &je);
@@ -62,16 +49,10 @@ static void build_list(wn_draft *d)
     char digits[16];
     int n = wn_draft_number(d, "n", 2);
     for (int i = 0; i < n && !d->st; i++) {
-        const char *statement, *item;
         double at = ((double)i + wn_draft_unit(d)) / n;
-        int tries = 0;
-        do {
-            b = (wn_binds){ 0 };
-            item = wn_draft_draw(d, &b, "item");
-            statement = wn_draft_phrase(d, &b, "statement");
-        } while (!wn_draft_fresh(d, statement, NULL, item, tries++));
-        wn_draft_said(d, statement, item);
-        wn_draft_fact(d, at, statement, false);
+        wn_draft_pair x = wn_draft_new(d, &b, NULL, "item", "statement");
+        wn_draft_said(d, x.statement, x.answer);
+        wn_draft_fact(d, at, x.statement, false);
     }
     snprintf(digits, sizeof digits, "%d", n);
     wn_str_puts(&s, digits);

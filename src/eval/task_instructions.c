@@ -17,17 +17,12 @@ static void build_instructions(wn_draft *d)
     wn_binds none = { 0 };
     d->chatter = 64;                    /* a sentence */
     for (int i = 0; i < 2 && !d->st; i++) {
-        const char *statement, *word;
+        wn_binds b;
         double at = 0.5 * wn_draft_below(d, 3);
-        int tries = 0;
         if (!i && d->o->depth >= 0) at = d->o->depth;
-        do {
-            wn_binds b = { 0 };
-            word = wn_draft_draw(d, &b, "word");
-            statement = wn_draft_phrase(d, &b, keys[i]);
-        } while (!wn_draft_fresh(d, statement, NULL, word, tries++));
-        wn_draft_said(d, statement, word);
-        wn_draft_fact(d, at, statement, false);
+        wn_draft_pair x = wn_draft_new(d, &b, NULL, "word", keys[i]);
+        wn_draft_said(d, x.statement, x.answer);
+        wn_draft_fact(d, at, x.statement, false);
     }
     wn_draft_ask(d, &none, WN_SCORE_VALUES);
     for (int i = 0; i < d->n_said; i++) wn_draft_expect(d, d->said[i].answer);

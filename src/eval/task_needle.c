@@ -30,17 +30,11 @@ static void add_needle(wn_draft *d, wn_binds *b, const char *key, double at)
 static void build_passkey(wn_draft *d)
 {
     wn_binds b;
-    const char *statement, *value;
     double at = wn_draft_depth(d);
-    int tries = 0;
-    do {
-        b = (wn_binds){ 0 };
-        value = wn_draft_draw(d, &b, "value");
-        statement = wn_draft_phrase(d, &b, "statement");
-    } while (!wn_draft_fresh(d, statement, NULL, value, tries++));
-    wn_draft_fact(d, at, statement, false);
+    wn_draft_pair x = wn_draft_new(d, &b, NULL, "value", "statement");
+    wn_draft_fact(d, at, x.statement, false);
     wn_draft_ask(d, &b, WN_SCORE_VALUES);
-    wn_draft_expect(d, value);
+    wn_draft_expect(d, x.answer);
 }
 
 static void build_needle(wn_draft *d)
