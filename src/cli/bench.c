@@ -21,6 +21,7 @@
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/models.h"
 #include "cli/policy.h"
 
 #include "base/alloc.h"
@@ -272,7 +273,7 @@ static int bench_model(const options *o)
         return WN_EXIT_USAGE;
     }
     double t0 = seconds();
-    if ((st = wn_model_open(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads, .no_repack = o->no_repack }, &err)))
+    if ((st = wn_cli_open_model(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads, .no_repack = o->no_repack }, &err)))
         goto done;
     double load_s = seconds() - t0;
     wn_model_get_info(m, &mi);

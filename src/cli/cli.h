@@ -14,6 +14,7 @@ int wn_cli_eval(int argc, char **argv);
 int wn_cli_recipes(int argc, char **argv);
 int wn_cli_replay(int argc, char **argv);
 int wn_cli_inspect(int argc, char **argv);
+int wn_cli_models(int argc, char **argv);
 int wn_cli_tokenize(int argc, char **argv);
 
 #endif

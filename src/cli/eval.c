@@ -7,6 +7,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/io.h"
+#include "cli/models.h"
 #include "cli/policy.h"
 
 #include "base/alloc.h"
@@ -214,7 +215,7 @@ static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const
     int n_choices = 0;
     eo.ask[WN_ASK_AGNOSTIC] = strcmp(o->ask, "before") != 0;
     eo.ask[WN_ASK_AWARE] = strcmp(o->ask, "after") != 0;
-    wn_status st = wn_model_open(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads }, &err);
+    wn_status st = wn_cli_open_model(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads }, &err);
     if (st) goto done;
     wn_model_info mi;
     wn_model_get_info(m, &mi);

@@ -10,6 +10,7 @@
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/models.h"
 
 #include "base/alloc.h"
 #include "gguf/gguf.h"
@@ -376,6 +377,15 @@ static int print_json(const wn_gguf *g, bool tensors)
 
 /* ---- the command ------------------------------------------------------------------------ */
 
+static wn_status open_file(wn_gguf **g, const char *name, wn_err *err)
+{
+    char *path;
+    wn_status st = wn_models_resolve(name, &path, err);
+    if (!st) st = wn_gguf_open(g, path, err);
+    wn_free(path);
+    return st;
+}
+
 int wn_cli_inspect(int argc, char **argv)
 {
     const char *path = NULL, *word = NULL;
@@ -408,7 +418,7 @@ int wn_cli_inspect(int argc, char **argv)
         fputs("winnow inspect: which model? winnow inspect --help explains\n", stderr);
         return WN_EXIT_USAGE;
     }
-    if (wn_gguf_open(&g, path, &err)) {
+    if (open_file(&g, path, &err)) {
         fprintf(stderr, "winnow: %s\n", err.text);
         return WN_EXIT_FAILED;
     }

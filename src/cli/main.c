@@ -17,6 +17,7 @@ static const struct {
     { "recipes", wn_cli_recipes, "what a cache policy can be made of" },
     { "replay", wn_cli_replay, "take recorded cache decisions again, without a model" },
     { "inspect", wn_cli_inspect, "what is in a model file, and what its cache costs" },
+    { "models", wn_cli_models, "the models on this machine that -m NAME can mean" },
     { "tokenize", wn_cli_tokenize, "text to token ids, and back" },
 };
 enum { N_COMMANDS = (int)(sizeof commands / sizeof *commands) };

@@ -8,6 +8,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/io.h"
+#include "cli/models.h"
 #include "cli/policy.h"
 
 #include "base/alloc.h"
@@ -430,7 +431,7 @@ static int run(const options *o)
         mo.progress = load_progress;
         mo.progress_ctx = &t0;
     }
-    if ((st = wn_model_open(&r.m, o->model, &mo, &err))) goto fail;
+    if ((st = wn_cli_open_model(&r.m, o->model, &mo, &err))) goto fail;
     wn_model_get_info(r.m, &mi);
     r.n_vocab = (size_t)mi.n_vocab;
     if ((st = read_prompt(o, r.m, &ids, &n, &err))) goto fail;

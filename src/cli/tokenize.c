@@ -8,6 +8,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/io.h"
+#include "cli/models.h"
 
 #include "base/alloc.h"
 #include "base/err.h"
@@ -132,7 +133,7 @@ static int work(const options *o)
     char *text = NULL;
     size_t n;
     int rc = WN_EXIT_FAILED;
-    if (wn_model_open(&m, o->model, &(wn_model_opts){ .vocab_only = true }, &err)) {
+    if (wn_cli_open_model(&m, o->model, &(wn_model_opts){ .vocab_only = true }, &err)) {
         fprintf(stderr, "winnow: %s\n", err.text);
         return rc;
     }
