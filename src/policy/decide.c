@@ -1,0 +1,221 @@
+/* policy/decide.c - what a policy says to a view: its budget in slots, and the plan.
+ *
+ * A recipe makes the whole plan, or it scores slots and the stages do the rest: budgets over
+ * lanes, what is protected paid for out of them, the best of each lane, and what becomes of
+ * the others. Nothing is decided while what is live is within the budget.
+ */
+#include "policy/policy.h"
+
+#include <string.h>
+
+/* ---- sizes ------------------------------------------------------------------------ */
+
+/* Slots over all lanes, at most all there are. */
+static int64_t total_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
+{
+    double n = (double)n_lanes, all = n * (double)n_tokens;
+    double total = p->budget_kind == WN_BUDGET_SHARE   ? p->budget * (double)n_tokens * n
+                   : p->budget_kind == WN_BUDGET_SLOTS ? p->budget * n
+                   : p->budget_kind == WN_BUDGET_BYTES ? p->budget / slot_bytes
+                                                       : all;
+    return (int64_t)WN_MIN(total + 1e-6, all);  /* 12.5 % of 8 is 1, whatever the rounding */
+}
+
+static int64_t lane_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
+{
+    return n_lanes ? total_slots(p, n_tokens, slot_bytes, n_lanes) / n_lanes : 0;
+}
+
+static wn_params params_of(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
+{
+    return (wn_params){ .v = p->v, .has_budget = p->budget_kind != WN_BUDGET_NONE,
+                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes), .window = wn_policy_window(p) };
+}
+
+/* The same for a stage that was given in the policy's text. */
+static wn_params params_for(const wn_policy *p, const wn_params *a, wn_stage_kind kind)
+{
+    wn_params b = *a;
+    b.v = p->stages[kind].v;
+    return b;
+}
+
+int64_t wn_policy_cap(const wn_policy *p, int64_t n)
+{
+    if (!wn_policy_decides(p) || !(p->at & WN_AT_BOUNDARY) || p->budget_kind == WN_BUDGET_BYTES) return n;
+    int64_t cap = n;
+    if (p->budget_kind != WN_BUDGET_NONE) cap = lane_slots(p, n, 1, 1) + 1;
+    else if (p->recipe->cap) {
+        wn_params a = params_of(p, n, 1, 1);
+        cap = p->recipe->cap(&a, n);
+    }
+    return WN_MIN(n, cap + p->first + p->last);         /* added, not the larger: concave in n */
+}
+
+int64_t wn_policy_reach(const wn_policy *p)
+{
+    wn_params a = { .v = p->v };
+    /* slots protected beside the recipe's own stay where they are: no bound then */
+    if (!p->recipe->bounded || !(p->at & WN_AT_BOUNDARY) || p->first) return INT64_MAX;
+    if (p->budget_kind == WN_BUDGET_SLOTS) return (int64_t)p->budget + p->last + p->every;
+    if (p->budget_kind != WN_BUDGET_NONE) return INT64_MAX;             /* grows with the text */
+    return p->recipe->cap(&a, INT32_MAX) + p->last + p->every;
+}
+
+/* ---- deciding --------------------------------------------------------------------- */
+
+/* Lanes that have slots: those of window layers have none. */
+static int live_lanes(const wn_view *v, int64_t *slots)
+{
+    int n = 0;
+    *slots = 0;
+    for (int i = 0; i < v->n_lanes; i++) {
+        n += v->lanes[i].n > 0;
+        *slots += v->lanes[i].n;
+    }
+    return n;
+}
+
+static void protect(const wn_policy *p, wn_view *v, wn_plan *plan)
+{
+    int n = v->n_tokens;
+    size_t words = ((size_t)n + 63) / 64;
+    if (!p->first && !p->last) return;
+    uint64_t *bits = wn_view_scratch(v, words * sizeof *bits);
+    if (!bits) {
+        plan->status = WN_ENOMEM;
+        return;
+    }
+    if (v->protect) memcpy(bits, v->protect, words * sizeof *bits);
+    else memset(bits, 0, words * sizeof *bits);
+    for (int i = 0; i < WN_MIN(p->first, n); i++) bits[i >> 6] |= 1ull << (i & 63);
+    for (int i = WN_MAX(0, n - p->last); i < n; i++) bits[i >> 6] |= 1ull << (i & 63);
+    v->protect = bits;
+}
+
+static bool uniform(const wn_view *v, int64_t *keep)
+{
+    size_t n = (size_t)v->n_lanes;
+    double *weight = wn_view_scratch(v, sizeof *weight * n);
+    int64_t *cap = wn_view_scratch(v, sizeof *cap * n);
+    if (!weight || !cap) return false;
+    for (size_t i = 0; i < n; i++) {
+        weight[i] = v->lanes[i].n > 0;
+        cap[i] = v->lanes[i].n;
+    }
+    wn_stage_split(v->budget, weight, cap, v->n_lanes, keep);
+    return true;
+}
+
+/* Protected slots come out of a lane's budget; a lane that was given fewer gets them from the
+ * lanes with most to spare (ties: the lower). */
+static bool pay_for_protected(const wn_view *v, int64_t *keep)
+{
+    int n = v->n_lanes;
+    int64_t *least = wn_view_scratch(v, sizeof *least * (size_t)n), owed = 0;
+    if (!least) return false;
+    for (int i = 0; i < n; i++) {
+        least[i] = 0;
+        for (int s = 0; v->protect && s < v->lanes[i].n; s++) least[i] += wn_view_protects(v, v->lanes[i].pos[s]);
+        if (keep[i] >= least[i]) continue;
+        owed += least[i] - keep[i];
+        keep[i] = least[i];
+    }
+    for (; owed > 0; owed--) {
+        int from = -1;
+        for (int i = 0; i < n; i++)
+            if (keep[i] > least[i] && (from < 0 || keep[i] - least[i] > keep[from] - least[from])) from = i;
+        if (from < 0) break;            /* more is protected than the budget has */
+        keep[from]--;
+    }
+    return true;
+}
+
+/* Slots per lane: a stage's, or the recipe's, or the same for all. */
+static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v, const float *const *scores, int64_t *keep)
+{
+    const wn_stage *g = p->stages[WN_STAGE_ALLOC].stage;
+    if (g && g->allocate) {
+        wn_params b = params_for(p, a, WN_STAGE_ALLOC);
+        g->allocate(v, &b, scores, keep);
+    } else if (!g && p->recipe->allocate) {
+        p->recipe->allocate(v, a, scores, keep);
+    } else {
+        return uniform(v, keep);
+    }
+    return true;
+}
+
+/* One lane: the best stay; then a stage, or the recipe, says what becomes of the others. A
+ * slot that the stage fills itself is left free for it, unless the protected ones need it. */
+static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score,
+                        int64_t keep, wn_plan *plan)
+{
+    const wn_stage *g = p->stages[WN_STAGE_RECOVER].stage;
+    int n = v->lanes[lane].n, n_stays = 0, own = g ? g->slots : 0;
+    bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)n);
+    if (!stays) return false;
+    wn_stage_retain(v, lane, score, keep - own, plan);
+    if (!wn_policy_merges(p) || plan->status) return true;
+    for (int i = 0; i < n; i++) n_stays += stays[i] = wn_plan_keeps(plan, lane, v->lanes[lane].pos[i]);
+    if (own && n_stays + own > keep) return true;
+    wn_params b = g ? params_for(p, a, WN_STAGE_RECOVER) : *a;
+    (g ? g->recover : p->recipe->recover)(v, &b, lane, stays, plan);    /* sources of a merge may be dropped ones */
+    return true;
+}
+
+/* Scores of all lanes, budgets over them, and the best of each stay. */
+static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan *plan)
+{
+    size_t n = (size_t)v->n_lanes;
+    float **score = wn_view_scratch(v, sizeof *score * n);
+    int64_t *keep = wn_view_scratch(v, sizeof *keep * n);
+    bool ok = score && keep;
+    for (int i = 0; ok && i < v->n_lanes; i++) {
+        score[i] = wn_view_scratch(v, sizeof **score * (size_t)WN_MAX(v->lanes[i].n, 1));
+        if (!(ok = score[i] != NULL)) break;
+        wn_mark m = wn_arena_mark(v->scratch);
+        if (v->lanes[i].n) p->recipe->score(v, a, i, score[i]);
+        wn_arena_rewind(v->scratch, m);
+    }
+    for (int i = 0; ok && i < v->n_lanes; i++) keep[i] = 0;
+    ok = ok && allocate(p, a, v, (const float *const *)score, keep) && pay_for_protected(v, keep);
+    for (int i = 0; ok && v->verdicts && i < v->n_lanes; i++)
+        if (v->lanes[i].n) v->verdicts[i] = (wn_verdict){ score[i], keep[i] };
+    for (int i = 0; ok && i < v->n_lanes && !plan->status; i++) {
+        if (keep[i] >= v->lanes[i].n) continue;
+        wn_mark m = wn_arena_mark(v->scratch);
+        ok = settle_lane(p, a, v, i, score[i], keep[i], plan);
+        wn_arena_rewind(v->scratch, m);
+    }
+    if (!ok && !plan->status) plan->status = WN_ENOMEM;
+}
+
+/* What is protected stays whatever a recipe's own plan says. A recipe that is to keep its
+ * budget has to count these slots (wn_view_protects). */
+static void spare_protected(const wn_view *v, wn_plan *plan)
+{
+    size_t words = ((size_t)v->n_tokens + 63) / 64;
+    for (int l = 0; plan->keep && v->protect && l < v->n_lanes; l++)
+        for (size_t w = 0; plan->keep[l] && w < words; w++) plan->keep[l][w] |= v->protect[w];
+}
+
+void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan *plan)
+{
+    int64_t slots;
+    v->lacking = false;
+    if (!wn_policy_decides(p)) return;
+    int n_live = live_lanes(v, &slots);
+    wn_params a = params_of(p, v->n_tokens, slot_bytes, n_live);
+    v->budget = total_slots(p, v->n_tokens, slot_bytes, n_live);
+    if (p->budget_kind != WN_BUDGET_NONE && slots <= v->budget) return;
+    protect(p, v, plan);
+    if (plan->status) return;
+    if (p->recipe->plan) {
+        p->recipe->plan(v, &a, plan);
+        spare_protected(v, plan);
+    } else {
+        by_score(p, &a, v, plan);
+    }
+    if (v->lacking && !plan->status) plan->status = WN_ENOMEM;
+}
