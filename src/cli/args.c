@@ -50,6 +50,16 @@ const char *wn_args_size(double bytes, char buf[32])
     return buf;
 }
 
+static bool add(wn_arg_list *l, const char *who, const char *v)
+{
+    if (l->n == l->max) {
+        fprintf(stderr, "winnow: %s: given more than %d times\n", who, l->max);
+        return false;
+    }
+    l->items[l->n++] = v;
+    return true;
+}
+
 /* Returns false after printing why. who is how the user spelled it. */
 static bool set(const wn_arg *a, const char *who, const char *v)
 {
@@ -58,6 +68,7 @@ static bool set(const wn_arg *a, const char *who, const char *v)
     switch (a->kind) {
     case WN_ARG_FLAG: *(bool *)a->to = !(v && (!strcmp(v, "0") || !strcmp(v, "false"))); return true;
     case WN_ARG_STRING: *(const char **)a->to = v; return true;
+    case WN_ARG_LIST: return add(a->to, who, v);
     case WN_ARG_BYTES:
         if (wn_args_bytes(v, a->to)) return true;
         fprintf(stderr, "winnow: %s: \"%.40s\" is not a size; write 512MiB or 4G\n", who, v);
@@ -166,6 +177,7 @@ int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char 
             }
             value = argv[++i];
         }
+        if (a->kind == WN_ARG_LIST && !wn_args_given(a->name)) ((wn_arg_list *)a->to)->n = 0;   /* not the environment's */
         if (!set(a, arg, value)) return WN_EXIT_USAGE;
         if (n_given < MAX_GIVEN) given[n_given++] = a->name;
     }

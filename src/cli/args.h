@@ -3,7 +3,8 @@
  *
  * An option is given as -x VALUE, --name VALUE or --name=VALUE; flags take no value. Every
  * option has an environment twin, WN_ followed by its long name in capitals with '_' for
- * '-' (--top-k: WN_TOP_K); the command line wins. Unknown options, missing or malformed
+ * '-' (--top-k: WN_TOP_K); the command line wins. Only lists may be given more than once and
+ * then have a value more each time; other options keep the last. Unknown options, missing or malformed
  * values and numbers outside [min, max] are sentences on stderr and exit status 2.
  */
 #ifndef WN_CLI_ARGS_H
@@ -12,13 +13,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef enum { WN_ARG_FLAG, WN_ARG_INT, WN_ARG_FLOAT, WN_ARG_STRING, WN_ARG_BYTES, WN_ARG_HEADING } wn_arg_kind;
+typedef enum { WN_ARG_FLAG, WN_ARG_INT, WN_ARG_FLOAT, WN_ARG_STRING, WN_ARG_BYTES, WN_ARG_LIST, WN_ARG_HEADING } wn_arg_kind;
+
+typedef struct {
+    const char **items;                 /* (max) borrowed */
+    int n, max;
+} wn_arg_list;
 
 typedef struct {
     char short_name;                    /* 0: none */
     const char *name;                   /* long, without "--"; of a heading: its text */
     wn_arg_kind kind;
-    void *to;                           /* bool, long, double, const char *, size_t */
+    void *to;                           /* bool, long, double, const char *, size_t, wn_arg_list */
     const char *value;                  /* what --help calls the value: "N", "FILE" */
     const char *help;
     double min, max;                    /* numbers; both 0: no bounds */

@@ -29,8 +29,8 @@ typedef struct {
     long context, seeds, seed, threads;
     size_t mem;
     bool json, csv, usable, no_speed, no_resume, quiet;
-    const char *kv[MAX_POLICIES];
-    int n_kv, at[MAX_LENGTHS], n_at;    /* --lengths */
+    wn_arg_list kv;
+    int at[MAX_LENGTHS], n_at;          /* --lengths */
 } options;
 
 static volatile int stop;
@@ -69,15 +69,15 @@ static int make_rows(const options *o, wn_eval_row *rows, int *n)
     int n_budgets = parse_budgets(o->budget, budgets);
     if (n_budgets < 0) return wrong("--budget wants shares in percent, as in 50,25,12.5, not", o->budget);
     *n = 0;
-    for (int i = 0; i < o->n_kv; i++) {
+    for (int i = 0; i < o->kv.n; i++) {
         wn_policy p;
         wn_err err;
-        if (wn_policy_check(o->kv[i], &err) || wn_policy_parse(&p, o->kv[i], &err)) return wrong(err.text, NULL);
+        if (wn_policy_check(o->kv.items[i], &err) || wn_policy_parse(&p, o->kv.items[i], &err)) return wrong(err.text, NULL);
         bool spread = p.recipe->kind != WN_CLASS_FULL && !p.budget_given && n_budgets;
         if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !*p.k && !*p.v_format) continue;
         for (int b = 0; b < (spread ? n_budgets : 1); b++) {
             if (*n == MAX_ROWS) return wrong("more than 512 rows", NULL);
-            rows[(*n)++] = (wn_eval_row){ .kv = o->kv[i], .share = spread ? budgets[b] : 0 };
+            rows[(*n)++] = (wn_eval_row){ .kv = o->kv.items[i], .share = spread ? budgets[b] : 0 };
         }
     }
     return WN_EXIT_OK;
@@ -244,31 +244,15 @@ done:
     return st ? fail(&err, journal) : WN_EXIT_OK;
 }
 
-/* --kv may be given many times, which the table of options does not know: taken out first. */
-static int take_policies(options *o, int *argc, char **argv)
-{
-    int n = 1;
-    for (int i = 1; i < *argc; i++) {
-        const char *v = NULL;
-        if (!strcmp(argv[i], "--kv") && i + 1 < *argc) v = argv[++i];
-        else if (!strncmp(argv[i], "--kv=", 5)) v = argv[i] + 5;
-        if (!v) argv[n++] = argv[i];
-        else if (o->n_kv == MAX_POLICIES) return wrong("more than 128 policies", NULL);
-        else o->kv[o->n_kv++] = v;
-    }
-    *argc = n;
-    return WN_EXIT_OK;
-}
-
 int wn_cli_eval(int argc, char **argv)
 {
-    options o = { .tasks = "all", .ask = "both", .chunks = "4", .budget = "50,25,12.5" };
+    const char *kv[MAX_POLICIES];
+    options o = { .tasks = "all", .ask = "both", .chunks = "4", .budget = "50,25,12.5", .kv = { kv, 0, MAX_POLICIES } };
     char path[600];
-    const char *unused;                 /* for --help: --kv is taken out before */
     const wn_arg table[] = {
         { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file", 0, 0, 0 },
-        { 0, "kv", WN_ARG_STRING, &unused, "POLICY", "a policy; may be given many times (winnow recipes lists them)", 0, 0, 0 },
+        { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY", "a policy; may be given many times (winnow recipes lists them)", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
         { 'c', "context", WN_ARG_INT, &o.context, "N", "tokens (default: the usable context, found first)", 64, 1e9, "ctx-size" },
@@ -299,8 +283,7 @@ int wn_cli_eval(int argc, char **argv)
     int n_rest, chunks, n_rows;
     bool help;
     if (argc > 0) journal_path(path, sizeof path, argc, argv);
-    int rc = take_policies(&o, &argc, argv);
-    if (!rc) rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
+    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {
         puts("usage: winnow eval -m MODEL --kv POLICY [--kv POLICY ...] [options]\n\n"

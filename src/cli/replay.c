@@ -61,26 +61,17 @@ static size_t first_of_list(const char *s)
     return i;
 }
 
-/* --kv may be given many times and hold lists: taken out before the table is looked at. */
-static int take_policies(options *o, int *argc, char **argv)
+/* The policies of all --kv, copies; each may be a list. */
+static int split_lists(options *o, const wn_arg_list *given)
 {
-    int n = 1;
-    for (int i = 1; i < *argc; i++) {
-        const char *v = !strncmp(argv[i], "--kv=", 5) ? argv[i] + 5 : NULL;
-        if (!strcmp(argv[i], "--kv") && i + 1 < *argc) v = argv[++i];
-        if (!v) {
-            argv[n++] = argv[i];
-            continue;
-        }
-        while (*v) {
+    for (int i = 0; i < given->n; i++)
+        for (const char *v = given->items[i]; *v;) {
             size_t k = first_of_list(v);
             if (o->n_kv == MAX_POLICIES) return wrong("more than 64 policies");
             if (!(o->kv[o->n_kv] = wn_strndup(v, k))) return wrong("out of memory");
             o->n_kv++;
             v += k + (v[k] == ',');
         }
-    }
-    *argc = n;
     return WN_EXIT_OK;
 }
 
@@ -215,16 +206,17 @@ done:
 int wn_cli_replay(int argc, char **argv)
 {
     options o = { 0 };
-    const char *unused;                 /* for --help: --kv is taken out before */
+    const char *kv[MAX_POLICIES];
+    wn_arg_list given = { kv, 0, MAX_POLICIES };
     const wn_arg table[] = {
-        { 0, "kv", WN_ARG_STRING, &unused, "POLICY", "a policy to ask, or a list of them; may be given many times", 0, 0, 0 },
+        { 0, "kv", WN_ARG_LIST, &given, "POLICY", "a policy to ask, or a list of them; may be given many times", 0, 0, 0 },
         { 0, "json", WN_ARG_FLAG, &o.json, NULL, "one JSON line instead of a table", 0, 0, 0 },
     };
     const char *rest[1];
     int n_rest = 0;
     bool help = false;
-    int rc = take_policies(&o, &argc, argv);
-    if (!rc) rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
+    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
+    if (!rc) rc = split_lists(&o, &given);
     if (!rc && help) {
         puts("usage: winnow replay FILE [--kv POLICY ...] [--json]\n\n"
              "Takes the cache decisions that winnow run --trace FILE recorded again, without the model.\n"
