@@ -30,6 +30,7 @@ EXPORTS  := src/policy/exports.list
 
 SRC      := $(filter-out src/cli/%,$(wildcard src/*/*.c src/*/*/*.c))
 CLI      := $(wildcard src/cli/*.c)
+COMMANDS := $(shell sed -n 's/^int wn_cli_\([a-z]*\).*/\1/p' src/cli/cli.h)
 # Templates and filler of `winnow eval`, as bytes between _binary_<file>_start and _end.
 DATA     := $(wildcard data/eval/*.json data/eval/*.txt)
 LIB_O    := $(SRC:%.c=$(B)/%.o) $(DATA:%=$(B)/%.o)
@@ -64,6 +65,16 @@ $(B)/%_amx.o:    ISA = -mamx-tile -mamx-int8 -mavx512f -mavx512bw -mavx512vl -ma
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) $(if $(ISA),$(KSAN),$(SAN)) $(ISA) -MMD -MP -c -o $@ $<
+
+# What winnow --version says of the build; main.o alone is made again when it changes.
+$(B)/src/cli/main.o: CFLAGS_ += -DWN_COMMIT='"$(shell cat $(B)/commit)"' -DWN_COMPILER='"$(CC)"' \
+                                -DWN_BUILD_FLAGS='"$(strip $(OPT) $(SAN) $(CFLAGS))"'
+$(B)/src/cli/main.o: $(B)/commit
+$(B)/commit: FORCE
+	@mkdir -p $(@D)
+	@c=$$(git describe --always --dirty 2>/dev/null || echo "no commit"); \
+	  [ "$$c" = "$$(cat $@ 2>/dev/null)" ] || echo "$$c" > $@
+FORCE:
 
 # From its own directory, because the name as given becomes part of the symbols.
 $(B)/data/eval/%.o: data/eval/%
@@ -152,11 +163,28 @@ demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) winnow
 	@scripts/demo
 
-install: all
+# A page for each command, from what --help says.
+MAN      := winnow $(addprefix winnow-,$(COMMANDS))
+$(B)/man/winnow.1: winnow
+	@mkdir -p $(@D)
+	./winnow --help=man > $@
+$(B)/man/winnow-%.1: winnow
+	@mkdir -p $(@D)
+	./winnow $* --help=man > $@
+.PHONY: man
+man: $(MAN:%=$(B)/man/%.1)
+
+install: all man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 winnow $(DESTDIR)$(PREFIX)/bin/winnow
 	install -m 644 $(B)/libwinnow.a $(DESTDIR)$(PREFIX)/lib/libwinnow.a
 	install -m 644 include/winnow.h include/winnow_policy.h $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 644 $(MAN:%=$(B)/man/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 data/completion/winnow.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/winnow
+	install -m 644 data/completion/winnow.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_winnow
+	install -m 644 data/completion/winnow.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/winnow.fish
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS_PC)|' winnow.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/winnow.pc
 

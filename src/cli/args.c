@@ -10,9 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_GIVEN = 64, HELP_COLUMN = 30 };
+enum { MAX_GIVEN = 64 };
 static const char *given[MAX_GIVEN];
 static int n_given;
+static wn_help_form form;
+
+wn_help_form wn_args_help_form(void) { return form; }
+
+bool wn_args_is_help(const char *arg)
+{
+    static const char *const words[] = { [WN_HELP_TEXT] = "--help", [WN_HELP_MAN] = "--help=man",
+                                         [WN_HELP_OPTIONS] = "--help=options" };
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(arg, words[i])) return form = (wn_help_form)i, true;
+    return !strcmp(arg, "-h");
+}
 
 bool wn_args_given(const char *name)
 {
@@ -157,7 +169,7 @@ int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char 
             rest[(*n_rest)++] = arg;
             continue;
         }
-        if (!strcmp(arg, "-h") || !strcmp(arg, "--help")) {
+        if (wn_args_is_help(arg)) {
             *help = true;
             return 0;
         }
@@ -182,27 +194,4 @@ int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char 
         if (n_given < MAX_GIVEN) given[n_given++] = a->name;
     }
     return 0;
-}
-
-void wn_args_print(const wn_arg *table, int n)
-{
-    for (int i = 0; i < n; i++) {
-        const wn_arg *a = &table[i];
-        char left[96] = "  ";
-        if (a->kind == WN_ARG_HEADING) {
-            printf("\n%s\n", a->name);
-            continue;
-        }
-        if (a->short_name) snprintf(left + 2, sizeof left - 2, "-%c, ", a->short_name);
-        else if (a->alias && a->alias[0] == '-') snprintf(left + 2, sizeof left - 2, "%s, ", a->alias);
-        size_t k = strlen(left);
-        snprintf(left + k, sizeof left - k, "--%s%s%s", a->name, a->value ? " " : "", a->value ? a->value : "");
-        printf("%-*s", HELP_COLUMN, left);
-        if (strlen(left) >= HELP_COLUMN) printf("\n%*s", HELP_COLUMN, "");
-        for (const char *p = a->help; *p; p++) {
-            putchar(*p);
-            if (*p == '\n') printf("%*s", HELP_COLUMN, "");
-        }
-        putchar('\n');
-    }
 }

@@ -36,7 +36,11 @@ typedef struct {
  * WN_EXIT_USAGE; *help is set when -h or --help was given. */
 int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char **rest, int max_rest,
                   int *n_rest, bool *help);
-void wn_args_print(const wn_arg *table, int n);     /* the options part of --help */
+/* What was asked for: --help, --help=man, --help=options (help.h). */
+typedef enum { WN_HELP_TEXT, WN_HELP_MAN, WN_HELP_OPTIONS } wn_help_form;
+wn_help_form wn_args_help_form(void);
+/* Is this a request for help? Remembers its form. */
+bool wn_args_is_help(const char *arg);
 bool wn_args_given(const char *name);               /* was this long name set in the last parse? */
 
 /* "1536", "512k", "2MiB", "1.5G": bytes; false when malformed. */

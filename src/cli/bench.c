@@ -328,11 +328,19 @@ done:
     return WN_EXIT_FAILED;
 }
 
+const wn_help_page wn_cli_bench_page = {
+    .command = "bench", .summary = "how fast, beside what the machine can do",
+    .usage = "-m MODEL [options]\n--limits",
+    .about = "Times prompt chunks and single tokens at several depths of the cache, each beside the\n"
+             "machine's limits measured in the same minute.",
+    .examples = "winnow bench -m model.gguf -d 0,4k,16k -r 5 --csv",
+};
+
 int wn_cli_bench(int argc, char **argv)
 {
     options o = { .depths = "0,1k,4k,16k,32k", .k_type = "f16", .v_type = "f16", .prompt = 512, .n = 16, .reps = 5 };
     const wn_arg table[] = {
-        { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file to run", 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "GGUF file to run, or the name of a model (winnow models)", 0, 0, 0 },
         { 0, "limits", WN_ARG_FLAG, &o.limits, NULL, "measure only the machine: read bandwidth, int8, bf16 and f32 peak", 0, 0, 0 },
         { 'd', "depths", WN_ARG_STRING, &o.depths, "N,N,..", "positions in the cache before timing (default 0,1k,4k,16k,32k)", 0, 0, 0 },
         { 'p', "n-prompt", WN_ARG_INT, &o.prompt, "N", "tokens of the timed prompt chunk (default 512)", 1, 65536, 0 },
@@ -357,11 +365,7 @@ int wn_cli_bench(int argc, char **argv)
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {
-        puts("usage: winnow bench -m MODEL [options]\n       winnow bench --limits\n\n"
-             "Times prompt chunks and single tokens at several depths of the cache, each beside the\n"
-             "machine's limits measured in the same minute.\n");
-        wn_args_print(table, (int)WN_COUNT(table));
-        puts("\nexample: winnow bench -m model.gguf -d 0,4k,16k -r 5 --csv");
+        wn_help(&wn_cli_bench_page, table, (int)WN_COUNT(table));
         return WN_EXIT_OK;
     }
     if (n_rest && !o.model) o.model = rest[0];

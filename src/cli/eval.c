@@ -244,6 +244,22 @@ done:
     return st ? fail(&err, journal) : WN_EXIT_OK;
 }
 
+static const char *task_row(int i, const char **about)
+{
+    *about = wn_tasks[i] ? wn_tasks[i]->about : NULL;
+    return wn_tasks[i] ? wn_tasks[i]->name : NULL;
+}
+
+const wn_help_page wn_cli_eval_page = {
+    .command = "eval", .summary = "what a cache policy costs, measured on your model",
+    .usage = "-m MODEL --kv POLICY [--kv POLICY ...] [options]",
+    .about = "Compares cache policies with the full cache of the same model: divergence of the next-token\n"
+             "distribution, perplexity, bytes, speed, and tasks with exact answers asked before and after\n"
+             "compression. docs/evaluation.md says what each figure means.",
+    .examples = "winnow eval -m models/winnow-demo.gguf --kv recent --kv random --context 1024 --tasks passkey,lookup",
+    .rows_title = "Tasks", .row = task_row,
+};
+
 int wn_cli_eval(int argc, char **argv)
 {
     const char *kv[MAX_POLICIES];
@@ -251,7 +267,7 @@ int wn_cli_eval(int argc, char **argv)
     char path[600];
     const wn_arg table[] = {
         { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file", 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "GGUF file, or the name of a model (winnow models)", 0, 0, 0 },
         { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY", "a policy; may be given many times (winnow recipes lists them)", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
@@ -286,14 +302,7 @@ int wn_cli_eval(int argc, char **argv)
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {
-        puts("usage: winnow eval -m MODEL --kv POLICY [--kv POLICY ...] [options]\n\n"
-             "Compares cache policies with the full cache of the same model: divergence of the next-token\n"
-             "distribution, perplexity, bytes, speed, and tasks with exact answers asked before and after\n"
-             "compression. docs/evaluation.md says what each figure means.");
-        wn_args_print(table, (int)WN_COUNT(table));
-        puts("\nTasks");
-        for (int i = 0; wn_tasks[i]; i++) printf("  %-14s %s\n", wn_tasks[i]->name, wn_tasks[i]->about);
-        puts("\nexample: winnow eval -m models/winnow-demo.gguf --kv recent --kv random --context 1024 --tasks passkey,lookup");
+        wn_help(&wn_cli_eval_page, table, (int)WN_COUNT(table));
         return WN_EXIT_OK;
     }
     if (n_rest && !o.model) o.model = rest[0];

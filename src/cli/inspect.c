@@ -386,6 +386,15 @@ static wn_status open_file(wn_gguf **g, const char *name, wn_err *err)
     return st;
 }
 
+const wn_help_page wn_cli_inspect_page = {
+    .command = "inspect", .summary = "what is in a model file, and what its cache costs",
+    .usage = "MODEL [options]",
+    .about = "Shows a GGUF file's metadata, its tensors, bytes per tensor type, and the memory its\n"
+             "key-value cache takes for 1024 tokens in each raw format. Split models: give the first part.\n"
+             "Only the header is read, so a file of any size is shown at once.",
+    .examples = "winnow inspect models/winnow-demo.gguf",
+};
+
 int wn_cli_inspect(int argc, char **argv)
 {
     const char *path = NULL, *word = NULL;
@@ -401,12 +410,7 @@ int wn_cli_inspect(int argc, char **argv)
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, &word, 1, &n_words, &help);
     if (rc) return rc;
     if (help) {
-        puts("usage: winnow inspect MODEL [--json] [--no-tensors]\n\n"
-             "Shows a GGUF file's metadata, its tensors, bytes per tensor type, and the memory its\n"
-             "key-value cache takes for 1024 tokens in each raw format. Split models: give the first part.\n"
-             "Only the header is read, so a file of any size is shown at once.\n");
-        wn_args_print(table, (int)WN_COUNT(table));
-        puts("\nexample: winnow inspect models/winnow-demo.gguf");
+        wn_help(&wn_cli_inspect_page, table, (int)WN_COUNT(table));
         return WN_EXIT_OK;
     }
     if (n_words && wn_args_given("model")) {

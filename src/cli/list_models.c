@@ -21,6 +21,11 @@ static void print_json(const wn_found_models *f)
     json_decref(list);
 }
 
+static void print_names(const wn_found_models *f)
+{
+    for (int i = 0; i < f->n; i++) puts(f->models[i].name);
+}
+
 static void print_table(const wn_found_models *f)
 {
     int width = 4;
@@ -47,28 +52,33 @@ static void narrow(wn_found_models *f, const char *word)
     f->n = n;
 }
 
+const wn_help_page wn_cli_models_page = {
+    .command = "models", .summary = "the models on this machine that -m NAME can mean",
+    .usage = "[WORD] [options]",
+    .about = "Lists the models that were found (with WORD in their name), with the names that -m takes.\n"
+             "Nothing is copied or changed. winnow looks in\n\n"
+             "  the models directory    $WN_MODELS, else $XDG_DATA_HOME/winnow/models\n"
+             "  Hugging Face's cache    $HF_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub\n"
+             "  llama.cpp's cache       $LLAMA_CACHE, else $XDG_CACHE_HOME/llama.cpp\n"
+             "  Ollama's store          $OLLAMA_MODELS, else ~/.ollama/models",
+    .examples = "winnow run -m Qwen/Qwen3-8B-GGUF:Q4_K_M -p Hello",
+};
+
 int wn_cli_models(int argc, char **argv)
 {
-    bool json = false, help;
+    bool json = false, names = false, help;
     const char *word;
     int n_words;
     wn_found_models f;
     wn_err err;
     const wn_arg table[] = {
         { 0, "json", WN_ARG_FLAG, &json, NULL, "names, paths, places and bytes as JSON", 0, 0, 0 },
+        { 0, "names", WN_ARG_FLAG, &names, NULL, "names alone, one a line", 0, 0, 0 },
     };
     int rc = wn_args_parse(table, (int)(sizeof table / sizeof *table), argc, argv, &word, 1, &n_words, &help);
     if (rc) return rc;
     if (help) {
-        puts("usage: winnow models [WORD] [--json]\n\n"
-             "Lists the models that were found (with WORD in their name), with the names that -m takes.\n"
-             "Nothing is copied or changed. winnow looks in\n\n"
-             "  the models directory    $WN_MODELS, else $XDG_DATA_HOME/winnow/models\n"
-             "  Hugging Face's cache    $HF_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub\n"
-             "  llama.cpp's cache       $LLAMA_CACHE, else $XDG_CACHE_HOME/llama.cpp\n"
-             "  Ollama's store          $OLLAMA_MODELS, else ~/.ollama/models\n");
-        wn_args_print(table, (int)(sizeof table / sizeof *table));
-        puts("\nexample: winnow run -m Qwen/Qwen3-8B-GGUF:Q4_K_M -p Hello");
+        wn_help(&wn_cli_models_page, table, (int)(sizeof table / sizeof *table));
         return WN_EXIT_OK;
     }
     if (wn_models_find(&f, &err)) {
@@ -77,7 +87,7 @@ int wn_cli_models(int argc, char **argv)
     }
     wn_found_models all = f;
     if (n_words) narrow(&f, word);
-    (json ? print_json : print_table)(&f);
+    (json ? print_json : names ? print_names : print_table)(&f);
     wn_models_free(&all);
     return WN_EXIT_OK;
 }

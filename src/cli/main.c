@@ -1,53 +1,77 @@
 /* cli/main.c - `winnow COMMAND ...`: finds the command and leaves the rest to it. */
 #include "cli/cli.h"
 
+#include "kernel/kernel.h"
 #include "winnow.h"
 
+#include <jansson.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
 #include <stdio.h>
 #include <string.h>
+#include <utf8proc.h>
+#include <xxhash.h>
 
 static const struct {
-    const char *name;
+    const wn_help_page *page;
     int (*run)(int argc, char **argv);
-    const char *what;
 } commands[] = {
-    { "run", wn_cli_run, "read a prompt, continue it" },
-    { "bench", wn_cli_bench, "how fast, beside what the machine can do" },
-    { "eval", wn_cli_eval, "what a cache policy costs, measured on your model" },
-    { "recipes", wn_cli_recipes, "what a cache policy can be made of" },
-    { "replay", wn_cli_replay, "take recorded cache decisions again, without a model" },
-    { "inspect", wn_cli_inspect, "what is in a model file, and what its cache costs" },
-    { "models", wn_cli_models, "the models on this machine that -m NAME can mean" },
-    { "tokenize", wn_cli_tokenize, "text to token ids, and back" },
+    { &wn_cli_run_page, wn_cli_run },
+    { &wn_cli_bench_page, wn_cli_bench },
+    { &wn_cli_eval_page, wn_cli_eval },
+    { &wn_cli_recipes_page, wn_cli_recipes },
+    { &wn_cli_replay_page, wn_cli_replay },
+    { &wn_cli_inspect_page, wn_cli_inspect },
+    { &wn_cli_models_page, wn_cli_models },
+    { &wn_cli_tokenize_page, wn_cli_tokenize },
 };
 enum { N_COMMANDS = (int)(sizeof commands / sizeof *commands) };
 
-static void print_help(FILE *f)
+static const char *command_row(int i, const char **about)
 {
-    fputs("winnow runs long-context language models in the memory you have.\n\n"
-          "usage: winnow COMMAND [options]\n\n", f);
-    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].what);
-    fputs("\nwinnow COMMAND --help explains a command; winnow --version says which winnow this is.\n"
-          "Exit status: 0 fine, 1 the work failed, 2 the command line is wrong.\n", f);
+    *about = i < N_COMMANDS ? commands[i].page->summary : NULL;
+    return i < N_COMMANDS ? commands[i].page->command : NULL;
+}
+
+static const wn_help_page page = {
+    .summary = "long-context language models in the memory you have",
+    .usage = "COMMAND [options]",
+    .about = "winnow runs long-context language models (GGUF) in the memory you have.\n"
+             "winnow COMMAND --help explains a command; winnow --version says which winnow this is.\n"
+             "Exit status: 0 fine, 1 the work failed, 2 the command line is wrong.",
+    .rows_title = "Commands", .row = command_row,
+};
+
+/* What a report of a fault should say: the build, what it runs with here, and on what. */
+static void print_version(void)
+{
+    char pcre2[64] = "";
+    pcre2_config_8(PCRE2_CONFIG_VERSION, pcre2);
+    pcre2[strcspn(pcre2, " ")] = '\0';
+    puts("winnow " WN_VERSION " (" WN_COMMIT ")");
+    printf("built      by %s %s, %s\n", WN_COMPILER, __VERSION__, WN_BUILD_FLAGS);
+    printf("kernels    %s here, numerics %s\n", wn_kernels_get()->name, wn_kernels_get()->numerics);
+    printf("libraries  PCRE2 %s, utf8proc %s, jansson %s, xxHash %u.%u.%u\n", pcre2, utf8proc_version(), jansson_version_str(),
+           XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100, XXH_versionNumber() % 100);
 }
 
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
     if (!name) {
-        print_help(stderr);
+        fputs("usage: winnow COMMAND [options]; winnow --help lists the commands\n", stderr);
         return WN_EXIT_USAGE;
     }
-    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
-        print_help(stdout);
+    if (wn_args_is_help(name) || !strcmp(name, "help")) {
+        wn_help(&page, NULL, 0);
         return WN_EXIT_OK;
     }
     if (!strcmp(name, "--version")) {
-        puts("winnow " WN_VERSION);
+        print_version();
         return WN_EXIT_OK;
     }
     for (int i = 0; i < N_COMMANDS; i++)
-        if (!strcmp(name, commands[i].name)) return commands[i].run(argc - 1, argv + 1);
+        if (!strcmp(name, commands[i].page->command)) return commands[i].run(argc - 1, argv + 1);
     fprintf(stderr, "winnow: there is no command %.40s; winnow --help lists them\n", name);
     return WN_EXIT_USAGE;
 }

@@ -284,23 +284,28 @@ static int print_json(json_t *j)
     return WN_EXIT_OK;
 }
 
+const wn_help_page wn_cli_recipes_page = {
+    .command = "recipes", .summary = "what a cache policy can be made of",
+    .usage = "[NAME] [options]",
+    .about = "Lists what --kv can name: recipes, stages, cache formats; or says everything about one recipe.",
+    .examples = "winnow recipes snapkv",
+};
+
 int wn_cli_recipes(int argc, char **argv)
 {
     const char *lib = NULL, *rest[1];
-    bool json = false, markdown = false, help;
+    bool json = false, markdown = false, names = false, help;
     int n_rest;
     const wn_arg table[] = {
         { 0, "json", WN_ARG_FLAG, &json, NULL, "JSON instead of a table", 0, 0, 0 },
         { 0, "markdown", WN_ARG_FLAG, &markdown, NULL, "the part of docs/policies.md that is made from the tables", 0, 0, 0 },
+        { 0, "names", WN_ARG_FLAG, &names, NULL, "names of recipes alone, one a line", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
     };
     int rc = wn_args_parse(table, (int)(sizeof table / sizeof *table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {
-        puts("usage: winnow recipes [NAME] [--json] [--policy-lib FILE]\n\n"
-             "Lists what --kv can name: recipes, stages, cache formats; or says everything about one recipe.\n");
-        wn_args_print(table, (int)(sizeof table / sizeof *table));
-        puts("\nexample: winnow recipes snapkv");
+        wn_help(&wn_cli_recipes_page, table, (int)(sizeof table / sizeof *table));
         return WN_EXIT_OK;
     }
     if ((rc = wn_cli_policy("recipes", lib, NULL))) return rc;
@@ -312,6 +317,8 @@ int wn_cli_recipes(int argc, char **argv)
         return WN_EXIT_USAGE;
     }
     if (json) return print_json(one ? recipe_json(one) : all_json());
+    for (int i = 0; names && wn_recipe_at(i); i++) puts(wn_recipe_at(i)->name);
+    if (names) return WN_EXIT_OK;
     if (markdown) print_markdown();
     else if (one) print_one(one);
     else print_table();

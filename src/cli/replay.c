@@ -203,6 +203,17 @@ done:
     return rc;
 }
 
+const wn_help_page wn_cli_replay_page = {
+    .command = "replay", .summary = "take recorded cache decisions again, without a model",
+    .usage = "FILE [--kv POLICY ...] [--json]",
+    .about = "Takes the cache decisions that winnow run --trace FILE recorded again, without the model.\n"
+             "Alone, it checks that the recorded policy makes the recorded plans (exit status 1 if not).\n"
+             "With --kv it shows the same views to other policies: what they keep, how much of it is\n"
+             "what the recorded policy kept, and how much of the recorded attention falls on it.",
+    .examples = "winnow run -m models/winnow-demo.gguf -f book.txt --kv snapkv@25% --trace t --trace-rows\n"
+                "winnow replay t --kv snapkv@25%,keydiff@25%,random@25%",
+};
+
 int wn_cli_replay(int argc, char **argv)
 {
     options o = { 0 };
@@ -218,14 +229,7 @@ int wn_cli_replay(int argc, char **argv)
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (!rc) rc = split_lists(&o, &given);
     if (!rc && help) {
-        puts("usage: winnow replay FILE [--kv POLICY ...] [--json]\n\n"
-             "Takes the cache decisions that winnow run --trace FILE recorded again, without the model.\n"
-             "Alone, it checks that the recorded policy makes the recorded plans (exit status 1 if not).\n"
-             "With --kv it shows the same views to other policies: what they keep, how much of it is\n"
-             "what the recorded policy kept, and how much of the recorded attention falls on it.");
-        wn_args_print(table, (int)WN_COUNT(table));
-        puts("\nexample: winnow run -m models/winnow-demo.gguf -f book.txt --kv snapkv@25% --trace t --trace-rows\n"
-             "         winnow replay t --kv snapkv@25%,keydiff@25%,random@25%");
+        wn_help(&wn_cli_replay_page, table, (int)WN_COUNT(table));
     } else if (!rc && !n_rest) {
         rc = wrong("which trace? give the file that winnow run --trace wrote");
     } else if (!rc) {

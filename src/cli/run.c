@@ -483,6 +483,15 @@ fail:
     return rc;
 }
 
+const wn_help_page wn_cli_run_page = {
+    .command = "run", .summary = "read a prompt, continue it",
+    .usage = "-m MODEL [-p TEXT | -f FILE] [options]",
+    .about = "Reads a prompt, continues it, prints the text as it comes; timings and memory go to\n"
+             "standard error. Every option has an environment twin: --top-k is WN_TOP_K.",
+    .examples = "winnow run -m models/winnow-demo.gguf -f book.txt -p $'\\n\\nQuestion: Who found the silver key?\\nAnswer: ' "
+                "-n 32 --temp 0",
+};
+
 int wn_cli_run(int argc, char **argv)
 {
     wn_sampling d = wn_sampling_defaults();
@@ -493,7 +502,7 @@ int wn_cli_run(int argc, char **argv)
     };
     const wn_arg table[] = {
         { 0, "Model and prompt", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file, or the first part of a split one", 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "GGUF file, or the first part of a split one, or the name of a model (winnow models)", 0, 0, 0 },
         { 'p', "prompt", WN_ARG_STRING, &o.prompt, "TEXT", "the prompt; after the text of -f when both are given", 0, 0, 0 },
         { 'f', "file", WN_ARG_STRING, &o.file, "FILE", "prompt from a file (- for standard input, also the default)", 0, 0, 0 },
         { 0, "tokens", WN_ARG_STRING, &o.tokens_file, "FILE", "prompt as int32 token ids (little-endian) instead of text", 0, 0, 0 },
@@ -543,11 +552,7 @@ int wn_cli_run(int argc, char **argv)
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {
-        puts("usage: winnow run -m MODEL [-p TEXT | -f FILE] [options]\n\n"
-             "Reads a prompt, continues it, prints the text as it comes; timings and memory go to\n"
-             "standard error. Every option has an environment twin: --top-k is WN_TOP_K.");
-        wn_args_print(table, (int)WN_COUNT(table));
-        puts("\nexample: winnow run -m models/winnow-demo.gguf -f book.txt -p '\n\nQuestion: Who found the silver key?\nAnswer: ' -n 32 --temp 0");
+        wn_help(&wn_cli_run_page, table, (int)WN_COUNT(table));
         return WN_EXIT_OK;
     }
     if (n_rest && !o.model) o.model = rest[0];

@@ -149,6 +149,14 @@ static int work(const options *o)
     return rc;
 }
 
+const wn_help_page wn_cli_tokenize_page = {
+    .command = "tokenize", .summary = "text to token ids, and back",
+    .usage = "-m MODEL [options] < TEXT",
+    .about = "Prints the token ids of the text on stdin, all on one line, with the BOS and EOS tokens that\n"
+             "the model adds. The text is taken as it is: a line end at its end is part of it.",
+    .examples = "printf 'Hello world' | winnow tokenize -m models/winnow-demo.gguf --pieces",
+};
+
 int wn_cli_tokenize(int argc, char **argv)
 {
     options o = { 0 };
@@ -167,11 +175,7 @@ int wn_cli_tokenize(int argc, char **argv)
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, &word, 0, &n_words, &help);
     if (rc) return rc;
     if (help) {
-        puts("usage: winnow tokenize -m MODEL [options] < TEXT\n\n"
-             "Prints the token ids of the text on stdin, all on one line, with the BOS and EOS tokens that\n"
-             "the model adds. The text is taken as it is: a line end at its end is part of it.\n");
-        wn_args_print(table, (int)WN_COUNT(table));
-        puts("\nexample: printf 'Hello world' | winnow tokenize -m models/winnow-demo.gguf --pieces");
+        wn_help(&wn_cli_tokenize_page, table, (int)WN_COUNT(table));
         return WN_EXIT_OK;
     }
     if (!o.model) {
