@@ -59,14 +59,47 @@ const float *wn_view_window(const wn_view *v, int lane, int *w);
 /* Those queries themselves, rotated to their positions and scaled, (w, group, k_dim); the
  * oldest first. Borrowed until the next call. */
 const float *wn_view_queries(const wn_view *v, int lane, int *w);
-/* Attention that each live slot has got from all queries since it came in, mean over the
- * group, (n). Recipes that ask set `mass`. Borrowed until the next call. */
+/* Statistic i of the recipe's list (below) of each live slot, (n). Borrowed until the same is
+ * asked of another lane. */
+const float *wn_view_stat(const wn_view *v, int lane, int i);
+/* The plain sum: attention that each live slot has got from all queries since it came in, mean
+ * over the group, (n). For recipes that list it, and stages that set `mass`. */
 const float *wn_view_mass(const wn_view *v, int lane);
 /* Turns a query or key (k_dim) by the mean of the rotations of `from` to `to` - 1 positions. */
 void wn_view_turn(const wn_view *v, float *row, int from, int to);
 /* Scratch that lives until the decision is over; NULL when there is none left (the plan
  * then fails with WN_ENOMEM). */
 void *wn_view_scratch(const wn_view *v, size_t bytes);
+
+/* ---- statistics of all queries --------------------------------------------------- */
+
+/* One number x for each slot, brought up to date by every query from the slot's own on. A
+ * query's weights over the live slots sum to 1 in each head; a is what they make over the heads
+ * of the group. A statistic costs 4 bytes per slot and a second pass of scores for every query.
+ * A merged slot goes on with the numbers of the position it stands at. */
+typedef enum {
+    WN_STAT_SUM,                /* x <- decay x + a */
+    WN_STAT_SQUARES,            /* x <- decay x + a a */
+    WN_STAT_MAX,                /* x <- the larger of decay x and a */
+    WN_STAT_HITS,               /* x <- decay x + 1 where a reaches the threshold, else decay x */
+    WN_STAT_LAST,               /* position of the last query whose a reached it; at first the slot's own */
+    WN_STAT_GAP,                /* the longest way between two such queries, as the LAST next in the list has them */
+    WN_STAT_KINDS,
+} wn_stat_kind;
+
+typedef enum { WN_REDUCE_MEAN, WN_REDUCE_SUM, WN_REDUCE_MAX } wn_reduce;
+#define WN_REDUCE_WORDS "mean|sum|max"
+
+enum { WN_STATS_MAX = 5 };
+
+typedef struct {
+    wn_stat_kind kind;
+    wn_reduce reduce;           /* over the heads of the group */
+    float decay;                /* what is left of x at the next query, up to 1; 0: all of it */
+    float threshold;            /* of HITS, LAST and GAP: above 0 */
+    bool even;                  /* it counts in even shares: 1 / slots that the query sees */
+    int near;                   /* queries so far away or farther change nothing; 0: all count */
+} wn_stat;
 
 /* ---- the plan ------------------------------------------------------------------- */
 
@@ -138,7 +171,7 @@ typedef struct {
     int every;                  /* its default; 0: 512 */
     const char *budget;         /* without @: as in the grammar ("2048", "20%"); NULL: its own sizes hold */
     int (*window)(const wn_params *p);  /* recent queries it reads, 1 .. 64; NULL: none */
-    bool mass;                  /* asks for wn_view_mass() */
+    int (*stats)(const wn_params *p, wn_stat *out);     /* what it asks wn_view_stat() for: how many; NULL: nothing */
     const char *reads;          /* "keys", "keys, values": rows that its score reads; NULL: none */
     double first, last;         /* defaults of the protected slots at both ends */
     /* Either the whole plan ... */
@@ -173,7 +206,8 @@ typedef struct {
     const char *differs;        /* from the source, or NULL */
     const wn_param *params;
     int n_params;
-    bool window, mass;          /* asks for wn_view_window(), wn_view_mass(): the recipe must, too */
+    bool window, mass;          /* asks for wn_view_window(), or wn_view_mass(): the recipe must look at the
+                                   last queries, or at all of them, too */
     int slots;                  /* of a lane's budget that it fills itself */
     /* As in a recipe; NULL: the same for every lane, or dropped. */
     void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
@@ -194,7 +228,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 1 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 2 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

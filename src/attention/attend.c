@@ -419,31 +419,32 @@ static void show_weights(wn_attend_pass *p, const wn_attend_item *item)
     }
 }
 
-/* A lane of an item that keeps sums, block after block in order. */
-static void add_mass(void *arg, int part, int thread)
+/* A lane of an item with a ledger, block after block in order. Lanes of window layers are shown
+ * to nobody. */
+static void account(void *arg, int part, int thread)
 {
     wn_attend_pass *p = arg;
     int i = part / p->shape.n_kv_heads, head = part % p->shape.n_kv_heads;
     const wn_attend_item *item = &p->items[i];
-    if (!item->mass) return;
+    if (!item->ledger || wn_kv_map(item->kv)->lanes[lane_of(p, item, head)].window) return;
     for (int r = 0, np; r < item->n_rows; r += np) {
         np = block_rows(p, item, item->pos + r);
         piece x = { .item = i, .head = head, .pos0 = item->pos + r, .row0 = item->row + r, .np = np };
         wn_block b = block_of(p, &x);
-        wn_block_mass(&b, &p->desks[thread], p->ml, item->mass + (size_t)b.lane * item->mass_stride);
+        wn_block_account(&b, &p->desks[thread], p->ml, item->ledger);
     }
 }
 
 void wn_attend(wn_attend_pass *p, const wn_attend_args *a)
 {
-    bool mass = false;
+    bool ledgers = false;
     uint64_t start = now_ns();
     p->args = a;
     angles_for(p, a->rope);             /* here, not in a race of the pieces */
     wn_threads_run(p->team, prepare, p, p->n_prepared * p->shape.n_kv_heads);
     wn_threads_run(p->team, answer, p, p->n_pieces);
-    for (int i = 0; i < p->n_items; i++) mass |= p->items[i].mass != NULL;
-    if (mass) wn_threads_run(p->team, add_mass, p, p->n_items * p->shape.n_kv_heads);
+    for (int i = 0; i < p->n_items; i++) ledgers |= p->items[i].ledger != NULL;
+    if (ledgers) wn_threads_run(p->team, account, p, p->n_items * p->shape.n_kv_heads);
     if (p->obs && p->obs->lse) show_lse(p);
     for (int i = 0; p->obs && p->obs->weights && i < p->n_items; i++)
         if (p->items[i].n_rows == 1) show_weights(p, &p->items[i]);

@@ -21,6 +21,7 @@
 #ifndef WN_ATTENTION_ATTEND_H
 #define WN_ATTENTION_ATTEND_H
 
+#include "attention/accumulate.h"
 #include "attention/rope.h"
 #include "base/arena.h"
 #include "base/threads.h"
@@ -34,9 +35,7 @@ typedef struct {
     wn_kv *kv;
     int32_t pos;
     int row, n_rows;
-    float *mass;                        /* NULL, or (n_lanes, mass_stride): what each position has got of the
-                                           attention of all queries; this pass's rows are added */
-    size_t mass_stride;
+    const wn_ledger *ledger;            /* NULL, or gets the weights of this pass's rows */
 } wn_attend_item;
 
 /* What the geometry of attention is, the same for every pass. */

@@ -549,26 +549,33 @@ void wn_block_finish(const wn_block *b, wn_desk *d, float *ml)
     }
 }
 
-/* One row's weights, summed over the group's heads, into by_pos from entry begin on. */
-static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, const float *ml)
+/* One row's weights from entry see.from on: the mean over the group's heads, and their maximum
+ * where it is wanted. */
+static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, const float *ml, float *most)
 {
     const float *pair = ml + 2 * ((size_t)(b->row0 + r) * (size_t)b->shape->n_heads + (size_t)(b->head * b->group));
     float *sum = d->by_pos;
     int n = see.to - see.from;
     memset(sum, 0, sizeof *sum * (size_t)n);
+    if (most) memset(most, 0, sizeof *most * (size_t)n);
     for (int h = 0; h < b->group; h++) {
         float *x = d->logits + (size_t)(r * b->group + h) * WN_LOGIT_STRIDE + see.from;
-        float scale = 1 / (pair[2 * h + 1] * (float)b->group);
+        float scale = 1 / (pair[2 * h + 1] * (float)b->group), whole = 1 / pair[2 * h + 1];
         if (pair[2 * h] == -INFINITY) continue;
         b->kernels->vec->exp_sub(x, x, pair[2 * h], n);
         for (int e = 0; e < n; e++) sum[e] += x[e] * scale;
+        for (int e = 0; most && e < n; e++) most[e] = x[e] * whole > most[e] ? x[e] * whole : most[e];
     }
 }
 
-void wn_block_mass(const wn_block *b, wn_desk *d, const float *ml, float *mass)
+void wn_block_account(const wn_block *b, wn_desk *d, const float *ml, const wn_ledger *x)
 {
     int P = wn_kv_page_slots(b->item->kv), split;
+    uint32_t live = wn_kv_live(b->item->kv, b->lane) + (uint32_t)(b->pos0 - b->item->pos);
+    float most[WN_SPLIT];
+    bool max = wn_ledger_wants_max(x);
     gathered g;
+    for (int r = 0; r < b->np; r++) wn_ledger_begin(x, b->lane, b->pos0 + r);
     start_queries(b, d);
     walk w = start_walk(b, 0);
     while (gather(b, d, &w, INT32_MAX, &g, &split)) {
@@ -576,8 +583,10 @@ void wn_block_mass(const wn_block *b, wn_desk *d, const float *ml, float *mass)
         for (int r = 0; r < b->np; r++) {
             entries see = seen_by(b, d, &g, r);
             if (see.from >= see.to) continue;
-            weights_of_row(b, d, see, r, ml);
-            for (int e = see.from; e < see.to; e++) mass[g.base + d->index[e]] += d->by_pos[e - see.from];
+            weights_of_row(b, d, see, r, ml, max ? most : NULL);
+            wn_ledger_add(x, b->lane, &(wn_weights){
+                .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1), .base = g.base,
+                .index = d->index + see.from, .dense = g.dense, .n = see.to - see.from, .mean = d->by_pos, .max = most });
         }
     }
 }

@@ -92,9 +92,9 @@ void wn_block_finish(const wn_block *b, wn_desk *d, float *ml);
 /* Rotated, scaled queries of the block into the sequence's ring. */
 void wn_block_fill_ring(const wn_block *b, wn_desk *d);
 
-/* Adds to mass[pos] what the block's rows have given each live slot, mean over the group, row
- * by row in order; ml: maxima and sums of every (batch row, head), as finish left them. */
-void wn_block_mass(const wn_block *b, wn_desk *d, const float *ml, float *mass);
+/* Hands the weights of the block's rows to the ledger, row by row in order; ml: maxima and sums
+ * of every (batch row, head), as finish left them. */
+void wn_block_account(const wn_block *b, wn_desk *d, const float *ml, const wn_ledger *g);
 
 /* Logits of every live slot (after soft cap and bias), for a block of one position:
  * calls back once per split with the positions in view order. */

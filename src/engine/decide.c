@@ -210,12 +210,12 @@ static void load_queries(void *ctx, int lane, int w, float *rows)
     }
 }
 
-static void load_mass(void *ctx, int lane, float *mass)
+static void load_stat(void *ctx, int lane, int i, float *x)
 {
     const shown *sh = ctx;
     const wn_view_lane *l = &sh->view.lanes[lane];
-    const float *all = sh->seq->mass + (size_t)lane * (size_t)sh->seq->opts.max_tokens;
-    for (int i = 0; i < l->n; i++) mass[i] = all[l->pos[i]];
+    const float *all = wn_ledger_row(&sh->seq->ledger, lane, i);
+    for (int k = 0; k < l->n; k++) x[k] = all[l->pos[k]];
 }
 
 static void turn(void *ctx, float *row, int from, int to)
@@ -310,7 +310,8 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     int w = WN_MIN(wn_policy_window(s->policy), wn_kv_ring_valid(kv));
     shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
                                      .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
-                                     .load_queries = load_queries, .load_mass = s->mass ? load_mass : NULL, .turn = turn,
+                                     .load_queries = load_queries, .load_stat = load_stat, .turn = turn,
+                                     .stats = s->ledger.stats, .n_stats = s->ledger.n_stats,
                                      .window = w, .held = wn_kv_ring_valid(kv) } };
     sh.view.ctx = &sh;
     if (s->log) {
@@ -318,7 +319,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         memset(sh.view.verdicts, 0, sizeof *sh.view.verdicts * (size_t)map->n_lanes);
         sh.view.asked = &asked;
     }
-    sh.view.mass = wn_arena_array(a, float, longest);
+    for (int i = 0; i < sh.view.n_stats; i++) sh.view.stat_rows[i] = wn_arena_array(a, float, longest);
     if (w) {
         sh.view.sums = look_back(s, kv, a, lanes, w);
         for (int l = 0; l < map->n_lanes; l++)
@@ -348,6 +349,11 @@ wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err)
     return st ? st : set_format(&o->v_format, p->v_format, err);
 }
 
+size_t wn_seq_ledger_bytes(const wn_seq *s)
+{
+    return sizeof(float) * (size_t)s->e->m->map.n_lanes * (size_t)s->ledger.n_stats * s->ledger.stride;
+}
+
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
 {
     wn_engine *e = s->e;
@@ -359,9 +365,10 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     if ((st = wn_policy_formats(s->policy, &s->kv_opts, err))) return st;
     if (!wn_policy_decides(s->policy)) return WN_OK;
     if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;
-    if (s->policy->recipe->mass) {
-        s->mass = wn_os_map(sizeof *s->mass * (size_t)e->m->map.n_lanes * (size_t)s->opts.max_tokens, false);
-        if (!s->mass) return wn_fail(err, WN_ENOMEM, "policy: out of memory for the attention of %d positions", s->opts.max_tokens);
+    if (s->policy->n_stats) {
+        s->ledger = (wn_ledger){ .stats = s->policy->stats, .n_stats = s->policy->n_stats, .stride = (size_t)s->opts.max_tokens };
+        s->ledger.x = wn_os_map(wn_seq_ledger_bytes(s), false);
+        if (!s->ledger.x) return wn_fail(err, WN_ENOMEM, "policy: out of memory for the attention of %d positions", s->opts.max_tokens);
     }
     size_t most = wn_engine_arena_most(e, s->policy);
     if (most > e->decisions.size) {     /* no decision is being made: nothing is lost */

@@ -74,7 +74,7 @@ struct wn_seq {
     bool stats_due;                     /* a decision changed what is held */
     uint64_t observed;                  /* (query head, slot) pairs scored for the policy alone */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
-    float *mass;                        /* (n_lanes, max_tokens) attention each position has got; NULL: not asked */
+    wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats 0: none */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
     int decided_at;                     /* the last point at which a decision was taken */
@@ -88,6 +88,7 @@ struct wn_seq {
 
 /* Parses and installs a policy while the sequence is being opened; NULL text: none. */
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
+size_t wn_seq_ledger_bytes(const wn_seq *s);
 /* The cache formats a policy names, if any. */
 wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err);
 /* The decision at the tokens computed so far, if one is due there. */
@@ -138,8 +139,6 @@ wn_status wn_engine_check_stuck(const wn_engine *e, wn_err *err);
 bool wn_seq_is_parked(const wn_seq *s);
 /* Positions whose results are known, whether or not their K and V are in the cache now. */
 int wn_seq_n_computed(const wn_seq *s);
-/* The sums of positions below n are made anew (seq.c). */
-void wn_seq_forget_mass(wn_seq *s, int n);
 
 /* ---- beside the pool (needs.c) ------------------------------------------------------ */
 

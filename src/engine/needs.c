@@ -7,7 +7,7 @@
  * when it is decided: what the budget leaves and what comes in between two decisions.
  *
  *     arena     lists, sums, scores: the mean lane, times lanes;  rows, sorting: the largest lane
- *     sequence  sums of h2o and its like, masks and merges of the plan, the ring of queries
+ *     sequence  statistics of all queries, masks and merges of the plan, the ring of queries
  *
  * The engine plans for the policy it was opened with, max_seqs times; a sequence with
  * another one is refused with numbers when plan and slack under the ceiling do not cover it.
@@ -48,7 +48,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
         window = threads * (wn_arena_cost(4 * wn_window_floats(&x, (int)s.most, e->kv_opts.page_slots)) +
                             wn_arena_cost(4 * s.most));
     }
-    after = wn_arena_cost(4 * (size_t)x.w * (size_t)e->kv_opts.q_dim) + wn_arena_cost(4 * s.most) +
+    after = wn_arena_cost(4 * (size_t)x.w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s.most) +
             2 * wn_arena_cost(4 * dim * s.most) + lanes * wn_arena_cost(4 * s.mean) + 8 * wn_arena_cost(8 * s.most) +
             wn_arena_cost(4 * (size_t)x.w * (dim + 64)) +
             (wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);                /* tiles of rows and cosines */
@@ -73,7 +73,7 @@ static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n)
     size_t lanes = (size_t)e->m->map.n_lanes, sum = 0;
     if (!p || !wn_policy_decides(p)) return 0;
     sum += (lanes + 1) * ((size_t)n / 8 + 8);                               /* masks of the plan */
-    if (p->recipe->mass) sum += lanes * (size_t)n * sizeof(float);
+    sum += lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);
     if (wn_policy_merges(p))                                                /* merges and their sources */
         sum += lanes * live_slots(e, p, n).mean *
                (sizeof(wn_plan_merge) + sizeof(int32_t) + 2 * sizeof(float));

@@ -201,7 +201,6 @@ static void park(wn_seq *s)
     s->n_known = WN_MAX(s->n_known, n);
     wn_status st = wn_kv_truncate(s->kv, 0, &at, NULL);
     WN_ASSERT(!st);
-    wn_seq_forget_mass(s, n);
     s->decided_at = 0;
     wn_seq_unpromise(s);
 }

@@ -16,7 +16,7 @@ static void release(wn_seq *s)
     wn_seq_unclaim(s);
     wn_kv_close(s->kv);
     wn_plan_release(&s->plan);
-    if (s->mass) wn_os_unmap(s->mass, sizeof *s->mass * (size_t)s->e->m->map.n_lanes * (size_t)s->opts.max_tokens);
+    if (s->ledger.x) wn_os_unmap(s->ledger.x, wn_seq_ledger_bytes(s));
     wn_free(s->policy);
     wn_free(s->marks);
     wn_free(s->tokens);
@@ -83,6 +83,14 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
     return st;
 }
 
+/* Has src kept what s looks at? */
+static bool keeps_same(const wn_seq *s, const wn_seq *src)
+{
+    bool same = s->ledger.n_stats == 0 || s->ledger.n_stats == src->ledger.n_stats;
+    for (int i = 0; same && i < s->ledger.n_stats; i++) same = wn_stat_same(&s->ledger.stats[i], &src->ledger.stats[i]);
+    return same;
+}
+
 /* A fork goes on deciding as its source: the same policy, marks and last decision. Of a
  * sequence that keeps everything it may take up a policy of its own, as long as that would
  * not have decided anything yet. */
@@ -111,17 +119,17 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
                        src->decide ? "its source has one that decides" : "that would have decided earlier");
     if (s->kv_opts.k_format != src->kv_opts.k_format || s->kv_opts.v_format != src->kv_opts.v_format)
         return wn_fail(err, WN_EINVAL, "a fork keeps the cache formats of its source");
-    if ((s->mass && !src->mass) || s->kv_opts.ring_rows > src->kv_opts.ring_rows)
+    if (!keeps_same(s, src) || s->kv_opts.ring_rows > src->kv_opts.ring_rows)
         return wn_fail(err, WN_EINVAL, "a fork cannot change its policy to %.200s: its source has not kept the queries or "
                        "sums that asks for", kv);
     return WN_OK;
 }
 
-static void copy_mass(wn_seq *s, const wn_seq *src)
+static void copy_ledger(wn_seq *s, const wn_seq *src)
 {
-    size_t row = (size_t)s->opts.max_tokens;
-    for (size_t l = 0; l < (size_t)s->e->m->map.n_lanes; l++)
-        memcpy(s->mass + l * row, src->mass + l * row, sizeof *s->mass * (size_t)wn_kv_n(src->kv));
+    for (int l = 0; l < s->e->m->map.n_lanes; l++)
+        for (int i = 0; i < s->ledger.n_stats; i++)
+            memcpy(wn_ledger_row(&s->ledger, l, i), wn_ledger_row(&src->ledger, l, i), sizeof(float) * (size_t)wn_kv_n(src->kv));
 }
 
 wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err *err)
@@ -147,7 +155,7 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
     if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, wn_kv_n(src->kv), err)) &&
         !(st = wn_kv_fork(&s->kv, src->kv, err))) {
         s->n_fed = wn_kv_n(s->kv);
-        if (s->mass && src->mass) copy_mass(s, src);
+        copy_ledger(s, src);
         memcpy(s->tokens, src->tokens, sizeof *s->tokens * (size_t)s->n_fed);
         s->n_reported = s->n_fed;
         if (src->n_logits == s->n_fed && s->n_fed > 0) {
@@ -199,20 +207,13 @@ const float *wn_seq_logits(const wn_seq *s)
     return s->n_logits > 0 && s->n_logits == s->n_fed && wn_seq_n_computed(s) == s->n_fed ? s->logits : NULL;
 }
 
-void wn_seq_forget_mass(wn_seq *s, int n)
-{
-    size_t row = (size_t)s->opts.max_tokens;
-    for (size_t l = 0; s->mass && l < (size_t)s->e->m->map.n_lanes; l++)
-        memset(s->mass + l * row, 0, sizeof *s->mass * (size_t)n);
-}
-
 /* What policies look at must be as if the tokens that are gone had never been. Sums are not
  * subtracted from but made anew; queries that the ring has lost to later ones are computed
  * again, from a place no decision lies behind. */
-static wn_status restore_statistics(wn_seq *s, int had, int *at, wn_err *err)
+static wn_status restore_statistics(wn_seq *s, int *at, wn_err *err)
 {
     int back = *at;
-    if (s->mass) back = 0;
+    if (s->ledger.n_stats) back = 0;
     else if (s->kv_opts.ring_rows && s->decide && wn_kv_ring_valid(s->kv) < WN_MIN(*at, s->kv_opts.ring_rows)) {
         back = WN_MAX(*at - s->kv_opts.ring_rows, 0);
         if (back < s->decided_at) back = 0;
@@ -221,7 +222,6 @@ static wn_status restore_statistics(wn_seq *s, int had, int *at, wn_err *err)
         wn_status st = wn_kv_truncate(s->kv, back, at, err);
         if (st) return st;
     }
-    wn_seq_forget_mass(s, had);
     return WN_OK;
 }
 
@@ -234,7 +234,7 @@ wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err)
     if (n < had) {
         /* Where the cache can only resume earlier, the tokens between are computed again. */
         wn_status st = wn_kv_truncate(s->kv, n, &at, err);
-        if (!st) st = restore_statistics(s, had, &at, err);
+        if (!st) st = restore_statistics(s, &at, err);
         if (st) return st;
         if (s->decided_at > at) s->decided_at = wn_seq_last_point(s, at);
     }

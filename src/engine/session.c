@@ -7,7 +7,7 @@
  *     u32          n marks, then n int32 positions
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
- *     f32          policies with sums: of each lane, n values
+ *     f32          policies with statistics of all queries: of each lane, of each statistic, n values
  *
  * Everything that must agree is compared before the cache is touched, and each difference
  * has a sentence of its own, so that a user learns which model or option the file wants.
@@ -89,8 +89,8 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     for (uint32_t i = 0; i < n; i++)
         if ((st = put_u32(w, (uint32_t)s->tokens[i], err))) goto fail;
     if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
-    for (int l = 0; s->mass && l < s->e->m->map.n_lanes; l++)
-        if ((st = wn_record_write(w, s->mass + (size_t)l * (size_t)s->opts.max_tokens, sizeof(float) * n, err))) goto fail;
+    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
+        if ((st = wn_record_write(w, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err))) goto fail;
     return wn_record_commit(w, err);
 fail:
     wn_record_abort(w);
@@ -171,8 +171,8 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
     }
     if (s->growing && (int)n > s->promised && (st = wn_seq_promise(s, (int)n, err))) goto fail;
     if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) goto fail;
-    for (int l = 0; s->mass && l < s->e->m->map.n_lanes && !st; l++)
-        st = wn_record_read(r, s->mass + (size_t)l * (size_t)s->opts.max_tokens, sizeof(float) * n, err);
+    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
+        st = wn_record_read(r, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err);
     if (st || wn_kv_n(s->kv) != (int)n || r->at != r->n) {
         int at, kept = wn_kv_n(s->kv);
         wn_kv_truncate(s->kv, 0, &at, NULL);

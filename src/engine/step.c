@@ -14,13 +14,14 @@ static int first_out(const wn_seq *s)
     return s->opts.on_logits ? WN_MIN(s->n_reported, last) : last;
 }
 
-/* Sums of all queries score every row once more: with what was live, and with the rows of the
+/* Statistics of all queries score every row once more: with what was live, and with the rows of the
  * pass up to its own. */
-static void count_sums(wn_seq *s, int n)
+static void count_stats(wn_seq *s, int n)
 {
     const wn_lane_map *map = wn_kv_map(s->kv);
     uint64_t rows = (uint64_t)n;
-    for (int l = 0; s->mass && l < map->n_lanes; l++) {
+    for (int l = 0; s->ledger.n_stats && l < map->n_lanes; l++) {
+        if (map->lanes[l].window) continue;
         int layer = map->lanes[l].layer;
         uint64_t group = (uint64_t)(s->e->m->hp.n_heads / (map->first[layer + 1] - map->first[layer]));
         s->observed += group * (rows * wn_kv_live(s->kv, l) + rows * (rows + 1) / 2);
@@ -41,10 +42,10 @@ static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_r
     int p = wn_kv_n(s->kv), first = first_out(s);
     wn_status st = wn_kv_reserve(s->kv, n, err);
     if (st) return wn_fail_prefix(err, st, "sequence at position %d", p);
-    count_sums(s, n);
+    count_stats(s, n);
     e->item_seqs[*n_items] = s;
     e->items[(*n_items)++] = (wn_attend_item){ .kv = s->kv, .pos = p, .row = *n_rows, .n_rows = n,
-                                                .mass = s->mass, .mass_stride = (size_t)s->opts.max_tokens };
+                                                .ledger = s->ledger.n_stats ? &s->ledger : NULL };
     for (int i = 0; i < n; i++) {
         e->tokens[*n_rows] = s->tokens[p + i];
         if (p + i >= first) e->out_rows[(*n_out)++] = *n_rows;

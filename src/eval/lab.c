@@ -22,7 +22,7 @@ wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err)
     snprintf(out->kv, sizeof out->kv, "%s", p.text);
     out->every = p.every;
     out->marks = wn_policy_decides(&p) && (p.at & WN_AT_MARK);
-    out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !*p.k && !*p.v_format && !p.recipe->mass;
+    out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !*p.k && !*p.v_format && !p.n_stats;
     return WN_OK;
 }
 

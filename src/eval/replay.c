@@ -15,6 +15,7 @@ struct wn_replay {
     wn_verdict *verdicts;
     wn_rope rope;
     const wn_trace_decision *d;         /* the one that is being decided */
+    int stat_at[WN_STATS_MAX];          /* where the trace has the policy's statistics; -1: it has not */
 };
 
 wn_status wn_replay_open(wn_replay **out, const wn_trace *t, wn_err *err)
@@ -102,10 +103,13 @@ static void load_queries(void *ctx, int lane, int w, float *rows)
     v->load_queries(v->ctx, lane, w, rows);
 }
 
-static void load_mass(void *ctx, int lane, float *mass)
+/* Zeros for what is not there: see wn_replay_decide(). */
+static void load_stat(void *ctx, int lane, int i, float *x)
 {
-    const wn_view *v = &((wn_replay *)ctx)->d->view;
-    v->load_mass(v->ctx, lane, mass);
+    const wn_replay *r = ctx;
+    const wn_view *v = &r->d->view;
+    if (r->stat_at[i] >= 0) v->load_stat(v->ctx, lane, r->stat_at[i], x);
+    else memset(x, 0, sizeof *x * (size_t)v->lanes[lane].n);
 }
 
 static wn_status make_room(wn_replay *r, const wn_view *v, wn_err *err)
@@ -119,7 +123,7 @@ static wn_status make_room(wn_replay *r, const wn_view *v, wn_err *err)
         width = WN_MAX(width, (size_t)WN_MAX(x->k_dim, x->v_dim));
         group = WN_MAX(group, (size_t)x->group);
     }
-    bytes += 2 * wn_arena_cost(4 * n_max * width) + 4 * wn_arena_cost(4 * 64 * group * width) + 32 * wn_arena_cost(8 * n_max) +
+    bytes += WN_STATS_MAX * wn_arena_cost(4 * n_max) + 2 * wn_arena_cost(4 * n_max * width) + 4 * wn_arena_cost(4 * 64 * group * width) + 32 * wn_arena_cost(8 * n_max) +
              16 * wn_arena_cost((size_t)v->n_tokens) + wn_arena_cost(4 * 1024 * width);      /* the tiles of recipes that merge */
     if (r->scratch.base) wn_arena_rewind(&r->scratch, 0);
     if (bytes <= r->scratch.size) return WN_OK;
@@ -136,9 +140,9 @@ static wn_status lacks(const wn_trace_decision *d, const wn_policy *p, unsigned 
     char text[100];
     if (what & WN_ASKED_SUMS) snprintf(text, sizeof text, "the attention of the last %d queries", w);
     else if (what & WN_ASKED_QUERIES) snprintf(text, sizeof text, "the last %d queries", w);
-    else if (what & WN_ASKED_MASS) snprintf(text, sizeof text, "the attention that slots have got so far");
+    else if (what & WN_ASKED_STATS) snprintf(text, sizeof text, "the attention that slots have got so far, as it counts it");
     else snprintf(text, sizeof text, "%s", what & WN_ASKED_KEYS ? "keys" : "values");
-    if (!(what & (WN_ASKED_SUMS | WN_ASKED_QUERIES)) && what & WN_ASKED_MASS)
+    if (!(what & (WN_ASKED_SUMS | WN_ASKED_QUERIES)) && what & WN_ASKED_STATS)
         rows = "a run under a policy that asks for it records it";
     return wn_fail(err, WN_EINVAL, "%s asks for %s, which the decision at %d does not hold (%s)", name, text,
                    d->view.n_tokens, rows);
@@ -162,14 +166,20 @@ static unsigned show(wn_replay *r, const wn_trace_decision *d, const wn_policy *
     v->rows[0] = wn_arena_array(a, float, n_max * width);
     v->rows[1] = wn_arena_array(a, float, n_max * width);
     v->queries = wn_arena_array(a, float, 64 * query);
-    v->mass = wn_arena_array(a, float, n_max);
+    v->stats = p->stats;
+    v->n_stats = p->n_stats;
+    for (int i = 0; i < p->n_stats; i++) {
+        v->stat_rows[i] = wn_arena_array(a, float, n_max);
+        r->stat_at[i] = wn_stat_find(d->view.stats, d->view.n_stats, &p->stats[i]);
+        if (r->stat_at[i] < 0) has &= (unsigned)~WN_TRACE_STATS;
+    }
     v->verdicts = r->verdicts = wn_arena_array(a, wn_verdict, v->n_lanes);
     memset(v->verdicts, 0, sizeof *v->verdicts * (size_t)v->n_lanes);
     v->scratch = a;
     v->ctx = r;
     v->load = load;
     v->load_queries = load_queries;
-    v->load_mass = load_mass;
+    v->load_stat = load_stat;
     v->turn = r->rope.n_dims ? turn : NULL;
     v->sums = NULL;
     v->window = w = w && own && d->view.window ? d->view.window : WN_MIN(w, v->n_tokens);
@@ -289,14 +299,25 @@ static int64_t slots_after(const wn_view *v, int lane, const wn_plan *p, uint64_
     return n;
 }
 
-/* Share of a lane's recorded attention on slots that stay; -1 when there is none. */
+/* A lane's recorded attention, (*rows, n): of the last queries, or the sum of all; NULL: none. */
+static const float *attention_of(const wn_trace_decision *d, int lane, int *rows)
+{
+    const wn_view_lane *l = &d->view.lanes[lane];
+    int i = wn_stat_find(d->view.stats, d->view.n_stats, &(wn_stat){ .kind = WN_STAT_SUM });
+    *rows = d->has & WN_TRACE_SUMS ? l->group : 1;
+    if (d->has & WN_TRACE_SUMS) return wn_trace_rows(d, lane, WN_TRACE_SUMS);
+    const float *x = wn_trace_rows(d, lane, WN_TRACE_STATS);
+    return x && i >= 0 ? x + (size_t)i * (size_t)l->n : NULL;
+}
+
+/* Share of it on slots that stay; -1 when there is none. */
 static double attention_kept(const wn_trace_decision *d, int lane, const uint64_t *bits)
 {
     const wn_view_lane *l = &d->view.lanes[lane];
-    unsigned what = d->has & WN_TRACE_SUMS ? WN_TRACE_SUMS : WN_TRACE_MASS;
-    const float *x = wn_trace_rows(d, lane, what);
+    int rows;
+    const float *x = attention_of(d, lane, &rows);
     double all = 0, kept = 0;
-    for (int h = 0; x && h < (what == WN_TRACE_SUMS ? l->group : 1); h++, x += l->n)
+    for (int h = 0; x && h < rows; h++, x += l->n)
         for (int i = 0; i < l->n; i++) {
             all += (double)x[i];
             if (bits[l->pos[i] >> 6] >> (l->pos[i] & 63) & 1) kept += (double)x[i];

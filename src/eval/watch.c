@@ -28,7 +28,8 @@ static wn_status open_trace(wn_watch *w, const wn_watch_opts *o, const wn_view_l
     wn_model_get_info(e->m, &mi);
     wn_trace_head h = { .policy = w->s->policy->text, .model = mi.name ? mi.name : "", .n_layers = e->m->map.n_layers,
                         .n_lanes = e->m->map.n_lanes, .lanes = lanes, .rope_dims = rope->n_dims, .rope_neox = rope->neox,
-                        .rope_rate = rope->rate, .rows = o->rows };
+                        .rope_rate = rope->rate, .rows = o->rows,
+                        .stats = w->s->policy->stats, .n_stats = w->s->policy->n_stats };
     return wn_trace_create(&w->trace, o->trace, &h, err);
 }
 

@@ -77,7 +77,7 @@ static wn_status check_budget(const char *path, const wn_recipe *r, wn_err *err)
     return st ? wn_fail_prefix(err, st, "%s: recipe \"%s\"", path, r->name) : WN_OK;
 }
 
-static wn_status take(const char *path, const wn_policy_plugin *g, wn_err *err)
+wn_status wn_plugin_add(const char *path, const wn_policy_plugin *g, wn_err *err)
 {
     int n = 0, had = n_loaded;
     wn_status st;
@@ -106,7 +106,7 @@ wn_status wn_policy_load(const char *path, wn_err *err)
     void *lib = dlopen(here, RTLD_NOW | RTLD_LOCAL);
     if (!lib) return wn_fail(err, WN_EIO, "policy library %.200s", dlerror());
     const wn_policy_plugin *g = dlsym(lib, "winnow_policy_plugin");
-    wn_status st = g ? take(path, g, err)
+    wn_status st = g ? wn_plugin_add(path, g, err)
                      : wn_fail(err, WN_EFORMAT, "%s: not a policy library: it has no symbol winnow_policy_plugin", path);
     if (st) dlclose(lib);
     return st;

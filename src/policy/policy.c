@@ -118,7 +118,7 @@ static void list_fitting(char *buf, size_t n, const wn_stage *g)
     buf[0] = '\0';
     for (int i = 0; wn_recipe_at(i) && k < n; i++) {
         const wn_recipe *r = wn_recipe_at(i);
-        if (r->score && (r->window || !g->window) && (r->mass || !g->mass))
+        if (r->score && (r->window || !g->window) && (r->stats || !g->mass))
             k += (size_t)snprintf(buf + k, n - k, "%s%s", k ? ", " : "", r->name);
     }
 }
@@ -134,7 +134,7 @@ static wn_status fits(const wn_recipe *r, const wn_stage *g, wn_err *err)
     if (g->window && !r->window)
         return wn_fail(err, WN_EINVAL, "+%s:%s needs what the last queries attend to, and %s does not look at them; it goes "
                        "with %s", kind, g->name, r->name, with);
-    if (g->mass && !r->mass)
+    if (g->mass && !r->stats)
         return wn_fail(err, WN_EINVAL, "+%s:%s needs the attention of all queries, and %s does not sum it; it goes with %s",
                        kind, g->name, r->name, with);
     return WN_OK;
@@ -188,6 +188,46 @@ static wn_status read_stages(wn_policy *p, const wn_spec *s, wn_err *err)
                            s->stages[i].stage, p->stages[g->kind].stage->name);
         if ((st = fits(p->recipe, g, err)) || (st = stage_params(g, p->stages[g->kind].v, c, err))) return st;
         p->stages[g->kind].stage = g;
+    }
+    return WN_OK;
+}
+
+/* What is wrong with a list of statistics, or NULL. */
+static const char *fault_of_stats(const wn_stat *s, int n)
+{
+    for (int i = 0; i < n; i++) {
+        bool hits = s[i].kind == WN_STAT_HITS || s[i].kind == WN_STAT_LAST || s[i].kind == WN_STAT_GAP;
+        wn_stat last = s[i];
+        last.kind = WN_STAT_LAST;
+        if (s[i].kind < 0 || s[i].kind >= WN_STAT_KINDS || s[i].reduce > WN_REDUCE_MAX) return "there is no such kind";
+        if (!(s[i].decay >= 0 && s[i].decay <= 1)) return "what is left is not between 0 and 1";
+        if (hits && !(s[i].threshold > 0)) return "a threshold must be above 0";
+        if (s[i].near < 0) return "a distance must not be negative";
+        if (s[i].kind == WN_STAT_GAP && (i + 1 == n || !wn_stat_same(&s[i + 1], &last)))
+            return "after a GAP comes the LAST that it goes by, with the same numbers";
+    }
+    return NULL;
+}
+
+/* The recipe's list; the plain sum behind it where a stage asks for that. */
+static wn_status read_stats(wn_policy *p, wn_err *err)
+{
+    static const wn_stat plain = { .kind = WN_STAT_SUM };
+    const wn_recipe *r = p->recipe;
+    wn_params a = { .v = p->v };
+    p->n_stats = r->stats ? r->stats(&a, p->stats) : 0;
+    WN_ASSERT(p->n_stats >= 0 && p->n_stats <= WN_STATS_MAX);
+    for (int i = 0; i < p->n_stats; i++)
+        if (p->stats[i].decay == 1) p->stats[i].decay = 0;      /* one spelling of "all of it" */
+    const char *fault = fault_of_stats(p->stats, p->n_stats);
+    if (fault) return wn_fail(err, WN_EINVAL, "%s: the statistics it asks for: %s", r->name, fault);
+    for (int k = 0; k < WN_STAGE_KINDS; k++) {
+        const wn_stage *g = p->stages[k].stage;
+        if (!g || !g->mass || wn_stat_find(p->stats, p->n_stats, &plain) >= 0) continue;
+        if (p->n_stats == WN_STATS_MAX)
+            return wn_fail(err, WN_EINVAL, "+%s:%s: %s keeps %d statistics of all queries already", wn_stage_kind_name(k),
+                           g->name, r->name, p->n_stats);
+        p->stats[p->n_stats++] = plain;
     }
     return WN_OK;
 }
@@ -299,7 +339,7 @@ wn_status wn_policy_parse(wn_policy *p, const char *text, wn_err *err)
     wn_status st = wn_spec_parse(s, text, err);
     *p = (wn_policy){ 0 };
     if (st || (st = find_recipe(p, s, err)) || (st = read_params(p, s, err)) || (st = read_stages(p, s, err)) ||
-        (st = read_keys(p, s, err)))
+        (st = read_stats(p, err)) || (st = read_keys(p, s, err)))
         return st;
     p->budget_kind = s->budget_kind;
     p->budget = s->budget;

@@ -22,6 +22,8 @@ typedef struct {
         const wn_stage *stage;          /* in place of the recipe's own; NULL: none given */
         double v[WN_STAGE_PARAMS];
     } stages[WN_STAGE_KINDS];
+    wn_stat stats[WN_STATS_MAX];        /* kept of all queries: the recipe's, and the plain sum where a stage asks */
+    int n_stats;
     int at;                             /* WN_AT_BOUNDARY or WN_AT_MARK, or both */
     int every;                          /* boundaries are its multiples */
     int first, last;                    /* slots protected at both ends of the text */

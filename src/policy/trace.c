@@ -19,7 +19,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays are written as
 struct wn_trace_writer {
     FILE *f;
     char *path;
-    int32_t n_lanes;
+    int32_t n_lanes, n_stats;
     bool rows, counting, failed;
     uint64_t n;                         /* bytes of the record so far */
     XXH3_state_t *sum;
@@ -102,9 +102,9 @@ static void put_seen(wn_trace_writer *w, const decision *d, int lane)
     const wn_view_lane *l = &v->lanes[lane];
     size_t n = (size_t)l->n, group = (size_t)l->group, kd = (size_t)l->k_dim, vd = (size_t)l->v_dim;
     if (d->has & WN_TRACE_SUMS) put(w, v->sums[lane], sizeof(float) * group * n);
-    if (d->has & WN_TRACE_MASS) {
-        if (!w->counting) v->load_mass(v->ctx, lane, v->mass);
-        put(w, v->mass, sizeof(float) * n);
+    for (int i = 0; d->has & WN_TRACE_STATS && i < v->n_stats; i++) {
+        if (!w->counting) v->load_stat(v->ctx, lane, i, v->stat_rows[i]);
+        put(w, v->stat_rows[i], sizeof(float) * n);
     }
     if (d->has & WN_TRACE_QUERIES) {
         if (!w->counting) v->load_queries(v->ctx, lane, d->n_queries, w->queries);
@@ -206,9 +206,9 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
 {
     unsigned asked = v->asked ? *v->asked : 0;
     decision d = { .v = v, .plan = plan, .slot_bytes = slot_bytes };
-    WN_ASSERT(v->n_lanes == w->n_lanes && plan->n_lanes == w->n_lanes);
+    WN_ASSERT(v->n_lanes == w->n_lanes && v->n_stats == w->n_stats && plan->n_lanes == w->n_lanes);
     if (v->sums) d.has |= WN_TRACE_SUMS;
-    if (v->load_mass) d.has |= WN_TRACE_MASS;
+    if (v->n_stats) d.has |= WN_TRACE_STATS;
     if (v->protect) d.has |= WN_TRACE_PROTECT;
     if (w->rows) d.has |= WN_TRACE_KEYS | WN_TRACE_VALUES;
     d.n_queries = !v->load_queries ? 0 : w->rows ? v->held : asked & WN_ASKED_QUERIES ? v->window : 0;
@@ -246,10 +246,20 @@ static void put_head(wn_trace_writer *w, const wn_trace_head *h)
     put_u32(w, (uint32_t)model);
     put_u32(w, (uint32_t)h->rope_dims);
     put_u32(w, h->rope_neox);
+    put_u32(w, (uint32_t)h->n_stats);
     for (int l = 0; l < h->n_lanes; l++) {
         const wn_view_lane *x = &h->lanes[l];
         const int32_t fields[5] = { x->layer, x->head, x->group, x->k_dim, x->v_dim };
         put(w, fields, sizeof fields);
+    }
+    for (int i = 0; i < h->n_stats; i++) {
+        const wn_stat *x = &h->stats[i];
+        put_u32(w, (uint32_t)x->kind);
+        put_u32(w, (uint32_t)x->reduce);
+        put_f32(w, x->decay);
+        put_f32(w, x->threshold);
+        put_u32(w, x->even);
+        put_u32(w, (uint32_t)x->near);
     }
     for (int j = 0; j < h->rope_dims / 2; j++) put_f64(w, h->rope_rate[j]);
     put_text(w, h->policy);
@@ -278,6 +288,7 @@ wn_status wn_trace_create(wn_trace_writer **out, const char *path, const wn_trac
     w->sum = XXH3_createState();
     w->queries = wn_alloc(sizeof(float) * 64 * width);
     w->n_lanes = h->n_lanes;
+    w->n_stats = h->n_stats;
     w->rows = h->rows;
     if (!w->path || !w->sum || !w->queries) {
         wn_fail(err, st, "trace %s: out of memory", path);

@@ -19,7 +19,7 @@
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_TRACE_VERSION = 1 };
+enum { WN_TRACE_VERSION = 2 };
 
 typedef struct {
     const char *policy, *model;         /* canonical text; a name for people */
@@ -28,6 +28,8 @@ typedef struct {
     int32_t rope_dims;                  /* rotated channels, 0: none */
     bool rope_neox;
     const double *rope_rate;            /* (rope_dims / 2) radians per position */
+    const wn_stat *stats;               /* (n_stats) of all queries, that the recorded policy keeps */
+    int32_t n_stats;
     bool rows;                          /* keys, values and all queries that are held */
 } wn_trace_head;
 
@@ -47,7 +49,7 @@ wn_status wn_trace_finish(wn_trace_writer *w, wn_err *err);
 /* What a record has, beside positions and plan. */
 enum {
     WN_TRACE_KEYS = WN_ASKED_KEYS, WN_TRACE_VALUES = WN_ASKED_VALUES, WN_TRACE_QUERIES = WN_ASKED_QUERIES,
-    WN_TRACE_SUMS = WN_ASKED_SUMS, WN_TRACE_MASS = WN_ASKED_MASS, WN_TRACE_SCORES = 32, WN_TRACE_PROTECT = 64,
+    WN_TRACE_SUMS = WN_ASKED_SUMS, WN_TRACE_STATS = WN_ASKED_STATS, WN_TRACE_SCORES = 32, WN_TRACE_PROTECT = 64,
     WN_TRACE_ALL = 127,
 };
 
@@ -75,8 +77,8 @@ const wn_trace_head *wn_trace_get_head(const wn_trace *t);
 wn_status wn_trace_next(wn_trace *t, const wn_trace_decision **out, wn_err *err);
 /* Bytes of a decision that the file's end has cut off; 0: it ends whole. */
 size_t wn_trace_torn(const wn_trace *t);
-/* Recorded rows: (n, k_dim) keys, (n, v_dim) values, (n_queries, group, k_dim) queries; (n) mass.
- * NULL: not recorded. */
+/* Recorded rows: (n, k_dim) keys, (n, v_dim) values, (n_queries, group, k_dim) queries,
+ * (n_stats, n) statistics. NULL: not recorded. */
 const float *wn_trace_rows(const wn_trace_decision *d, int lane, unsigned what);
 
 #endif

@@ -13,7 +13,7 @@
 
 #include <xxhash.h>
 
-enum { HEAD_FIXED = 40, LANE_BYTES = 20, RECORD_HEAD = 24, BODY_FIXED = 40 };
+enum { HEAD_FIXED = 44, LANE_BYTES = 20, STAT_BYTES = 24, RECORD_HEAD = 24, BODY_FIXED = 40 };
 enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128, KNOWN = 255 };
 enum { MAX_LANES = 1 << 16, MAX_DIM = 1024, MAX_GROUP = 1024, MAX_QUERIES = 64, MAX_TEXT = 4096, MAX_TOKENS = 1 << 26 };
 static const int64_t most_slots = 1 << 27, most_mask_bits = (int64_t)1 << 31;
@@ -22,7 +22,7 @@ typedef struct {                        /* where a lane's arrays lie in the reco
     uint32_t what;
     int32_t n;
     const uint32_t *positions;          /* runs, their number first, or a bitmap */
-    const float *sums, *mass, *queries, *keys, *values;
+    const float *sums, *stats, *queries, *keys, *values;
     const uint32_t *mask, *merges, *biases, *shifts;
 } place;
 
@@ -35,6 +35,7 @@ struct wn_trace {
     wn_trace_head head;
     char *text;                         /* of head: policy, model */
     double *rates;
+    wn_stat stats[WN_STATS_MAX];
     wn_view_lane *blank;                /* (n_lanes) as in the header */
     int *layer_first;
     wn_trace_decision d;
@@ -113,19 +114,34 @@ static wn_status read_lanes(wn_trace *t, const uint8_t *p, wn_err *err)
     return WN_OK;
 }
 
+static wn_status read_stats(wn_trace *t, const uint8_t *p, uint32_t n, wn_err *err)
+{
+    for (uint32_t i = 0; i < n; i++, p += STAT_BYTES) {
+        wn_stat *s = &t->stats[i];
+        uint32_t f[6];
+        memcpy(f, p, sizeof f);
+        if (f[0] >= WN_STAT_KINDS || f[1] > WN_REDUCE_MAX || f[5] > INT32_MAX)
+            return wn_fail(err, WN_EFORMAT, "statistic %u: kind %u, reduced by %u, near %u", i, f[0], f[1], f[5]);
+        *s = (wn_stat){ .kind = (wn_stat_kind)f[0], .reduce = (wn_reduce)f[1], .even = f[4] != 0, .near = (int)f[5] };
+        memcpy(&s->decay, f + 2, 4);
+        memcpy(&s->threshold, f + 3, 4);
+    }
+    return WN_OK;
+}
+
 static wn_status read_head(wn_trace *t, wn_err *err)
 {
     wn_trace_head *h = &t->head;
     if (t->n < HEAD_FIXED || memcmp(t->data, "WINNOWTR", 8)) return wn_fail(err, WN_EFORMAT, "not a winnow trace");
-    uint32_t f[8];
+    uint32_t f[9];
     memcpy(f, t->data + 8, sizeof f);
     if (f[0] != WN_TRACE_VERSION)
         return wn_fail(err, WN_EUNSUPPORTED, "trace version %u, this program reads version %d", f[0], WN_TRACE_VERSION);
     if (f[2] > MAX_LANES || f[3] > MAX_LANES || !f[2] || !f[3] || f[4] > MAX_TEXT || f[5] > MAX_TEXT ||
-        f[6] > MAX_DIM || f[6] % 2)
-        return wn_fail(err, WN_EFORMAT, "%u layers, %u lanes, texts of %u and %u bytes, %u rotated channels", f[2], f[3], f[4],
-                       f[5], f[6]);
-    size_t lanes = (size_t)f[3] * LANE_BYTES, rates = (size_t)f[6] / 2 * 8, policy = (f[4] + 3u) & ~3u, model = (f[5] + 3u) & ~3u;
+        f[6] > MAX_DIM || f[6] % 2 || f[8] > WN_STATS_MAX)
+        return wn_fail(err, WN_EFORMAT, "%u layers, %u lanes, texts of %u and %u bytes, %u rotated channels, %u statistics",
+                       f[2], f[3], f[4], f[5], f[6], f[8]);
+    size_t lanes = (size_t)f[3] * LANE_BYTES + (size_t)f[8] * STAT_BYTES, rates = (size_t)f[6] / 2 * 8, policy = (f[4] + 3u) & ~3u, model = (f[5] + 3u) & ~3u;
     size_t n = HEAD_FIXED + lanes + rates + policy + model;
     if (t->n < n + 8) return wn_fail(err, WN_EFORMAT, "the file ends within its header");
     if (u64_at(t->data + n) != XXH3_64bits(t->data, n)) return wn_fail(err, WN_EFORMAT, "the header's checksum does not match");
@@ -144,9 +160,10 @@ static wn_status read_head(wn_trace *t, wn_err *err)
     memcpy(t->text + f[4] + 1, t->data + HEAD_FIXED + lanes + rates + policy, f[5]);
     *h = (wn_trace_head){ .policy = t->text, .model = t->text + f[4] + 1, .n_layers = (int32_t)f[2], .n_lanes = (int32_t)f[3],
                           .lanes = t->blank, .rope_dims = (int32_t)f[6], .rope_neox = f[7] != 0, .rope_rate = t->rates,
-                          .rows = f[1] != 0 };
+                          .rows = f[1] != 0, .stats = t->stats, .n_stats = (int32_t)f[8] };
     t->at = n + 8;
-    return read_lanes(t, t->data + HEAD_FIXED, err);
+    wn_status st = read_lanes(t, t->data + HEAD_FIXED, err);
+    return st ? st : read_stats(t, t->data + HEAD_FIXED + (size_t)f[3] * LANE_BYTES, f[8], err);
 }
 
 /* ---- a decision: where things lie -------------------------------------------------------------- */
@@ -172,12 +189,12 @@ static bool find_positions(const wn_trace *t, cursor *c, place *o)
     return sum == (uint32_t)o->n;
 }
 
-static bool find_seen(const wn_trace_decision *d, cursor *c, const wn_view_lane *l, place *o)
+static bool find_seen(const wn_trace_decision *d, cursor *c, int n_stats, const wn_view_lane *l, place *o)
 {
     uint64_t n = (uint64_t)o->n, group = (uint64_t)l->group, kd = (uint64_t)l->k_dim, vd = (uint64_t)l->v_dim;
     if (!n) return true;
     return (!(d->has & WN_TRACE_SUMS) || (o->sums = take(c, group * n))) &&
-           (!(d->has & WN_TRACE_MASS) || (o->mass = take(c, n))) &&
+           (!(d->has & WN_TRACE_STATS) || (o->stats = take(c, (uint64_t)n_stats * n))) &&
            (!(d->has & WN_TRACE_QUERIES) || (o->queries = take(c, (uint64_t)d->n_queries * group * kd))) &&
            (!(d->has & WN_TRACE_KEYS) || (o->keys = take(c, n * kd))) &&
            (!(d->has & WN_TRACE_VALUES) || (o->values = take(c, n * vd)));
@@ -217,7 +234,7 @@ static const char *find_lane(wn_trace *t, cursor *c, int lane)
     for (uint32_t i = 0; l->count && i < n; i++)
         if (l->count[i] < 1) return "a slot that stands for no token";
     if (o->what & BIASES && !(l->bias = take(c, n))) return "biases are cut short";
-    if (!find_seen(d, c, l, o)) return "statistics or rows are cut short";
+    if (!find_seen(d, c, t->head.n_stats, l, o)) return "statistics or rows are cut short";
     if (o->what & SCORED) {
         if (!take_u32(c, &keep) || !(t->verdicts[lane].score = take(c, n))) return "scores are cut short";
         t->verdicts[lane].keep = keep;
@@ -366,7 +383,7 @@ const float *wn_trace_rows(const wn_trace_decision *d, int lane, unsigned what)
 {
     const place *o = &((const wn_trace *)d->view.ctx)->places[lane];
     return what == WN_TRACE_KEYS ? o->keys : what == WN_TRACE_VALUES ? o->values : what == WN_TRACE_QUERIES ? o->queries
-           : what == WN_TRACE_MASS ? o->mass : what == WN_TRACE_SUMS ? o->sums : NULL;
+           : what == WN_TRACE_STATS ? o->stats : what == WN_TRACE_SUMS ? o->sums : NULL;
 }
 
 /* Zeros for what was not recorded: who replays compares what was asked with what there is. */
@@ -394,10 +411,12 @@ static void load_queries(void *ctx, int lane, int w, float *rows)
     copy_or_zero(rows, q ? q + (size_t)(t->d.n_queries - w) * width : NULL, (size_t)w * width);
 }
 
-static void load_mass(void *ctx, int lane, float *mass)
+static void load_stat(void *ctx, int lane, int i, float *x)
 {
     const wn_trace *t = ctx;
-    copy_or_zero(mass, t->places[lane].mass, (size_t)t->lanes[lane].n);
+    size_t n = (size_t)t->lanes[lane].n;
+    const float *all = t->places[lane].stats;
+    copy_or_zero(x, all ? all + (size_t)i * n : NULL, n);
 }
 
 /* ---- the file --------------------------------------------------------------------------------------- */
@@ -492,7 +511,7 @@ wn_status wn_trace_next(wn_trace *t, const wn_trace_decision **out, wn_err *err)
     d->bytes = RECORD_HEAD + body + 8;
     d->view = (wn_view){ .n_layers = t->head.n_layers, .n_lanes = t->head.n_lanes, .lanes = t->lanes,
                          .layer_first = t->layer_first, .ctx = t, .load = load, .load_queries = load_queries,
-                         .load_mass = load_mass };
+                         .load_stat = load_stat, .stats = t->stats, .n_stats = t->head.n_stats };
     cursor c = { t->data + t->at + RECORD_HEAD, body };
     if ((st = find_body(t, &c, err))) return st;
     if (!list_lanes(t)) return wn_fail(err, WN_ENOMEM, "trace: out of memory");

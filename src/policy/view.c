@@ -59,12 +59,30 @@ const float *wn_view_queries(const wn_view *v, int lane, int *w)
     return v->queries;
 }
 
+const float *wn_view_stat(const wn_view *v, int lane, int i)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes && i >= 0 && i < v->n_stats && v->load_stat);
+    note(v, WN_ASKED_STATS);
+    v->load_stat(v->ctx, lane, i, v->stat_rows[i]);
+    return v->stat_rows[i];
+}
+
 const float *wn_view_mass(const wn_view *v, int lane)
 {
-    WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load_mass);
-    note(v, WN_ASKED_MASS);
-    v->load_mass(v->ctx, lane, v->mass);
-    return v->mass;
+    return wn_view_stat(v, lane, wn_stat_find(v->stats, v->n_stats, &(wn_stat){ .kind = WN_STAT_SUM }));
+}
+
+bool wn_stat_same(const wn_stat *a, const wn_stat *b)
+{
+    return a->kind == b->kind && a->reduce == b->reduce && a->decay == b->decay && a->threshold == b->threshold &&
+           a->even == b->even && a->near == b->near;
+}
+
+int wn_stat_find(const wn_stat *list, int n, const wn_stat *s)
+{
+    for (int i = 0; i < n; i++)
+        if (wn_stat_same(&list[i], s)) return i;
+    return -1;
 }
 
 void wn_view_turn(const wn_view *v, float *row, int from, int to)

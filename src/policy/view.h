@@ -12,7 +12,11 @@
 typedef struct { const float *score; int64_t keep; } wn_verdict;
 
 /* What a recipe has asked a view for. */
-enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_MASS = 16 };
+enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_STATS = 16 };
+
+bool wn_stat_same(const wn_stat *a, const wn_stat *b);
+/* Index of a statistic in a list, -1: not there. */
+int wn_stat_find(const wn_stat *list, int n, const wn_stat *s);
 
 struct wn_view {
     int32_t n_tokens, n_layers, n_lanes;
@@ -22,7 +26,10 @@ struct wn_view {
     const uint64_t *protect;            /* bits of positions [0, n_tokens); NULL: none */
     wn_arena *scratch;
     float *rows[2];                     /* room for the keys and the values of the longest lane */
-    float *queries, *mass;              /* room for a lane's */
+    float *queries;                     /* room for a lane's */
+    const wn_stat *stats;               /* (n_stats) that can be asked for, in the order of the policy's list */
+    int n_stats;
+    float *stat_rows[WN_STATS_MAX];     /* room for the longest lane, each */
     int window;                         /* queries that were looked at */
     int held;                           /* queries that load_queries could give, window among them */
     const float *const *sums;           /* (n_lanes) each (group, n); NULL: not asked for */
@@ -30,7 +37,7 @@ struct wn_view {
     /* K (values false) or V rows of all live slots of a lane, in the order of its pos. */
     void (*load)(void *ctx, int lane, bool values, float *rows);
     void (*load_queries)(void *ctx, int lane, int w, float *rows);
-    void (*load_mass)(void *ctx, int lane, float *mass);
+    void (*load_stat)(void *ctx, int lane, int i, float *x);
     void (*turn)(void *ctx, float *row, int from, int to);  /* NULL: keys are not rotated */
     bool lacking;                       /* a recipe asked for more scratch than there is */
     /* For who watches decisions; NULL: nobody does. */

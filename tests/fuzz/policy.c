@@ -12,7 +12,7 @@ enum { LANES = 4, TOKENS = 40, SCRATCH = 1 << 20 };
 
 static int32_t positions[LANES][TOKENS];
 static wn_view_lane lanes[LANES];
-static float rows[TOKENS * 4], sums[2 * TOKENS], queries[64 * 2 * 4], mass[TOKENS];
+static float rows[TOKENS * 4], sums[2 * TOKENS], queries[64 * 2 * 4], stats[WN_STATS_MAX][TOKENS];
 static const float *const lane_sums[LANES] = { sums, sums, sums, sums };
 static wn_arena scratch;
 
@@ -34,10 +34,10 @@ static void load_queries(void *ctx, int lane, int w, float *out)
     for (int i = 0; i < w * 2 * 4; i++) out[i] = (float)((i * 5 + lane) % 7) - 3;
 }
 
-static void load_mass(void *ctx, int lane, float *out)
+static void load_stat(void *ctx, int lane, int stat, float *out)
 {
     (void)ctx;
-    for (int i = 0; i < lanes[lane].n; i++) out[i] = (float)((i * 3 + lane) % 13);
+    for (int i = 0; i < lanes[lane].n; i++) out[i] = (float)((i * 3 + lane + stat) % 13);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -59,9 +59,10 @@ static void decide(const wn_policy *p)
 {
     static const int first[] = { 0, 2, 4 };
     wn_view v = { .n_tokens = TOKENS, .n_layers = 2, .n_lanes = LANES, .lanes = lanes, .layer_first = first,
-                  .scratch = &scratch, .rows = { rows, rows }, .load = load, .queries = queries, .mass = mass,
+                  .scratch = &scratch, .rows = { rows, rows }, .load = load, .queries = queries, .stats = p->stats, .n_stats = p->n_stats,
                   .window = WN_MIN(wn_policy_window(p), TOKENS), .sums = lane_sums, .load_queries = load_queries,
-                  .load_mass = load_mass };
+                  .load_stat = load_stat };
+    for (int i = 0; i < WN_STATS_MAX; i++) v.stat_rows[i] = stats[i];
     wn_plan plan;
     int64_t kept = 0, protected = 0;
     wn_mark m = wn_arena_mark(&scratch);

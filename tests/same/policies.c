@@ -4,6 +4,7 @@
  * file. And a policy that has nothing to drop gives the bytes of `none`. Every recipe of
  * the table, at boundaries, at marks and at both. */
 #include "tests/support/engine.h"
+#include "tests/support/recipes.h"
 #include "tests/unit/check.h"
 
 #include <unistd.h>
@@ -320,6 +321,7 @@ static void dropping_is_visible(void **state)
 
 int main(void)
 {
+    test_recipes_add();
     test_tokens(ids, N, VOCAB, 1);
     model = test_tiny_model_path();
     if (getenv("WN_TEST_HARD")) {       /* small pages, decisions all the time */

@@ -111,7 +111,7 @@ float *bed_run(const bed *b)
             if (len == 0) continue;
             if (wn_kv_reserve(kv, len, &err)) fail_msg("%s", err.text);
             items[n_items++] = (wn_attend_item){ .kv = kv, .pos = pos, .row = rows, .n_rows = len,
-                                                 .mass = mine ? b->mass : NULL, .mass_stride = (size_t)b->n };
+                                                 .ledger = mine ? b->ledger : NULL };
             rows += len;
         }
         wn_mark m = wn_arena_mark(&arena);

@@ -23,7 +23,7 @@ typedef struct {
     int noise;                          /* other sequences in the same batch, decoding or prefilling */
     int ring;                           /* ring_rows */
     int layers;                         /* 0: 1 */
-    float *mass;                        /* what each position of each lane has got (lanes, n); or NULL */
+    const wn_ledger *ledger;            /* gets the weights of the text's queries; or NULL */
     const wn_attend_observer *obs;
     /* Called with n committed positions before each chunk: may decide. NULL: nothing. */
     void (*decide)(void *ctx, wn_kv *kv, int n);

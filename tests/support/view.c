@@ -46,10 +46,10 @@ static void load(void *ctx, int lane, bool values, float *rows)
     memcpy(rows, values ? l->v : l->k, sizeof(float) * (size_t)dim * (size_t)t->shown[lane].n);
 }
 
-static void load_mass(void *ctx, int lane, float *mass)
+static void load_stat(void *ctx, int lane, int i, float *x)
 {
-    const test_view *t = ctx;
-    for (int i = 0; i < t->shown[lane].n; i++) mass[i] = t->lanes[lane].mass[t->lanes[lane].pos[i]];
+    test_view *t = ctx;
+    for (int s = 0; s < t->shown[lane].n; s++) x[s] = *test_view_stat(t, lane, i, t->lanes[lane].pos[s]);
 }
 
 static void load_queries(void *ctx, int lane, int w, float *rows)
@@ -111,15 +111,15 @@ test_view *test_view_open(const test_shape *shape)
     for (int l = 0; l < n_lanes; l++)
         t->lanes[l] = (test_lane){ .pos = zeroed(max, 4), .count = zeroed(max, 4), .bias = zeroed(max, 4),
                                    .k = zeroed(max * (size_t)s->dim, 4), .v = zeroed(max * (size_t)s->v_dim, 4),
-                                   .mass = zeroed(max, 4), .q = zeroed(max * (size_t)s->group * (size_t)s->dim, 4),
+                                   .stats = zeroed(WN_STATS_MAX * max, 4), .q = zeroed(max * (size_t)s->group * (size_t)s->dim, 4),
                                    .sums = zeroed(max * (size_t)s->group, 4) };
     if (wn_arena_init(&t->scratch, SCRATCH_BYTES, false, &err)) fail_msg("%s", err.text);
     t->view = (wn_view){ .n_layers = s->n_layers, .n_lanes = n_lanes, .lanes = t->shown, .layer_first = t->layer_first,
-                         .scratch = &t->scratch, .ctx = t, .load = load, .load_mass = load_mass,
+                         .scratch = &t->scratch, .ctx = t, .load = load, .load_stat = load_stat,
                          .load_queries = load_queries };
     t->view.rows[0] = zeroed(max * (size_t)s->dim, 4);
     t->view.rows[1] = zeroed(max * (size_t)s->v_dim, 4);
-    t->view.mass = zeroed(max, 4);
+    for (int i = 0; i < WN_STATS_MAX; i++) t->view.stat_rows[i] = zeroed(max, 4);
     t->view.queries = zeroed(64 * (size_t)s->group * (size_t)s->dim, 4);
     wn_plan_init(&t->plan, s->max_tokens, n_lanes);
     test_view_grow(t, s->n_tokens);
@@ -134,11 +134,11 @@ void test_view_close(test_view *t)
         free(t->lanes[l].bias);
         free(t->lanes[l].k);
         free(t->lanes[l].v);
-        free(t->lanes[l].mass);
+        free(t->lanes[l].stats);
         free(t->lanes[l].q);
         free(t->lanes[l].sums);
     }
-    free(t->view.mass);
+    for (int i = 0; i < WN_STATS_MAX; i++) free(t->view.stat_rows[i]);
     free(t->view.queries);
     wn_plan_release(&t->plan);
     wn_arena_release(&t->scratch);
@@ -215,7 +215,12 @@ float *test_view_value(test_view *t, int lane, int32_t pos)
     return t->lanes[lane].v + (size_t)i * (size_t)t->shape.v_dim;
 }
 
-float *test_view_mass(test_view *t, int lane, int32_t pos) { return &t->lanes[lane].mass[pos]; }
+float *test_view_stat(test_view *t, int lane, int stat, int32_t pos)
+{
+    return &t->lanes[lane].stats[stat * t->shape.max_tokens + pos];
+}
+
+float *test_view_mass(test_view *t, int lane, int32_t pos) { return test_view_stat(t, lane, 0, pos); }
 
 float *test_view_query(test_view *t, int lane, int32_t pos, int head)
 {
@@ -243,7 +248,7 @@ void test_view_grow(test_view *t, int n)
             lane->pos[at] = t->view.n_tokens + i;
             lane->count[at] = 1;
             lane->bias[at] = 0;
-            lane->mass[lane->pos[at]] = test_randf(&t->rng) + 1;
+            for (int s = 0; s < WN_STATS_MAX; s++) *test_view_stat(t, l, s, lane->pos[at]) = test_randf(&t->rng) + 1;
             for (int h = 0; h < t->shape.group; h++)
                 for (size_t c = 0; c < kd; c++) test_view_query(t, l, lane->pos[at], h)[c] = test_randf(&t->rng);
             for (size_t c = 0; c < kd; c++) lane->k[at * kd + c] = test_randf(&t->rng);
@@ -286,6 +291,8 @@ const wn_plan *test_view_decide_bytes(test_view *t, const char *policy, double s
     t->plan.n_tokens = t->view.n_tokens;
     int w = WN_MIN(wn_policy_window(&t->policy), t->view.n_tokens);
     t->view.window = w;
+    t->view.stats = t->policy.stats;
+    t->view.n_stats = t->policy.n_stats;
     t->view.sums = w ? look_back(t, w) : NULL;
     wn_policy_decide(&t->policy, &t->view, slot_bytes, &t->plan);
     t->view.protect = named;            /* the policy's own protection lay in scratch */

@@ -30,7 +30,7 @@ typedef struct {
     int n;
     int32_t *pos, *count;               /* (max_tokens) */
     float *bias, *k, *v;                /* (max_tokens), (max_tokens, dim), (max_tokens, v_dim) */
-    float *mass;                        /* (max_tokens) by position */
+    float *stats;                       /* (WN_STATS_MAX, max_tokens) by position */
     float *q;                           /* (max_tokens, group, dim) by position */
     float *sums;                        /* (group, n) of the last decision */
     const float *votes;                 /* (n) the test's own, for every head; or NULL */
@@ -61,7 +61,8 @@ void test_view_hide(test_view *t, int layer);           /* a window layer */
 void test_view_merge(test_view *t, int lane, int32_t pos, int count, float bias);   /* a slot for several tokens */
 float *test_view_key(test_view *t, int lane, int32_t pos);      /* (dim) of the slot at pos */
 float *test_view_value(test_view *t, int lane, int32_t pos);    /* (v_dim) */
-float *test_view_mass(test_view *t, int lane, int32_t pos);     /* attention it has got so far */
+float *test_view_stat(test_view *t, int lane, int stat, int32_t pos);   /* of the asked policy's list */
+float *test_view_mass(test_view *t, int lane, int32_t pos);     /* the first */
 float *test_view_query(test_view *t, int lane, int32_t pos, int head);  /* (dim), scaled */
 /* What the last queries attend to, slot by slot, in place of what follows from the queries. */
 void test_view_votes(test_view *t, int lane, const float *votes);

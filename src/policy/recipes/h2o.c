@@ -18,10 +18,17 @@ static const wn_param params[] = {
     [NORM] = { "norm", WN_PARAM_WORD, 0, 0, 1, "none|seen", "divide by how many queries have seen a slot" },
 };
 
+static int stats(const wn_params *p, wn_stat *out)
+{
+    (void)p;
+    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
+    return 1;
+}
+
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    const float *mass = wn_view_mass(v, lane);
+    const float *mass = wn_view_stat(v, lane, 0);
     for (int i = 0; i < l->n; i++)
         out[i] = p->v[NORM] > 0 ? mass[i] / (float)(wn_view_n_tokens(v) - l->pos[i]) : mass[i];
     wn_stage_keep_recent(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
@@ -37,5 +44,5 @@ const wn_recipe wn_recipe_h2o = {
     .params = params, .n_params = 2, .budget = "20%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .mass = true, .score = score,
+    .stats = stats, .score = score,
 };

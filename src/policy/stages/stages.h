@@ -11,8 +11,6 @@
 
 #include "winnow_policy.h"
 
-#define WN_REDUCE_WORDS "mean|sum|max"
-enum { WN_REDUCE_MEAN, WN_REDUCE_SUM, WN_REDUCE_MAX };
 #define WN_POOL_WORDS "avg|max"
 enum { WN_POOL_AVG, WN_POOL_MAX };
 

@@ -1,5 +1,5 @@
-/* What policies are told about attention. The sums over the last queries and over all queries
- * are those of the definition in double, over lanes that two decisions have thinned, merged,
+/* What policies are told about attention. The sums over the last queries and the statistics of
+ * all queries are those of the definition in double, over lanes that two decisions have thinned, merged,
  * biased and shifted; and page size, chunks, threads, neighbours and repacking change no bit of
  * them, also where pages are read raw by some queries and sealed by others. */
 #include "tests/unit/check.h"
@@ -219,7 +219,6 @@ static void run_way(trial *t, size_t i, bool check, bool same_pages)
     if (!same_pages) t->bed.page_slots = ways[i].P;
     t->bed.decide = at;
     t->bed.ctx = &w;
-    if (t->bed.mass) memset(t->bed.mass, 0, sizeof(float) * LANES * N);
     free(bed_run(&t->bed));
 }
 
@@ -265,34 +264,97 @@ static void sums_of_the_last_queries(void **state)
 
 /* ---- all queries -------------------------------------------------------------------------- */
 
-/* Every row sees the decisions before it; sums are kept by position, also of slots that go. */
-static void check_mass(const trial *t)
+/* Every kind, every reduction, with and without what a statistic may have. */
+static const wn_stat stats[] = {
+    { .kind = WN_STAT_SUM },
+    { .kind = WN_STAT_SUM, .reduce = WN_REDUCE_SUM, .decay = 0.5f, .near = 60 },
+    { .kind = WN_STAT_SQUARES, .reduce = WN_REDUCE_MAX, .decay = 0.9f },
+    { .kind = WN_STAT_MAX, .decay = 0.99f },
+    { .kind = WN_STAT_HITS, .reduce = WN_REDUCE_MAX, .decay = 0.98f, .threshold = 1, .even = true },
+    { .kind = WN_STAT_GAP, .reduce = WN_REDUCE_MAX, .threshold = 0.01f },
+    { .kind = WN_STAT_LAST, .reduce = WN_REDUCE_MAX, .threshold = 0.01f },
+    { .kind = WN_STAT_GAP, .threshold = 2, .even = true, .near = 100 },
+    { .kind = WN_STAT_LAST, .threshold = 2, .even = true, .near = 100 },
+};
+enum { STATS = WN_COUNT(stats), FLOATS = LANES * STATS * N };
+
+/* One query's step for one slot. False: so near to a threshold that rounding decides. */
+static bool define(const wn_stat *s, double *x, double last, const double *w, int group, int p, int pos, double even)
 {
-    int group = t->bed.shape.n_heads / LANES;
-    double *want = calloc(N, sizeof *want);
-    for (int lane = 0; lane < LANES; lane++) {
-        double all = 0;
-        memset(want, 0, sizeof *want * N);
-        for (int p = 0; p < N; p++)
-            for (int h = 0; h < group; h++)
-                add_weights(t, lane, h, p, t->percent ? (p >= decided_at[0]) + (p >= decided_at[1]) : 0, 1.0 / group, want);
-        for (int p = 0; p < N; p++) {
-            double x = (double)t->bed.mass[lane * N + p];
-            all += x;
-            if (!(fabs(x - want[p]) < 1e-5 * (1 + want[p]))) fail_msg("lane %d, position %d: %g, not %g", lane, p, x, want[p]);
-        }
-        if (fabs(all - N) > 1e-3) fail_msg("lane %d: %g of %d queries", lane, all, N);
+    double a = 0, decay = s->decay > 0 ? (double)s->decay : 1, bar = (double)s->threshold * (s->even ? even : 1);
+    for (int h = 0; h < group; h++) a = s->reduce == WN_REDUCE_MAX ? fmax(a, w[h]) : a + w[h];
+    if (s->reduce == WN_REDUCE_MEAN) a /= group;
+    if (s->near && p - pos >= s->near) return true;
+    bool hit = a >= bar;
+    switch (s->kind) {
+    case WN_STAT_SUM: *x = decay * *x + a; return true;
+    case WN_STAT_SQUARES: *x = decay * *x + a * a; return true;
+    case WN_STAT_MAX: *x = fmax(decay * *x, a); return true;
+    case WN_STAT_HITS: *x = decay * *x + hit; break;
+    case WN_STAT_LAST: *x = hit ? p : *x; break;
+    case WN_STAT_GAP: *x = hit ? fmax(*x, p - last) : *x; break;
+    default: fail();
     }
-    free(want);
+    return fabs(a - bar) > 1e-5 * (a + bar);
 }
 
-static void sums_of_all_queries(void **state)
+static void define_lane(const trial *t, int lane, double want[STATS][N], bool sure[STATS][N])
+{
+    enum { GROUP_MAX = 8 };
+    int group = t->bed.shape.n_heads / LANES;
+    double *by_head = malloc(sizeof *by_head * GROUP_MAX * N), w[GROUP_MAX];
+    for (int p = 0; p < N; p++) {
+        int decisions = t->percent ? (p >= decided_at[0]) + (p >= decided_at[1]) : 0, live = 0;
+        memset(by_head, 0, sizeof *by_head * GROUP_MAX * N);
+        for (int h = 0; h < group; h++) add_weights(t, lane, h, p, decisions, 1, by_head + h * N);
+        for (int pos = 0; pos <= p; pos++) live += is_live(t, lane, pos, decisions);
+        for (int i = 0; i < STATS; i++) want[i][p] = stats[i].kind == WN_STAT_LAST ? p : 0, sure[i][p] = true;
+        for (int pos = 0; pos <= p; pos++) {
+            if (!is_live(t, lane, pos, decisions)) continue;
+            for (int h = 0; h < group; h++) w[h] = by_head[h * N + pos];
+            for (int i = 0; i < STATS; i++)
+                sure[i][pos] &= define(&stats[i], &want[i][pos], i + 1 < STATS ? want[i + 1][pos] : 0, w, group, p, pos, 1.0 / live);
+        }
+    }
+    free(by_head);
+}
+
+/* Every query sees the decisions before it; numbers are kept by position, also of slots that go. */
+static void check_stats(const trial *t, const wn_ledger *g)
+{
+    static double want[STATS][N];
+    static bool sure[STATS][N];
+    int unsure = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        double all = 0;
+        define_lane(t, lane, want, sure);
+        for (int i = 0; i < STATS; i++)
+            for (int p = 0; p < N; p++) {
+                double x = (double)wn_ledger_row(g, lane, i)[p];
+                all += i ? 0 : x;
+                unsure += !sure[i][p];
+                if (sure[i][p] && !(fabs(x - want[i][p]) < 1e-5 * (1 + want[i][p])))
+                    fail_msg("lane %d, statistic %d, position %d: %g, not %g", lane, i, p, x, want[i][p]);
+            }
+        if (fabs(all - N) > 1e-3) fail_msg("lane %d: %g of %d queries", lane, all, N);
+    }
+    if (unsure > FLOATS / 100) fail_msg("%d numbers are too near to a threshold", unsure);
+}
+
+/* What stood in the ledger before does not matter. */
+static wn_ledger new_ledger(float *x)
+{
+    for (int i = 0; i < FLOATS; i++) x[i] = (float)(i % 17) - 3;
+    return (wn_ledger){ .stats = stats, .n_stats = STATS, .x = x, .stride = N };
+}
+
+static void statistics_of_all_queries(void **state)
 {
     (void)state;
     static const struct { int heads, dim, percent; bool merges, shifts; float softcap; } cases[] = {
         { 4, 32, 0, false, false, 0 }, { 8, 64, 60, true, false, 0 }, { 2, 128, 90, true, true, 4 }, { 6, 32, 20, false, true, 0 },
     };
-    float mass[LANES * N], first[LANES * N];
+    static float x[FLOATS], first[FLOATS];
     for (size_t c = 0; c < WN_COUNT(cases); c++) {
         wn_rope rope;
         trial t = trial_of(c + 20, cases[c].heads, cases[c].dim, &rope, c % 2);
@@ -300,13 +362,14 @@ static void sums_of_all_queries(void **state)
         t.merges = cases[c].merges;
         t.shifts = cases[c].shifts;
         t.bed.shape.softcap = cases[c].softcap;
-        t.bed.mass = mass;
         open_trial(&t);
         for (size_t i = 0; i < WN_COUNT(ways); i++) {
+            wn_ledger g = new_ledger(x);
+            t.bed.ledger = &g;
             run_way(&t, i, false, false);
-            if (i == 0) check_mass(&t);
-            if (i == 0) memcpy(first, mass, sizeof mass);
-            else if (memcmp(first, mass, sizeof mass)) fail_msg("case %zu: way %zu differs", c, i);
+            if (i == 0) check_stats(&t, &g);
+            if (i == 0) memcpy(first, x, sizeof x);
+            else if (memcmp(first, x, sizeof x)) fail_msg("case %zu: way %zu differs", c, i);
         }
         close_trial(&t);
     }
@@ -339,7 +402,7 @@ static void encode_v(void *frame, const void *raw, const wn_format *f, int slots
 static void sealed_pages_are_read_as_answers_read_them(void **state)
 {
     (void)state;
-    float mass[LANES * N], first[LANES * N];
+    static float x[FLOATS], first[FLOATS];
     for (int lag = 0; lag < 2; lag++) {
         wn_rope rope;
         trial t = trial_of(40, 16, 32, &rope, true);
@@ -352,21 +415,22 @@ static void sealed_pages_are_read_as_answers_read_them(void **state)
         t.bed.sealed = &sealed;
         t.bed.page_slots = 64;
         t.bed.format = &wn_format_f32;
-        t.bed.mass = mass;
         t.w = 32;
         open_trial(&t);
         size_t bytes = sizeof(float) * (size_t)(CHECKS * 16 * N);
         float *sums = NULL;
         for (size_t i = 0; i < WN_COUNT(ways); i++) {
+            wn_ledger g = new_ledger(x);
+            t.bed.ledger = &g;
             run_way(&t, i, false, true);
             if (i == 0) sums = memcpy(malloc(bytes), t.sums, bytes);
-            if (i == 0) memcpy(first, mass, sizeof mass);
-            if (memcmp(first, mass, sizeof mass)) fail_msg("lag %d: sums of all queries, way %zu differs", lag, i);
+            if (i == 0) memcpy(first, x, sizeof x);
+            if (memcmp(first, x, sizeof x)) fail_msg("lag %d: sums of all queries, way %zu differs", lag, i);
             if (memcmp(sums, t.sums, bytes)) fail_msg("lag %d: sums of the last queries, way %zu differs", lag, i);
         }
         for (int lane = 0; lane < LANES; lane++) {
             double all = 0;
-            for (int p = 0; p < N; p++) all += (double)mass[lane * N + p];
+            for (int p = 0; p < N; p++) all += (double)x[lane * STATS * N + p];
             if (fabs(all - N) > 1e-3) fail_msg("lag %d, lane %d: %g of %d queries", lag, lane, all, N);
         }
         free(sums);
@@ -406,7 +470,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_of_the_last_queries),
-        cmocka_unit_test(sums_of_all_queries),
+        cmocka_unit_test(statistics_of_all_queries),
         cmocka_unit_test(sealed_pages_are_read_as_answers_read_them),
         cmocka_unit_test(mean_rotations),
     };

@@ -4,6 +4,7 @@
  * first they allocate nothing. Every recipe in the table, with random schedules, budgets,
  * page sizes, chunks, marks and forks. */
 #include "tests/support/engine.h"
+#include "tests/support/recipes.h"
 #include "tests/unit/check.h"
 
 #include "base/alloc.h"
@@ -297,6 +298,7 @@ static void decisions_allocate_nothing(void **state)
 
 int main(void)
 {
+    test_recipes_add();
     test_tokens(ids, MAX, 320, 3);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_keeps_within_its_reservation),

@@ -42,7 +42,8 @@ static wn_trace_writer *create(const test_view *t, const char *policy, bool rows
     wn_err err;
     assert_int_equal(wn_policy_parse(&p, policy, &err), WN_OK);
     wn_trace_head h = { .policy = p.text, .model = "a model", .n_layers = t->shape.n_layers, .n_lanes = t->view.n_lanes,
-                        .lanes = t->shown, .rope_dims = 4, .rope_rate = rope.rate, .rows = rows };
+                        .lanes = t->shown, .rope_dims = 4, .rope_rate = rope.rate, .rows = rows,
+                        .stats = p.stats, .n_stats = p.n_stats };
     if (wn_trace_create(&w, path, &h, &err)) fail_msg("%s", err.text);
     return w;
 }
@@ -110,13 +111,14 @@ static void same_lane(test_view *t, const wn_trace_decision *d, int lane, bool r
     if (a->bias) assert_memory_equal(b->bias, a->bias, n * 4);
     if (!n) return;
     const float *k = wn_trace_rows(d, lane, WN_TRACE_KEYS), *v = wn_trace_rows(d, lane, WN_TRACE_VALUES);
-    const float *q = wn_trace_rows(d, lane, WN_TRACE_QUERIES), *mass = wn_trace_rows(d, lane, WN_TRACE_MASS);
+    const float *q = wn_trace_rows(d, lane, WN_TRACE_QUERIES), *x = wn_trace_rows(d, lane, WN_TRACE_STATS);
     assert_int_equal(k != NULL, rows);
     if (rows) assert_memory_equal(k, l->k, n * 4 * sizeof(float));
     if (rows) assert_memory_equal(v, l->v, n * 6 * sizeof(float));
     if (rows) assert_int_equal(d->n_queries, 64);
     if (rows) assert_memory_equal(q, test_view_query(t, lane, t->view.n_tokens - 64, 0), 64 * 2 * 4 * sizeof(float));
-    for (size_t i = 0; i < n; i++) assert_true(mass[i] == l->mass[a->pos[i]]);
+    for (int s = 0; s < t->policy.n_stats; s++)
+        for (size_t i = 0; i < n; i++) assert_true(x[(size_t)s * n + i] == *test_view_stat(t, lane, s, a->pos[i]));
     if (t->view.sums) assert_memory_equal(wn_trace_rows(d, lane, WN_TRACE_SUMS), t->view.sums[lane], n * 2 * sizeof(float));
 }
 

@@ -1,0 +1,77 @@
+/* attention/accumulate.c - see accumulate.h.
+ *
+ * Each statistic is a loop over neighbouring numbers. Where slots have been dropped the
+ * numbers are gathered first and put back behind. */
+#include "attention/accumulate.h"
+
+enum { SLOTS = 512 };
+
+bool wn_ledger_wants_max(const wn_ledger *g)
+{
+    for (int i = 0; i < g->n_stats; i++)
+        if (g->stats[i].reduce == WN_REDUCE_MAX) return true;
+    return false;
+}
+
+void wn_ledger_begin(const wn_ledger *g, int lane, int32_t pos)
+{
+    for (int i = 0; i < g->n_stats; i++)
+        wn_ledger_row(g, lane, i)[pos] = g->stats[i].kind == WN_STAT_LAST ? (float)pos : 0;
+}
+
+/* x (n): the statistic; last (n): of a gap, the last hits; a (n) times scale: what the heads of
+ * the group made of their weights. */
+static void step(const wn_stat *s, float *x, const float *last, const float *a, int n, const wn_weights *w)
+{
+    float decay = s->decay > 0 ? s->decay : 1, scale = s->reduce == WN_REDUCE_SUM ? (float)w->group : 1;
+    float bar = s->even ? s->threshold * w->even : s->threshold, now = (float)w->query;
+    switch (s->kind) {
+    case WN_STAT_SUM:
+        for (int i = 0; i < n; i++) x[i] = decay * x[i] + scale * a[i];
+        break;
+    case WN_STAT_SQUARES:
+        for (int i = 0; i < n; i++) x[i] = decay * x[i] + scale * a[i] * (scale * a[i]);
+        break;
+    case WN_STAT_MAX:
+        for (int i = 0; i < n; i++) x[i] = scale * a[i] > decay * x[i] ? scale * a[i] : decay * x[i];
+        break;
+    case WN_STAT_HITS:
+        for (int i = 0; i < n; i++) x[i] = decay * x[i] + (scale * a[i] >= bar ? 1.0f : 0.0f);
+        break;
+    case WN_STAT_LAST:
+        for (int i = 0; i < n; i++) x[i] = scale * a[i] >= bar ? now : x[i];
+        break;
+    case WN_STAT_GAP:
+        for (int i = 0; i < n; i++) x[i] = scale * a[i] >= bar && now - last[i] > x[i] ? now - last[i] : x[i];
+        break;
+    case WN_STAT_KINDS: break;
+    }
+}
+
+void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
+{
+    float x[SLOTS], last[SLOTS], a[SLOTS];
+    int16_t at[SLOTS];
+    WN_ASSERT(w->n <= SLOTS);
+    for (int i = 0; i < g->n_stats; i++) {
+        const wn_stat *s = &g->stats[i];
+        const float *weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean;
+        float *row = wn_ledger_row(g, lane, i) + w->base;
+        const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->base : row;
+        int near = s->near ? s->near : INT32_MAX, age = w->query - w->base, n = 0;   /* of index 0 */
+        if (w->dense) {
+            int from = WN_MAX(0, age - w->index[0] - near + 1), first = w->index[0] + from;
+            step(s, row + first, hits + first, weights + from, w->n - from, w);
+            continue;
+        }
+        for (int k = 0; k < w->n; k++) {
+            if (age < w->index[k] || age - w->index[k] >= near) continue;
+            at[n] = w->index[k];
+            x[n] = row[at[n]];
+            last[n] = hits[at[n]];
+            a[n++] = weights[k];
+        }
+        step(s, x, last, a, n, w);
+        for (int k = 0; k < n; k++) row[at[k]] = x[k];
+    }
+}
