@@ -2,7 +2,8 @@
  *
  * A part is WN_PART_ROWS rows times at most WN_PART_TOKENS tokens of one product; parts
  * are handed to whichever thread is free, and what a part computes depends on its number
- * alone. All products of a job share one numbering, so q, k and v cost one hand-out.
+ * alone. All products of a job share one numbering, so q, k and v, or the matrices of
+ * hundreds of experts, cost one hand-out.
  *
  *     for each part                               (threads)
  *         for each chunk of 256 columns           acc += ...   ascending: the order law
@@ -27,15 +28,15 @@ typedef struct {                /* of one thread */
         uint8_t floats[WN_FLOAT_SCRATCH];
     };
     uint8_t staged[WN_PART_PANELS][8 << 10];    /* mapped weights, packed for one chunk */
+    _Alignas(64) int product;   /* of this thread's last part, from where the next is looked for */
+    int first_part;             /* that product's first one */
 } mm_scratch;
 
 typedef struct {
     const wn_matmul_ops *ops;
     const wn_product *p;
-    int n_products;
     const wn_act *a;
     mm_scratch *scratch;
-    int n_token_parts;
 } mm_job;
 
 /* ---- what is supported ---------------------------------------------------------- */
@@ -117,8 +118,49 @@ void wn_act_prepare(wn_act *a, wn_act_kind kind, const float *x, int n_tokens, i
     wn_threads_run(team, prepare_part, &j, parts * j.n_col_parts);
 }
 
+size_t wn_act_pick_bytes(wn_act_kind kind, int n_tokens, int n_cols)
+{
+    if (kind != WN_ACT_F32) return wn_act_bytes(kind, n_tokens, n_cols);
+    return sizeof(float) * (size_t)n_tokens * (size_t)n_cols;
+}
+
+typedef struct {
+    const wn_act *dst, *src;
+    const int *rows;
+} pick_job;
+
+static void pick_part(void *arg, int part, int thread)
+{
+    const pick_job *j = arg;
+    int first = part * PREPARE_TOKENS, end = WN_MIN(first + PREPARE_TOKENS, j->dst->n_tokens);
+    size_t row = sizeof(float) * (size_t)j->src->n_cols;
+    (void)thread;
+    if (j->src->kind == WN_ACT_F32) {
+        for (int t = first; t < end; t++)
+            memcpy((char *)j->dst->buf + (size_t)t * row, (const char *)j->src->x + (size_t)j->rows[t] * row,
+                   row);
+        return;
+    }
+    const wn_rec *from = j->src->buf;
+    wn_rec *to = j->dst->buf;
+    for (int c = 0; c < n_chunks(j->src->n_cols); c++, from += j->src->n_tokens, to += j->dst->n_tokens)
+        for (int t = first; t < end; t++) to[t] = from[j->rows[t]];
+}
+
+void wn_act_pick(wn_act *dst, const wn_act *src, const int *rows, int n_tokens, void *buf,
+                 wn_threads *team)
+{
+    pick_job j = { .dst = dst, .src = src, .rows = rows };
+    *dst = (wn_act){ .kind = src->kind, .n_tokens = n_tokens, .n_cols = src->n_cols, .buf = buf };
+    if (src->kind == WN_ACT_F32) dst->x = buf;
+    for (int t = 0; t < n_tokens; t++) WN_ASSERT(rows[t] >= 0 && rows[t] < src->n_tokens);
+    if ((size_t)n_tokens * (size_t)src->n_cols < 65536) team = NULL;
+    wn_threads_run(team, pick_part, &j, (n_tokens + PREPARE_TOKENS - 1) / PREPARE_TOKENS);
+}
+
 /* ---- one part ----------------------------------------------------------------------- */
 
+/* token counts from the product's first. */
 static void finish(const wn_product *p, const mm_scratch *s, int row, int rows, int token, int tokens)
 {
     bool min = wn_type_has_min(p->w->type);
@@ -184,27 +226,34 @@ static void walk(const mm_job *j, const wn_matrix *w, mm_scratch *s, int panel, 
         ops->unpack[w->type](&s->ready[0], src, nb, ahead);
         for (int i = 1; i < n; i++)
             ops->unpack[w->type](&s->ready[i], chunk_of(w, panel + i, b, nb, s->staged[i]), nb, ahead);
-        if (!few && w->packed && b + nb < blocks) {
-            c.next_bytes = wn_pack_chunk_bytes(w->type, nb);
+        if (!few && w->packed) {        /* behind the last chunk, the panels of the next part */
+            bool last = b + nb == blocks, more = (panel + 2 * n - 1) * WN_PANEL_ROWS < w->n_rows;
+            c.next_bytes = wn_pack_chunk_bytes(w->type, WN_MIN(per_chunk, last ? blocks : blocks - b - nb));
             c.next_stride = stride;
-            c.next = src + c.next_bytes;
+            if (!last) c.next = src + wn_pack_chunk_bytes(w->type, nb);
+            else if (more) c.next = (const uint8_t *)w->data + (size_t)(panel + n) * stride;
         }
         ops->tiles[w->type](&c);
     }
 }
 
+static int tokens_of(const mm_job *j, const wn_product *p)
+{
+    return p->n ? p->n : j->a->n_tokens;
+}
+
 static void quantised_part(const mm_job *j, const wn_product *p, mm_scratch *s, int row, int token)
 {
     int rows = WN_MIN(WN_PART_ROWS, p->w->n_rows - row);
-    int tokens = WN_MIN(WN_PART_TOKENS, j->a->n_tokens - token);
+    int tokens = WN_MIN(WN_PART_TOKENS, tokens_of(j, p) - token);
     int panels = (rows + WN_PANEL_ROWS - 1) / WN_PANEL_ROWS, panel = row / WN_PANEL_ROWS;
     memset(s->acc, 0, sizeof s->acc[0] * (size_t)tokens);
     if (wn_type_has_min(p->w->type)) memset(s->min, 0, sizeof s->min[0] * (size_t)tokens);
     if (tokens <= ops_for(j, p->w->type, tokens)->few_tokens)
         for (int i = 0; i < panels; i++)
-            walk(j, p->w, s, panel + i, 1, i * WN_PANEL_ROWS, token, tokens);
+            walk(j, p->w, s, panel + i, 1, i * WN_PANEL_ROWS, p->first + token, tokens);
     else
-        walk(j, p->w, s, panel, panels, 0, token, tokens);
+        walk(j, p->w, s, panel, panels, 0, p->first + token, tokens);
     finish(p, s, row, rows, token, tokens);
 }
 
@@ -215,43 +264,52 @@ static void float_part(const mm_job *j, const wn_product *p, mm_scratch *s, int 
     wn_float_job f = {
         .type = w->type, .w = (const uint8_t *)w->data + (size_t)row * row_bytes, .row_bytes = row_bytes,
         .n_rows = WN_MIN(WN_PART_ROWS, w->n_rows - row), .n_cols = w->n_cols,
-        .x = j->a->x + (size_t)token * (size_t)w->n_cols,
-        .n_tokens = WN_MIN(WN_PART_TOKENS, j->a->n_tokens - token),
+        .x = j->a->x + (size_t)(p->first + token) * (size_t)w->n_cols,
+        .n_tokens = WN_MIN(WN_PART_TOKENS, tokens_of(j, p) - token),
         .out = p->out + (size_t)token * p->out_stride + row, .out_stride = p->out_stride,
         .bias = p->bias ? p->bias + row : NULL, .scratch = s->floats,
     };
     j->ops->floats(&f);
 }
 
-static int row_parts(const wn_matrix *w)
+static int token_parts(const mm_job *j, const wn_product *p)
 {
-    return (w->n_rows + WN_PART_ROWS - 1) / WN_PART_ROWS;
+    return (tokens_of(j, p) + WN_PART_TOKENS - 1) / WN_PART_TOKENS;
+}
+
+static int parts_of(const mm_job *j, const wn_product *p)
+{
+    return (p->w->n_rows + WN_PART_ROWS - 1) / WN_PART_ROWS * token_parts(j, p);
 }
 
 static void run_part(void *arg, int part, int thread)
 {
     const mm_job *j = arg;
-    const wn_product *p = j->p;
-    /* Token parts of the same rows are neighbours: the weights are read once. */
-    int token = part % j->n_token_parts * WN_PART_TOKENS, row = part / j->n_token_parts;
-    while (row >= row_parts(p->w)) row -= row_parts(p++->w);
-    row *= WN_PART_ROWS;
     mm_scratch *s = &j->scratch[thread];
+    int n;
+    while (part < s->first_part) s->first_part -= parts_of(j, &j->p[--s->product]);
+    while (part >= s->first_part + (n = parts_of(j, &j->p[s->product]))) s->first_part += n, s->product++;
+    const wn_product *p = &j->p[s->product];
+    part -= s->first_part;
+    /* Token parts of the same rows are neighbours: the weights are read once. */
+    int n_token = token_parts(j, p), row = part / n_token * WN_PART_ROWS, token = part % n_token * WN_PART_TOKENS;
     if (is_float(p->w->type)) float_part(j, p, s, row, token);
     else quantised_part(j, p, s, row, token);
 }
 
 void wn_matmul(const wn_product *p, int n_products, const wn_act *a, void *scratch, wn_threads *team)
 {
+    mm_job j = { .ops = wn_kernels_get()->matmul, .p = p, .a = a, .scratch = scratch };
     int parts = 0;
     for (int i = 0; i < n_products; i++) {
         const wn_matrix *w = p[i].w;
         WN_ASSERT(w->n_cols == a->n_cols && wn_act_kind_for(w->type) == a->kind);
         WN_ASSERT(is_float(w->type) || wn_pack_block(w->type));
-        parts += row_parts(w);
+        WN_ASSERT(p[i].first >= 0 && p[i].n >= 0 && p[i].first + p[i].n <= a->n_tokens);
+        WN_ASSERT(p[i].n || !p[i].first);
+        parts += parts_of(&j, &p[i]);
     }
-    mm_job j = { .ops = wn_kernels_get()->matmul, .p = p, .n_products = n_products, .a = a,
-                 .scratch = scratch,
-                 .n_token_parts = (a->n_tokens + WN_PART_TOKENS - 1) / WN_PART_TOKENS };
-    if (parts && j.n_token_parts) wn_threads_run(team, run_part, &j, parts * j.n_token_parts);
+    if (!parts) return;
+    for (int i = 0; i < wn_threads_count(team); i++) j.scratch[i].product = j.scratch[i].first_part = 0;
+    wn_threads_run(team, run_part, &j, parts);
 }

@@ -44,6 +44,10 @@ size_t wn_matrix_packed_bytes(wn_type t, int n_rows, int n_cols);
 /* Packs rows [from, to) (from a multiple of 16; to likewise or n_rows) of src, rows as in
  * the file, into dst, the packed whole. Parts may be packed by different threads. */
 void wn_matrix_pack(void *dst, const void *src, wn_type t, int n_rows, int n_cols, int from, int to);
+/* Rows [from, from + n_rows) of m as a matrix of its own, in the same bytes: one expert of a
+ * stack of them, which is loaded as one tall matrix. Both numbers are multiples of 16 where
+ * m is packed. */
+wn_matrix wn_matrix_slice(const wn_matrix *m, int from, int n_rows);
 /* Row r as n_cols floats, whatever the layout (embedding look-up). */
 void wn_matrix_row(const wn_matrix *m, int r, float *out);
 
@@ -58,14 +62,28 @@ typedef struct {
 size_t wn_act_bytes(wn_act_kind kind, int n_tokens, int n_cols);
 void wn_act_prepare(wn_act *a, wn_act_kind kind, const float *x, int n_tokens, int n_cols, void *buf,
                     wn_threads *team);
+/* Prepared rows once more, in another order: row i of dst is row rows[i] of src. Copies what
+ * was prepared, so a row means the same in both. buf as for wn_act_prepare(), but of
+ * wn_act_pick_bytes(); src may go afterwards. */
+size_t wn_act_pick_bytes(wn_act_kind kind, int n_tokens, int n_cols);
+void wn_act_pick(wn_act *dst, const wn_act *src, const int *rows, int n_tokens, void *buf,
+                 wn_threads *team);
 
 /* One product of a job: several matrices that share activations (q, k, v; gate, up) run
- * as one hand-out to the threads. */
+ * as one hand-out to the threads.
+ *
+ * Experts: wn_act_pick() puts the rows of each expert side by side, in token order; then
+ * there is one product for each expert that has any, over its run of rows. A row's result
+ * is that of the plain product, whoever is in its run.
+ *
+ *     rows by expert  | 0: t2 t5 t7 | 3: t0 | 4: t2 t9 |
+ *     products          { gate[0], first 0, n 3 }, { gate[3], 3, 1 }, { gate[4], 4, 2 } */
 typedef struct {
     const wn_matrix *w;
-    float *out;                 /* (n_tokens, stride) */
-    size_t out_stride;          /* floats between tokens */
+    float *out;                 /* (n, stride): row i for row first + i of the activations */
+    size_t out_stride;          /* floats between rows */
     const float *bias;          /* (n_rows) added at the end, or NULL */
+    int first, n;               /* which rows of the activations; n == 0: all of them */
 } wn_product;
 /* All products have n_cols == a->n_cols and the same activation kind as a. scratch: of
  * wn_matmul_scratch_bytes() per thread of the team, one block, 64-byte aligned. */

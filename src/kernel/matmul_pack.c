@@ -132,6 +132,17 @@ void wn_matrix_pack(void *dst, const void *src, wn_type t, int n_rows, int n_col
     }
 }
 
+wn_matrix wn_matrix_slice(const wn_matrix *m, int from, int n_rows)
+{
+    wn_matrix s = *m;
+    WN_ASSERT(from >= 0 && n_rows >= 0 && from <= m->n_rows - n_rows);
+    WN_ASSERT(!m->packed || (from % WN_PANEL_ROWS == 0 && n_rows % WN_PANEL_ROWS == 0));
+    size_t row_bytes = wn_type_row_bytes(m->type, m->n_cols);
+    s.n_rows = n_rows;
+    s.data = (const uint8_t *)m->data + (size_t)from * row_bytes;   /* packing keeps sizes */
+    return s;
+}
+
 void wn_matrix_row(const wn_matrix *m, int r, float *out)
 {
     const wn_type_info *info = wn_type_find((uint32_t)m->type);

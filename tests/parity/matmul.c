@@ -432,6 +432,57 @@ static void products_of_one_job(void **state)
     drop(&q), drop(&v);
 }
 
+/* Protects: a mixture of experts: each row of each expert's run is the plain product of that
+ * row with that expert's matrix, whoever shares the run; runs of one row to more than a
+ * part, experts without rows, tokens that go to several; slices of a stack, in both layouts. */
+static void experts_equal_plain_products(void **state)
+{
+    enum { EXPERTS = 7, ROWS = 80, TOKENS = 61 };
+    static const int of_expert[EXPERTS] = { 1, 0, 19, 3, 0, 600, 40 };
+    const wn_kernels *all[WN_KERNELS_MAX];
+    int n_tables = wn_kernels_all(all), n_rows = 0;
+    (void)state;
+    for (int e = 0; e < EXPERTS; e++) n_rows += of_expert[e];
+    int *rows = wn_alloc(sizeof(int) * (size_t)n_rows);
+    for (int i = 0; i < n_rows; i++) rows[i] = i * 17 % TOKENS;
+    for (size_t i = 0; i < WN_COUNT(types); i++) {
+        int cols = wn_pack_block(types[i]) == 256 ? 512 : wn_pack_block(types[i]) ? 288 : 77;
+        wn_act_kind kind = wn_act_kind_for(types[i]);
+        problem p = make(types[i], EXPERTS * ROWS, cols, TOKENS, 21);
+        float *want = multiply(&p, &p.mapped, all[0], NULL, p.x, TOKENS, true);
+        float *out = wn_alloc(sizeof(float) * (size_t)n_rows * (ROWS + 1));
+        void *act = wn_alloc_aligned(wn_act_bytes(kind, TOKENS, cols) + 64);
+        void *picked = wn_alloc_aligned(wn_act_pick_bytes(kind, n_rows, cols));
+        void *scratch = wn_alloc_aligned(wn_matmul_scratch_bytes(2));
+        for (int k = 0; k < 4 * n_tables; k++) {
+            wn_threads *t = k % 2 ? team : NULL;
+            wn_matrix w[EXPERTS];
+            wn_product jobs[EXPERTS];
+            wn_act a, b;
+            int n = 0, first = 0;
+            wn_kernels_force(all[k / 4]);
+            wn_act_prepare(&a, kind, p.x, TOKENS, cols, act, t);
+            wn_act_pick(&b, &a, rows, n_rows, picked, t);
+            for (int e = 0; e < EXPERTS; first += of_expert[e++]) {
+                w[e] = wn_matrix_slice(k % 4 < 2 ? &p.packed : &p.mapped, e * ROWS, ROWS);
+                if (!of_expert[e]) continue;
+                jobs[n++] = (wn_product){ .w = &w[e], .out = out + (size_t)first * (ROWS + 1),
+                                          .out_stride = ROWS + 1, .bias = p.bias + e * ROWS,
+                                          .first = first, .n = of_expert[e] };
+            }
+            wn_matmul(jobs, n, &b, scratch, t);
+            wn_kernels_force(NULL);
+            for (int e = 0, r = 0; e < EXPERTS; e++)
+                for (int end = r + of_expert[e]; r < end; r++)
+                    same(out + (size_t)r * (ROWS + 1), want + (size_t)(rows[r] * EXPERTS + e) * ROWS, ROWS,
+                         all[k / 4]->name, &p);
+        }
+        wn_free(want), wn_free(out), wn_free(act), wn_free(picked), wn_free(scratch);
+        drop(&p);
+    }
+    wn_free(rows);
+}
+
 /* Protects: what cannot be multiplied is said before anyone tries. */
 static void support_is_stated(void **state)
 {
@@ -465,6 +516,7 @@ int main(void)
         cmocka_unit_test(nan_and_infinity),
         cmocka_unit_test(rows_read_back_from_packed),
         cmocka_unit_test(products_of_one_job),
+        cmocka_unit_test(experts_equal_plain_products),
         cmocka_unit_test(support_is_stated),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
