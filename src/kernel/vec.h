@@ -15,6 +15,12 @@ struct wn_vec_ops {
     void (*rms_norm)(float *out, const float *x, const float *w, int n, float eps);
     /* gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i], in place. */
     void (*silu_mul)(float *gate, const float *up, int n);
+    /* gate[i] = gelu(gate[i]) * up[i], in place; gelu by the tanh formula (Hendrycks and
+     * Gimpel, 2016), which is x / (1 + exp(-2 sqrt(2/pi) (x + 0.044715 x^3))). */
+    void (*gelu_mul)(float *gate, const float *up, int n);
+    /* gpt-oss: with g = min(gate[i], 7) and u = up[i] within [-7, 7], gate[i] =
+     * g / (1 + exp(-1.702 g)) * (u + 1), in place. */
+    void (*clamped_mul)(float *gate, const float *up, int n);
     /* x[i] += y[i] */
     void (*add)(float *x, const float *y, int n);
     /* x[i] *= s */
@@ -27,6 +33,12 @@ struct wn_vec_ops {
     /* max of n values, -INFINITY for n = 0 (NaN is passed over). */
     float (*max)(const float *x, int n);
 };
+
+/* 2 sqrt(2/pi) and 0.044715 times it; the sigmoid's steepness and the clamp of gpt-oss. */
+#define WN_GELU_C1 1.5957691216057308f
+#define WN_GELU_C3 0.071354816272600242f
+#define WN_CLAMPED_SLOPE 1.702f
+#define WN_CLAMPED_LIMIT 7.0f
 
 extern const wn_vec_ops wn_vec_ops_scalar, wn_vec_ops_avx2, wn_vec_ops_avx512;
 

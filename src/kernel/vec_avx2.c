@@ -44,17 +44,43 @@ static void rms_norm(float *out, const float *x, const float *w, int n, float ep
     }
 }
 
+/* x / (1 + exp(-t)) */
+static inline __m256 gated(__m256 x, __m256 t)
+{
+    __m256 e = wn_exp_8(_mm256_or_ps(t, _mm256_set1_ps(-0.0f)));        /* exp(-|t|) */
+    __m256 below = _mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_LT_OQ);
+    __m256 top = _mm256_blendv_ps(x, _mm256_mul_ps(x, e), below);
+    return _mm256_div_ps(top, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+}
+
 static void silu_mul(float *gate, const float *up, int n)
 {
-    const __m256 one = _mm256_set1_ps(1.0f), zero = _mm256_setzero_ps();
-    const __m256 sign = _mm256_set1_ps(-0.0f);
     for (int i = 0; i < n; i += 8) {
         __m256 g = load(gate + i, n - i);
-        __m256 e = wn_exp_8(_mm256_or_ps(g, sign));          /* exp(-|g|) */
-        __m256 below = _mm256_cmp_ps(g, zero, _CMP_LT_OQ);
-        __m256 top = _mm256_blendv_ps(g, _mm256_mul_ps(g, e), below);
-        __m256 r = _mm256_div_ps(top, _mm256_add_ps(one, e));
-        store(gate + i, _mm256_mul_ps(r, load(up + i, n - i)), n - i);
+        store(gate + i, _mm256_mul_ps(gated(g, g), load(up + i, n - i)), n - i);
+    }
+}
+
+static void gelu_mul(float *gate, const float *up, int n)
+{
+    const __m256 c1 = _mm256_set1_ps(WN_GELU_C1), c3 = _mm256_set1_ps(WN_GELU_C3);
+    for (int i = 0; i < n; i += 8) {
+        __m256 g = load(gate + i, n - i);
+        __m256 t = _mm256_mul_ps(g, _mm256_fmadd_ps(_mm256_mul_ps(g, g), c3, c1));
+        store(gate + i, _mm256_mul_ps(gated(g, t), load(up + i, n - i)), n - i);
+    }
+}
+
+/* Of a NaN and a limit, min and max give their second operand: the NaN. */
+static void clamped_mul(float *gate, const float *up, int n)
+{
+    const __m256 top = _mm256_set1_ps(WN_CLAMPED_LIMIT), low = _mm256_set1_ps(-WN_CLAMPED_LIMIT);
+    const __m256 slope = _mm256_set1_ps(WN_CLAMPED_SLOPE), one = _mm256_set1_ps(1.0f);
+    for (int i = 0; i < n; i += 8) {
+        __m256 g = _mm256_min_ps(top, load(gate + i, n - i));
+        __m256 u = _mm256_max_ps(low, _mm256_min_ps(top, load(up + i, n - i)));
+        __m256 r = _mm256_mul_ps(gated(g, _mm256_mul_ps(slope, g)), _mm256_add_ps(u, one));
+        store(gate + i, r, n - i);
     }
 }
 
@@ -131,6 +157,6 @@ static float max(const float *x, int n)
 }
 
 const wn_vec_ops wn_vec_ops_avx2 = {
-    .rms_norm = rms_norm, .silu_mul = silu_mul, .add = add, .scale = scale,
-    .rope = rope,         .exp_sub = exp_sub,   .max = max,
+    .rms_norm = rms_norm, .silu_mul = silu_mul, .gelu_mul = gelu_mul, .clamped_mul = clamped_mul,
+    .add = add, .scale = scale, .rope = rope, .exp_sub = exp_sub, .max = max,
 };

@@ -32,18 +32,45 @@ static void rms_norm(float *out, const float *x, const float *w, int n, float ep
     }
 }
 
+/* x / (1 + exp(-t)) */
+static inline __m512 gated(__m512 x, __m512 t)
+{
+    __m512 e = wn_exp_16(_mm512_or_ps(t, _mm512_set1_ps(-0.0f)));       /* exp(-|t|) */
+    __mmask16 below = _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return _mm512_div_ps(_mm512_mask_mul_ps(x, below, x, e), _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+}
+
 static void silu_mul(float *gate, const float *up, int n)
 {
-    const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
-    const __m512 sign = _mm512_set1_ps(-0.0f);
     for (int i = 0; i < n; i += 16) {
         __mmask16 k = lanes(n - i);
         __m512 g = _mm512_maskz_loadu_ps(k, gate + i);
-        __m512 e = wn_exp_16(_mm512_or_ps(g, sign));        /* exp(-|g|) */
-        __mmask16 below = _mm512_cmp_ps_mask(g, zero, _CMP_LT_OQ);
-        __m512 top = _mm512_mask_mul_ps(g, below, g, e);
-        __m512 r = _mm512_div_ps(top, _mm512_add_ps(one, e));
-        _mm512_mask_storeu_ps(gate + i, k, _mm512_mul_ps(r, _mm512_maskz_loadu_ps(k, up + i)));
+        _mm512_mask_storeu_ps(gate + i, k, _mm512_mul_ps(gated(g, g), _mm512_maskz_loadu_ps(k, up + i)));
+    }
+}
+
+static void gelu_mul(float *gate, const float *up, int n)
+{
+    const __m512 c1 = _mm512_set1_ps(WN_GELU_C1), c3 = _mm512_set1_ps(WN_GELU_C3);
+    for (int i = 0; i < n; i += 16) {
+        __mmask16 k = lanes(n - i);
+        __m512 g = _mm512_maskz_loadu_ps(k, gate + i);
+        __m512 t = _mm512_mul_ps(g, _mm512_fmadd_ps(_mm512_mul_ps(g, g), c3, c1));
+        _mm512_mask_storeu_ps(gate + i, k, _mm512_mul_ps(gated(g, t), _mm512_maskz_loadu_ps(k, up + i)));
+    }
+}
+
+/* Of a NaN and a limit, min and max give their second operand: the NaN. */
+static void clamped_mul(float *gate, const float *up, int n)
+{
+    const __m512 top = _mm512_set1_ps(WN_CLAMPED_LIMIT), low = _mm512_set1_ps(-WN_CLAMPED_LIMIT);
+    const __m512 slope = _mm512_set1_ps(WN_CLAMPED_SLOPE), one = _mm512_set1_ps(1.0f);
+    for (int i = 0; i < n; i += 16) {
+        __mmask16 k = lanes(n - i);
+        __m512 g = _mm512_min_ps(top, _mm512_maskz_loadu_ps(k, gate + i));
+        __m512 u = _mm512_max_ps(low, _mm512_min_ps(top, _mm512_maskz_loadu_ps(k, up + i)));
+        __m512 r = _mm512_mul_ps(gated(g, _mm512_mul_ps(slope, g)), _mm512_add_ps(u, one));
+        _mm512_mask_storeu_ps(gate + i, k, r);
     }
 }
 
@@ -127,6 +154,6 @@ static float max(const float *x, int n)
 }
 
 const wn_vec_ops wn_vec_ops_avx512 = {
-    .rms_norm = rms_norm, .silu_mul = silu_mul, .add = add, .scale = scale,
-    .rope = rope,         .exp_sub = exp_sub,   .max = max,
+    .rms_norm = rms_norm, .silu_mul = silu_mul, .gelu_mul = gelu_mul, .clamped_mul = clamped_mul,
+    .add = add, .scale = scale, .rope = rope, .exp_sub = exp_sub, .max = max,
 };

@@ -21,14 +21,34 @@ static void rms_norm(float *out, const float *x, const float *w, int n, float ep
     for (int i = 0; i < n; i++) out[i] = x[i] * inv * w[i];
 }
 
-/* exp(-|g|) never overflows, and the smaller of the two sides keeps its digits:
- * g / (1 + exp(-g)) for g >= 0, g * exp(g) / (1 + exp(g)) below. A NaN stays one. */
+/* x / (1 + exp(-t)). exp(-|t|) never overflows, and the smaller of the two sides keeps its
+ * digits: x / (1 + exp(-t)) for t >= 0, x * exp(t) / (1 + exp(t)) below. A NaN stays one. */
+static float gated(float x, float t)
+{
+    float e = wn_exp_1(-fabsf(t));
+    return (t < 0.0f ? x * e : x) / (1.0f + e);
+}
+
 static void silu_mul(float *gate, const float *up, int n)
 {
+    for (int i = 0; i < n; i++) gate[i] = gated(gate[i], gate[i]) * up[i];
+}
+
+static void gelu_mul(float *gate, const float *up, int n)
+{
     for (int i = 0; i < n; i++) {
-        float g = gate[i], e = wn_exp_1(-fabsf(g));
-        float top = g < 0.0f ? g * e : g;
-        gate[i] = top / (1.0f + e) * up[i];
+        float g = gate[i];
+        gate[i] = gated(g, g * fmaf(g * g, WN_GELU_C3, WN_GELU_C1)) * up[i];
+    }
+}
+
+static void clamped_mul(float *gate, const float *up, int n)
+{
+    const float top = WN_CLAMPED_LIMIT;
+    for (int i = 0; i < n; i++) {
+        float g = gate[i] > top ? top : gate[i], u = up[i] > top ? top : up[i];
+        if (u < -top) u = -top;
+        gate[i] = gated(g, WN_CLAMPED_SLOPE * g) * (u + 1.0f);
     }
 }
 
@@ -68,6 +88,6 @@ static float max(const float *x, int n)
 }
 
 const wn_vec_ops wn_vec_ops_scalar = {
-    .rms_norm = rms_norm, .silu_mul = silu_mul, .add = add, .scale = scale,
-    .rope = rope,         .exp_sub = exp_sub,   .max = max,
+    .rms_norm = rms_norm, .silu_mul = silu_mul, .gelu_mul = gelu_mul, .clamped_mul = clamped_mul,
+    .add = add, .scale = scale, .rope = rope, .exp_sub = exp_sub, .max = max,
 };

@@ -112,6 +112,19 @@ static void every_table_gives_scalar_bits(void **state)
                 v->silu_mul(o, put(1, y, n), n);
                 check_same("silu_mul", name, n, a, o, n);
 
+                memcpy(a, x, bytes);
+                s->gelu_mul(a, y, n);
+                o = put(0, x, n);
+                v->gelu_mul(o, put(1, y, n), n);
+                check_same("gelu_mul", name, n, a, o, n);
+
+                fill(y, n, 9.0f, special, &seed);
+                memcpy(a, x, bytes);
+                s->clamped_mul(a, y, n);
+                o = put(0, x, n);
+                v->clamped_mul(o, put(1, y, n), n);
+                check_same("clamped_mul", name, n, a, o, n);
+
                 s->exp_sub(a, x, 1.5f, n);
                 o = fence[1] - n;
                 v->exp_sub(o, put(0, x, n), 1.5f, n);
@@ -180,6 +193,8 @@ static void stores_stay_inside(void **state)
             for (int i = 0; i < 96; i++) x[i] = 7.0f, w[i] = cs[i] = 1.0f;
             v->rms_norm(x + 24, x + 24, w, n, 1e-5f);
             v->silu_mul(x + 24, w, n);
+            v->gelu_mul(x + 24, w, n);
+            v->clamped_mul(x + 24, w, n);
             v->add(x + 24, w, n);
             v->scale(x + 24, 2.0f, n);
             v->exp_sub(x + 24, x + 24, 1.0f, n);
@@ -247,6 +262,24 @@ static void scalar_is_the_formula(void **state)
     for (int i = 0; i < n; i++)
         check_ulp("silu_mul", (double)x[i], a[i],
                   (double)x[i] / (1 + exp(-(double)x[i])) * (double)y[i], 6);
+    memcpy(a, x, sizeof a);
+    s->gelu_mul(a, y, n);
+    for (int i = 0; i < n; i++) {
+        double g = (double)x[i], z = 0.7978845608028654 * (g + 0.044715 * g * g * g);
+        /* The exponent is rounded three times and then as large as 2z: so much relative error of exp. */
+        check_ulp("gelu_mul", g, a[i], 0.5 * g * (1 + tanh(z)) * (double)y[i], 8 + 4 * fabs(2 * z));
+    }
+    fill(x, n, 9.0f, false, &seed);
+    fill(y, n, 9.0f, false, &seed);
+    memcpy(a, x, sizeof a);
+    s->clamped_mul(a, y, n);
+    for (int i = 0; i < n; i++) {
+        double g = fmin((double)x[i], 7), u = fmax(-7, fmin((double)y[i], 7));
+        double want = g / (1 + exp(-1.702 * g)) * (u + 1);
+        /* u + 1 may cancel: an absolute part, of the rounding of u + 1 itself. */
+        assert_true(fabs((double)a[i] - want) <= 1e-6 * fabs(want) * (1 + fabs(g)) + 1e-6);
+    }
+
     float g[4] = { -200.0f, 200.0f, -INFINITY, 0.0f }, u[4] = { 1, 1, 0, 1 };
     s->silu_mul(g, u, 4);
     assert_true(g[0] == 0.0f && g[1] == 200.0f && g[3] == 0.0f);
