@@ -13,7 +13,8 @@ bool wn_ledger_wants_max(const wn_ledger *g)
     return false;
 }
 
-void wn_ledger_begin(const wn_ledger *g, int lane, int32_t pos)
+/* The slot has got nothing yet. */
+static void begin(const wn_ledger *g, int lane, int32_t pos)
 {
     for (int i = 0; i < g->n_stats; i++)
         wn_ledger_row(g, lane, i)[pos] = g->stats[i].kind == WN_STAT_LAST ? (float)pos : 0;
@@ -52,7 +53,9 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
 {
     float x[SLOTS], last[SLOTS], a[SLOTS];
     int16_t at[SLOTS];
-    WN_ASSERT(w->n <= SLOTS);
+    WN_ASSERT(w->n > 0 && w->n <= SLOTS);
+    for (int k = w->dense ? w->n - 1 : 0; k < w->n; k++)
+        if (w->base + w->index[k] == w->query) begin(g, lane, w->query);
     for (int i = 0; i < g->n_stats; i++) {
         const wn_stat *s = &g->stats[i];
         const float *weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean;

@@ -4,7 +4,8 @@
  * winnow_policy.h says what each does with a weight). Every query brings every slot that it
  * sees up to date, in the order of the queries' positions. A slot is seen first by the query
  * at its own position, which begins its numbers anew: what stood there before, of a text that
- * was taken back, does not matter. So a slot's numbers are a chain over the queries from its
+ * was taken back, does not matter. Slots have nothing to do with each other, so splits can be
+ * brought up to date one after the other or side by side. So a slot's numbers are a chain over the queries from its
  * own on, whatever chunks, threads and neighbours they came with.
  *
  * A merged slot goes on with the numbers of the position it stands at; those of its other
@@ -28,7 +29,7 @@ static inline float *wn_ledger_row(const wn_ledger *g, int lane, int stat)
     return g->x + ((size_t)lane * (size_t)g->n_stats + (size_t)stat) * g->stride;
 }
 
-/* One query's weights on some slots of a lane, reduced over the heads of the group. */
+/* One query's weights on slots of a lane, each slot once, reduced over the heads of the group. */
 typedef struct {
     int32_t query;                      /* its position */
     int group;
@@ -41,8 +42,7 @@ typedef struct {
 } wn_weights;
 
 bool wn_ledger_wants_max(const wn_ledger *g);
-/* The query at pos comes: its own slot has got nothing yet. */
-void wn_ledger_begin(const wn_ledger *g, int lane, int32_t pos);
+/* Entries that the query does not see are passed over. */
 void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w);
 
 #endif

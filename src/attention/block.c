@@ -575,7 +575,6 @@ void wn_block_account(const wn_block *b, wn_desk *d, const float *ml, const wn_l
     float most[WN_SPLIT];
     bool max = wn_ledger_wants_max(x);
     gathered g;
-    for (int r = 0; r < b->np; r++) wn_ledger_begin(x, b->lane, b->pos0 + r);
     start_queries(b, d);
     walk w = start_walk(b, 0);
     while (gather(b, d, &w, INT32_MAX, &g, &split)) {
