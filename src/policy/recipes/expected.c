@@ -82,12 +82,10 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
         exponents(k, n, dim, turned, w, p->v[COV] > 0, x, tmp);
         add_softmax(v, l, x, l->group, out);
     }
-    const float *val = wn_view_values(v, lane);
-    for (int i = 0; i < n; i++, val += l->v_dim) {
-        double norm = 0;
-        for (int d = 0; d < l->v_dim; d++) norm += (double)val[d] * (double)val[d];
-        out[i] = (float)(((double)out[i] + p->v[EPS]) * sqrt(norm));
-    }
+    float *norm = wn_view_scratch(v, sizeof *norm * (size_t)n);
+    if (!norm) return;
+    wn_stage_norms(norm, wn_view_values(v, lane), n, l->v_dim);
+    for (int i = 0; i < n; i++) out[i] = (float)(((double)out[i] + p->v[EPS]) * (double)norm[i]);
 }
 
 const wn_recipe wn_recipe_expected = {

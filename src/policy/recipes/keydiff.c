@@ -9,24 +9,15 @@
  */
 #include "policy/stages/stages.h"
 
-#include <math.h>
-
 enum { KEY_DIM_MAX = 1024 };
 
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     const float *k = wn_view_keys(v, lane);
-    double anchor[KEY_DIM_MAX] = { 0 };
+    double anchor[KEY_DIM_MAX];
     (void)p;
-    for (int i = 0; i < l->n; i++) {
-        const float *row = k + (size_t)i * (size_t)l->k_dim;
-        double norm = 0;
-        for (int d = 0; d < l->k_dim; d++) norm += (double)row[d] * (double)row[d];
-        if (!(norm > 0)) continue;
-        norm = 1 / (sqrt(norm) * l->n);
-        for (int d = 0; d < l->k_dim; d++) anchor[d] += (double)row[d] * norm;
-    }
+    wn_stage_mean_row(anchor, k, l->n, l->k_dim, true);
     wn_stage_cosines(out, k, anchor, l->n, l->k_dim);
     for (int i = 0; i < l->n; i++) out[i] = -out[i];
 }

@@ -107,16 +107,47 @@ void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b,
         .n_rows = n_a, .n_cols = n_b, .depth = dim });
 }
 
+/* a . b in doubles. */
+static double dot(const float *a, const float *b, int dim)
+{
+    double x = 0;
+    for (int d = 0; d < dim; d++) x += (double)a[d] * (double)b[d];
+    return x;
+}
+
+void wn_stage_norms(float *out, const float *rows, int n, int dim)
+{
+    for (int i = 0; i < n; i++, rows += dim) out[i] = (float)sqrt(dot(rows, rows, dim));
+}
+
 void wn_stage_cosines(float *out, const float *rows, const double *with, int n, int dim)
 {
     double norm = 0;
     for (int d = 0; d < dim; d++) norm += with[d] * with[d];
     for (int i = 0; i < n; i++, rows += dim) {
-        double dot = 0, own = 0;
-        for (int d = 0; d < dim; d++) {
-            dot += (double)rows[d] * with[d];
-            own += (double)rows[d] * (double)rows[d];
-        }
-        out[i] = own > 0 && norm > 0 ? (float)(dot / sqrt(own * norm)) : 0;
+        double x = 0, own = dot(rows, rows, dim);
+        for (int d = 0; d < dim; d++) x += (double)rows[d] * with[d];
+        out[i] = own > 0 && norm > 0 ? (float)(x / sqrt(own * norm)) : 0;
+    }
+}
+
+void wn_stage_next_cosines(float *out, const float *rows, int n, int dim)
+{
+    double own = n > 0 ? dot(rows, rows, dim) : 0;
+    for (int i = 0; i + 1 < n; i++, rows += dim) {
+        double next = dot(rows + dim, rows + dim, dim);
+        out[i] = own > 0 && next > 0 ? (float)(dot(rows, rows + dim, dim) / sqrt(own * next)) : 0;
+        own = next;
+    }
+}
+
+void wn_stage_mean_row(double *out, const float *rows, int n, int dim, bool unit)
+{
+    for (int d = 0; d < dim; d++) out[d] = 0;
+    for (int i = 0; i < n; i++, rows += dim) {
+        double norm = unit ? dot(rows, rows, dim) : 1;
+        if (!(norm > 0)) continue;
+        norm = 1 / (sqrt(norm) * n);
+        for (int d = 0; d < dim; d++) out[d] += (double)rows[d] * norm;
     }
 }

@@ -76,7 +76,12 @@ void wn_recover_compensate(const wn_view *v, int lane, const bool *stays, wn_pla
  * bits with every kernel table. tmp (n_b, dim). */
 void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim, float *tmp);
 
-/* cos of each row with a vector; 0 for a row or vector of zeros. rows (n, dim). */
+/* Of rows (n, dim), of keys or values: their lengths; the cosine of each with a vector, and with
+ * the row behind it (n - 1 of them); 0 where there is a row or vector of zeros. */
+void wn_stage_norms(float *out, const float *rows, int n, int dim);
 void wn_stage_cosines(float *out, const float *rows, const double *with, int n, int dim);
+void wn_stage_next_cosines(float *out, const float *rows, int n, int dim);
+/* The mean of the rows, each of length 1 (unit) or as it is; of no rows zeros. */
+void wn_stage_mean_row(double *out, const float *rows, int n, int dim, bool unit);
 
 #endif

@@ -1,6 +1,7 @@
 /* The stages that recipes share, against slow and plain models on random inputs: budgets
  * over lanes sum to the total by largest remainder, and of the slots of a lane the
  * protected and the best stay, ties in the order of positions. */
+#include "policy/stages/stages.h"
 #include "tests/support/view.h"
 #include "tests/unit/check.h"
 
@@ -197,6 +198,40 @@ static void no_scratch_is_a_failed_plan(void **state)
     test_view_close(t);
 }
 
+/* ---- rows -------------------------------------------------------------------------------- */
+
+static void near_to(double got, double want)
+{
+    if (!(fabs(got - want) < 1e-6)) fail_msg("%g, not %g", got, want);
+}
+
+/* By hand; a row of zeros is like nothing and counts in the mean's number of rows. */
+static void lengths_and_likeness_of_rows(void **state)
+{
+    static const float rows[4 * 2] = { 3, 4, 0.6f, 0.8f, -4, 3, 0, 0 };
+    static const float norms[4] = { 5, 1, 5, 0 }, next[3] = { 1, 0, 0 }, with_x[4] = { 0.6f, 0.6f, -0.8f, 0 };
+    float out[4];
+    double mean[2];
+    (void)state;
+    wn_stage_norms(out, rows, 4, 2);
+    for (int i = 0; i < 4; i++) near_to((double)out[i], (double)norms[i]);
+    out[3] = 7;
+    wn_stage_next_cosines(out, rows, 4, 2);
+    for (int i = 0; i < 3; i++) near_to((double)out[i], (double)next[i]);
+    near_to((double)out[3], 7);
+    wn_stage_next_cosines(out, rows, 0, 2);
+    wn_stage_cosines(out, rows, (double[]){ 2, 0 }, 4, 2);
+    for (int i = 0; i < 4; i++) near_to((double)out[i], (double)with_x[i]);
+    wn_stage_mean_row(mean, rows, 4, 2, false);
+    near_to(mean[0], -0.1);
+    near_to(mean[1], 1.95);
+    wn_stage_mean_row(mean, rows, 4, 2, true);
+    near_to(mean[0], (0.6 + 0.6 - 0.8) / 4);
+    near_to(mean[1], (0.8 + 0.8 + 0.6) / 4);
+    wn_stage_mean_row(mean, rows, 0, 2, true);
+    near_to(mean[0], 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +240,7 @@ int main(void)
         cmocka_unit_test(retain_agrees_with_picking_the_best),
         cmocka_unit_test(retain_by_hand),
         cmocka_unit_test(no_scratch_is_a_failed_plan),
+        cmocka_unit_test(lengths_and_likeness_of_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
