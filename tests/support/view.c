@@ -93,6 +93,7 @@ static const float *const *look_back(test_view *t, int w)
 
 test_view *test_view_open(const test_shape *shape)
 {
+    static const wn_stat plain = { .kind = WN_STAT_SUM };   /* until a policy is asked */
     test_view *t = zeroed(1, sizeof *t);
     test_shape *s = &t->shape;
     wn_err err = { 0 };
@@ -116,7 +117,7 @@ test_view *test_view_open(const test_shape *shape)
     if (wn_arena_init(&t->scratch, SCRATCH_BYTES, false, &err)) fail_msg("%s", err.text);
     t->view = (wn_view){ .n_layers = s->n_layers, .n_lanes = n_lanes, .lanes = t->shown, .layer_first = t->layer_first,
                          .scratch = &t->scratch, .ctx = t, .load = load, .load_stat = load_stat,
-                         .load_queries = load_queries };
+                         .load_queries = load_queries, .stats = &plain, .n_stats = 1 };
     t->view.rows[0] = zeroed(max * (size_t)s->dim, 4);
     t->view.rows[1] = zeroed(max * (size_t)s->v_dim, 4);
     for (int i = 0; i < WN_STATS_MAX; i++) t->view.stat_rows[i] = zeroed(max, 4);

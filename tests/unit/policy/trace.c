@@ -3,6 +3,7 @@
  * is, and a policy that asks for what was not recorded is told so. */
 #include "attention/rope.h"
 #include "eval/replay.h"
+#include "tests/support/recipes.h"
 #include "tests/support/view.h"
 #include "tests/unit/check.h"
 
@@ -125,7 +126,7 @@ static void same_lane(test_view *t, const wn_trace_decision *d, int lane, bool r
 static void what_was_written_is_read(void **state)
 {
     static const char *const policies[] = { "snapkv(window=8)@25%", "d2o(every=64)@40%", "recent(sinks=3)@30%", "keepall",
-                                            "streaming(sinks=2,window=20)", "expected@25%", "none" };
+                                            "streaming(sinks=2,window=20)", "expected@25%", "none", "ledger@30%" };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(policies); i++)
         for (int rows = 0; rows < 2; rows++) {
@@ -175,7 +176,7 @@ static void replays_agree(void **state)
         { "random(first=3)@25%", false }, { "snapkv(window=8)@25%", false }, { "h2o@30%", false }, { "recent@25%", false },
         { "tova@25%", false }, { "adakv@25%", false }, { "keydiff@25%", true }, { "d2o@25%", true }, { "expected@25%", true },
         { "expected(window=16)@25%", true },
-        { "lagkv(sinks=2,partition=8)@30%", true },
+        { "lagkv(sinks=2,partition=8)@30%", true }, { "ledger@30%", true },
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
@@ -230,7 +231,7 @@ static void plans_with_everything(void **state)
         wn_plan_set_bias(&t->plan, WN_ALL_LANES, 20 + i, (float)i);
         wn_plan_shift(&t->plan, i % 2, i, i + 4, -7 * i);
     }
-    wn_trace_writer *w = create(t, "none", false);
+    wn_trace_writer *w = create(t, "h2o", false);
     assert_int_equal(wn_trace_put(w, &t->view, 1, &t->plan, &err), WN_OK);
     finish(w);
     wn_trace *r = open_bytes(bytes, n_bytes);
@@ -261,6 +262,9 @@ static void what_was_not_recorded_is_named(void **state)
         { "snapkv(window=8)@25%", "snapkv(window=16)@25%", NULL, true },
         { "snapkv(window=8)@25%", "expected@25%", NULL, true },
         { "random@25%", "snapkv(window=8,kernel=3)@25%", NULL, true },
+        { "ledger@25%", "h2o@25%", "the attention that slots have got so far, as it counts it", true },
+        { "ledger(decay=0.5)@25%", "ledger(decay=0.6)@25%", "as it counts it", true },
+        { "h2o@25%", "h2o(recent=0.1)@25%", NULL, false },
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
@@ -373,6 +377,7 @@ static void a_torn_end_costs_one_decision(void **state)
 
 int main(void)
 {
+    test_recipes_add();
     snprintf(path, sizeof path, "/tmp/winnow-trace-%ld", (long)getpid());
     bytes = malloc(SPARE);
     if (!bytes) return 1;
