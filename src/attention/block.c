@@ -7,7 +7,7 @@
  * placed so), and the chains are vector lanes; otherwise the weights are first laid out
  * by position.
  */
-#include "attention/block.h"
+#include "attention/gather.h"
 
 #include <math.h>
 #include <string.h>
@@ -59,132 +59,7 @@ void wn_block_fill_ring(const wn_block *b, wn_desk *d)
     }
 }
 
-/* ---- gathering the live slots of a split ------------------------------------------ */
-
-/* One run is read ahead, so that its frames can be fetched while the split before it is
- * worked on. */
-typedef struct {
-    wn_run_iter it;
-    wn_run run;
-    bool more;
-    int32_t lo, hi;                     /* positions anyone in the block may see: [lo, hi) */
-    const wn_format *raw_k, *raw_v, *k_format, *v_format;
-} walk;
-
-typedef struct {
-    int n;                              /* stretches */
-    int begin, end;                     /* entries [begin, end) */
-    int32_t base;                       /* position of index 0 */
-    int lowest, highest;                /* index of the first and the last position */
-    bool dense;                         /* entry e has index e + const, const a multiple of 16 */
-} gathered;
-
-static uint64_t low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
-
-/* Slots of the run that are live and within [lo, hi). */
-static uint64_t visible(const wn_run *run, int32_t lo, int32_t hi)
-{
-    uint64_t keep = run->keep & low_bits(run->n);
-    if (!run->pos) {
-        if (run->pos0 >= hi || run->pos0 + run->n <= lo) return 0;
-        if (run->pos0 + run->n > hi) keep &= low_bits(hi - run->pos0);
-        if (run->pos0 < lo) keep &= ~low_bits(lo - run->pos0);
-        return keep;
-    }
-    for (int s = 0; s < run->n; s++)
-        if (run->pos[s] < lo || run->pos[s] >= hi) keep &= ~((uint64_t)1 << s);
-    return keep;
-}
-
-/* Adds slots [s, s + n) of the run, of which keep are entries. */
-static void add_stretch(wn_stretch *st, const wn_run *run, const walk *w, bool k_sealed, bool v_sealed,
-                        int s, int n, uint64_t keep, int entry)
-{
-    *st = (wn_stretch){
-        .k = k_sealed ? run->k_sealed : run->k,
-        .v = v_sealed ? run->v_sealed : run->v,
-        .k_format = k_sealed ? w->k_format : w->raw_k,
-        .v_format = v_sealed ? w->v_format : w->raw_v,
-        .first = run->first + s,
-        .n = n,
-        .entry = entry,
-        .n_entries = __builtin_popcountll(keep),
-        .keep = keep,
-        .bias = run->bias ? run->bias + s : NULL,
-        .shift = run->shift,
-    };
-    WN_ASSERT(st->k && st->v);
-}
-
-/* n entries at neighbouring positions, the first with this index. */
-static void add_entries(wn_desk *d, gathered *g, int index, int n)
-{
-    int16_t *x = d->index + g->end;
-    g->dense &= g->end == g->begin ? ((index - g->begin) & 15) == 0 : index == x[-1] + 1;
-    g->lowest = WN_MIN(g->lowest, index);
-    g->highest = WN_MAX(g->highest, index + n - 1);
-    for (int i = 0; i < n; i++) x[i] = (int16_t)(index + i);
-    g->end += n;
-}
-
-static void add_run(const wn_block *b, wn_desk *d, const walk *w, gathered *g)
-{
-    const wn_run *run = &w->run;
-    uint64_t keep = visible(run, w->lo, w->hi);
-    if (!keep) return;
-    if (g->begin == g->end) {           /* the first: entry and position agree mod 16 */
-        int s = __builtin_ctzll(keep);
-        g->begin = g->end = (run->pos ? run->pos[s] : run->pos0 + s) & 15;
-    }
-    bool k_sealed = run->k_sealed && b->pos0 >= run->k_sealed_from;
-    bool v_sealed = run->v_sealed && b->pos0 >= run->v_sealed_from;
-    int entry = g->end;
-    for (uint64_t left = keep; left;) {
-        int s = __builtin_ctzll(left), n = ~(left >> s) ? __builtin_ctzll(~(left >> s)) : 64 - s;
-        if (run->pos) n = 1;            /* positions of their own: one at a time */
-        add_entries(d, g, (run->pos ? run->pos[s] : run->pos0 + s) - g->base, n);
-        left &= ~(low_bits(n) << s);
-    }
-    if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
-        add_stretch(&d->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
-        return;
-    }
-    int s = 0;
-    while (keep) {
-        int skip = __builtin_ctzll(keep), n;
-        keep >>= skip;
-        s += skip;
-        n = ~keep ? __builtin_ctzll(~keep) : 64;
-        add_stretch(&d->stretches[g->n++], run, w, false, false, s, n, low_bits(n), entry);
-        entry += n;
-        s += n;
-        keep = n < 64 ? keep >> n : 0;
-    }
-}
-
-/* All stretches of the split that comes next; false at the end. */
-static bool gather(const wn_block *b, wn_desk *d, walk *w, int to, gathered *g, int *split)
-{
-    do {
-        if (!w->more || w->run.split >= to) return false;
-        *split = w->run.split;
-        *g = (gathered){ .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT, .highest = -1 };
-        while (w->more && w->run.split == *split) {
-            add_run(b, d, w, g);
-            WN_ASSERT(g->end <= WN_SPLIT + 16);
-            w->more = wn_runs_next(&w->it, &w->run);
-        }
-    } while (g->end == g->begin);
-    return true;
-}
-
 /* ---- the phases of a split ------------------------------------------------------ */
-
-static int32_t lowest_seen(const wn_block *b, int32_t p)
-{
-    int window = b->args->window;
-    return window > 0 && p - window + 1 > 0 ? p - window + 1 : 0;
-}
 
 /* Some positions of the block and as much of a stretch as any of them sees. */
 typedef struct { int from, to, n; } portion;
@@ -193,7 +68,7 @@ typedef struct { int from, to, n; } portion;
  * each portion with the slots up to its last row's own: what lies beyond is neither scored
  * nor mixed. Encoded or thinned pages are taken whole, and where entries are not in the order of
  * positions nothing can be left out. */
-static bool next_portion(const wn_block *b, const wn_desk *d, const gathered *g, const wn_stretch *st,
+static bool next_portion(const wn_block *b, const wn_desk *d, const wn_gathered *g, const wn_stretch *st,
                          bool raw, portion *x)
 {
     if (!raw || !g->dense || st->n_entries != st->n || b->np == 1) {
@@ -212,7 +87,7 @@ static bool next_portion(const wn_block *b, const wn_desk *d, const gathered *g,
     return true;
 }
 
-static void score_stretch(const wn_block *b, wn_desk *d, const gathered *g, const wn_stretch *st, int P,
+static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
                           const void *ahead)
 {
     int D = b->shape->k_dim;
@@ -232,7 +107,7 @@ static void score_stretch(const wn_block *b, wn_desk *d, const gathered *g, cons
     }
 }
 
-static void mix_stretch(const wn_block *b, wn_desk *d, const gathered *g, const wn_stretch *st, int P,
+static void mix_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
                         const void *ahead)
 {
     int D = b->shape->v_dim;
@@ -267,20 +142,20 @@ static void add_bias(const wn_block *b, wn_desk *d, const wn_stretch *st)
 /* Entries of a split that a row looks at; dense: those it sees. */
 typedef struct { int from, to; } entries;
 
-static entries seen_by(const wn_block *b, const wn_desk *d, const gathered *g, int r)
+static entries seen_by(const wn_block *b, const wn_desk *d, const wn_gathered *g, int r)
 {
     if (!g->dense) return (entries){ g->begin, g->end };
     int32_t first = g->base + d->index[g->begin], p = b->pos0 + r;     /* of entry begin */
-    int lo = lowest_seen(b, p) - first, hi = p - first + 1;
+    int lo = wn_lowest_seen(b, p) - first, hi = p - first + 1;
     return (entries){ g->begin + WN_MAX(lo, 0), WN_MIN(g->end, g->begin + hi) };
 }
 
 /* Rows of several positions: what a row may not see gets -INFINITY. Where entries are in
  * the order of positions the row just ends earlier (seen_by). */
-static void mask(const wn_block *b, wn_desk *d, const gathered *g)
+static void mask(const wn_block *b, wn_desk *d, const wn_gathered *g)
 {
     for (int r = 0; r < b->np; r++) {
-        int hi = b->pos0 + r - g->base, lo = lowest_seen(b, b->pos0 + r) - g->base;
+        int hi = b->pos0 + r - g->base, lo = wn_lowest_seen(b, b->pos0 + r) - g->base;
         if (g->highest <= hi && g->lowest >= lo) continue;
         for (int h = 0; h < b->group; h++) {
             float *x = d->logits + (size_t)(r * b->group + h) * WN_LOGIT_STRIDE;
@@ -291,7 +166,7 @@ static void mask(const wn_block *b, wn_desk *d, const gathered *g)
 }
 
 /* The sum of a row's weights in 16 chains by position. */
-static void sum_by_position(const wn_block *b, wn_desk *d, const gathered *g, const float *w, float chains[16])
+static void sum_by_position(const wn_block *b, wn_desk *d, const wn_gathered *g, const float *w, float chains[16])
 {
     memset(d->by_pos, 0, sizeof(float) * WN_SPLIT);
     for (int e = g->begin; e < g->end; e++) d->by_pos[d->index[e]] = w[e];
@@ -303,7 +178,7 @@ static void zero(float *x, int from, int to)
     if (from < to) memset(x + from, 0, sizeof *x * (size_t)(to - from));
 }
 
-static void softmax_row(const wn_block *b, wn_desk *d, const gathered *g, int i)
+static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int i)
 {
     const wn_attn_ops *ops = b->kernels->attn;
     float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE, chains[16] = { 0 };
@@ -333,7 +208,7 @@ static void softmax_row(const wn_block *b, wn_desk *d, const gathered *g, int i)
 }
 
 /* Rows of logits lie in the second cache: the next is fetched while this one is worked on. */
-static void softmax(const wn_block *b, wn_desk *d, const gathered *g)
+static void softmax(const wn_block *b, wn_desk *d, const wn_gathered *g)
 {
     int rows = b->np * b->group;
     for (int i = 0; i < rows; i++) {
@@ -343,19 +218,19 @@ static void softmax(const wn_block *b, wn_desk *d, const gathered *g)
     }
 }
 
-static const void *ahead_k(const wn_desk *d, const gathered *g, int t)
+static const void *ahead_k(const wn_desk *d, const wn_gathered *g, int t)
 {
     if (t + 1 == g->n) return d->stretches[0].v;
     return d->stretches[t + 1].k == d->stretches[t].k ? NULL : d->stretches[t + 1].k;
 }
 
-static const void *ahead_v(const wn_desk *d, const gathered *g, const void *then, int t)
+static const void *ahead_v(const wn_desk *d, const wn_gathered *g, const void *then, int t)
 {
     if (t + 1 == g->n) return then;
     return d->stretches[t + 1].v == d->stretches[t].v ? NULL : d->stretches[t + 1].v;
 }
 
-static void score_split(const wn_block *b, wn_desk *d, const gathered *g, int P)
+static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P)
 {
     int rows = b->np * b->group;
     for (int t = 0; t < g->n; t++) score_stretch(b, d, g, &d->stretches[t], P, ahead_k(d, g, t));
@@ -394,30 +269,14 @@ static void clear_run(const wn_block *b, wn_desk *d)
     for (int i = 0; i < b->np * b->group; i++) d->run_m[i] = -INFINITY, d->run_l[i] = 0;
 }
 
-static walk start_walk(const wn_block *b, int from)
-{
-    const wn_kv *kv = b->item->kv;
-    walk w = {
-        .lo = lowest_seen(b, b->pos0),
-        .hi = b->pos0 + b->np,
-        .raw_k = wn_kv_raw_k(kv),
-        .raw_v = wn_kv_raw_v(kv),
-        .k_format = wn_kv_k_format(kv),
-        .v_format = wn_kv_v_format(kv),
-    };
-    wn_runs_begin(&w.it, kv, b->lane, WN_MAX(from, w.lo / WN_SPLIT), w.hi);
-    w.more = wn_runs_next(&w.it, &w.run);
-    return w;
-}
-
 static void start_queries(const wn_block *b, wn_desk *d)
 {
     rotate(b, d, d->q[0], 0);
     d->q_shift = 0;
 }
 
-/* Logits, weights and their products with V of a gathered split; then: read after it. */
-static void answer_split(const wn_block *b, wn_desk *d, const gathered *g, const void *then)
+/* Logits, weights and their products with V of a wn_gathered split; then: read after it. */
+static void answer_split(const wn_block *b, wn_desk *d, const wn_gathered *g, const void *then)
 {
     int rows = b->np * b->group, P = wn_kv_page_slots(b->item->kv);
     score_split(b, d, g, P);
@@ -432,20 +291,20 @@ static void merge_rows(const wn_block *b, wn_desk *d)
         merge_row(b, d, i, d->m[i], d->l[i], d->acc + (size_t)i * (size_t)b->shape->v_dim);
 }
 
-static const void *next_k(const walk *w) { return w->more ? w->run.k : NULL; }
+static const void *next_k(const wn_walk *w) { return w->more ? w->run.k : NULL; }
 
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
 {
     int rows = b->np * b->group, split;
     size_t step = wn_partial_floats(rows, b->shape->v_dim);
-    gathered g;
+    wn_gathered g;
     start_queries(b, d);
     if (!keep) clear_run(b, d);
     else
         for (int s = from; s < to; s++)
             for (int i = 0; i < rows; i++) keep->data[(size_t)(s - keep->from) * step + (size_t)i] = -INFINITY;
-    walk w = start_walk(b, from);
-    while (gather(b, d, &w, to, &g, &split)) {
+    wn_walk w = wn_walk_begin(b, from);
+    while (wn_walk_next(b, d, &w, to, &g, &split)) {
         if (!keep) {
             answer_split(b, d, &g, next_k(&w));
             merge_rows(b, d);
@@ -476,8 +335,8 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
 {
     wn_block b[WN_BLOCK_LANES];
     wn_desk desks[WN_BLOCK_LANES];
-    walk w[WN_BLOCK_LANES];
-    gathered g;
+    wn_walk w[WN_BLOCK_LANES];
+    wn_gathered g;
     int left = n, split;
     WN_ASSERT(first->np == 1 && n <= WN_BLOCK_LANES);
     for (int l = 0; l < n; l++) {
@@ -487,12 +346,12 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
         desks[l] = desk_of_lane(first, d, l);
         start_queries(&b[l], &desks[l]);
         clear_run(&b[l], &desks[l]);
-        w[l] = start_walk(&b[l], 0);
+        w[l] = wn_walk_begin(&b[l], 0);
     }
     while (left > 0) {
         left = 0;
         for (int l = 0; l < n; l++) {
-            if (!gather(&b[l], &desks[l], &w[l], INT32_MAX, &g, &split)) continue;
+            if (!wn_walk_next(&b[l], &desks[l], &w[l], INT32_MAX, &g, &split)) continue;
             answer_split(&b[l], &desks[l], &g, next_k(&w[l + 1 < n ? l + 1 : 0]));
             merge_rows(&b[l], &desks[l]);
             left++;
@@ -574,10 +433,10 @@ void wn_block_account(const wn_block *b, wn_desk *d, const float *ml, const wn_l
     uint32_t live = wn_kv_live(b->item->kv, b->lane) + (uint32_t)(b->pos0 - b->item->pos);
     float most[WN_SPLIT];
     bool max = wn_ledger_wants_max(x);
-    gathered g;
+    wn_gathered g;
     start_queries(b, d);
-    walk w = start_walk(b, 0);
-    while (gather(b, d, &w, INT32_MAX, &g, &split)) {
+    wn_walk w = wn_walk_begin(b, 0);
+    while (wn_walk_next(b, d, &w, INT32_MAX, &g, &split)) {
         score_split(b, d, &g, P);
         for (int r = 0; r < b->np; r++) {
             entries see = seen_by(b, d, &g, r);
@@ -593,12 +452,12 @@ void wn_block_account(const wn_block *b, wn_desk *d, const float *ml, const wn_l
 void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void *ctx)
 {
     int P = wn_kv_page_slots(b->item->kv), split;
-    gathered g;
+    wn_gathered g;
     int32_t pos[WN_SPLIT];
     WN_ASSERT(b->np == 1);
     start_queries(b, d);
-    walk w = start_walk(b, 0);
-    while (gather(b, d, &w, INT32_MAX, &g, &split)) {
+    wn_walk w = wn_walk_begin(b, 0);
+    while (wn_walk_next(b, d, &w, INT32_MAX, &g, &split)) {
         score_split(b, d, &g, P);
         for (int e = g.begin; e < g.end; e++) pos[e - g.begin] = g.base + d->index[e];
         fn(ctx, pos, d->logits + g.begin, WN_LOGIT_STRIDE, g.end - g.begin);

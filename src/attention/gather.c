@@ -1,0 +1,120 @@
+/* attention/gather.c - the live slots of a split, as stretches and entries; see gather.h.
+ *
+ * Where a lane's live slots are consecutive positions, entry number and position agree mod
+ * 16 (the first entry is placed so): chains by position are vector lanes then.
+ */
+#include "attention/gather.h"
+
+static uint64_t low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
+
+/* Slots of the run that are live and within [lo, hi). */
+static uint64_t visible(const wn_run *run, int32_t lo, int32_t hi)
+{
+    uint64_t keep = run->keep & low_bits(run->n);
+    if (!run->pos) {
+        if (run->pos0 >= hi || run->pos0 + run->n <= lo) return 0;
+        if (run->pos0 + run->n > hi) keep &= low_bits(hi - run->pos0);
+        if (run->pos0 < lo) keep &= ~low_bits(lo - run->pos0);
+        return keep;
+    }
+    for (int s = 0; s < run->n; s++)
+        if (run->pos[s] < lo || run->pos[s] >= hi) keep &= ~((uint64_t)1 << s);
+    return keep;
+}
+
+/* Adds slots [s, s + n) of the run, of which keep are entries. */
+static void add_stretch(wn_stretch *st, const wn_run *run, const wn_walk *w, bool k_sealed, bool v_sealed,
+                        int s, int n, uint64_t keep, int entry)
+{
+    *st = (wn_stretch){
+        .k = k_sealed ? run->k_sealed : run->k,
+        .v = v_sealed ? run->v_sealed : run->v,
+        .k_format = k_sealed ? w->k_format : w->raw_k,
+        .v_format = v_sealed ? w->v_format : w->raw_v,
+        .first = run->first + s,
+        .n = n,
+        .entry = entry,
+        .n_entries = __builtin_popcountll(keep),
+        .keep = keep,
+        .bias = run->bias ? run->bias + s : NULL,
+        .shift = run->shift,
+    };
+    WN_ASSERT(st->k && st->v);
+}
+
+/* n entries at neighbouring positions, the first with this index. */
+static void add_entries(wn_desk *d, wn_gathered *g, int index, int n)
+{
+    int16_t *x = d->index + g->end;
+    g->dense &= g->end == g->begin ? ((index - g->begin) & 15) == 0 : index == x[-1] + 1;
+    g->lowest = WN_MIN(g->lowest, index);
+    g->highest = WN_MAX(g->highest, index + n - 1);
+    for (int i = 0; i < n; i++) x[i] = (int16_t)(index + i);
+    g->end += n;
+}
+
+static void add_run(const wn_block *b, wn_desk *d, const wn_walk *w, wn_gathered *g)
+{
+    const wn_run *run = &w->run;
+    uint64_t keep = visible(run, w->lo, w->hi);
+    if (!keep) return;
+    if (g->begin == g->end) {           /* the first: entry and position agree mod 16 */
+        int s = __builtin_ctzll(keep);
+        g->begin = g->end = (run->pos ? run->pos[s] : run->pos0 + s) & 15;
+    }
+    bool k_sealed = run->k_sealed && b->pos0 >= run->k_sealed_from;
+    bool v_sealed = run->v_sealed && b->pos0 >= run->v_sealed_from;
+    int entry = g->end;
+    for (uint64_t left = keep; left;) {
+        int s = __builtin_ctzll(left), n = ~(left >> s) ? __builtin_ctzll(~(left >> s)) : 64 - s;
+        if (run->pos) n = 1;            /* positions of their own: one at a time */
+        add_entries(d, g, (run->pos ? run->pos[s] : run->pos0 + s) - g->base, n);
+        left &= ~(low_bits(n) << s);
+    }
+    if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
+        add_stretch(&d->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
+        return;
+    }
+    int s = 0;
+    while (keep) {
+        int skip = __builtin_ctzll(keep), n;
+        keep >>= skip;
+        s += skip;
+        n = ~keep ? __builtin_ctzll(~keep) : 64;
+        add_stretch(&d->stretches[g->n++], run, w, false, false, s, n, low_bits(n), entry);
+        entry += n;
+        s += n;
+        keep = n < 64 ? keep >> n : 0;
+    }
+}
+
+bool wn_walk_next(const wn_block *b, wn_desk *d, wn_walk *w, int to, wn_gathered *g, int *split)
+{
+    do {
+        if (!w->more || w->run.split >= to) return false;
+        *split = w->run.split;
+        *g = (wn_gathered){ .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT, .highest = -1 };
+        while (w->more && w->run.split == *split) {
+            add_run(b, d, w, g);
+            WN_ASSERT(g->end <= WN_SPLIT + 16);
+            w->more = wn_runs_next(&w->it, &w->run);
+        }
+    } while (g->end == g->begin);
+    return true;
+}
+
+wn_walk wn_walk_begin(const wn_block *b, int from)
+{
+    const wn_kv *kv = b->item->kv;
+    wn_walk w = {
+        .lo = wn_lowest_seen(b, b->pos0),
+        .hi = b->pos0 + b->np,
+        .raw_k = wn_kv_raw_k(kv),
+        .raw_v = wn_kv_raw_v(kv),
+        .k_format = wn_kv_k_format(kv),
+        .v_format = wn_kv_v_format(kv),
+    };
+    wn_runs_begin(&w.it, kv, b->lane, WN_MAX(from, w.lo / WN_SPLIT), w.hi);
+    w.more = wn_runs_next(&w.it, &w.run);
+    return w;
+}

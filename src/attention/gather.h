@@ -1,0 +1,42 @@
+/* attention/gather.h - which slots of a split does a block read?
+ *
+ * A lane's runs (cache/kv.h), clipped to what anyone in the block may see and taken apart into
+ * stretches of neighbours, split by split. What a page's dead slots are is settled here:
+ * behind it there are stretches to score and mix, and entries with positions.
+ */
+#ifndef WN_ATTENTION_GATHER_H
+#define WN_ATTENTION_GATHER_H
+
+#include "attention/block.h"
+
+/* One run is read ahead, so that its frames can be fetched while the split before it is
+ * worked on. */
+typedef struct {
+    wn_run_iter it;
+    wn_run run;
+    bool more;
+    int32_t lo, hi;                     /* positions anyone in the block may see: [lo, hi) */
+    const wn_format *raw_k, *raw_v, *k_format, *v_format;
+} wn_walk;
+
+/* Stretches and entries of one split, in the desk. */
+typedef struct {
+    int n;                              /* stretches */
+    int begin, end;                     /* entries [begin, end) */
+    int32_t base;                       /* position of index 0 */
+    int lowest, highest;                /* index of the first and the last position */
+    bool dense;                         /* entry e has index e + const, const a multiple of 16 */
+} wn_gathered;
+
+/* The first position that the query at p sees. */
+static inline int32_t wn_lowest_seen(const wn_block *b, int32_t p)
+{
+    int window = b->args->window;
+    return window > 0 && p - window + 1 > 0 ? p - window + 1 : 0;
+}
+
+/* The lane's splits from `from` on; next fills the desk with the split that comes, false at `to`. */
+wn_walk wn_walk_begin(const wn_block *b, int from);
+bool wn_walk_next(const wn_block *b, wn_desk *d, wn_walk *w, int to, wn_gathered *g, int *split);
+
+#endif
