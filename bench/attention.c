@@ -107,7 +107,7 @@ static void time_pass(cache *c, int n_rows, wn_threads *team, double *s, int run
     uint64_t seed = 3;
     wn_rope_init(&rope, c->dim, true, 500000, 1, NULL);
     if (wn_arena_init(&arena, wn_attend_scratch_bytes(&shape, n_rows, 1, n + n_rows, threads), true, NULL)) die("out of memory");
-    wn_attend_item item = { c->kv, n, 0, n_rows };
+    wn_attend_item item = { .kv = c->kv, .pos = n, .n_rows = n_rows };
     if (wn_kv_reserve(c->kv, n_rows, NULL)) die("the pool is too small");
     for (int run = -1; run < runs; run++) {
         for (size_t i = 0; i < (qd + 2 * kd) * (size_t)n_rows; i++) q[i] = noise(&seed);

@@ -205,7 +205,7 @@ typedef struct {
     size_t kv_bytes;                /* cache in use: frames and tables of this sequence */
     size_t kv_bytes_peak;
     uint64_t kv_slots, kv_slots_full;   /* live slots; what the full cache would hold */
-    uint64_t observed;              /* (query head, slot) pairs scored for the policy alone, beside attention itself */
+    uint64_t observed;              /* (query head, slot) pairs scored or accounted for the policy alone */
     int promised;                   /* positions the pool has promised by now */
     bool parked;                    /* waits for room, its cache given up; cannot be saved or forked meanwhile */
 } wn_seq_stats;

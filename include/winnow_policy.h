@@ -75,7 +75,7 @@ void *wn_view_scratch(const wn_view *v, size_t bytes);
 
 /* One number x for each slot, brought up to date by every query from the slot's own on. A
  * query's weights over the live slots sum to 1 in each head; a is what they make over the heads
- * of the group. A statistic costs 4 bytes per slot and a second pass of scores for every query.
+ * of the group. A statistic costs 4 bytes per slot, and each query's weights are accounted for.
  * A merged slot goes on with the numbers of the position it stands at. */
 typedef enum {
     WN_STAT_SUM,                /* x <- decay x + a */

@@ -7,11 +7,18 @@
  *
  *     prepare   turn K, put K and V       (item, lane)    only for items of several blocks
  *     answer    blocks or parts of them   pieces          largest first, whoever is free
+ *     account   weights to ledgers        (item, lane, splits)   only where answer could not
  *
  * An item of a single block (every decoding sequence) prepares its lane inside its piece:
  * nobody else reads that lane, so a decode layer is one hand-out, and a small one none.
  * Blocks of a single position are pieces of several neighbouring lanes where that leaves
  * the team even: their pages lie side by side (wn_block_run_lanes).
+ *
+ * A ledger (accumulate.h) is a chain over an item's rows, block after block. A lane with all its
+ * blocks is one piece then, which accounts for a block's weights while they lie there; if lanes
+ * do not leave the team even, pieces stay small and accounts are made afterwards, from
+ * logits computed once more. Both give the same bits.
+ *
  * Pieces are cut by what is known of the batch alone; which thread runs a piece, and
  * whether a block was cut, changes no bit: splits are always merged left to right.
  */
@@ -29,8 +36,9 @@ enum { INLINE_FMAS = 500000, ROPES = 2 };
 typedef struct {
     int item, head, n_heads;            /* KV heads; several only of a single position */
     int32_t pos0;
-    int row0, np;
+    int row0, np;                       /* np: of all its blocks */
     int from, to;                       /* splits */
+    bool keeps;                         /* its item's ledger gets the weights at once: it is not cut */
     int unit;                           /* of a block that was cut; else -1 */
     bool prepares;                      /* the only block of its lane in this pass */
     int order;                          /* ties, so that the order is total */
@@ -52,7 +60,9 @@ struct wn_attend_pass {
     const wn_attend_observer *obs;
     const wn_kernels *kernels;
     wn_threads *team;
-    int n_items, n_rows, group, n_splits;
+    int n_items, n_rows, group;
+    bool ledgers, later;                /* does any item have a ledger; any that pieces do not fill? */
+    bool *accounted;                    /* (n_items) its pieces fill it */
     piece *pieces;      int n_pieces, cap_pieces;
     unit *units;        int n_units, cap_units;
     int *prepared;      int n_prepared; /* items of several blocks or cut ones */
@@ -95,6 +105,12 @@ static size_t take(wn_arena *a, void *out, size_t bytes)
     return wn_arena_cost(bytes);
 }
 
+static size_t lay_out_kept(wn_desk *d, int rows, wn_arena *a)
+{
+    size_t n = (size_t)rows * WN_KEPT_SPLITS * sizeof(float);
+    return take(a, &d->kept, n * WN_LOGIT_STRIDE) + take(a, &d->kept_m, n);
+}
+
 static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_arena *a)
 {
     size_t R = (size_t)rows, F = sizeof(float), n = 0;
@@ -105,11 +121,20 @@ static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     n += take(a, &d->m, R * F) + take(a, &d->l, R * F) + take(a, &d->acc, R * (size_t)s->v_dim * F);
     n += take(a, &d->run_m, R * F) + take(a, &d->run_l, R * F);
     n += take(a, &d->run_acc, R * (size_t)s->v_dim * F);
-    n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, WN_SPLIT * F);
+    n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, WN_SPLIT * F) + take(a, &d->most, WN_SPLIT * F);
     n += take(a, &d->cs, (size_t)s->k_dim * F) + take(a, &d->tmp, tmp);
     n += take(a, &d->stretches, sizeof(wn_stretch) * WN_SPLIT);
     n += take(a, &d->index, sizeof(int16_t) * WN_LOGIT_STRIDE);
+    d->n_rows = rows;
+    d->kept = d->kept_m = NULL;
     return n;
+}
+
+/* Rows of a desk: the widest block of the pass, or the lanes of one position. */
+static int desk_rows(const wn_attend_shape *s, int max_rows)
+{
+    int group = s->n_heads / s->n_kv_heads;
+    return WN_MIN(WN_MAX(max_rows, s->n_kv_heads), block_positions(group)) * group;
 }
 
 /* Takes everything a pass within the limits needs, or (a NULL) counts its bytes. */
@@ -126,7 +151,7 @@ static size_t lay_out(wn_attend_pass *p, const wn_attend_shape *s, limits m, wn_
     p->cap_partials = cut * (size_t)splits * heads * (size_t)(s->v_dim + 2);
     n += take(a, &p->pieces, sizeof(piece) * (size_t)p->cap_pieces);
     n += take(a, &p->units, sizeof(unit) * (size_t)p->cap_units);
-    n += take(a, &p->prepared, sizeof(int) * (size_t)m.items);
+    n += take(a, &p->prepared, sizeof(int) * (size_t)m.items) + take(a, &p->accounted, (size_t)m.items);
     n += take(a, &p->partials, m.threads > 1 ? p->cap_partials * F : 0);
     n += take(a, &p->desks, sizeof(wn_desk) * (size_t)m.threads);
     n += take(a, &p->ml, rows * heads * 2 * F) + take(a, &p->lse, rows * heads * F);
@@ -135,7 +160,8 @@ static size_t lay_out(wn_attend_pass *p, const wn_attend_shape *s, limits m, wn_
     for (int i = 0; i < ROPES; i++) n += take(a, &p->ropes[i].cs, rows * (size_t)s->k_dim * F);
     for (int t = 0; t < m.threads; t++) {
         wn_desk *d = a ? &p->desks[t] : NULL, none;
-        n += lay_out_desk(d ? d : &none, s, WN_MIN(WN_MAX(m.rows, s->n_kv_heads), np) * group, a);
+        n += lay_out_desk(d ? d : &none, s, desk_rows(s, m.rows), a);
+        if (d && p->ledgers) lay_out_kept(d, desk_rows(s, m.rows), a);
     }
     return n;
 }
@@ -146,6 +172,12 @@ size_t wn_attend_scratch_bytes(const wn_attend_shape *s, int max_rows, int max_i
     wn_attend_pass p;
     limits m = { max_rows, max_items, max_positions, n_threads };
     return wn_arena_cost(sizeof p) + lay_out(&p, s, m, NULL);
+}
+
+size_t wn_attend_ledger_bytes(const wn_attend_shape *s, int max_rows, int n_threads)
+{
+    wn_desk none;
+    return (size_t)n_threads * lay_out_kept(&none, desk_rows(s, max_rows), NULL);
 }
 
 /* ---- cutting -------------------------------------------------------------------- */
@@ -178,19 +210,29 @@ static int block_rows(const wn_attend_pass *p, const wn_attend_item *item, int32
     return np;
 }
 
+/* Is a lane of the item a piece, with its accounts? Where that leaves every thread the same work, or
+ * enough of it to even it out. */
+static bool accounts(const wn_attend_pass *p, const wn_attend_item *item, int n_threads)
+{
+    int lanes = p->shape.n_kv_heads * p->n_items;
+    return item->ledger && (lanes % n_threads == 0 || lanes >= 4 * n_threads);
+}
+
 static void cut_item(wn_attend_pass *p, int i, int n_threads)
 {
     const wn_attend_item *item = &p->items[i];
     int first = p->n_pieces;
     int32_t end = item->pos + item->n_rows;
     int heads = p->shape.n_kv_heads, together = item->n_rows == 1 ? heads_together(p, n_threads) : 1;
+    bool keeps = p->accounted[i] = accounts(p, item, n_threads);
+    p->later |= item->ledger && !keeps;
     for (int32_t pos = item->pos; pos < end;) {
-        int np = block_rows(p, item, pos);
+        int np = keeps ? item->n_rows : block_rows(p, item, pos);
         for (int h = 0; h < heads; h += together) {
             WN_ASSERT(p->n_pieces < p->cap_pieces);
             p->pieces[p->n_pieces] = (piece){
                 .item = i, .head = h, .n_heads = together, .pos0 = pos, .row0 = item->row + (pos - item->pos),
-                .np = np, .to = (pos + np - 1) / WN_SPLIT + 1, .unit = -1,
+                .np = np, .to = (pos + np - 1) / WN_SPLIT + 1, .unit = -1, .keeps = keeps,
                 .cost = cost_of(p, pos + np, np) * (uint64_t)together,
             };
             p->n_pieces++;
@@ -255,7 +297,7 @@ static void cut_pass(wn_attend_pass *p, int n_threads)
     int n = n_threads > 1 ? p->n_pieces : 0;
     for (int j = 0; j < n; j++) {
         uint64_t cost = p->pieces[j].cost, parts = 4 * (uint64_t)n_threads;
-        if (p->pieces[j].n_heads > 1 || cost * 2 * (uint64_t)n_threads <= total) continue;
+        if (p->pieces[j].n_heads > 1 || p->pieces[j].keeps || cost * 2 * (uint64_t)n_threads <= total) continue;
         int want = (int)((cost * parts + total - 1) / total);
         cut_splits(p, j, WN_MIN(want, p->pieces[j].to), &used);
     }
@@ -277,6 +319,7 @@ wn_attend_pass *wn_attend_begin(const wn_attend_shape *s, const wn_attend_item *
         .shape = *s, .items = items, .obs = obs, .kernels = wn_kernels_get(), .team = team,
         .n_items = n_items, .n_rows = m.rows, .group = s->n_heads / s->n_kv_heads,
     };
+    for (int i = 0; i < n_items; i++) p->ledgers |= items[i].ledger != NULL;
     lay_out(p, s, m, scratch);
     cut_pass(p, m.threads);
     return p;
@@ -339,11 +382,29 @@ static void prepare(void *arg, int part, int thread)
 static wn_block block_of(wn_attend_pass *p, const piece *x)
 {
     const wn_attend_item *item = &p->items[x->item];
+    int lane = lane_of(p, item, x->head);
     return (wn_block){
         .shape = &p->shape, .args = p->args, .kernels = p->kernels, .item = item,
-        .cs = row_angles(p, x->row0), .lane = lane_of(p, item, x->head), .head = x->head,
-        .row0 = x->row0, .np = x->np, .pos0 = x->pos0, .group = p->group,
+        .cs = row_angles(p, x->row0), .lane = lane, .head = x->head,
+        .row0 = x->row0, .np = x->np, .pos0 = x->pos0, .group = p->group, .keeps = x->keeps && !wn_kv_map(item->kv)->lanes[lane].window,     /* those of window layers are shown to nobody */
     };
+}
+
+/* Block after block of a piece that is not cut. */
+static void answer_blocks(wn_attend_pass *p, const piece *x, wn_desk *d)
+{
+    const wn_attend_item *item = &p->items[x->item];
+    for (int r = 0, np; r < x->np; r += np) {
+        piece part = *x;
+        part.pos0 += r;
+        part.row0 += r;
+        part.np = np = WN_MIN(x->np - r, block_rows(p, item, part.pos0));
+        wn_block b = block_of(p, &part);
+        wn_block_run(&b, d, 0, INT32_MAX, NULL);
+        wn_block_fill_ring(&b, d);
+        if (b.keeps) wn_block_account(&b, d);      /* before finish, which may use the desk for single rows */
+        wn_block_finish(&b, d, p->ml);
+    }
 }
 
 static void answer(void *arg, int part, int thread)
@@ -358,9 +419,7 @@ static void answer(void *arg, int part, int thread)
         return;
     }
     if (x->unit < 0) {
-        wn_block_run(&b, d, 0, x->to, NULL);
-        wn_block_fill_ring(&b, d);
-        wn_block_finish(&b, d, p->ml);
+        answer_blocks(p, x, d);
         return;
     }
     unit *u = &p->units[x->unit];
@@ -419,32 +478,35 @@ static void show_weights(wn_attend_pass *p, const wn_attend_item *item)
     }
 }
 
-/* A lane of an item with a ledger, block after block in order. Lanes of window layers are shown
- * to nobody. */
+/* ---- ledgers that the answers could not fill ---------------------------------------- */
+
+/* Parts of a lane's splits: slots of different splits have nothing to do with each other. */
+static int account_parts(const wn_attend_pass *p) { return 2 * wn_threads_count(p->team); }
+
 static void account(void *arg, int part, int thread)
 {
     wn_attend_pass *p = arg;
-    int i = part / p->shape.n_kv_heads, head = part % p->shape.n_kv_heads;
+    int parts = account_parts(p), k = part % parts, lane = part / parts;
+    int i = lane / p->shape.n_kv_heads, head = lane % p->shape.n_kv_heads;
     const wn_attend_item *item = &p->items[i];
-    if (!item->ledger || wn_kv_map(item->kv)->lanes[lane_of(p, item, head)].window) return;
-    for (int r = 0, np; r < item->n_rows; r += np) {
+    int splits = (item->pos + item->n_rows - 1) / WN_SPLIT + 1, from = splits * k / parts, to = splits * (k + 1) / parts;
+    if (!item->ledger || p->accounted[i] || wn_kv_map(item->kv)->lanes[lane_of(p, item, head)].window) return;
+    for (int r = 0, np; r < item->n_rows && from < to; r += np) {
         np = block_rows(p, item, item->pos + r);
         piece x = { .item = i, .head = head, .pos0 = item->pos + r, .row0 = item->row + r, .np = np };
         wn_block b = block_of(p, &x);
-        wn_block_account(&b, &p->desks[thread], p->ml, item->ledger);
+        wn_block_account_again(&b, &p->desks[thread], p->ml, from, to);
     }
 }
 
 void wn_attend(wn_attend_pass *p, const wn_attend_args *a)
 {
-    bool ledgers = false;
     uint64_t start = now_ns();
     p->args = a;
     angles_for(p, a->rope);             /* here, not in a race of the pieces */
     wn_threads_run(p->team, prepare, p, p->n_prepared * p->shape.n_kv_heads);
     wn_threads_run(p->team, answer, p, p->n_pieces);
-    for (int i = 0; i < p->n_items; i++) ledgers |= p->items[i].ledger != NULL;
-    if (ledgers) wn_threads_run(p->team, account, p, p->n_items * p->shape.n_kv_heads);
+    if (p->later) wn_threads_run(p->team, account, p, p->n_items * p->shape.n_kv_heads * account_parts(p));
     if (p->obs && p->obs->lse) show_lse(p);
     for (int i = 0; p->obs && p->obs->weights && i < p->n_items; i++)
         if (p->items[i].n_rows == 1) show_weights(p, &p->items[i]);

@@ -65,6 +65,8 @@ typedef struct wn_attend_pass wn_attend_pass;
 /* Scratch (arena bytes) that a pass with these limits needs, prepare and layers together. */
 size_t wn_attend_scratch_bytes(const wn_attend_shape *s, int max_rows, int max_items,
                                int max_positions, int n_threads);
+/* What a pass needs beside that if one of its items has a ledger. */
+size_t wn_attend_ledger_bytes(const wn_attend_shape *s, int max_rows, int n_threads);
 /* Takes from the arena; valid until the arena is rewound. */
 wn_attend_pass *wn_attend_begin(const wn_attend_shape *s, const wn_attend_item *items, int n_items,
                                 wn_arena *scratch, wn_threads *team, const wn_attend_observer *obs);

@@ -291,6 +291,19 @@ static void merge_rows(const wn_block *b, wn_desk *d)
         merge_row(b, d, i, d->m[i], d->l[i], d->acc + (size_t)i * (size_t)b->shape->v_dim);
 }
 
+static int last_split(const wn_block *b) { return (b->pos0 + b->np - 1) / WN_SPLIT; }
+
+/* A split whose weights are to stay has logits and maxima of its own. */
+static wn_desk desk_of_split(const wn_block *b, const wn_desk *d, int split)
+{
+    size_t at = (size_t)(split % WN_KEPT_SPLITS) * (size_t)d->n_rows;
+    wn_desk x = *d;
+    if (!b->keeps || last_split(b) - split >= WN_KEPT_SPLITS) return x;
+    x.logits = d->kept + at * WN_LOGIT_STRIDE;
+    x.m = d->kept_m + at;
+    return x;
+}
+
 static const void *next_k(const wn_walk *w) { return w->more ? w->run.k : NULL; }
 
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
@@ -305,17 +318,15 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
             for (int i = 0; i < rows; i++) keep->data[(size_t)(s - keep->from) * step + (size_t)i] = -INFINITY;
     wn_walk w = wn_walk_begin(b, from);
     while (wn_walk_next(b, d, &w, to, &g, &split)) {
-        if (!keep) {
-            answer_split(b, d, &g, next_k(&w));
-            merge_rows(b, d);
-            continue;
+        wn_desk x = desk_of_split(b, d, split);
+        if (keep) {                     /* the split's record takes the place of the desk's */
+            x.m = keep->data + (size_t)(split - keep->from) * step;
+            x.l = x.m + rows;
+            x.acc = x.l + rows;
         }
-        wn_desk record = *d;            /* the split's record takes the place of the desk's */
-        record.m = keep->data + (size_t)(split - keep->from) * step;
-        record.l = record.m + rows;
-        record.acc = record.l + rows;
-        answer_split(b, &record, &g, next_k(&w));
-        d->q_shift = record.q_shift;
+        answer_split(b, &x, &g, next_k(&w));
+        if (!keep) merge_rows(b, &x);
+        d->q_shift = x.q_shift;
     }
 }
 
@@ -328,6 +339,10 @@ static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
     x.run_m += rows;
     x.run_l += rows;
     x.run_acc += rows * D;
+    if (d->kept) {
+        x.kept += rows * WN_LOGIT_STRIDE;
+        x.kept_m += rows;
+    }
     return x;
 }
 
@@ -352,13 +367,16 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
         left = 0;
         for (int l = 0; l < n; l++) {
             if (!wn_walk_next(&b[l], &desks[l], &w[l], INT32_MAX, &g, &split)) continue;
-            answer_split(&b[l], &desks[l], &g, next_k(&w[l + 1 < n ? l + 1 : 0]));
-            merge_rows(&b[l], &desks[l]);
+            wn_desk x = desk_of_split(&b[l], &desks[l], split);
+            answer_split(&b[l], &x, &g, next_k(&w[l + 1 < n ? l + 1 : 0]));
+            merge_rows(&b[l], &x);
+            desks[l].q_shift = x.q_shift;
             left++;
         }
     }
     for (int l = 0; l < n; l++) {
         wn_block_fill_ring(&b[l], &desks[l]);
+        if (b[l].keeps) wn_block_account(&b[l], &desks[l]);
         wn_block_finish(&b[l], &desks[l], ml);
     }
 }
@@ -399,6 +417,7 @@ void wn_block_finish(const wn_block *b, wn_desk *d, float *ml)
     for (int r = 0; r < b->np; r++) {
         if (!again[r]) continue;
         wn_block one = *b;
+        one.keeps = false;
         one.np = 1;
         one.pos0 += r;
         one.row0 += r;
@@ -408,45 +427,75 @@ void wn_block_finish(const wn_block *b, wn_desk *d, float *ml)
     }
 }
 
-/* One row's weights from entry see.from on: the mean over the group's heads, and their maximum
- * where it is wanted. */
-static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, const float *ml, float *most)
+/* ---- weights for a ledger ---------------------------------------------------------- */
+
+/* What the weights of a split are multiplied with, by row: exp(m - M) / (L group). */
+static const float *factors(const wn_block *b, wn_desk *d)
 {
-    const float *pair = ml + 2 * ((size_t)(b->row0 + r) * (size_t)b->shape->n_heads + (size_t)(b->head * b->group));
-    float *sum = d->by_pos;
-    int n = see.to - see.from;
-    memset(sum, 0, sizeof *sum * (size_t)n);
-    if (most) memset(most, 0, sizeof *most * (size_t)n);
-    for (int h = 0; h < b->group; h++) {
-        float *x = d->logits + (size_t)(r * b->group + h) * WN_LOGIT_STRIDE + see.from;
-        float scale = 1 / (pair[2 * h + 1] * (float)b->group), whole = 1 / pair[2 * h + 1];
-        if (pair[2 * h] == -INFINITY) continue;
-        b->kernels->vec->exp_sub(x, x, pair[2 * h], n);
-        for (int e = 0; e < n; e++) sum[e] += x[e] * scale;
-        for (int e = 0; most && e < n; e++) most[e] = x[e] * whole > most[e] ? x[e] * whole : most[e];
+    int rows = b->np * b->group;
+    float *f = d->l;                    /* of the split alone: no longer wanted */
+    for (int i = 0; i < rows; i++) f[i] = d->run_m[i] == -INFINITY ? -INFINITY : d->m[i] - d->run_m[i];
+    b->kernels->vec->exp_sub(f, f, 0, rows);
+    for (int i = 0; i < rows; i++) f[i] = f[i] > 0 ? f[i] / (d->run_l[i] * (float)b->group) : 0;
+    return f;
+}
+
+/* One row's weights from entry see.from on: the mean over the group's heads in by_pos, and their
+ * maximum where it is wanted. */
+static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, const float *f, bool max)
+{
+    int i = r * b->group, n = see.to - see.from;
+    const float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from;
+    b->kernels->attn->product[WN_ELEM_F32](&(wn_attn_product){
+        .c = d->by_pos, .a = f + i, .b = x, .b_stride = WN_LOGIT_STRIDE, .n_rows = 1, .n_cols = n, .depth = b->group });
+    if (!max) return;
+    memset(d->most, 0, sizeof *d->most * (size_t)n);
+    for (int h = 0; h < b->group; h++, x += WN_LOGIT_STRIDE) {
+        float whole = f[i + h] * (float)b->group;
+        for (int e = 0; e < n; e++) d->most[e] = x[e] * whole > d->most[e] ? x[e] * whole : d->most[e];
     }
 }
 
-void wn_block_account(const wn_block *b, wn_desk *d, const float *ml, const wn_ledger *x)
+/* Splits [from, to); what is not kept is scored and weighed once more, which gives the same bits. */
+static void account(const wn_block *b, wn_desk *d, int from, int to)
 {
-    int P = wn_kv_page_slots(b->item->kv), split;
+    const wn_ledger *x = b->item->ledger;
     uint32_t live = wn_kv_live(b->item->kv, b->lane) + (uint32_t)(b->pos0 - b->item->pos);
-    float most[WN_SPLIT];
+    int P = wn_kv_page_slots(b->item->kv), split;
     bool max = wn_ledger_wants_max(x);
     wn_gathered g;
-    start_queries(b, d);
-    wn_walk w = wn_walk_begin(b, 0);
-    while (wn_walk_next(b, d, &w, INT32_MAX, &g, &split)) {
-        score_split(b, d, &g, P);
+    wn_walk w = wn_walk_begin(b, from);
+    while (wn_walk_next(b, d, &w, to, &g, &split)) {
+        wn_desk s = desk_of_split(b, d, split);
+        if (s.logits == d->logits) {
+            score_split(b, &s, &g, P);
+            softmax(b, &s, &g);
+            d->q_shift = s.q_shift;
+        }
+        const float *f = factors(b, &s);
         for (int r = 0; r < b->np; r++) {
-            entries see = seen_by(b, d, &g, r);
+            entries see = seen_by(b, &s, &g, r);
             if (see.from >= see.to) continue;
-            weights_of_row(b, d, see, r, ml, max ? most : NULL);
+            weights_of_row(b, &s, see, r, f, max);
             wn_ledger_add(x, b->lane, &(wn_weights){
                 .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1), .base = g.base,
-                .index = d->index + see.from, .dense = g.dense, .n = see.to - see.from, .mean = d->by_pos, .max = most });
+                .index = d->index + see.from, .dense = g.dense, .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
         }
     }
+}
+
+void wn_block_account(const wn_block *b, wn_desk *d) { account(b, d, 0, INT32_MAX); }
+
+void wn_block_account_again(const wn_block *b, wn_desk *d, const float *ml, int from, int to)
+{
+    start_queries(b, d);
+    for (int i = 0; i < b->np * b->group; i++) {
+        size_t row = (size_t)(b->row0 + i / b->group), head = (size_t)(b->head * b->group + i % b->group);
+        const float *pair = ml + 2 * (row * (size_t)b->shape->n_heads + head);
+        d->run_m[i] = pair[0];
+        d->run_l[i] = pair[1];
+    }
+    account(b, d, from, to);
 }
 
 void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void *ctx)

@@ -10,6 +10,8 @@
  *     softmax   w = exp(logit - m), l by position mod 16
  *     mix       acc[row] = sum of w v
  *     merge     into the running (m, l, acc), or kept for an ordered merge
+ *     account   w exp(m - M) / L to the ledger, if there is one: once the row's maximum M and
+ *               sum L are known, from the weights as they still lie there
  *
  * Entries are the live slots of the split in view order, at most 512 of them, however
  * many dead slots the pages hold; a dead slot is never touched. With one position, slots
@@ -27,6 +29,7 @@
 
 enum {
     WN_BLOCK_ROWS = 96,                 /* 192 gains 1 to 2 % for twice the scratch (bench/NOTES.md) */
+    WN_KEPT_SPLITS = 16,                /* whose weights stay for ledgers; earlier splits are scored again */
     WN_BLOCK_LANES = 16,                /* answered side by side in decode, at most */
     WN_LOGIT_STRIDE = WN_SPLIT + 32,    /* 16 before (alignment), 16 after (rounding up) */
 };
@@ -51,6 +54,10 @@ typedef struct {
     float *run_m, *run_l, *run_acc;     /* merged from the left */
     float *part;                        /* (rows, 64): logits or weights of a masked run */
     float *by_pos;                      /* (WN_SPLIT) */
+    int n_rows;                         /* it has room for */
+    float *kept, *kept_m;               /* (WN_KEPT_SPLITS, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights and
+                                           maxima of the last splits, for a ledger; or NULL */
+    float *most;                        /* (WN_SPLIT) weights of a row, maximum of the group */
     float *cs;                          /* (k_dim) angles of a shifted position */
     void *tmp;                          /* wn_format_tmp_bytes() */
     wn_stretch *stretches;              /* (WN_SPLIT) */
@@ -67,6 +74,7 @@ typedef struct {
     int row0, np;                       /* batch row of pos0; positions */
     int32_t pos0;
     int group;
+    bool keeps;                         /* its weights go to the item's ledger right behind the answers */
 } wn_block;
 
 /* Where the splits' results go instead of the running merge: (n_splits) records of
@@ -92,9 +100,11 @@ void wn_block_finish(const wn_block *b, wn_desk *d, float *ml);
 /* Rotated, scaled queries of the block into the sequence's ring. */
 void wn_block_fill_ring(const wn_block *b, wn_desk *d);
 
-/* Hands the weights of the block's rows to the ledger, row by row in order; ml: maxima and sums
- * of every (batch row, head), as finish left them. */
-void wn_block_account(const wn_block *b, wn_desk *d, const float *ml, const wn_ledger *g);
+/* Hands the weights of the block's rows to the item's ledger, row by row in order. Behind
+ * wn_block_run() of a block that keeps, or of all rows again, for splits [from, to) and with the
+ * maxima and sums that finish left in ml: the same bits. */
+void wn_block_account(const wn_block *b, wn_desk *d);
+void wn_block_account_again(const wn_block *b, wn_desk *d, const float *ml, int from, int to);
 
 /* Logits of every live slot (after soft cap and bias), for a block of one position:
  * calls back once per split with the positions in view order. */

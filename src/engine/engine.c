@@ -115,7 +115,7 @@ static wn_status open_pool(wn_engine *e, const wn_engine_opts *o, wn_err *err)
     if ((st = learn_classes(e, err))) goto done;
 
     int64_t want = o->pool_tokens ? o->pool_tokens : (int64_t)e->n_ctx * e->max_seqs;
-    size_t fixed = e->m->weight_bytes + e->scratch.size + e->tables_bytes + LIBRARY_BYTES;
+    size_t fixed = e->m->weight_bytes + e->scratch_bytes + e->tables_bytes + LIBRARY_BYTES;
     size_t left = e->mem > fixed ? e->mem - fixed : 0;
     size_t need = extents_for_positions(e, want) * WN_EXTENT_BYTES;
     if (need > left) {
@@ -126,7 +126,7 @@ static wn_status open_pool(wn_engine *e, const wn_engine_opts *o, wn_err *err)
                          "%lld positions of cache need %zu MiB, %zu MiB are left of %zu MiB (--mem) after weights %zu MiB, "
                          "scratch and tables %zu MiB and 64 MiB for libraries: lower the context or raise --mem",
                          (long long)want, need >> 20, left >> 20, e->mem >> 20, e->m->weight_bytes >> 20,
-                         (e->scratch.size + e->tables_bytes) >> 20);
+                         (e->scratch_bytes + e->tables_bytes) >> 20);
             goto done;
         }
         need = left / WN_EXTENT_BYTES * WN_EXTENT_BYTES;
@@ -162,19 +162,20 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     size_t per_row = sizeof(float) * (size_t)m->hp.n_vocab;
     e->max_out = WN_MAX(e->max_seqs, WN_MIN(e->n_batch, (int)(LOGITS_BYTES / per_row)));
     e->max_out = WN_MIN(e->max_out, e->n_batch);
-    size_t scratch = wn_pass_scratch_bytes(m, e->n_batch, e->max_seqs, e->max_out, e->n_ctx, e->n_threads) + 4096;
+    e->scratch_bytes = wn_pass_scratch_bytes(m, e->n_batch, e->max_seqs, e->max_out, e->n_ctx, e->n_threads) + 4096;
+    e->kept_bytes = wn_attend_ledger_bytes(&m->shape, e->n_batch, e->n_threads);
     e->tables_bytes = per_row * (size_t)(e->max_out + e->max_seqs) +
                       (size_t)e->max_seqs * (wn_kv_table_bytes(&e->kv_opts) + sizeof(int32_t) * (size_t)e->n_ctx);
     e->planned = wn_engine_plan_bytes(e, o.pool_tokens ? o.pool_tokens : (int64_t)e->n_ctx * e->max_seqs);
     e->tables_bytes += e->planned;
-    if (m->weight_bytes + scratch + e->tables_bytes + LIBRARY_BYTES > e->mem) {
+    if (m->weight_bytes + e->scratch_bytes + e->tables_bytes + LIBRARY_BYTES > e->mem) {
         st = wn_fail(err, WN_ELIMIT,
                      "weights %zu MiB, scratch and tables %zu MiB (%zu MiB of them for decisions of the cache policy) and 64 MiB for "
-                     "libraries do not fit into %zu MiB (--mem)", m->weight_bytes >> 20, (scratch + e->tables_bytes) >> 20,
+                     "libraries do not fit into %zu MiB (--mem)", m->weight_bytes >> 20, (e->scratch_bytes + e->tables_bytes) >> 20,
                      e->planned >> 20, e->mem >> 20);
         goto fail;
     }
-    if ((st = wn_arena_init(&e->scratch, scratch, false, err))) goto fail;
+    if ((st = wn_arena_init(&e->scratch, e->scratch_bytes + e->kept_bytes, false, err))) goto fail;
     if ((st = open_pool(e, &o, err))) goto fail;
     if ((st = wn_threads_open(&e->team, e->n_threads, err))) goto fail;
     e->seqs = WN_NEW_ARRAY(wn_seq *, e->max_seqs);
@@ -221,7 +222,7 @@ size_t wn_engine_pool_bytes(const wn_engine *e)
 
 size_t wn_engine_slack(const wn_engine *e)
 {
-    size_t taken = e->m->weight_bytes + e->scratch.size + e->tables_bytes + LIBRARY_BYTES + wn_engine_pool_bytes(e);
+    size_t taken = e->m->weight_bytes + e->scratch_bytes + e->tables_bytes + LIBRARY_BYTES + wn_engine_pool_bytes(e);
     return e->mem > taken ? e->mem - taken : 0;
 }
 
@@ -231,7 +232,7 @@ void wn_engine_get_info(const wn_engine *e, wn_engine_info *out)
     wn_pool_get_stats(e->pool, &ps);
     *out = (wn_engine_info){
         .mem = e->mem, .weights = e->m->weight_bytes, .pool = ps.bytes,
-        .scratch = e->scratch.size + e->tables_bytes,
+        .scratch = e->scratch_bytes + e->tables_bytes,
         .pool_used = ps.bytes_used, .pool_peak = ps.bytes_peak, .pool_slack = ps.bytes_slack,
         .n_ctx = e->n_ctx, .n_threads = e->n_threads, .room = wn_engine_room(e), .numerics = e->numerics,
     };

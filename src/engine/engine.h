@@ -27,7 +27,8 @@ struct wn_engine {
     wn_arena decisions;                 /* views and scores; mapped for the most demanding policy so far */
     wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
     wn_policy policy;                   /* the one the pool is sized for */
-    size_t mem, tables_bytes;
+    size_t mem, tables_bytes, scratch_bytes;
+    size_t kept_bytes;                  /* of scratch beyond that: touched for policies with statistics (needs.c) */
     size_t planned;                     /* of tables_bytes: for policies */
     size_t needs_texts, needs_arena;    /* what policies of open sequences need; the most of a decision so far */
     int n_ctx, n_batch, max_seqs, n_threads, max_out;
@@ -72,7 +73,7 @@ struct wn_seq {
     size_t needs;                       /* beside the pool, for its policy */
     size_t bytes_peak;
     bool stats_due;                     /* a decision changed what is held */
-    uint64_t observed;                  /* (query head, slot) pairs scored for the policy alone */
+    uint64_t observed;                  /* (query head, slot) pairs scored or accounted for the policy alone */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
     wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats 0: none */
     int every;                          /* boundaries are its multiples; 0: none */
@@ -142,7 +143,8 @@ int wn_seq_n_computed(const wn_seq *s);
 
 /* ---- beside the pool (needs.c) ------------------------------------------------------ */
 
-/* What a decision in a text of n tokens touches of the arena at most, and what it is mapped for. */
+/* What a decision in a text of n tokens touches of the arena at most (with the weights that passes
+ * keep for ledgers), and what it is mapped for. */
 size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n);
 size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p);
 /* For max_seqs sequences of the engine's policy with so many positions in all. */

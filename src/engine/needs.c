@@ -6,7 +6,8 @@
  * the ceiling is what they touch at most, and that follows from how many slots a lane has
  * when it is decided: what the budget leaves and what comes in between two decisions.
  *
- *     arena     lists, sums, scores: the mean lane, times lanes;  rows, sorting: the largest lane
+ *     arena     lists, sums, scores: the mean lane, times lanes;  rows, sorting: the largest lane;
+ *               weights that wait for a ledger, in the scratch of a pass
  *     sequence  statistics of all queries, masks and merges of the plan, the ring of queries
  *
  * The engine plans for the policy it was opened with, max_seqs times; a sequence with
@@ -57,7 +58,8 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
 
 size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n)
 {
-    return p && wn_policy_decides(p) ? arena_bytes(e, p, n, live_slots(e, p, n)) : 0;
+    if (!p || !wn_policy_decides(p)) return 0;
+    return arena_bytes(e, p, n, live_slots(e, p, n)) + (p->n_stats ? e->kept_bytes : 0);
 }
 
 size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)

@@ -14,7 +14,7 @@ static int first_out(const wn_seq *s)
     return s->opts.on_logits ? WN_MIN(s->n_reported, last) : last;
 }
 
-/* Statistics of all queries score every row once more: with what was live, and with the rows of the
+/* Statistics of all queries account for every row's weights: on what was live, and on the rows of the
  * pass up to its own. */
 static void count_stats(wn_seq *s, int n)
 {

@@ -97,6 +97,7 @@ float *bed_run(const bed *b)
         if (wn_kv_open(&kvs[i], &g.opts, &err)) fail_msg("%s", err.text);
     if (b->threads > 1) assert_int_equal(wn_threads_open(&team, b->threads, &err), WN_OK);
     size_t bytes = wn_attend_scratch_bytes(s, max_rows, 1 + NOISE_MAX, b->n, b->threads ? b->threads : 1);
+    if (b->ledger) bytes += wn_attend_ledger_bytes(s, max_rows, b->threads ? b->threads : 1);
     assert_int_equal(wn_arena_init(&arena, bytes, false, &err), WN_OK);
     while (at < b->n) {
         int n = WN_MIN(*next, b->n - at), rows = 0, n_items = 0;

@@ -5,6 +5,7 @@
 #include "tests/unit/check.h"
 #include "tests/support/attn_bed.h"
 
+#include "attention/block.h"
 #include "attention/window.h"
 
 #include <math.h>
@@ -375,6 +376,36 @@ static void statistics_of_all_queries(void **state)
     }
 }
 
+/* More splits than those whose weights are kept: lanes as pieces of their own (1, 2 and 4 threads)
+ * and accounts made afterwards (3 threads), whole chunks and single rows give the same bits. */
+static void statistics_over_more_splits_than_are_kept(void **state)
+{
+    (void)state;
+    enum { LONG = (WN_KEPT_SPLITS + 2) * WN_SPLIT + 40 };
+    static const wn_stat two[] = { { .kind = WN_STAT_SUM }, { .kind = WN_STAT_MAX, .reduce = WN_REDUCE_MAX, .decay = 0.99f } };
+    static const int chunks[] = { 500, 0 }, rows[] = { LONG - 6, 1, 1, 1, 1, 1, 1, 0 };
+    static const struct { const int *chunks; int threads; } how[] = { { chunks, 1 }, { rows, 2 }, { chunks, 3 }, { rows, 3 }, { rows, 4 } };
+    size_t bytes = sizeof(float) * LANES * 2 * LONG;
+    float *x = malloc(bytes), *first = malloc(bytes);
+    wn_ledger g = { two, 2, x, LONG };
+    bed b = { .shape = { .n_heads = 2 * LANES, .n_kv_heads = LANES, .k_dim = 16, .v_dim = 8, .scale = 0.25f },
+              .n = LONG, .seed = 5, .ledger = &g };
+    for (size_t i = 0; i < WN_COUNT(how); i++) {
+        b.chunks = how[i].chunks;
+        b.threads = how[i].threads;
+        free(bed_run(&b));
+        if (i == 0) memcpy(first, x, bytes);
+        if (memcmp(first, x, bytes)) fail_msg("way %zu differs", i);
+    }
+    for (int lane = 0; lane < LANES; lane++) {
+        double all = 0;
+        for (int p = 0; p < LONG; p++) all += (double)wn_ledger_row(&g, lane, 0)[p];
+        if (fabs(all - LONG) > 1e-2) fail_msg("lane %d: %g of %d queries", lane, all, LONG);
+    }
+    free(x);
+    free(first);
+}
+
 /* ---- sealed pages ------------------------------------------------------------------------- */
 
 static void encode_k(void *frame, const void *raw, const wn_format *f, int slots, int n, uint64_t keep, int dim)
@@ -471,6 +502,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_of_the_last_queries),
         cmocka_unit_test(statistics_of_all_queries),
+        cmocka_unit_test(statistics_over_more_splits_than_are_kept),
         cmocka_unit_test(sealed_pages_are_read_as_answers_read_them),
         cmocka_unit_test(mean_rotations),
     };
