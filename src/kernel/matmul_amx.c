@@ -21,25 +21,12 @@
  * Fewer than 16 tokens at the end are copied to a padded group of 16. Below from_tokens the
  * whole product is avx512's.
  */
-#include "kernel/matmul_ops.h"
+#include "kernel/matmul_avx512.h"
 
 #include <cpuid.h>
-#include <immintrin.h>
 #include <stdalign.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE __m512i load(const void *p) { return _mm512_loadu_si512(p); }
-INLINE void store(void *p, __m512i v) { _mm512_storeu_si512(p, v); }
-INLINE __m512i four(const void *p)              /* 4 bytes to every lane */
-{
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_epi32(v);
-}
 
 /* ---- leave to use tiles ----------------------------------------------------------------- */
 
@@ -233,17 +220,6 @@ INLINE void finish_32(room_32 *m, const int half, const unit_32 *u, const unit_3
     }
 }
 
-INLINE void prefetch_next(const wn_chunk *c, int from_token, int to_token)
-{
-    if (!c->next) return;
-    size_t from = c->next_bytes * (size_t)from_token / (size_t)c->n_tokens;
-    size_t to = c->next_bytes * (size_t)to_token / (size_t)c->n_tokens;
-    for (int p = 0; p < c->n_panels; p++) {
-        const char *base = (const char *)c->next + (size_t)p * c->next_stride;
-        for (size_t i = (from + 63) & ~(size_t)63; i < to; i += 64) _mm_prefetch(base + i, _MM_HINT_T1);
-    }
-}
-
 /* All tokens, a multiple of 16, against all panels, a multiple of P. */
 INLINE void groups_32(const wn_chunk *c, const int P)
 {
@@ -252,7 +228,7 @@ INLINE void groups_32(const wn_chunk *c, const int P)
     int half = 0;
     bool begun = false;
     for (int t = 0; t < c->n_tokens; t += GROUP) {
-        prefetch_next(c, t, t + GROUP);
+        prefetch_next(c, t, GROUP);
         for (int p = 0; p < c->n_panels; p += P)
             for (int b = 0; b < c->n_blocks; b += BLOCKS) {
                 unit_32 *next = &u[!half];
@@ -348,7 +324,7 @@ INLINE void tokens_256(const wn_chunk *c, room_256 *m, int from, int to, const i
     unit_256 u[3];
     int i = 0;
     for (int t = from; t < to; t += G * GROUP) {
-        prefetch_next(c, t, t + G * GROUP);
+        prefetch_next(c, t, G * GROUP);
         for (int p = 0; p < c->n_panels; p++, i++) {
             int at = t * WN_PART_ROWS + p * WN_PANEL_ROWS;
             unit_256 *next = &u[i % 3];

@@ -17,21 +17,7 @@
  * themselves gave 0.46 to 0.62 of the peak for the same source (bench/NOTES.md). Hence
  * the few instructions in asm volatile, which stay in order.
  */
-#include "kernel/matmul_ops.h"
-
-#include <immintrin.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE __m512i load(const void *p) { return _mm512_loadu_si512(p); }
-INLINE void store(void *p, __m512i v) { _mm512_storeu_si512(p, v); }
-INLINE __m512i four(const void *p)              /* 4 bytes to every lane */
-{
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_epi32(v);
-}
+#include "kernel/matmul_avx512.h"
 
 /* Loads in the order of the program, and the two dot products. */
 INLINE __m512i load_here(const void *p)
@@ -55,11 +41,6 @@ INLINE __m512i dot_words(__m512i sum, __m512i a, __m512i b)
 {
     __asm__ volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
-}
-
-INLINE void ahead_of(const uint8_t *p, size_t ahead)
-{
-    if (ahead) _mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
 }
 
 /* ---- unpacking ---------------------------------------------------------------------- */
@@ -333,18 +314,6 @@ INLINE void tile_k16(const wn_ready *w, const wn_rec *x, float *out, const int R
     UNROLL for (int t = 0; t < T; t++)
         UNROLL for (int r = 0; r < R; r++)
             chain_to(out + t * WN_PART_ROWS + 16 * r, total[r][t], w[r].d[0], x[t].d256);
-}
-
-/* While tokens [t, t + T) pass: their share of each panel's next chunk. */
-INLINE void prefetch_next(const wn_chunk *c, int t, const int T)
-{
-    if (!c->next) return;
-    size_t n = (size_t)c->n_tokens, from = c->next_bytes * (size_t)t / n;
-    size_t to = c->next_bytes * (size_t)(t + T) / n;
-    for (int p = 0; p < c->n_panels; p++) {
-        const char *base = (const char *)c->next + (size_t)p * c->next_stride;
-        for (size_t i = (from + 63) & ~(size_t)63; i < to; i += 64) _mm_prefetch(base + i, _MM_HINT_T1);
-    }
 }
 
 /* Calls TILE(R, T) for tokens T by T, then for the rest. */
