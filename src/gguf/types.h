@@ -1,5 +1,5 @@
 /* gguf/types.h - tensor types: how many values a block holds, in how many bytes, and
- * what they mean. The block layouts are drawn in types.c; this is the definition that
+ * what they mean. The block layouts are drawn in types_*.c; this is the definition that
  * every packed or vectorised kernel is checked against.
  */
 #ifndef WN_GGUF_TYPES_H
@@ -49,5 +49,14 @@ static inline float wn_bf16_to_f32(uint16_t h)
     return v.f;
 }
 uint16_t wn_f32_to_bf16(float f);
+
+/* The scale of an MXFP4 block, 2^(e - 128); below e = 2 not a normal number. */
+static inline float wn_e8m0_half(uint8_t e)
+{
+    union { uint32_t u; float f; } v = { e < 2 ? 0x200000u << e : (uint32_t)(e - 1) << 23 };
+    return v.f;
+}
+/* What the 4-bit codes of IQ4_NL and IQ4_XS, and of MXFP4, stand for. */
+extern const int8_t wn_iq4_values[16], wn_mxfp4_values[16];
 
 #endif
