@@ -16,7 +16,8 @@ static const char usage[] =
     "\n"
     "  --shape NAME    start from a preset: %s\n"
     "  --arch A        llama, qwen2 or qwen3\n"
-    "  --type T        F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q4_K_S, Q4_K_M, Q6_K (default F16)\n"
+    "  --type T        a tensor type or a mix of them: %s\n"
+    "                  (default F16)\n"
     "  --dim N  --layers N  --heads N  --kv N  --hd N  --ffn N  --vocab N  --ctx N\n"
     "  --untied        an output matrix of its own\n"
     "  --ropefreqs     a rope_freqs tensor, as Llama 3.1 has\n"
@@ -78,7 +79,7 @@ int main(int argc, char **argv)
     wn_err err;
     for (int i = 1; i < argc; i++) {        /* the preset first, so that flags may change it */
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
-            return printf(usage, wn_generate_presets) < 0;
+            return printf(usage, wn_generate_presets, wn_generate_types) < 0;
         if (!strcmp(argv[i], "--shape") && i + 1 < argc && !wn_generate_preset(&o, argv[i + 1]))
             return wrong("unknown shape", argv[i + 1]);
     }

@@ -36,8 +36,24 @@ static const mix mixes[] = {
     { "Q4_K_S", WN_TYPE_Q4_K, WN_TYPE_Q6_K, WN_TYPE_Q4_K, 14 },
     { "Q4_K_M", WN_TYPE_Q4_K, WN_TYPE_Q6_K, WN_TYPE_Q6_K, 15 },
     { "Q6_K", WN_TYPE_Q6_K, WN_TYPE_Q6_K, WN_TYPE_Q6_K, 18 },
+    { "Q4_1", WN_TYPE_Q4_1, WN_TYPE_Q6_K, WN_TYPE_Q4_1, 3 },
+    { "Q5_0", WN_TYPE_Q5_0, WN_TYPE_Q6_K, WN_TYPE_Q5_0, 8 },
+    { "Q5_1", WN_TYPE_Q5_1, WN_TYPE_Q6_K, WN_TYPE_Q5_1, 9 },
+    { "Q2_K", WN_TYPE_Q2_K, WN_TYPE_Q6_K, WN_TYPE_Q3_K, 10 },
+    { "Q3_K", WN_TYPE_Q3_K, WN_TYPE_Q3_K, WN_TYPE_Q3_K, 11 },
+    { "Q3_K_M", WN_TYPE_Q3_K, WN_TYPE_Q6_K, WN_TYPE_Q4_K, 12 },
+    { "Q3_K_L", WN_TYPE_Q3_K, WN_TYPE_Q6_K, WN_TYPE_Q5_K, 13 },
+    { "Q5_K", WN_TYPE_Q5_K, WN_TYPE_Q5_K, WN_TYPE_Q5_K, 16 },
+    { "Q5_K_S", WN_TYPE_Q5_K, WN_TYPE_Q6_K, WN_TYPE_Q5_K, 16 },
+    { "Q5_K_M", WN_TYPE_Q5_K, WN_TYPE_Q6_K, WN_TYPE_Q6_K, 17 },
+    { "IQ4_NL", WN_TYPE_IQ4_NL, WN_TYPE_Q6_K, WN_TYPE_Q5_0, 25 },
+    { "IQ4_XS", WN_TYPE_IQ4_XS, WN_TYPE_Q6_K, WN_TYPE_Q5_K, 30 },
+    { "MXFP4", WN_TYPE_MXFP4, WN_TYPE_Q8_0, WN_TYPE_MXFP4, 38 },
 };
 
+const char *const wn_generate_types =
+    "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q3_K_M, Q3_K_L, Q4_K, Q4_K_S, Q4_K_M, "
+    "Q5_K, Q5_K_S, Q5_K_M, Q6_K, IQ4_NL, IQ4_XS, MXFP4";
 const char *const wn_generate_presets = "tiny, 1b, 1b-hd128, 3b, 8b, qwen2-1.5b, qwen3-0.6b";
 
 bool wn_generate_preset(wn_generate_opts *o, const char *name)
@@ -84,7 +100,7 @@ static wn_status settle(wn_generate_opts *o, const mix **m, wn_err *err)
     *m = NULL;
     for (size_t i = 0; i < WN_COUNT(mixes); i++)
         if (!strcmp(o->type, mixes[i].name)) *m = &mixes[i];
-    if (!*m) return wn_fail(err, WN_EINVAL, "type %s cannot be generated", o->type);
+    if (!*m) return wn_fail(err, WN_EINVAL, "type %s is not one of %s", o->type, wn_generate_types);
     if (strcmp(o->arch, "llama") && strcmp(o->arch, "qwen2") && strcmp(o->arch, "qwen3"))
         return wn_fail(err, WN_EINVAL, "arch %s is not one of llama, qwen2, qwen3", o->arch);
     if (o->dim < 1 || o->dim > 1 << 16 || o->n_layers < 1 || o->n_layers > 1000 || o->ffn < 1 ||

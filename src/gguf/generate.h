@@ -32,8 +32,8 @@ typedef struct {
     const char *name;       /* general.name; "random ARCH" */
 } wn_generate_opts;
 
-/* Names of presets, and their values; false for an unknown name. */
-extern const char *const wn_generate_presets;
+/* Names of presets and of types, and presets' values; false for an unknown name. */
+extern const char *const wn_generate_presets, *const wn_generate_types;
 bool wn_generate_preset(wn_generate_opts *o, const char *name);
 
 /* Writes the model to path; t may be NULL. */

@@ -12,7 +12,8 @@
 #include "tests/support/gguf_bytes.h"
 
 static const char *const types[] = {
-    "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q4_K_M", "Q6_K"
+    "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q4_K_M", "Q6_K", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K",
+    "Q3_K_L", "Q5_K_M", "IQ4_NL", "IQ4_XS", "MXFP4"
 };
 
 static wn_gguf *generate(char *path, const wn_generate_opts *o, wn_threads *t)
@@ -252,9 +253,13 @@ static void golden_blocks_decode_to_their_origin(void **state)
     (void)state;
     static const struct { const char *name; } files[] = {
         { "llama-Q8_0" }, { "llama-Q4_0" }, { "llama-Q4_K_M" }, { "llama-Q6_K" },
+        { "llama-Q4_1" }, { "llama-Q5_0" }, { "llama-Q5_1" }, { "llama-Q2_K" }, { "llama-Q3_K_M" },
+        { "llama-Q5_K_M" },
     };
     static const double bound[WN_TYPE_COUNT] = { [WN_TYPE_F32] = 1e-9, [WN_TYPE_Q8_0] = 0.012,
-        [WN_TYPE_Q4_0] = 0.20, [WN_TYPE_Q4_K] = 0.16, [WN_TYPE_Q6_K] = 0.04 };
+        [WN_TYPE_Q4_0] = 0.20, [WN_TYPE_Q4_K] = 0.16, [WN_TYPE_Q6_K] = 0.04,
+        [WN_TYPE_Q4_1] = 0.16, [WN_TYPE_Q5_0] = 0.10, [WN_TYPE_Q5_1] = 0.08, [WN_TYPE_Q2_K] = 0.66,
+        [WN_TYPE_Q3_K] = 0.34, [WN_TYPE_Q5_K] = 0.08 };
     char path[128];
     wn_gguf *origin, *g;
     wn_err err;
