@@ -36,6 +36,7 @@ typedef struct {
     const int32_t *pos;         /* (n) ascending, each < n_tokens */
     const int32_t *count;       /* (n) tokens a slot stands for; NULL: one each */
     const float *bias;          /* (n) added to the logits; NULL: none */
+    bool still;                 /* queries and keys of this layer are not rotated */
 } wn_view_lane;
 
 int32_t wn_view_n_tokens(const wn_view *v);     /* p: tokens in the text so far */
@@ -54,7 +55,7 @@ const float *wn_view_keys(const wn_view *v, int lane);
 const float *wn_view_values(const wn_view *v, int lane);
 /* What the last *w queries (the recipe's window, or as many as there are) attend to: per query
  * head of the group the sum of its weights over those queries, (group, n). Causal; each query's
- * weights over the live slots sum to 1. */
+ * weights over the live slots sum to 1, or to less in models with attention sinks. */
 const float *wn_view_window(const wn_view *v, int lane, int *w);
 /* Those queries themselves, rotated to their positions and scaled, (w, group, k_dim); the
  * oldest first. Borrowed until the next call. */
@@ -65,8 +66,9 @@ const float *wn_view_stat(const wn_view *v, int lane, int i);
 /* The plain sum: attention that each live slot has got from all queries since it came in, mean
  * over the group, (n). For recipes that list it, and stages that set `mass`. */
 const float *wn_view_mass(const wn_view *v, int lane);
-/* Turns a query or key (k_dim) by the mean of the rotations of `from` to `to` - 1 positions. */
-void wn_view_turn(const wn_view *v, float *row, int from, int to);
+/* Turns a query or key (k_dim) of a lane by the mean of the rotations of `from` to `to` - 1
+ * positions. */
+void wn_view_turn(const wn_view *v, int lane, float *row, int from, int to);
 /* Scratch that lives until the decision is over; NULL when there is none left (the plan
  * then fails with WN_ENOMEM). */
 void *wn_view_scratch(const wn_view *v, size_t bytes);
@@ -228,7 +230,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 2 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 3 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

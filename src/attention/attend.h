@@ -11,7 +11,10 @@
  *     mix     w = exp(logit - m);  acc = sum w v  (one chain over slots);  l = sum w
  *
  * and the splits (m, l, acc) are merged left to right: M = max(m, m'), acc = acc exp(m - M)
- * + acc' exp(m' - M), likewise l; the answer is acc / l. The sum l of a split runs in 16
+ * + acc' exp(m' - M), likewise l; the answer is acc / l. Where a head has a sink (a learned
+ * logit s that takes its share of the softmax and gives nothing: gpt-oss), it is merged
+ * last, as a split of m = s, l = 1 and acc = 0: the weights of the slots then sum to less
+ * than 1. A row that sees no slot at all gets zeros, sink or not. The sum l of a split runs in 16
  * chains by position mod 16, closed by wn_tree16(): positions do not move when slots are
  * repacked, so neither does the result, and for pages at their original place the chains
  * are vector lanes. An empty split is skipped. Decode and prefill, one thread or many,
@@ -73,11 +76,13 @@ wn_attend_pass *wn_attend_begin(const wn_attend_shape *s, const wn_attend_item *
 /* q (n_rows, n_heads * k_dim), k (n_rows, n_kv_heads * k_dim), v (n_rows, n_kv_heads * v_dim),
  * all as projected (after QK-norm and bias), not rotated; strides in floats. out (n_rows,
  * n_heads * v_dim). rope NULL: no rotation. window 0: none, else keys older than p - window
- * + 1 are not seen. q and k are overwritten. */
+ * + 1 are not seen. sinks (n_heads): logits that join each head's softmax, or NULL. q and k
+ * are overwritten. */
 typedef struct {
     int layer;
     const wn_rope *rope;
     int window;
+    const float *sinks;
     float *q, *k, *v;
     size_t q_stride, k_stride, v_stride;
     float *out;

@@ -393,11 +393,21 @@ void wn_block_merge(const wn_block *b, wn_desk *d, const wn_partials *p)
 
 /* ---- results -------------------------------------------------------------------- */
 
+/* The head's sink, as a last split without values. */
+static void merge_sink(const wn_block *b, wn_desk *d, int i, int head)
+{
+    int D = b->shape->v_dim;
+    if (!b->args->sinks || d->run_m[i] == -INFINITY) return;
+    memset(d->acc, 0, sizeof(float) * (size_t)D);
+    merge_row(b, d, i, b->args->sinks[head], 1, d->acc);
+}
+
 static bool finish_row(const wn_block *b, wn_desk *d, float *ml, int r, int h)
 {
     const wn_attend_args *a = b->args;
     int i = r * b->group + h, D = b->shape->v_dim, head = b->head * b->group + h;
     float *out = a->out + (size_t)(b->row0 + r) * a->out_stride + (size_t)head * (size_t)D;
+    merge_sink(b, d, i, head);
     float *pair = ml + 2 * ((size_t)(b->row0 + r) * (size_t)b->shape->n_heads + (size_t)head);
     pair[0] = d->run_m[i];
     pair[1] = d->run_l[i];

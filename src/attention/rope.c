@@ -17,15 +17,37 @@ void wn_rope_init(wn_rope *r, int n_dims, bool neox, double base, double linear,
     }
 }
 
-void wn_rope_angles(const wn_rope *r, int32_t pos, float *cs)
+/* The pair (as a fraction) that turns so often within n positions. */
+static double pair_of(const wn_rope *r, double base, double n, double turns)
+{
+    return r->n_dims * log(n / (turns * 2 * M_PI)) / (2 * log(base));
+}
+
+void wn_rope_stretch(wn_rope *r, double base, const wn_rope_yarn *y)
+{
+    double lo = pair_of(r, base, y->n_trained, y->fast), hi = pair_of(r, base, y->n_trained, y->slow);
+    if (!y->exact) lo = floor(lo), hi = ceil(hi);
+    lo = fmax(lo, 0);
+    hi = fmin(hi, r->n_dims - 1);
+    for (int j = 0; j < r->n_dims / 2; j++) {
+        double kept = 1 - fmin(1, fmax(0, (j - lo) / fmax(hi - lo, 0.001)));
+        kept *= y->share;
+        r->rate[j] *= kept + (1 - kept) / y->factor;
+    }
+}
+
+static void angles(const wn_rope *r, int32_t pos, double length, float *cs)
 {
     for (int j = 0; j < r->n_dims / 2; j++) {
         double angle = r->rate[j] * pos, s, c;
         sincos(angle, &s, &c);
-        cs[2 * j] = (float)c;
-        cs[2 * j + 1] = (float)s;
+        cs[2 * j] = (float)(c * length);
+        cs[2 * j + 1] = (float)(s * length);
     }
 }
+
+void wn_rope_angles(const wn_rope *r, int32_t pos, float *cs) { angles(r, pos, r->length > 0 ? r->length : 1, cs); }
+void wn_rope_more_angles(const wn_rope *r, int32_t by, float *cs) { angles(r, by, 1, cs); }
 
 /* n unit vectors, each turned by w from the one before, sum to sin(n w / 2) / sin(w / 2) times
  * the direction in their middle. */

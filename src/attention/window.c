@@ -55,7 +55,7 @@ static const float *queries(job *j, int32_t shift)
     size_t k_dim = (size_t)j->x->shape->k_dim;
     if (!shift || !rope) return j->q;
     if (j->shift == shift) return j->turned;
-    wn_rope_angles(rope, -shift, j->angles);
+    wn_rope_more_angles(rope, -shift, j->angles);
     for (int i = 0; i < j->rows; i++) {
         float *to = j->turned + (size_t)i * k_dim;
         const float *from = j->q + (size_t)i * k_dim;
@@ -97,8 +97,18 @@ static int score_run(job *j, const wn_run *run, int at, int32_t *pos)
     return n;
 }
 
-/* Adds the softmax of a row to sum. */
-static void add_row(const job *j, float *x, int32_t t, const int32_t *pos, int n, float *sum)
+/* What a row's weights exp(x - m), of sum l, are multiplied by; the head's sink takes part. */
+static float share(const job *j, float m, float l, int h)
+{
+    if (!j->x->sinks) return 1 / l;
+    float s = j->x->sinks[j->lane->head * j->group + h], top = m > s ? m : s;
+    float f[16] = { m - top, s - top }, unused[16] = { 0 };
+    j->kernels->attn->exp_sum(f, 0, 16, unused);
+    return f[0] / (f[0] * l + f[1]);
+}
+
+/* Adds the softmax of a row of query head h to sum. */
+static void add_row(const job *j, float *x, int h, int32_t t, const int32_t *pos, int n, float *sum)
 {
     float chains[16] = { 0 };
     int end = (n + PAD - 1) / PAD * PAD;
@@ -108,7 +118,7 @@ static void add_row(const job *j, float *x, int32_t t, const int32_t *pos, int n
     float m = j->kernels->attn->max(x, n);
     if (m == -INFINITY) return;
     j->kernels->attn->exp_sum(x, m, end, chains);
-    float scale = 1 / wn_tree16(chains);
+    float scale = share(j, m, wn_tree16(chains), h);
     for (int i = 0; i < n; i++) sum[i] += x[i] * scale;
 }
 
@@ -134,6 +144,6 @@ void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float 
     memset(sum, 0, sizeof *sum * (size_t)group * (size_t)n);
     for (int t = 0; t < x->w; t++)
         for (int h = 0; h < group; h++)
-            add_row(&j, j.logits + (size_t)(t * group + h) * j.stride, j.n_tokens - x->w + t, pos, n,
+            add_row(&j, j.logits + (size_t)(t * group + h) * j.stride, h, j.n_tokens - x->w + t, pos, n,
                     sum + (size_t)h * (size_t)n);
 }

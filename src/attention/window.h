@@ -13,6 +13,7 @@
 typedef struct {
     const wn_attend_shape *shape;
     const wn_rope *rope;                /* for shifted segments; NULL: no rotation */
+    const float *sinks;                 /* of the layer, as in wn_attend_args; or NULL */
     int w;                              /* queries at positions [n - w, n), w <= wn_kv_ring_valid() */
 } wn_window;
 

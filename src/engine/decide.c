@@ -167,7 +167,7 @@ wn_view_lane wn_engine_lane(const wn_engine *e, int lane)
     const wn_lane *m = &map->lanes[lane];
     int n_kv = map->first[m->layer + 1] - map->first[m->layer];
     return (wn_view_lane){ .layer = m->layer, .head = m->head, .group = e->m->hp.n_heads / n_kv, .k_dim = m->k_dim,
-                           .v_dim = m->v_dim };
+                           .v_dim = m->v_dim, .still = e->m->layers[m->layer].no_rope };
 }
 
 /* Every lane that nothing was dropped from shows positions 0 .. p - 1. */
@@ -218,15 +218,19 @@ static void load_stat(void *ctx, int lane, int i, float *x)
     for (int k = 0; k < l->n; k++) x[k] = all[l->pos[k]];
 }
 
-static void turn(void *ctx, float *row, int from, int to)
+static void turn(void *ctx, int lane, float *row, int from, int to)
 {
-    wn_rope_mean(&((const shown *)ctx)->seq->e->m->rope, row, from, to);
+    const shown *sh = ctx;
+    const wn_engine *e = sh->seq->e;
+    const wn_rope *rope = wn_model_rope(e->m, sh->view.lanes[lane].layer, e->n_ctx);
+    if (rope) wn_rope_mean(rope, row, from, to);
 }
 
 /* ---- attention of the last queries, all lanes at once --------------------------------- */
 
 typedef struct {
-    const wn_window *x;
+    const wn_engine *e;
+    int w;
     const wn_kv *kv;
     const wn_view_lane *lanes;
     float **sums;
@@ -237,8 +241,11 @@ typedef struct {
 static void window_lane(void *arg, int lane, int thread)
 {
     const window_job *j = arg;
-    int n = j->lanes[lane].n;
-    if (n) wn_window_sums(j->x, j->kv, lane, n, j->sums[lane], j->pos[thread], j->scratch[thread]);
+    int n = j->lanes[lane].n, layer = j->lanes[lane].layer;
+    const wn_model *m = j->e->m;
+    wn_window x = { .shape = &m->shape, .rope = wn_model_rope(m, layer, j->e->n_ctx), .sinks = m->layers[layer].sinks,
+                    .w = j->w };
+    if (n) wn_window_sums(&x, j->kv, lane, n, j->sums[lane], j->pos[thread], j->scratch[thread]);
 }
 
 /* Merge slots come behind the ordinary ones of their split in runs; views list by position. */
@@ -255,7 +262,7 @@ static const float *const *look_back(const wn_seq *s, const wn_kv *kv, wn_arena 
 {
     const wn_engine *e = s->e;
     int n_lanes = wn_kv_map(kv)->n_lanes, threads = e->n_threads, most = 0;
-    wn_window x = { .shape = &e->m->shape, .rope = &e->m->rope, .w = w };
+    wn_window x = { .shape = &e->m->shape, .w = w };
     float **sums = wn_arena_array(a, float *, n_lanes), **scratch = wn_arena_array(a, float *, threads);
     int32_t **pos = wn_arena_array(a, int32_t *, threads);
     for (int l = 0; l < n_lanes; l++) {
@@ -267,7 +274,7 @@ static const float *const *look_back(const wn_seq *s, const wn_kv *kv, wn_arena 
         scratch[t] = wn_arena_array(a, float, wn_window_floats(&x, most, wn_kv_page_slots(kv)));
         pos[t] = wn_arena_array(a, int32_t, most);
     }
-    window_job j = { &x, kv, lanes, sums, pos, scratch };
+    window_job j = { e, w, kv, lanes, sums, pos, scratch };
     wn_threads_run(e->team, window_lane, &j, n_lanes);
     for (int l = 0; l < n_lanes; l++) {
         if (!lanes[l].count) continue;  /* nothing merged: in order already */

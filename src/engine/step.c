@@ -109,7 +109,7 @@ wn_status wn_engine_step(wn_engine *e, int *n_rows_out, wn_err *err)
 
     wn_mark mark = wn_arena_mark(&e->scratch);
     wn_pass p = {
-        .n_rows = n_rows, .tokens = e->tokens, .items = e->items, .n_items = n_items,
+        .n_rows = n_rows, .n_ctx = e->n_ctx, .tokens = e->tokens, .items = e->items, .n_items = n_items,
         .out_rows = e->out_rows, .n_out = n_out, .logits = e->logits,
         .arena = &e->scratch, .team = e->team, .observer = e->observer,
     };

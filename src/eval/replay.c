@@ -84,10 +84,10 @@ static const float *const *look_back(wn_replay *r, const wn_trace_decision *d, i
     return sums;
 }
 
-static void turn(void *ctx, float *row, int from, int to)
+static void turn(void *ctx, int lane, float *row, int from, int to)
 {
     const wn_replay *r = ctx;
-    wn_rope_mean(&r->rope, row, from, to);
+    if (!wn_trace_get_head(r->t)->lanes[lane].still) wn_rope_mean(&r->rope, row, from, to);
 }
 
 /* The reader's answers, and the rotations, which are the replay's. */

@@ -20,10 +20,22 @@ static wn_status decided(void *ctx, const wn_view *v, double slot_bytes, const w
     return st;
 }
 
+/* The rotation of the lanes that are shown: sliding-window layers, which have another one in
+ * some models, show no slots. */
+static const wn_rope *main_rope(const wn_engine *e)
+{
+    static const wn_rope none = { 0 };
+    for (int l = 0; l < e->m->hp.n_layers; l++) {
+        const wn_rope *r = e->m->layers[l].window ? NULL : wn_model_rope(e->m, l, e->n_ctx);
+        if (r) return r;
+    }
+    return &none;
+}
+
 static wn_status open_trace(wn_watch *w, const wn_watch_opts *o, const wn_view_lane *lanes, wn_err *err)
 {
     const wn_engine *e = w->s->e;
-    const wn_rope *rope = &e->m->rope;
+    const wn_rope *rope = main_rope(e);
     wn_model_info mi;
     wn_model_get_info(e->m, &mi);
     wn_trace_head h = { .policy = w->s->policy->text, .model = mi.name ? mi.name : "", .n_layers = e->m->map.n_layers,

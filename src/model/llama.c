@@ -21,10 +21,7 @@ static wn_status load(wn_loader *ld, wn_err *err)
     for (int l = 0; l < h->n_layers && !ld->status; l++) {
         wn_layer *L = &ld->m->layers[l];
         wn_load_attention(ld, L, l);
-        wn_load_vector(ld, &L->bq, h->n_heads * h->k_dim, false, "blk.%d.attn_q.bias", l);
-        wn_load_vector(ld, &L->bk, h->n_kv_heads * h->k_dim, false, "blk.%d.attn_k.bias", l);
-        wn_load_vector(ld, &L->bv, h->n_kv_heads * h->v_dim, false, "blk.%d.attn_v.bias", l);
-        wn_load_vector(ld, &L->bo, h->n_embd, false, "blk.%d.attn_output.bias", l);
+        wn_load_attention_biases(ld, L, false, l);
         wn_load_feed_forward(ld, L, l);
         L->window = h->window;
     }

@@ -4,6 +4,7 @@
  * 4000 floats through a norm, so a decode token (one row) never pays for it here.
  */
 #include "model/net.h"
+#include "kernel/attn.h"
 #include "kernel/vec.h"
 
 #include <string.h>
@@ -163,12 +164,13 @@ void wn_net_attend(wn_pass *p, int layer)
     const wn_hparams *h = &p->m->hp;
     wn_attend(p->attend, &(wn_attend_args){
         .layer = layer,
-        .rope = &p->m->rope,
+        .rope = wn_model_rope(p->m, layer, p->n_ctx),
         .window = p->m->layers[layer].window,
         .q = p->q, .k = p->k, .v = p->v,
         .q_stride = (size_t)(h->n_heads * h->k_dim),
         .k_stride = (size_t)(h->n_kv_heads * h->k_dim),
         .v_stride = (size_t)(h->n_kv_heads * h->v_dim),
+        .sinks = p->m->layers[layer].sinks,
         .out = p->a,
         .out_stride = (size_t)(h->n_heads * h->v_dim),
     });
@@ -189,26 +191,45 @@ void wn_net_add(wn_pass *p, float *x, const float *y)
     each_row(p, p->n_active, p->m->hp.n_embd, add_row, &a);
 }
 
-static void silu_mul_row(const wn_pass *p, const void *arg, int r)
+typedef struct { float *x; int n; float s; } scale_arg;
+
+static void scale_row(const wn_pass *p, const void *arg, int r)
 {
-    const rows_arg *a = arg;
-    size_t n = (size_t)p->m->hp.n_ff, at = (size_t)r * n;
-    wn_kernels_get()->vec->silu_mul(a->out + at, a->x + at, (int)n);
+    const scale_arg *a = arg;
+    (void)p;
+    wn_kernels_get()->vec->scale(a->x + (size_t)r * (size_t)a->n, a->s, a->n);
 }
 
-void wn_net_silu_mul(wn_pass *p, float *gate, const float *up)
+void wn_net_scale(wn_pass *p, float *x, float s)
 {
-    rows_arg a = { .out = gate, .x = up };
-    each_row(p, p->n_active, p->m->hp.n_ff, silu_mul_row, &a);
+    scale_arg a = { x, p->m->hp.n_embd, s };
+    each_row(p, p->n_active, a.n, scale_row, &a);
+}
+
+typedef struct { float *gate; const float *up; int n; wn_gate kind; } gate_arg;
+
+static void gate_row(const wn_pass *p, const void *arg, int r)
+{
+    const gate_arg *a = arg;
+    const wn_vec_ops *vec = wn_kernels_get()->vec;
+    size_t at = (size_t)r * (size_t)a->n;
+    (void)p;
+    (a->kind == WN_GATE_GELU ? vec->gelu_mul : vec->silu_mul)(a->gate + at, a->up + at, a->n);
+}
+
+void wn_net_gated(wn_pass *p, const wn_layer *L, wn_gate gate)
+{
+    gate_arg a = { p->gate, p->up, p->m->hp.n_ff, gate };
+    wn_net_linear(p, p->h, p->m->hp.n_embd, (wn_linear[]){
+        { &L->gate, p->gate, L->bgate }, { &L->up, p->up, L->bup } }, 2);
+    each_row(p, p->n_active, a.n, gate_row, &a);
+    wn_net_linear(p, p->gate, a.n, &(wn_linear){ &L->down, p->h, L->bdown }, 1);
 }
 
 void wn_net_feed_forward(wn_pass *p, const wn_layer *L)
 {
     wn_net_norm(p, p->h, p->x, L->ffn_norm);
-    wn_net_linear(p, p->h, p->m->hp.n_embd, (wn_linear[]){
-        { &L->gate, p->gate, NULL }, { &L->up, p->up, NULL } }, 2);
-    wn_net_silu_mul(p, p->gate, p->up);
-    wn_net_linear(p, p->gate, p->m->hp.n_ff, &(wn_linear){ &L->down, p->h, NULL }, 1);
+    wn_net_gated(p, L, WN_GATE_SILU);
     wn_net_add(p, p->x, p->h);
 }
 
@@ -230,4 +251,17 @@ void wn_net_head(wn_pass *p)
     if (p->n_active == 0) return;
     wn_net_norm(p, p->h, p->x, p->m->out_norm);
     wn_net_linear(p, p->h, p->m->hp.n_embd, &(wn_linear){ &p->m->head, p->logits, NULL }, 1);
+}
+
+static void cap_row(const wn_pass *p, const void *arg, int r)
+{
+    const scale_arg *a = arg;
+    (void)p;
+    wn_kernels_get()->attn->softcap(a->x + (size_t)r * (size_t)a->n, a->s, a->n);
+}
+
+void wn_net_cap_logits(wn_pass *p, float cap)
+{
+    scale_arg a = { p->logits, p->m->hp.n_vocab, cap };
+    if (cap > 0) each_row(p, p->n_active, a.n, cap_row, &a);
 }

@@ -12,7 +12,7 @@
 
 struct wn_pass {
     /* filled by the caller */
-    int n_rows;
+    int n_rows, n_ctx;                  /* n_ctx: of the engine */
     const int32_t *tokens;              /* (n_rows) */
     const wn_attend_item *items; int n_items;
     const int *out_rows; int n_out;     /* rows whose logits are wanted, ascending */
@@ -48,11 +48,15 @@ void wn_net_head_norm(wn_pass *p, float *x, const float *w, int n_heads);   /* o
 void wn_net_linear(wn_pass *p, const float *x, int n_cols, const wn_linear *l, int n);
 void wn_net_attend(wn_pass *p, int layer);                              /* a = attention(q, k, v) */
 void wn_net_add(wn_pass *p, float *x, const float *y);                  /* x += y over n_embd */
-void wn_net_silu_mul(wn_pass *p, float *gate, const float *up);         /* over n_ff */
+void wn_net_scale(wn_pass *p, float *x, float s);                       /* x *= s over n_embd */
+typedef enum { WN_GATE_SILU, WN_GATE_GELU } wn_gate;                    /* kernel/vec.h */
+/* h = W_down (gate(W_gate h) * W_up h), with the layer's biases. */
+void wn_net_gated(wn_pass *p, const wn_layer *L, wn_gate gate);
 /* The gated feed-forward half of a layer: x += W_down (silu(W_gate h) * W_up h), h = norm(x). */
 void wn_net_feed_forward(wn_pass *p, const wn_layer *L);
 /* In the last layer, after attention: only rows whose logits are wanted go on. */
 void wn_net_cut_outputs(wn_pass *p);
 void wn_net_head(wn_pass *p);                                           /* logits = head(norm(x)) */
+void wn_net_cap_logits(wn_pass *p, float cap);                          /* logits = cap tanh(logits / cap); 0: as they are */
 
 #endif

@@ -14,9 +14,7 @@ static wn_status load(wn_loader *ld, wn_err *err)
     for (int l = 0; l < h->n_layers && !ld->status; l++) {
         wn_layer *L = &ld->m->layers[l];
         wn_load_attention(ld, L, l);
-        wn_load_vector(ld, &L->bq, h->n_heads * h->k_dim, true, "blk.%d.attn_q.bias", l);
-        wn_load_vector(ld, &L->bk, h->n_kv_heads * h->k_dim, true, "blk.%d.attn_k.bias", l);
-        wn_load_vector(ld, &L->bv, h->n_kv_heads * h->v_dim, true, "blk.%d.attn_v.bias", l);
+        wn_load_attention_biases(ld, L, true, l);
         wn_load_feed_forward(ld, L, l);
     }
     return ld->status;
@@ -34,7 +32,7 @@ static void forward(const wn_model *m, wn_pass *p)
             { &L->wq, p->q, L->bq }, { &L->wk, p->k, L->bk }, { &L->wv, p->v, L->bv } }, 3);
         wn_net_attend(p, l);
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
-        wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, NULL }, 1);
+        wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, L->bo }, 1);
         wn_net_add(p, p->x, p->h);
         wn_net_feed_forward(p, L);                          /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
     }

@@ -249,7 +249,7 @@ static void put_head(wn_trace_writer *w, const wn_trace_head *h)
     put_u32(w, (uint32_t)h->n_stats);
     for (int l = 0; l < h->n_lanes; l++) {
         const wn_view_lane *x = &h->lanes[l];
-        const int32_t fields[5] = { x->layer, x->head, x->group, x->k_dim, x->v_dim };
+        const int32_t fields[6] = { x->layer, x->head, x->group, x->k_dim, x->v_dim, x->still };
         put(w, fields, sizeof fields);
     }
     for (int i = 0; i < h->n_stats; i++) {

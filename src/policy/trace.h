@@ -19,12 +19,12 @@
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_TRACE_VERSION = 2 };
+enum { WN_TRACE_VERSION = 3 };
 
 typedef struct {
     const char *policy, *model;         /* canonical text; a name for people */
     int32_t n_layers, n_lanes;
-    const wn_view_lane *lanes;          /* (n_lanes) layer, head, group, dims; the rest is not looked at */
+    const wn_view_lane *lanes;          /* (n_lanes) layer, head, group, dims, still; the rest is not looked at */
     int32_t rope_dims;                  /* rotated channels, 0: none */
     bool rope_neox;
     const double *rope_rate;            /* (rope_dims / 2) radians per position */

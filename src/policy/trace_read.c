@@ -13,7 +13,7 @@
 
 #include <xxhash.h>
 
-enum { HEAD_FIXED = 44, LANE_BYTES = 20, STAT_BYTES = 24, RECORD_HEAD = 24, BODY_FIXED = 40 };
+enum { HEAD_FIXED = 44, LANE_BYTES = 24, STAT_BYTES = 24, RECORD_HEAD = 24, BODY_FIXED = 40 };
 enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128, KNOWN = 255 };
 enum { MAX_LANES = 1 << 16, MAX_DIM = 1024, MAX_GROUP = 1024, MAX_QUERIES = 64, MAX_TEXT = 4096, MAX_TOKENS = 1 << 26 };
 static const int64_t most_slots = 1 << 27, most_mask_bits = (int64_t)1 << 31;
@@ -98,15 +98,16 @@ static wn_status read_lanes(wn_trace *t, const uint8_t *p, wn_err *err)
     wn_trace_head *h = &t->head;
     int layer = 0;
     for (int l = 0; l < h->n_lanes; l++, p += LANE_BYTES) {
-        uint32_t f[5];
+        uint32_t f[6];
         memcpy(f, p, sizeof f);
         if (f[0] >= (uint32_t)h->n_layers || (int)f[0] < layer || f[1] > MAX_LANES || !f[2] || f[2] > MAX_GROUP || !f[3] ||
-            f[3] > MAX_DIM || !f[4] || f[4] > MAX_DIM)
+            f[3] > MAX_DIM || !f[4] || f[4] > MAX_DIM ||
+            f[5] > 1)
             return wn_fail(err, WN_EFORMAT, "lane %d: layer %u, head %u, %u query heads, %u and %u channels", l, f[0], f[1],
                            f[2], f[3], f[4]);
         for (; layer < (int)f[0]; layer++) t->layer_first[layer + 1] = l;
         t->blank[l] = (wn_view_lane){ .layer = (int32_t)f[0], .head = (int32_t)f[1], .group = (int32_t)f[2],
-                                      .k_dim = (int32_t)f[3], .v_dim = (int32_t)f[4] };
+                                      .k_dim = (int32_t)f[3], .v_dim = (int32_t)f[4], .still = f[5] != 0 };
         if (h->rope_dims > (int32_t)f[3])
             return wn_fail(err, WN_EFORMAT, "%d rotated channels of %u", h->rope_dims, f[3]);
     }

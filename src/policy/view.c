@@ -85,9 +85,10 @@ int wn_stat_find(const wn_stat *list, int n, const wn_stat *s)
     return -1;
 }
 
-void wn_view_turn(const wn_view *v, float *row, int from, int to)
+void wn_view_turn(const wn_view *v, int lane, float *row, int from, int to)
 {
-    if (v->turn) v->turn(v->ctx, row, from, to);
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes);
+    if (v->turn) v->turn(v->ctx, lane, row, from, to);
 }
 
 void *wn_view_scratch(const wn_view *v, size_t bytes)

@@ -38,7 +38,7 @@ struct wn_view {
     void (*load)(void *ctx, int lane, bool values, float *rows);
     void (*load_queries)(void *ctx, int lane, int w, float *rows);
     void (*load_stat)(void *ctx, int lane, int i, float *x);
-    void (*turn)(void *ctx, float *row, int from, int to);  /* NULL: keys are not rotated */
+    void (*turn)(void *ctx, int lane, float *row, int from, int to);  /* NULL: keys are not rotated */
     bool lacking;                       /* a recipe asked for more scratch than there is */
     /* For who watches decisions; NULL: nobody does. */
     wn_verdict *verdicts;               /* (n_lanes) given zeroed, filled by wn_policy_decide() for recipes that score */

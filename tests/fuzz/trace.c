@@ -29,8 +29,8 @@ static uint64_t le(const uint8_t *p, size_t n)
 static void set_right(uint8_t *p, size_t n)
 {
     if (n < 52) return;
-    memcpy(p, "WINNOWTR\2\0\0\0", 12);
-    uint64_t at = 44 + 20 * le(p + 20, 4) + 24 * le(p + 40, 4) + 8 * (le(p + 32, 4) / 2) + ((le(p + 24, 4) + 3) & ~3ull) + ((le(p + 28, 4) + 3) & ~3ull);
+    memcpy(p, "WINNOWTR\3\0\0\0", 12);
+    uint64_t at = 44 + 24 * le(p + 20, 4) + 24 * le(p + 40, 4) + 8 * (le(p + 32, 4) / 2) + ((le(p + 24, 4) + 3) & ~3ull) + ((le(p + 28, 4) + 3) & ~3ull);
     if (at > n - 8) return;
     sum(p, (size_t)at);
     for (at += 8; n - at >= 40;) {

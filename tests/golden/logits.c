@@ -31,6 +31,9 @@ static const struct { const char *name; double peer_max, peer_rms, own_rms; } ro
     { "llama3-ropefreqs-f16", 0.00395, 0.00073, 1e-5 },
     { "qwen2-f16", 0.00416, 0.00073, 1e-5 },
     { "qwen3-f16", 0.00172, 0.00036, 1e-5 },
+    { "gemma2-f16", 0.00259, 0.00058, 1e-5 },
+    { "gemma3-f16", 0.00399, 0.00082, 1e-5 },
+    { "phi3-f16", 0.00179, 0.00037, 1e-5 },
 };
 
 /* The stored reference, or the same computed now. The caller frees. */

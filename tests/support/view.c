@@ -33,7 +33,8 @@ static void show(test_view *t)
         t->shown[l] = (wn_view_lane){
             .layer = l / t->shape.heads, .head = l % t->shape.heads, .group = t->shape.group,
             .k_dim = t->shape.dim, .v_dim = t->shape.v_dim, .n = lane->no_slots ? 0 : lane->n, .pos = lane->pos,
-            .count = counts ? lane->count : NULL, .bias = biases ? lane->bias : NULL };
+            .count = counts ? lane->count : NULL, .bias = biases ? lane->bias : NULL,
+            .still = t->shown[l].still };
     }
 }
 

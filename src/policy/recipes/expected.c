@@ -45,12 +45,13 @@ static void exponents(const float *k, int n, int dim, const float *q, int w, boo
 }
 
 /* Head h's queries, each turned from its own position to the mean of those to come. */
-static void expect(const wn_view *v, const wn_view_lane *l, const float *q, int w, int h, int horizon, float *out)
+static void expect(const wn_view *v, int lane, const float *q, int w, int h, int horizon, float *out)
 {
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
     size_t dim = (size_t)l->k_dim;
     for (int t = 0; t < w; t++, out += dim) {
         memcpy(out, q + ((size_t)t * (size_t)l->group + (size_t)h) * dim, sizeof *out * dim);
-        wn_view_turn(v, out, w - t, w - t + horizon);   /* the next position is w - t away */
+        wn_view_turn(v, lane, out, w - t, w - t + horizon);   /* the next position is w - t away */
     }
 }
 
@@ -78,7 +79,7 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     if (!turned || !tmp || !x) return;
     const float *k = wn_view_keys(v, lane);
     for (int h = 0; h < l->group; h++) {
-        expect(v, l, q, w, h, (int)p->v[HORIZON], turned);
+        expect(v, lane, q, w, h, (int)p->v[HORIZON], turned);
         exponents(k, n, dim, turned, w, p->v[COV] > 0, x, tmp);
         add_softmax(v, l, x, l->group, out);
     }

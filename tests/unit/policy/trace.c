@@ -15,10 +15,10 @@ static uint8_t *bytes;                  /* the last file that was written */
 static size_t n_bytes;
 
 static const wn_rope rope = { .n_dims = 4, .rate = { 1, 0.01 } };
-static void turn(void *ctx, float *row, int from, int to)
+static void turn(void *ctx, int lane, float *row, int from, int to)
 {
-    (void)ctx;
-    wn_rope_mean(&rope, row, from, to);
+    const test_view *t = ctx;
+    if (!t->shown[lane].still) wn_rope_mean(&rope, row, from, to);
 }
 
 /* A cache with a bit of everything: lanes that differ, merged slots, biases, a hidden layer,
@@ -32,6 +32,7 @@ static test_view *open_view(void)
     test_view_thin(t, 2, 66, 4);
     test_view_merge(t, 3, 17, 3, 1.0986f);
     test_view_hide(t, 2);
+    t->shown[3].still = true;           /* a lane whose queries and keys are not rotated */
     test_view_protect(t, 20, 23);
     return t;
 }
@@ -106,6 +107,7 @@ static void same_lane(test_view *t, const wn_trace_decision *d, int lane, bool r
     assert_int_equal(b->n, a->n);
     assert_int_equal(b->layer, a->layer);
     assert_int_equal(b->head, a->head);
+    assert_int_equal(b->still, a->still);
     assert_memory_equal(b->pos, a->pos, n * 4);
     assert_int_equal(b->count != NULL, a->count != NULL);
     if (a->count) assert_memory_equal(b->count, a->count, n * 4);

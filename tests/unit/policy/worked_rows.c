@@ -235,9 +235,10 @@ static void expected_is_what_draws_give(void **state)
 
 static wn_rope rope;
 
-static void turn(void *ctx, float *row, int from, int to)
+static void turn(void *ctx, int lane, float *row, int from, int to)
 {
     (void)ctx;
+    (void)lane;
     wn_rope_mean(&rope, row, from, to);
 }
 
