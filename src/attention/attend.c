@@ -117,6 +117,8 @@ static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     size_t tmp = WN_MAX(wn_format_tmp_bytes(WN_PAGE_SLOTS_MAX, s->k_dim),
                         wn_format_tmp_bytes(WN_PAGE_SLOTS_MAX, s->v_dim));
     for (int i = 0; i < 2; i++) n += take(a, &d->q[i], R * (size_t)s->k_dim * F);
+    for (int i = 0; i < 2; i++) n += take(a, &d->ready[i], R * wn_format_ready_bytes(s->k_dim));
+    n += take(a, &d->own, R * (size_t)s->v_dim * F);
     n += take(a, &d->logits, R * WN_LOGIT_STRIDE * F);
     n += take(a, &d->m, R * F) + take(a, &d->l, R * F) + take(a, &d->acc, R * (size_t)s->v_dim * F);
     n += take(a, &d->run_m, R * F) + take(a, &d->run_l, R * F);

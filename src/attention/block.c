@@ -42,9 +42,23 @@ static void rotate(const wn_block *b, wn_desk *d, float *out, int32_t shift)
 static const float *queries(const wn_block *b, wn_desk *d, int32_t shift)
 {
     if (!shift) return d->q[0];
-    if (d->q_shift != shift) rotate(b, d, d->q[1], shift);
+    if (d->q_shift != shift) {
+        rotate(b, d, d->q[1], shift);
+        d->is_ready[1] = false;
+    }
     d->q_shift = shift;
     return d->q[1];
+}
+
+/* The same queries as encoded K wants them: made once, whatever the number of pages. */
+static const char *ready_queries(const wn_block *b, wn_desk *d, const wn_format *f, int32_t shift)
+{
+    const float *q = queries(b, d, shift);
+    int i = shift != 0, D = b->shape->k_dim;
+    if (!f->ready) return NULL;
+    if (!d->is_ready[i]) f->ready(d->ready[i], q, (size_t)D, b->np * b->group, D);
+    d->is_ready[i] = true;
+    return d->ready[i];
 }
 
 void wn_block_fill_ring(const wn_block *b, wn_desk *d)
@@ -90,15 +104,23 @@ static bool next_portion(const wn_block *b, const wn_desk *d, const wn_gathered 
 static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
                           const void *ahead)
 {
-    int D = b->shape->k_dim;
-    const float *q = queries(b, d, st->shift);
+    const wn_format *f = st->k_format;
+    size_t D = (size_t)b->shape->k_dim, group = (size_t)b->group;
+    const char *ready = ready_queries(b, d, f, st->shift);
     bool whole = st->n_entries == st->n;
-    size_t stride = whole ? WN_LOGIT_STRIDE : 64;
-    for (portion x = { 0 }; next_portion(b, d, g, st, st->k_format->raw, &x); ahead = NULL) {
-        int row = x.from * b->group, rows = x.to * b->group - row;
-        st->k_format->score((whole ? d->logits + st->entry : d->part) + (size_t)row * stride, stride,
-                            q + (size_t)row * (size_t)D, (size_t)D, rows, st->k, P, st->first, x.n, D,
-                            rows >= st->k_format->n_q_tmp ? d->tmp : NULL, ahead);
+    wn_page_score s = {
+        .out_stride = whole ? WN_LOGIT_STRIDE : 64, .q_stride = D, .frame = st->k, .P = P, .first = st->first,
+        .head_dim = b->shape->k_dim, .ahead = ahead,
+    };
+    for (portion x = { 0 }; next_portion(b, d, g, st, f->raw, &x); s.ahead = NULL) {
+        size_t row = (size_t)x.from * group;
+        s.n_q = x.to * b->group - (int)row;
+        s.n = x.n;
+        s.out = (whole ? d->logits + st->entry : d->part) + row * s.out_stride;
+        s.q = queries(b, d, st->shift) + row * D;
+        s.ready = ready ? ready + row * wn_format_ready_bytes(b->shape->k_dim) : NULL;
+        s.tmp = s.n_q >= f->n_q_tmp ? d->tmp : NULL;
+        f->score(&s);
     }
     for (int i = 0; !whole && i < b->np * b->group; i++) {
         float *out = d->logits + st->entry + (size_t)i * WN_LOGIT_STRIDE;
@@ -110,24 +132,33 @@ static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, c
 static void mix_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
                         const void *ahead)
 {
-    int D = b->shape->v_dim;
+    const wn_format *f = st->v_format;
+    size_t D = (size_t)b->shape->v_dim;
     const float *w = d->logits + st->entry;
-    size_t stride = WN_LOGIT_STRIDE;
+    float *acc = f->mixed ? d->own : d->acc;
+    wn_page_mix m = {
+        .acc_stride = D, .w_stride = WN_LOGIT_STRIDE, .frame = st->v, .P = P, .first = st->first,
+        .head_dim = b->shape->v_dim, .ahead = ahead,
+    };
     if (st->n_entries != st->n) {
         int rows = b->np * b->group;
         memset(d->part, 0, sizeof(float) * 64 * (size_t)rows);
         for (int i = 0; i < rows; i++) {
-            const float *from = w + (size_t)i * stride;
+            const float *from = w + (size_t)i * m.w_stride;
             for (uint64_t left = st->keep; left; left &= left - 1)
                 d->part[i * 64 + __builtin_ctzll(left)] = *from++;
         }
         w = d->part;
-        stride = 64;
+        m.w_stride = 64;
     }
-    for (portion x = { 0 }; next_portion(b, d, g, st, st->v_format->raw, &x); ahead = NULL) {
-        int row = x.from * b->group, rows = x.to * b->group - row;
-        st->v_format->mix(d->acc + (size_t)row * (size_t)D, (size_t)D, w + (size_t)row * stride, stride, rows,
-                          st->v, P, st->first, x.n, D, rows >= st->v_format->n_q_tmp ? d->tmp : NULL, ahead);
+    for (portion x = { 0 }; next_portion(b, d, g, st, f->raw, &x); m.ahead = NULL) {
+        size_t row = (size_t)x.from * (size_t)b->group;
+        m.n_q = x.to * b->group - (int)row;
+        m.n = x.n;
+        m.acc = acc + row * D;
+        m.w = w + row * m.w_stride;
+        m.tmp = m.n_q >= f->n_q_tmp ? d->tmp : NULL;
+        f->mix(&m);
     }
 }
 
@@ -273,16 +304,35 @@ static void start_queries(const wn_block *b, wn_desk *d)
 {
     rotate(b, d, d->q[0], 0);
     d->q_shift = 0;
+    d->is_ready[0] = d->is_ready[1] = false;
 }
 
-/* Logits, weights and their products with V of a wn_gathered split; then: read after it. */
+/* The products with V of a split: raw pages, and encoded ones in channels, straight into acc;
+ * encoded ones in a basis of their own beside it, brought back once. */
+static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P, const void *then)
+{
+    int rows = b->np * b->group;
+    size_t D = (size_t)b->shape->v_dim;
+    const wn_format *own = NULL;
+    memset(d->acc, 0, sizeof(float) * (size_t)rows * D);
+    for (int t = 0; t < g->n; t++) {
+        const wn_format *f = d->stretches[t].v_format;
+        if (f->mixed && !own) {
+            memset(d->own, 0, sizeof(float) * (size_t)rows * D);
+            own = f;
+        }
+        mix_stretch(b, d, g, &d->stretches[t], P, ahead_v(d, g, then, t));
+    }
+    if (own) own->mixed(d->acc, D, d->own, D, rows, b->shape->v_dim);
+}
+
+/* Logits, weights and their products with V of a gathered split; then: read after it. */
 static void answer_split(const wn_block *b, wn_desk *d, const wn_gathered *g, const void *then)
 {
-    int rows = b->np * b->group, P = wn_kv_page_slots(b->item->kv);
+    int P = wn_kv_page_slots(b->item->kv);
     score_split(b, d, g, P);
     softmax(b, d, g);
-    memset(d->acc, 0, sizeof(float) * (size_t)rows * (size_t)b->shape->v_dim);
-    for (int t = 0; t < g->n; t++) mix_stretch(b, d, g, &d->stretches[t], P, ahead_v(d, g, then, t));
+    mix_split(b, d, g, P, then);
 }
 
 static void merge_rows(const wn_block *b, wn_desk *d)
@@ -304,7 +354,18 @@ static wn_desk desk_of_split(const wn_block *b, const wn_desk *d, int split)
     return x;
 }
 
-static const void *next_k(const wn_walk *w) { return w->more ? w->run.k : NULL; }
+/* What a desk of the same queries has made of them holds for this one. */
+static void take_queries(wn_desk *d, const wn_desk *x)
+{
+    d->q_shift = x->q_shift;
+    memcpy(d->is_ready, x->is_ready, sizeof d->is_ready);
+}
+
+static const void *next_k(const wn_walk *w)
+{
+    if (!w->more) return NULL;
+    return w->run.k ? w->run.k : w->run.k_sealed;
+}
 
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
 {
@@ -326,7 +387,7 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
         }
         answer_split(b, &x, &g, next_k(&w));
         if (!keep) merge_rows(b, &x);
-        d->q_shift = x.q_shift;
+        take_queries(d, &x);
     }
 }
 
@@ -335,7 +396,10 @@ static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
 {
     size_t rows = (size_t)lane * (size_t)b->group, D = (size_t)b->shape->v_dim;
     wn_desk x = *d;
-    for (int i = 0; i < 2; i++) x.q[i] += rows * (size_t)b->shape->k_dim;
+    for (int i = 0; i < 2; i++) {
+        x.q[i] += rows * (size_t)b->shape->k_dim;
+        x.ready[i] += rows * wn_format_ready_bytes(b->shape->k_dim);
+    }
     x.run_m += rows;
     x.run_l += rows;
     x.run_acc += rows * D;
@@ -370,7 +434,7 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
             wn_desk x = desk_of_split(&b[l], &desks[l], split);
             answer_split(&b[l], &x, &g, next_k(&w[l + 1 < n ? l + 1 : 0]));
             merge_rows(&b[l], &x);
-            desks[l].q_shift = x.q_shift;
+            take_queries(&desks[l], &x);
             left++;
         }
     }
@@ -480,7 +544,7 @@ static void account(const wn_block *b, wn_desk *d, int from, int to)
         if (s.logits == d->logits) {
             score_split(b, &s, &g, P);
             softmax(b, &s, &g);
-            d->q_shift = s.q_shift;
+            take_queries(d, &s);
         }
         const float *f = factors(b, &s);
         for (int r = 0; r < b->np; r++) {

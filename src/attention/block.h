@@ -48,9 +48,12 @@ typedef struct {
 /* What one thread works with; sizes for the widest block of the pass. */
 typedef struct {
     float *q[2];                        /* (rows, k_dim) for shift 0 and for one other */
+    char *ready[2];                     /* the same, as the format of encoded K wants them (wn_format_ready_bytes()) */
+    bool is_ready[2];
     int32_t q_shift;                    /* of q[1]; 0: nothing there */
     float *logits;                      /* (rows, WN_LOGIT_STRIDE), then the weights */
     float *m, *l, *acc;                 /* (rows), (rows), (rows, v_dim): this split */
+    float *own;                         /* (rows, v_dim): what encoded V gathers of this split (wn_format.mixed) */
     float *run_m, *run_l, *run_acc;     /* merged from the left */
     float *part;                        /* (rows, 64): logits or weights of a masked run */
     float *by_pos;                      /* (WN_SPLIT) */

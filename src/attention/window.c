@@ -23,6 +23,7 @@ size_t wn_window_floats(const wn_window *x, int n, int P)
     return rows * stride_of(n)                              /* logits */
            + 2 * rows * (size_t)s->k_dim + (size_t)s->k_dim /* queries, turned queries, angles */
            + rows * (size_t)WN_PAGE_SLOTS_MAX               /* logits of a page with holes */
+           + rows * wn_format_ready_bytes(s->k_dim) / sizeof(float)
            + wn_format_tmp_bytes(P, s->k_dim) / sizeof(float) + 64;
 }
 
@@ -34,8 +35,11 @@ typedef struct {
     int group, rows, n_tokens;
     size_t stride;
     float *logits, *q, *turned, *angles, *part;
+    char *ready;                        /* queries as encoded K wants them */
     void *tmp;
     int32_t shift;                      /* of turned; 0: nothing there */
+    int32_t ready_shift;                /* of ready, if is_ready */
+    bool is_ready;
 } job;
 
 static void load_queries(job *j)
@@ -66,6 +70,17 @@ static const float *queries(job *j, int32_t shift)
     return j->turned;
 }
 
+static const char *ready_queries(job *j, const wn_format *f, int32_t shift)
+{
+    int k_dim = j->x->shape->k_dim;
+    if (!f->ready) return NULL;
+    if (!j->is_ready || j->ready_shift != shift)
+        f->ready(j->ready, queries(j, shift), (size_t)k_dim, j->rows, k_dim);
+    j->is_ready = true;
+    j->ready_shift = shift;
+    return j->ready;
+}
+
 /* Logits of a run's live slots, from column `at` on; returns how many there are. */
 static int score_run(job *j, const wn_run *run, int at, int32_t *pos)
 {
@@ -75,8 +90,11 @@ static int score_run(job *j, const wn_run *run, int at, int32_t *pos)
     int k_dim = j->x->shape->k_dim, P = wn_kv_page_slots(j->kv), n = 0;
     bool whole = run->keep == (run->n >= 64 ? ~0ull : (1ull << run->n) - 1) && !run->bias;
     float *to = whole ? j->logits + at : j->part;       /* what is written beyond n belongs to the next run */
-    f->score(to, whole ? j->stride : WN_PAGE_SLOTS_MAX, queries(j, run->shift), (size_t)k_dim, j->rows, frame, P, run->first, run->n,
-             k_dim, j->rows >= f->n_q_tmp ? j->tmp : NULL, NULL);
+    f->score(&(wn_page_score){
+        .out = to, .out_stride = whole ? j->stride : WN_PAGE_SLOTS_MAX, .q = queries(j, run->shift),
+        .q_stride = (size_t)k_dim, .ready = ready_queries(j, f, run->shift), .n_q = j->rows, .frame = frame, .P = P,
+        .first = run->first, .n = run->n, .head_dim = k_dim, .tmp = j->rows >= f->n_q_tmp ? j->tmp : NULL,
+    });
     if (whole) {
         for (; n < run->n; n++) pos[n] = run->pos ? run->pos[n] : run->pos0 + n;
         for (int i = 0; i < j->rows && j->x->shape->softcap > 0; i++)
@@ -133,7 +151,8 @@ void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float 
     j.q = j.logits + rows * j.stride;
     j.turned = j.q + rows * k_dim;
     j.part = j.turned + rows * k_dim;
-    j.tmp = (void *)(((uintptr_t)(j.part + rows * WN_PAGE_SLOTS_MAX) + 63) / 64 * 64);
+    j.ready = (char *)(((uintptr_t)(j.part + rows * WN_PAGE_SLOTS_MAX) + 63) / 64 * 64);
+    j.tmp = j.ready + rows * wn_format_ready_bytes(x->shape->k_dim);
     j.angles = (float *)j.tmp + wn_format_tmp_bytes(wn_kv_page_slots(kv), x->shape->k_dim) / sizeof(float);
     load_queries(&j);
     wn_run_iter it;

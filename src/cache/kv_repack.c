@@ -22,8 +22,8 @@
 /* Sealed in a format whose slots cannot be moved. */
 static bool is_fixed(const wn_kv *kv, const wn_page *pg)
 {
-    return (!wn_frame_ok(pg->k) && kv->k_format->repack == WN_REPACK_RAW_ONLY) ||
-           (!wn_frame_ok(pg->v) && kv->v_format->repack == WN_REPACK_RAW_ONLY);
+    return (!wn_frame_ok(pg->k) && kv->k_format->k_repack == WN_REPACK_RAW_ONLY) ||
+           (!wn_frame_ok(pg->v) && kv->v_format->v_repack == WN_REPACK_RAW_ONLY);
 }
 
 static int kind_of(const wn_page *pg) { return wn_frame_ok(pg->k) * 2 + wn_frame_ok(pg->v); }

@@ -5,6 +5,7 @@
  */
 #include "kernel/kernel.h"
 #include "kernel/attn.h"
+#include "kernel/codes.h"
 #include "kernel/matmul_ops.h"
 #include "kernel/vec.h"
 
@@ -14,10 +15,10 @@
 
 /* The parts of a table, in rising order of what they ask of the CPU. */
 static const wn_kernels tables[WN_KERNELS_MAX] = {
-    { "scalar", "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, &wn_attn_ops_scalar },
-    { "avx2", "avx2", &wn_vec_ops_avx2, &wn_matmul_ops_avx2, &wn_attn_ops_avx2 },
-    { "avx512", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, &wn_attn_ops_avx512 },
-    { "amx", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_amx, &wn_attn_ops_avx512 },
+    { "scalar", "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, &wn_attn_ops_scalar, &wn_codes_ops_scalar },
+    { "avx2", "avx2", &wn_vec_ops_avx2, &wn_matmul_ops_avx2, &wn_attn_ops_avx2, &wn_codes_ops_scalar },
+    { "avx512", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, &wn_attn_ops_avx512, &wn_codes_ops_scalar },
+    { "amx", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_amx, &wn_attn_ops_avx512, &wn_codes_ops_scalar },
 };
 
 static _Atomic(const wn_kernels *) current;

@@ -14,6 +14,7 @@
 typedef struct wn_vec_ops wn_vec_ops;           /* kernel/vec.h: norms, activations, rope, exp */
 typedef struct wn_matmul_ops wn_matmul_ops;     /* kernel/matmul_ops.h: tiles of weights times activations */
 typedef struct wn_attn_ops wn_attn_ops;         /* kernel/attn.h: score and mix over raw pages */
+typedef struct wn_codes_ops wn_codes_ops;       /* kernel/codes.h: the same over encoded pages */
 
 typedef struct {
     const char *name;                           /* "scalar", "avx2", "avx512", "amx" */
@@ -21,6 +22,7 @@ typedef struct {
     const wn_vec_ops *vec;
     const wn_matmul_ops *matmul;
     const wn_attn_ops *attn;
+    const wn_codes_ops *codes;
 } wn_kernels;
 
 /* The best table this CPU runs, or what WN_CPU names. The same pointer at every call. */

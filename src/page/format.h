@@ -11,12 +11,16 @@
  *     K frame  [head_dim][P]   channel 0: slot 0 .. P-1 | channel 1: slot 0 .. P-1 | ...
  *     V frame  [P][head_dim]   slot 0: channel 0 .. D-1 | slot 1: ...
  *
- * Encoded formats are made from a whole raw page when the page is sealed.
+ * Encoded formats are made from a whole raw page when the page is sealed (coded.h). Their
+ * queries are made ready once, before the first page (`ready`), because that is per query
+ * and not per page; those that keep values in another basis mix in an accumulator of their
+ * own, which `mixed` brings back to channels once per split.
  *
- * Order of sums (DESIGN.md section 6), raw formats: score is one FMA chain over channels
- * in ascending order, starting from 0, per (query, slot); mix is one FMA chain over slots
- * in ascending order per (query, channel), continuing what acc holds. Any n_q, first and
- * n give the same bits per element.
+ * Order of sums, raw formats: score is one FMA chain over channels in ascending order,
+ * starting from 0, per (query, slot); mix is one FMA chain over slots in ascending order per
+ * (query, channel), continuing what acc holds. Any n_q, first and n give the same bits per
+ * element. Encoded formats: see coded.h; score gives the same bits for any n_q, first and n,
+ * mix for any n_q: its weights are quantised per call, which is one run of slots.
  */
 #ifndef WN_PAGE_FORMAT_H
 #define WN_PAGE_FORMAT_H
@@ -30,12 +34,41 @@ typedef enum {
     WN_REPACK_RAW_ONLY,     /* parameters per page: must be repacked before encoding */
 } wn_repack_class;
 
+/* out[i * out_stride + s] = q_i . k_(first + s), i in [0, n_q), s in [0, n). Queries are rotated
+ * to their positions and scaled. out rows have room for n rounded up to 16 (the rest is scratch). */
+typedef struct {
+    float *out;
+    size_t out_stride;
+    const float *q;                     /* (n_q, head_dim) */
+    size_t q_stride;
+    const void *ready;                  /* (n_q) rows of wn_format_ready_bytes(); NULL for formats without `ready` */
+    int n_q;
+    const void *frame;
+    int P, first, n, head_dim;
+    void *tmp;                          /* NULL or scratch (n_q_tmp) */
+    const void *ahead;                  /* NULL, or a frame that will be read next: it is fetched meanwhile */
+} wn_page_score;
+
+/* acc[i * acc_stride + d] += sum over s of w[i * w_stride + s] * v_(first + s)[d]. A masked slot
+ * has weight exactly 0. */
+typedef struct {
+    float *acc;
+    size_t acc_stride;
+    const float *w;                     /* (n_q, n) */
+    size_t w_stride;
+    int n_q;
+    const void *frame;
+    int P, first, n, head_dim;
+    void *tmp;
+    const void *ahead;
+} wn_page_mix;
+
 typedef struct wn_format wn_format;
 struct wn_format {
     const char *name;                   /* "f16": as in -ctk and in the identity */
     bool raw;
     int lag;                            /* pages between the query's and the first it reads sealed; raw: 0 */
-    wn_repack_class repack;
+    wn_repack_class k_repack, v_repack;
     int n_q_tmp;                        /* score/mix want tmp (wn_format_tmp_bytes) when n_q >= this */
 
     size_t (*k_bytes)(int P, int head_dim);     /* of a frame; a multiple of 64 */
@@ -50,32 +83,34 @@ struct wn_format {
     /* One slot from frame to frame, bit-exact (WN_REPACK_COPY only). */
     void (*copy_k)(void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim);
     void (*copy_v)(void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim);
-    /* Encoded formats only: a whole page of n live-or-masked slots from its raw frame. */
+    /* Encoded formats only: a whole page of n live-or-masked slots from its raw frame. Masked
+     * slots and those from n on do not count and read as 0. */
     void (*encode_k)(void *frame, const void *raw, const wn_format *raw_format, int P, int n,
                      uint64_t keep, int head_dim);
     void (*encode_v)(void *frame, const void *raw, const wn_format *raw_format, int P, int n,
                      uint64_t keep, int head_dim);
 
-    /* out[i * out_stride + s] = q_i . k_(first + s), i in [0, n_q), s in [0, n). Queries are
-     * rotated and scaled. out rows have room for n rounded up to 16 (the rest is scratch).
-     * tmp is NULL or scratch (n_q_tmp). ahead is NULL or a frame of the same size that will be
-     * read next: its bytes are fetched into the cache meanwhile. */
-    void (*score)(float *out, size_t out_stride, const float *q, size_t q_stride, int n_q,
-                  const void *frame, int P, int first, int n, int head_dim, void *tmp,
-                  const void *ahead);
-    /* acc[i * acc_stride + d] += sum over s of w[i * w_stride + s] * v_(first + s)[d]. A masked
-     * slot has weight exactly 0. */
-    void (*mix)(float *acc, size_t acc_stride, const float *w, size_t w_stride, int n_q,
-                const void *frame, int P, int first, int n, int head_dim, void *tmp,
-                const void *ahead);
+    /* Rows of q into rows of wn_format_ready_bytes(), for score. NULL: score takes q. */
+    void (*ready)(void *out, const float *q, size_t q_stride, int n_q, int head_dim);
+    void (*score)(const wn_page_score *s);
+    void (*mix)(const wn_page_mix *m);
+    /* NULL: mix adds to the answer. Else mix adds to an accumulator of the format's own, 0 at the
+     * start of a split, and this adds that to acc at the split's end. own is overwritten. */
+    void (*mixed)(float *acc, size_t acc_stride, float *own, size_t own_stride, int n_q, int head_dim);
 };
 
 extern const wn_format wn_format_f16, wn_format_bf16, wn_format_f32;
+extern const wn_format wn_format_q8, wn_format_q4;
+extern const wn_format wn_format_kivi4, wn_format_kivi2;
+extern const wn_format wn_format_q8_0, wn_format_q5_1, wn_format_q5_0, wn_format_q4_1, wn_format_q4_0;
+extern const wn_format wn_format_q8_0r, wn_format_q5_1r, wn_format_q5_0r, wn_format_q4_1r, wn_format_q4_0r;
 
 const wn_format *wn_format_find(const char *name);      /* NULL: unknown */
 wn_status wn_format_unknown(const char *name, wn_err *err);   /* WN_EINVAL, with those there are */
 const wn_format *wn_format_at(int i);                   /* NULL past the last */
 /* Scratch per thread for score and mix with many queries: the page as f32. */
 size_t wn_format_tmp_bytes(int P, int head_dim);
+/* Of a query made ready, for any format; a multiple of 64. */
+size_t wn_format_ready_bytes(int head_dim);
 
 #endif

@@ -1,4 +1,5 @@
-/* page/formats.c - the list of page formats. A new format is a file and a line here. */
+/* page/formats.c - the list of page formats. A new format is a line here, and a file or a line of
+ * one. */
 #include "kernel/attn.h"
 #include "page/format.h"
 
@@ -8,7 +9,21 @@
 static const wn_format *const formats[] = {
     &wn_format_f16,
     &wn_format_bf16,
-    &wn_format_f32,
+    &wn_format_f32,                             /* the raw ones come first */
+    &wn_format_q8,
+    &wn_format_q4,
+    &wn_format_kivi4,
+    &wn_format_kivi2,
+    &wn_format_q8_0,
+    &wn_format_q5_1,
+    &wn_format_q5_0,
+    &wn_format_q4_1,
+    &wn_format_q4_0,
+    &wn_format_q8_0r,
+    &wn_format_q5_1r,
+    &wn_format_q5_0r,
+    &wn_format_q4_1r,
+    &wn_format_q4_0r,
 };
 
 const wn_format *wn_format_at(int i) { return i >= 0 && i < (int)WN_COUNT(formats) ? formats[i] : NULL; }
@@ -27,7 +42,7 @@ size_t wn_format_tmp_bytes(int P, int head_dim)
 
 wn_status wn_format_unknown(const char *name, wn_err *err)
 {
-    char known[200] = "";
+    char known[400] = "";
     for (int i = 0; wn_format_at(i); i++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", wn_format_at(i)->name);
     return wn_fail(err, WN_EINVAL, "cache type \"%.40s\" is unknown: there are %s", name, known);

@@ -63,33 +63,29 @@ static inline void wn_raw_copy(wn_elem e, void *dst, size_t dst_at, const void *
 
 /* Columns beyond n up to a multiple of 16 are computed too, where the page has them: whole
  * vectors are cheaper than parts, and out has room. */
-static inline void wn_raw_score(wn_elem e, float *out, size_t out_stride, const float *q,
-                                size_t q_stride, int n_q, const void *frame, int P, int first, int n,
-                                int head_dim, void *tmp, const void *ahead)
+static inline void wn_raw_score(wn_elem e, const wn_page_score *s)
 {
-    int n16 = (n + 15) & ~15;
+    int n16 = (s->n + 15) & ~15;
     wn_attn_product p = {
-        .c = out, .c_stride = out_stride,
-        .a = q, .a_stride = q_stride,
-        .b = wn_raw_at_const(e, frame, (size_t)first), .b_stride = (size_t)P,
-        .n_rows = n_q, .n_cols = WN_MIN(n16, P - first), .depth = head_dim,
-        .tmp = n_q >= WN_RAW_N_Q_TMP ? tmp : NULL,
-        .ahead = ahead, .ahead_bytes = wn_raw_bytes(e, P, head_dim),
+        .c = s->out, .c_stride = s->out_stride,
+        .a = s->q, .a_stride = s->q_stride,
+        .b = wn_raw_at_const(e, s->frame, (size_t)s->first), .b_stride = (size_t)s->P,
+        .n_rows = s->n_q, .n_cols = WN_MIN(n16, s->P - s->first), .depth = s->head_dim,
+        .tmp = s->n_q >= WN_RAW_N_Q_TMP ? s->tmp : NULL,
+        .ahead = s->ahead, .ahead_bytes = wn_raw_bytes(e, s->P, s->head_dim),
     };
     wn_kernels_get()->attn->product[e](&p);
 }
 
-static inline void wn_raw_mix(wn_elem e, float *acc, size_t acc_stride, const float *w, size_t w_stride,
-                              int n_q, const void *frame, int P, int first, int n, int head_dim,
-                              void *tmp, const void *ahead)
+static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
 {
     wn_attn_product p = {
-        .c = acc, .c_stride = acc_stride,
-        .a = w, .a_stride = w_stride,
-        .b = wn_raw_at_const(e, frame, (size_t)first * (size_t)head_dim), .b_stride = (size_t)head_dim,
-        .n_rows = n_q, .n_cols = head_dim, .depth = n, .add = true,
-        .tmp = n_q >= WN_RAW_N_Q_TMP ? tmp : NULL,
-        .ahead = ahead, .ahead_bytes = wn_raw_bytes(e, P, head_dim),
+        .c = m->acc, .c_stride = m->acc_stride,
+        .a = m->w, .a_stride = m->w_stride,
+        .b = wn_raw_at_const(e, m->frame, (size_t)m->first * (size_t)m->head_dim), .b_stride = (size_t)m->head_dim,
+        .n_rows = m->n_q, .n_cols = m->head_dim, .depth = m->n, .add = true,
+        .tmp = m->n_q >= WN_RAW_N_Q_TMP ? m->tmp : NULL,
+        .ahead = m->ahead, .ahead_bytes = wn_raw_bytes(e, m->P, m->head_dim),
     };
     wn_kernels_get()->attn->product[e](&p);
 }
@@ -124,18 +120,10 @@ static inline void wn_raw_mix(wn_elem e, float *acc, size_t acc_stride, const fl
         (void)P;                                                                                   \
         wn_raw_copy(E, dst, (size_t)to * (size_t)D, src, (size_t)from * (size_t)D, 1, D);          \
     }                                                                                              \
-    static void score(float *out, size_t out_stride, const float *q, size_t q_stride, int n_q,     \
-                      const void *f, int P, int first, int n, int D, void *tmp, const void *ahead) \
-    {                                                                                              \
-        wn_raw_score(E, out, out_stride, q, q_stride, n_q, f, P, first, n, D, tmp, ahead);         \
-    }                                                                                              \
-    static void mix(float *acc, size_t acc_stride, const float *w, size_t w_stride, int n_q,       \
-                    const void *f, int P, int first, int n, int D, void *tmp, const void *ahead)   \
-    {                                                                                              \
-        wn_raw_mix(E, acc, acc_stride, w, w_stride, n_q, f, P, first, n, D, tmp, ahead);           \
-    }                                                                                              \
+    static void score(const wn_page_score *s) { wn_raw_score(E, s); }                              \
+    static void mix(const wn_page_mix *m) { wn_raw_mix(E, m); }                                    \
     const wn_format wn_format_##NAME = {                                                           \
-        .name = #NAME, .raw = true, .repack = WN_REPACK_COPY, .n_q_tmp = WN_RAW_N_Q_TMP,           \
+        .name = #NAME, .raw = true, .n_q_tmp = WN_RAW_N_Q_TMP,                                     \
         .k_bytes = bytes, .v_bytes = bytes, .put_k = put_k, .put_v = put_v, .get_k = get_k,        \
         .get_v = get_v, .copy_k = copy_k, .copy_v = copy_v, .score = score, .mix = mix,            \
     }

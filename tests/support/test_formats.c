@@ -48,7 +48,7 @@ static void f32_copy_v(void *dst, int ds, const void *src, int ss, int P, int di
 }
 
 const wn_format test_f32 = {
-    .name = "test-f32", .raw = true, .repack = WN_REPACK_COPY,
+    .name = "test-f32", .raw = true,
     .k_bytes = f32_bytes, .v_bytes = f32_bytes,
     .put_k = f32_put_k, .put_v = f32_put_v, .get_k = f32_get_k, .get_v = f32_get_v,
     .copy_k = f32_copy_k, .copy_v = f32_copy_v,
@@ -106,7 +106,7 @@ static void cut_copy(void *dst, int ds, const void *src, int ss, int P, int dim)
 
 #define CUT(NAME, LAG, CLASS, COPY)                                                         \
     {                                                                                       \
-        .name = NAME, .lag = LAG, .repack = CLASS, .k_bytes = cut_bytes, .v_bytes = cut_bytes, \
+        .name = NAME, .lag = LAG, .k_repack = CLASS, .v_repack = CLASS, .k_bytes = cut_bytes, .v_bytes = cut_bytes, \
         .get_k = cut_get, .get_v = cut_get, .copy_k = COPY, .copy_v = COPY,                 \
         .encode_k = cut_encode_k, .encode_v = cut_encode_v,                                 \
     }

@@ -7,6 +7,12 @@
 
 enum { ROWS = 64, DIM_MAX = 256 };
 
+static const wn_format *raw_at(int i)
+{
+    const wn_format *f = wn_format_at(i);
+    return f && f->raw ? f : NULL;              /* the raw ones come first */
+}
+
 static wn_elem elem_of(const wn_format *f)
 {
     return f == &wn_format_f16 ? WN_ELEM_F16 : f == &wn_format_bf16 ? WN_ELEM_BF16 : WN_ELEM_F32;
@@ -32,9 +38,9 @@ static void rows_come_out_rounded_once(void **state)
     (void)state;
     static const int dims[] = { 32, 64, 80, 96, 128, 256, 7 };
     uint64_t seed = 11;
-    for (int i = 0; wn_format_at(i); i++)
+    for (int i = 0; raw_at(i); i++)
         for (int t = 0; t < 70; t++) {
-            const wn_format *f = wn_format_at(i);
+            const wn_format *f = raw_at(i);
             int D = dims[t % 7], P = 4 << t % 5, at = 0;
             size_t kb = f->k_bytes(P, D), vb = f->v_bytes(P, D), stride = DIM_MAX + 5;
             char *k = calloc(1, kb + 64), *v = calloc(1, vb + 64);
@@ -67,8 +73,8 @@ static void slots_move_bit_by_bit(void **state)
     (void)state;
     uint64_t seed = 12;
     enum { P = 16, D = 80 };
-    for (int i = 0; wn_format_at(i); i++) {
-        const wn_format *f = wn_format_at(i);
+    for (int i = 0; raw_at(i); i++) {
+        const wn_format *f = raw_at(i);
         char *k = calloc(1, f->k_bytes(P, D)), *v = calloc(1, f->v_bytes(P, D));
         char *k2 = calloc(1, f->k_bytes(P, D)), *v2 = calloc(1, f->v_bytes(P, D));
         float a[D], b[D];
@@ -99,9 +105,9 @@ static void parts_of_a_page_give_the_same_bits(void **state)
     uint64_t seed = 13;
     static float q[Q][D], w[Q][64], all[Q][64], some[Q][64], acc[Q][D], acc2[Q][D];
     void *tmp = aligned_alloc(64, (wn_format_tmp_bytes(64, D) + 63) & ~(size_t)63);
-    for (int i = 0; wn_format_at(i); i++)
+    for (int i = 0; raw_at(i); i++)
         for (int t = 0; t < 60; t++) {
-            const wn_format *f = wn_format_at(i);
+            const wn_format *f = raw_at(i);
             int P = sizes[t % 3], first = (int)(test_rand(&seed) % (uint64_t)P);
             int n = 1 + (int)(test_rand(&seed) % (uint64_t)(P - first)), n_q = 1 + (int)(test_rand(&seed) % Q);
             void *k = malloc(f->k_bytes(P, D)), *v = malloc(f->v_bytes(P, D));
@@ -110,12 +116,21 @@ static void parts_of_a_page_give_the_same_bits(void **state)
                 for (int b = 0; b < 64; b++) q[a][b % D] = test_randf(&seed), w[a][b] = test_randf(&seed);
             f->put_k(k, P, 0, rows[0], DIM_MAX + 5, P, D);
             f->put_v(v, P, 0, rows[0], DIM_MAX + 5, P, D);
-            f->score(all[0], 64, q[0], D, Q, k, P, 0, P, D, NULL, NULL);
-            f->score(some[0], 64, q[0], D, n_q, k, P, first, n, D, t & 1 ? tmp : NULL, v);
+            wn_page_score whole = { .out = all[0], .out_stride = 64, .q = q[0], .q_stride = D, .n_q = Q, .frame = k,
+                                    .P = P, .n = P, .head_dim = D };
+            wn_page_score part = whole;
+            part.out = some[0], part.n_q = n_q, part.first = first, part.n = n;
+            part.tmp = t & 1 ? tmp : NULL, part.ahead = v;
+            f->score(&whole);
+            f->score(&part);
             for (int a = 0; a < n_q; a++) assert_memory_equal(some[a], all[a] + first, sizeof(float) * (size_t)n);
             memset(acc, 0, sizeof acc), memset(acc2, 0, sizeof acc2);
-            f->mix(acc[0], D, w[0], 64, n_q, v, P, first, n, D, t & 1 ? tmp : NULL, NULL);
-            for (int s = 0; s < n; s++) f->mix(acc2[0], D, w[0] + s, 64, n_q, v, P, first + s, 1, D, NULL, k);
+            wn_page_mix m = { .acc = acc[0], .acc_stride = D, .w = w[0], .w_stride = 64, .n_q = n_q, .frame = v, .P = P,
+                              .first = first, .n = n, .head_dim = D, .tmp = t & 1 ? tmp : NULL };
+            f->mix(&m);
+            for (int s = 0; s < n; s++)
+                f->mix(&(wn_page_mix){ .acc = acc2[0], .acc_stride = D, .w = w[0] + s, .w_stride = 64, .n_q = n_q,
+                                       .frame = v, .P = P, .first = first + s, .n = 1, .head_dim = D, .ahead = k });
             assert_memory_equal(acc, acc2, sizeof acc);
             free(k), free(v);
         }
