@@ -131,6 +131,21 @@ static bool pay_for_protected(const wn_view *v, int64_t *keep)
     return true;
 }
 
+/* Without a budget of its own a recipe takes what its data say; @ is a ceiling then, and lanes come
+ * down to it in proportion. */
+static bool cap_total(const wn_view *v, int64_t *keep)
+{
+    int n = v->n_lanes;
+    int64_t sum = 0, *cap = wn_view_scratch(v, sizeof *cap * (size_t)n);
+    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)n);
+    for (int i = 0; i < n; i++) sum += keep[i];
+    if (sum <= v->budget) return true;
+    if (!cap || !weight) return false;
+    for (int i = 0; i < n; i++) weight[i] = (double)(cap[i] = keep[i]);
+    wn_stage_split(v->budget, weight, cap, n, keep);
+    return true;
+}
+
 /* Slots per lane: a stage's, or the recipe's, or the same for all. */
 static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v, const float *const *scores, int64_t *keep)
 {
@@ -179,7 +194,8 @@ static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan
         wn_arena_rewind(v->scratch, m);
     }
     for (int i = 0; ok && i < v->n_lanes; i++) keep[i] = 0;
-    ok = ok && allocate(p, a, v, (const float *const *)score, keep) && pay_for_protected(v, keep);
+    ok = ok && allocate(p, a, v, (const float *const *)score, keep) &&
+         (p->recipe->kind != WN_CLASS_BUDGET_FREE || cap_total(v, keep)) && pay_for_protected(v, keep);
     for (int i = 0; ok && v->verdicts && i < v->n_lanes; i++)
         if (v->lanes[i].n) v->verdicts[i] = (wn_verdict){ score[i], keep[i] };
     for (int i = 0; ok && i < v->n_lanes && !plan->status; i++) {

@@ -83,6 +83,98 @@ void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep)
     wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
 }
 
+void wn_alloc_slope(const wn_view *v, double ratio, int64_t *keep)
+{
+    double *weight;
+    int64_t *cap = caps_of(v, &weight);
+    int n = wn_view_n_lanes(v), L = wn_view_n_layers(v);
+    if (!cap) return;
+    for (int i = 0; i < n; i++) {
+        double depth = L > 1 ? (double)wn_view_get_lane(v, i)->layer / (L - 1) : 0;
+        weight[i] = cap[i] > 0 ? 1 + (ratio - 1) * depth : 0;
+    }
+    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
+}
+
+void wn_alloc_decay(const wn_view *v, double ratio, int64_t *keep)
+{
+    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)wn_view_n_layers(v));
+    if (!weight) return;
+    for (int i = 0; i < wn_view_n_layers(v); i++) weight[i] = pow(ratio, i);
+    wn_alloc_layers(v, weight, 0, keep);
+}
+
+void wn_alloc_layers(const wn_view *v, const double *layer_weight, int window, int64_t *keep)
+{
+    double *weight, sum = 0;
+    int64_t *cap = caps_of(v, &weight);
+    int n = wn_view_n_lanes(v), live = 0;
+    for (int i = 0; i < n; i++) keep[i] = 0;
+    if (!cap) return;
+    for (int i = 0; i < n; i++) {
+        weight[i] = cap[i] > 0 ? layer_weight[wn_view_get_lane(v, i)->layer] : 0;
+        live += cap[i] > 0;
+        sum += weight[i];
+    }
+    double mean = live ? (double)wn_view_budget(v) / live : 0, base = mean > window ? mean - window : 0;
+    for (int i = 0; i < n; i++) {
+        double share = sum > 0 ? weight[i] * live / sum : 1;
+        weight[i] = cap[i] > 0 ? base * share + fmin(mean, window) + 1e-9 : 0;
+    }
+    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
+}
+
+void wn_alloc_whole(const wn_view *v, const float *const *scores, int64_t *keep)
+{
+    wn_alloc_level(v, keep);
+    for (int lane = 0; lane < wn_view_n_lanes(v); lane++) {
+        int n = wn_view_get_lane(v, lane)->n;
+        bool *best = wn_view_scratch(v, sizeof *best * (size_t)WN_MAX(n, 1));
+        float last = INFINITY;
+        int64_t above = 0, with = 0;
+        if (!best || keep[lane] >= n) continue;
+        wn_stage_best(v, scores[lane], n, keep[lane], best);
+        for (int i = 0; i < n; i++)
+            if (best[i]) last = fminf(last, scores[lane][i]);
+        for (int i = 0; i < n; i++) above += scores[lane][i] > last, with += scores[lane][i] >= last;
+        keep[lane] = with <= keep[lane] ? with : above;
+    }
+}
+
+void wn_alloc_above(const wn_view *v, float bar, const float *const *scores, int64_t *keep)
+{
+    for (int lane = 0; lane < wn_view_n_lanes(v); lane++) {
+        keep[lane] = 0;
+        for (int i = 0; i < wn_view_get_lane(v, lane)->n; i++) keep[lane] += scores[lane][i] >= bar;
+    }
+}
+
+/* Values that are not negative rise with their bits: byte by byte from the top, the value at which
+ * the sum of the larger ones passes the share is read off sums. */
+int wn_stage_need(const float *x, int n, double share)
+{
+    uint32_t found = 0;
+    double all = 0, left;
+    int taken = 0;
+    for (int i = 0; i < n; i++) all += x[i] > 0 ? (double)x[i] : 0;
+    left = all * share - all * 1e-6;        /* sums that reach it up to rounding do */
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        int32_t count[256] = { 0 };
+        double sum[256] = { 0 };
+        int b = 255;
+        for (int i = 0; i < n; i++) {
+            union { float f; uint32_t u; } bits = { .f = x[i] > 0 ? x[i] : 0 };
+            if (shift < 24 && (bits.u ^ found) >> (shift + 8)) continue;
+            count[bits.u >> shift & 255]++;
+            sum[bits.u >> shift & 255] += (double)bits.f;
+        }
+        for (; b > 0 && left > sum[b]; b--) left -= sum[b], taken += count[b];
+        found |= (uint32_t)b << shift;
+        if (shift == 0 && count[b] && sum[b] > 0) taken += (int)fmin(ceil(left / (sum[b] / count[b]) - 1e-9), count[b]);
+    }
+    return WN_MAX(taken, n > 0);
+}
+
 /* How many of the `total` best scores of lanes [from, to) each lane has; ties: lower lane,
  * earlier slot. A threshold is searched over the bits of the scores, turned so that they
  * rise with the score (NaN is as bad as can be). */

@@ -3,7 +3,7 @@
  * CAKE gives layers budgets in proportion to H^(1/tau1) V^(1/tau2): the entropy of the
  * attention of the last w queries and its variance over them. A view holds each head's sums
  * over those queries, so that entropy is of their mean; the variance is not there and left
- * out. The window's own slots are given to every lane and stay out of the proportion.
+ * out; recipes/cake.c looks at each query and has both.
  */
 #include "policy/policy.h"
 #include "policy/stages/stages.h"
@@ -39,26 +39,8 @@ static double layer_entropy(const wn_view *v, int layer)
 
 void wn_alloc_entropy(const wn_view *v, double tau, int window, int64_t *keep)
 {
-    int n = wn_view_n_lanes(v), live = 0;
-    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)n), sum = 0;
-    int64_t *cap = wn_view_scratch(v, sizeof *cap * (size_t)n);
-    for (int i = 0; i < n; i++) keep[i] = 0;
-    if (!weight || !cap) return;
-    for (int layer = 0; layer < wn_view_n_layers(v); layer++) {
-        int from, to;
-        double p = pow(layer_entropy(v, layer), 1 / tau);
-        wn_view_layer(v, layer, &from, &to);
-        for (int l = from; l < to; l++) {
-            cap[l] = wn_view_get_lane(v, l)->n;
-            weight[l] = cap[l] > 0 ? p : 0;
-            live += cap[l] > 0;
-            sum += weight[l];
-        }
-    }
-    double mean = live ? (double)wn_view_budget(v) / live : 0, base = mean > window ? mean - window : 0;
-    for (int i = 0; i < n; i++) {
-        double share = sum > 0 ? weight[i] * live / sum : 1;
-        weight[i] = cap[i] > 0 ? base * share + fmin(mean, window) + 1e-9 : 0;
-    }
-    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
+    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)wn_view_n_layers(v));
+    if (!weight) return;
+    for (int layer = 0; layer < wn_view_n_layers(v); layer++) weight[layer] = pow(layer_entropy(v, layer), 1 / tau);
+    wn_alloc_layers(v, weight, window, keep);
 }

@@ -46,26 +46,52 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
     wn_stage_keep_recent(v, lane, w, score);
 }
 
+bool wn_stage_same_slots(const wn_view *v, int lane)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    int from, to;
+    wn_view_layer(v, l->layer, &from, &to);
+    for (int k = from; k < to; k++) {
+        const wn_view_lane *other = wn_view_get_lane(v, k);
+        if (other->n != l->n || memcmp(other->pos, l->pos, sizeof *l->pos * (size_t)l->n)) return false;
+    }
+    return true;
+}
+
 bool wn_stage_layer_mean(const wn_view *v, int lane,
                          void (*one)(const wn_view *v, int lane, float *out), float *score)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     int from, to;
     float *x = wn_view_scratch(v, sizeof *x * (size_t)l->n);
-    wn_view_layer(v, l->layer, &from, &to);
-    for (int k = from; k < to; k++) {
-        const wn_view_lane *other = wn_view_get_lane(v, k);
-        if (!x || other->n != l->n || memcmp(other->pos, l->pos, sizeof *l->pos * (size_t)l->n)) {
-            one(v, lane, score);
-            return false;
-        }
+    if (!x || !wn_stage_same_slots(v, lane)) {
+        one(v, lane, score);
+        return false;
     }
+    wn_view_layer(v, l->layer, &from, &to);
     memset(score, 0, sizeof *score * (size_t)l->n);
     for (int k = from; k < to; k++) {
         one(v, k, x);
         for (int i = 0; i < l->n; i++) score[i] += x[i] / (float)(to - from);
     }
     return true;
+}
+
+/* ---- lots ------------------------------------------------------------------------------- */
+
+/* splitmix64's finaliser (Steele, Lea, Flood 2014) */
+static uint64_t mix(uint64_t z)
+{
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+double wn_stage_draw(uint64_t seed, const wn_view_lane *l, int32_t pos)
+{
+    static const uint64_t step = UINT64_C(0x9e3779b97f4a7c15);
+    seed = mix(mix(seed + step) + ((uint64_t)l->layer << 32 | (uint64_t)l->head));
+    return (double)(mix(seed + (uint64_t)pos * step) >> 40) * 0x1p-24;
 }
 
 /* ---- positions -------------------------------------------------------------------------- */

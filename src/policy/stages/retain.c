@@ -36,6 +36,16 @@ static uint64_t select_key(const uint64_t *key, int n, int64_t m)
     return found;
 }
 
+void wn_stage_best(const wn_view *v, const float *score, int n, int64_t m, bool *best)
+{
+    uint64_t *key = wn_view_scratch(v, sizeof *key * (size_t)n), last = 0;
+    memset(best, 0, sizeof *best * (size_t)n);
+    if (!key || m <= 0) return;
+    for (int i = 0; i < n; i++) key[i] = key_of(score[i], i);
+    last = m < n ? select_key(key, n, m) : UINT64_MAX;
+    for (int i = 0; i < n; i++) best[i] = key[i] <= last;
+}
+
 void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);

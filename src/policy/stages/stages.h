@@ -20,6 +20,13 @@ void wn_stage_reduce(float *out, const float *in, int n_heads, int n, int how);
  * count zeros beyond the ends, as the official SnapKV code does. tmp (n). */
 void wn_stage_pool(float *x, int n, int kernel, int how, float *tmp);
 
+/* What each of the last queries attends to, tile by tile: a[t * stride + i] is the weight that the
+ * t-th of w queries (the oldest first) of one head gives slot from + i, 0 for later ones; causal, 1
+ * in all. The weights are those of (logit + noise of the slot) / tau; noise (n) or NULL. */
+typedef struct { int head, from, n, w; const float *a; size_t stride; } wn_tile;
+void wn_stage_window_tiles(const wn_view *v, int lane, const float *noise, double tau,
+                           void (*each)(void *ctx, const wn_tile *tile), void *ctx);
+
 /* Votes of the last queries (Li et al., "SnapKV", 2024): attention summed over the window,
  * reduced over the group, pooled over neighbours in front of the window; the window stays. */
 typedef struct { int kernel, pool, reduce; } wn_votes;
@@ -30,12 +37,22 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
 bool wn_stage_layer_mean(const wn_view *v, int lane,
                          void (*one)(const wn_view *v, int lane, float *out), float *score);
 
+/* Do the lanes of this one's layer hold the same slots? */
+bool wn_stage_same_slots(const wn_view *v, int lane);
+/* A number in [0, 1), of 24 bits, that belongs to (seed, layer, head, position). */
+double wn_stage_draw(uint64_t seed, const wn_view_lane *l, int32_t pos);
+
 /* What stays when `left` slots may: from the front up to *sinks (in: as many as wanted), from
  * the back down to *cut. Protected positions stay anyway and are paid for first. */
 void wn_stage_ends(const wn_view *v, int64_t left, int *sinks, int *cut);
 
 /* First slot at or after a position; l->n if there is none. */
 int wn_stage_slot_at(const wn_view_lane *l, int64_t pos);
+/* Marks the m best of n scores, of equal ones the earlier; NaN is as bad as can be. */
+void wn_stage_best(const wn_view *v, const float *score, int n, int64_t m, bool *best);
+/* How few of the largest values (not negative) sum to a share of all. */
+int wn_stage_need(const float *x, int n, double share);
+
 /* Puts the slots at positions >= n_tokens - recent before all others: INFINITY for the last
  * token, the float below for the one before it, and so on. Where a budget holds fewer, the
  * latest stay. */
@@ -54,6 +71,17 @@ void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep);
 /* D2O: layers by softmax(-variance) of their (scaled) accumulated attention; whole keeps
  * layers 0, 1 and the last whole as far as half of the budget goes. */
 void wn_alloc_density(const wn_view *v, bool whole, int64_t *keep);
+
+/* Linear over depth: the last layer gets `ratio` times the slots of the first. */
+void wn_alloc_slope(const wn_view *v, double ratio, int64_t *keep);
+/* The same for every lane, but no fewer than all or none of the slots that share a score. */
+void wn_alloc_whole(const wn_view *v, const float *const *scores, int64_t *keep);
+/* Beside the window's own slots, layers in proportion to weight (n_layers); the lanes of a layer alike. */
+void wn_alloc_layers(const wn_view *v, const double *weight, int window, int64_t *keep);
+/* Each layer `ratio` times the one before. */
+void wn_alloc_decay(const wn_view *v, double ratio, int64_t *keep);
+/* For recipes without a budget: a lane's slots with a score of `bar` or more. */
+void wn_alloc_above(const wn_view *v, float bar, const float *const *scores, int64_t *keep);
 
 /* CAKE's preference without its variance: beside the window, layers by H^(1/tau), H the
  * entropy of what the last queries attend to, mean over heads. */

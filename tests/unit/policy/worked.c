@@ -3,8 +3,7 @@
  * a list once slots are gone, sums that favour the start, groups reduced in the wrong order,
  * the edges of pooling, budgets that leave lanes of a layer apart. Recipes that look at
  * attention come here, those that look at rows in worked_rows.c. */
-#include "tests/support/view.h"
-#include "tests/unit/check.h"
+#include "tests/support/stays.h"
 
 #include "policy/stages/stages.h"
 
@@ -14,19 +13,6 @@ static test_view *small(int n, int layers, int heads)
 {
     return test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 2000, .n_layers = layers, .heads = heads });
 }
-
-/* Exactly the positions of the list, which -1 ends. */
-static void check_stays(const test_view *t, int lane, const int *list)
-{
-    for (int p = 0; p < t->view.n_tokens; p++) {
-        bool listed = *list == p;
-        if (test_view_stays(t, lane, p) != listed)
-            fail_msg("%s: position %d of lane %d %s", t->policy.text, p, lane, listed ? "is gone" : "stays");
-        list += listed;
-    }
-    assert_int_equal(*list, -1);
-}
-#define STAYS(t, lane, ...) check_stays(t, lane, (const int[]){ __VA_ARGS__, -1 })
 
 static void check_near(double x, double want, double bound)
 {
