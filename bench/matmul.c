@@ -129,7 +129,10 @@ static int shape(wn_type t, int n_cols, int n_rows, wn_threads *team, bool quick
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = { "Q8_0", "Q4_0", "Q4_K", "Q6_K", "F16", "BF16", "F32" };
+    static const char *const all[] = {
+        "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+        "IQ4_XS", "F16", "BF16", "F32"
+    };
     bool quick = argc > 1 && !strcmp(argv[1], "-q");
     int first = quick ? 2 : 1, n = argc > first ? argc - first : (int)WN_COUNT(all);
     printf("# table %s\ntype,K,N,threads,tokens,ms,gops,share_compute,gbs,share_read,prepare_ms\n",

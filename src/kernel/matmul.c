@@ -219,7 +219,7 @@ static void walk(const mm_job *j, const wn_matrix *w, mm_scratch *s, int panel, 
         const uint8_t *src = chunk_of(w, panel, b, nb, s->staged[0]);
         wn_chunk c = { .w = s->ready, .n_panels = n, .n_blocks = nb, .act = act, .n_tokens = tokens,
                        .acc = &s->acc[0][column], .min = &s->min[0][column] };
-        if (few && ops->stream[w->type]) {
+        if (few && ops->stream) {
             ops->stream[w->type](&c, &s->ready[0], src, ahead);
             continue;
         }

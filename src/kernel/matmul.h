@@ -6,7 +6,9 @@
  * Order of sums (DESIGN.md section 6; the same for 1 token and for 512, for any number of
  * threads, for mapped and for packed weights):
  *   32-block types   int32 exact inside a block; then per output one chain over blocks in
- *                    ascending k: acc = fma((float)isum, dw * dx, acc)
+ *                    ascending k: acc = fma((float)isum, dw * dx, acc); offsets (Q4_1,
+ *                    Q5_1) in a second chain, taken away at the end:
+ *                    min = fma(-mw, dx * (float)xsum, min)
  *   K-quants         int32 exact inside the 256 super-block, its integer sub-scales
  *                    included; acc = fma((float)isum, dw * dx, acc); the minimums in a
  *                    second chain, subtracted at the end
@@ -15,6 +17,9 @@
  *   BF16             as F16 (matmul_scalar.c says why)
  * Activations for quantised weights are int8, absmax/127, one f32 scale per 32 values for
  * 32-block types and per 256 for K-quants.
+ *
+ * Types whose codes are numbers of a table (IQ4_NL, IQ4_XS, MXFP4) are as those with codes
+ * of 8 bits and of 5 bits: the table holds integers.
  *
  * Weights are packed once at load (16 rows interleaved, 4 consecutive k per 32-bit lane;
  * matmul_pack.c draws it); packed sizes equal the file's, rows padded up to 16. Mapped

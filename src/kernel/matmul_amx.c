@@ -91,26 +91,21 @@ INLINE void store_c(const int tile, void *p)
 
 /* ---- unpacking: what avx512 makes of a chunk, brought into the form of B -------------------- */
 
-INLINE void unpack_32(wn_ready *w, int n_blocks, __m512i zero)
+/* Codes without their zero point. */
+INLINE void unpack_32(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
 {
-    for (int i = 0; i < 8 * n_blocks; i++) store(w->q[i], _mm512_sub_epi8(load(w->q[i]), zero));
-}
-
-static void unpack_q8_0(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
-{
-    wn_matmul_ops_avx512.unpack[WN_TYPE_Q8_0](w, src, n_blocks, ahead);
-    unpack_32(w, n_blocks, _mm512_set1_epi8(-128));
-}
-
-static void unpack_q4_0(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
-{
-    wn_matmul_ops_avx512.unpack[WN_TYPE_Q4_0](w, src, n_blocks, ahead);
-    unpack_32(w, n_blocks, _mm512_set1_epi8(8));
+    const int zero = wn_log2_zero(type);
+    wn_unpack_avx512[type](w, src, n_blocks, ahead);
+    for (int i = 0; i < 8 * n_blocks && zero >= 0; i++)
+        store(w->q[i], _mm512_sub_epi8(load(w->q[i]), _mm512_set1_epi8((char)(1 << zero))));
 }
 
 /* (code - zero) * sub-scale as two planes: q the low bytes, a the high ones. */
-INLINE void unpack_256(wn_ready *w, const int n_sub, __m512i zero)
+INLINE void unpack_256(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead,
+                       const int n_sub, const short zero_point)
 {
+    const __m512i zero = _mm512_set1_epi16(zero_point);
+    wn_unpack_avx512[type](w, src, n_blocks, ahead);
     const __m512i byte = _mm512_set1_epi16(255);
     for (int j = 0; j < n_sub; j++) {
         __m512i sc = load(w->sc[j]);
@@ -127,17 +122,29 @@ INLINE void unpack_256(wn_ready *w, const int n_sub, __m512i zero)
     }
 }
 
-static void unpack_q4_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
-{
-    wn_matmul_ops_avx512.unpack[WN_TYPE_Q4_K](w, src, n_blocks, ahead);
-    unpack_256(w, 8, _mm512_setzero_si512());
-}
-
-static void unpack_q6_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
-{
-    wn_matmul_ops_avx512.unpack[WN_TYPE_Q6_K](w, src, n_blocks, ahead);
-    unpack_256(w, 16, _mm512_set1_epi16(32));
-}
+#define UNPACK_32(name, type)                                                               \
+    static void name(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)           \
+    {                                                                                       \
+        unpack_32(type, w, src, n_blocks, ahead);                                           \
+    }
+#define UNPACK_256(name, type, n_sub, zero)                                                 \
+    static void name(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)           \
+    {                                                                                       \
+        unpack_256(type, w, src, n_blocks, ahead, n_sub, zero);                             \
+    }
+UNPACK_32(unpack_q8_0, WN_TYPE_Q8_0)
+UNPACK_32(unpack_q4_0, WN_TYPE_Q4_0)
+UNPACK_32(unpack_q4_1, WN_TYPE_Q4_1)
+UNPACK_32(unpack_q5_0, WN_TYPE_Q5_0)
+UNPACK_32(unpack_q5_1, WN_TYPE_Q5_1)
+UNPACK_32(unpack_iq4_nl, WN_TYPE_IQ4_NL)
+UNPACK_32(unpack_mxfp4, WN_TYPE_MXFP4)
+UNPACK_256(unpack_q2_K, WN_TYPE_Q2_K, 16, 0)
+UNPACK_256(unpack_q3_K, WN_TYPE_Q3_K, 16, 4)
+UNPACK_256(unpack_q4_K, WN_TYPE_Q4_K, 8, 0)
+UNPACK_256(unpack_q5_K, WN_TYPE_Q5_K, 8, 0)
+UNPACK_256(unpack_q6_K, WN_TYPE_Q6_K, 16, 32)
+UNPACK_256(unpack_iq4_xs, WN_TYPE_IQ4_XS, 8, 128)
 
 /* ---- blocks of 32 --------------------------------------------------------------------------- */
 
@@ -291,15 +298,15 @@ INLINE void chain_256(float *out, __m512i sum, __m512 d, float dx)
 }
 
 /* Three units are under way: the chains of u, the stores of the one behind it (each before
- * its tile is needed again) and the products of next. */
+ * its tile is needed again) and the products of next. n_min: minimums of a super-block. */
 INLINE void step_256(room_256 *m, const int half, const unit_256 *u, bool stores, const unit_256 *next,
-                     const int G, const bool has_min)
+                     const int G, const int n_min)
 {
     __m512 d, dm;
-    __m512i mn[4];
+    __m512i mn[8];
     if (u) {
         d = _mm512_loadu_ps(u->w->d[0]), dm = _mm512_loadu_ps(u->w->m[0]);
-        for (int i = 0; i < 4; i++) mn[i] = load(u->w->mn[i]);
+        for (int i = 0; i < n_min / 2; i++) mn[i] = load(u->w->mn[i]);
     }
     _Pragma("GCC unroll 16")
     for (int s = 0; s < 8 * G; s++) {
@@ -310,16 +317,17 @@ INLINE void step_256(room_256 *m, const int half, const unit_256 *u, bool stores
             int32_t (*c)[GROUP][16] = m->c[half][t / GROUP];
             __m512i sum = _mm512_add_epi32(load(c[0][t % GROUP]), _mm512_slli_epi32(load(c[1][t % GROUP]), 8));
             chain_256(u->acc + t * WN_PART_ROWS, sum, d, x->d256);
-            if (!has_min) continue;
+            if (!n_min) continue;
             sum = _mm512_setzero_si512();
-            for (int i = 0; i < 4; i++) sum = _mm512_dpwssd_epi32(sum, mn[i], four(&x->sum32[2 * i]));
+            for (int i = 0; i < n_min / 2; i++)
+                sum = _mm512_dpwssd_epi32(sum, mn[i], four(n_min == 8 ? &x->sum32[2 * i] : &x->sum16[2 * i]));
             chain_256(u->min + t * WN_PART_ROWS, sum, dm, x->d256);
         }
     }
 }
 
 /* Tokens [from, to), a multiple of 16 * G, against all panels. */
-INLINE void tokens_256(const wn_chunk *c, room_256 *m, int from, int to, const int G, const bool has_min)
+INLINE void tokens_256(const wn_chunk *c, room_256 *m, int from, int to, const int G, const int n_min)
 {
     unit_256 u[3];
     int i = 0;
@@ -329,24 +337,25 @@ INLINE void tokens_256(const wn_chunk *c, room_256 *m, int from, int to, const i
             int at = t * WN_PART_ROWS + p * WN_PANEL_ROWS;
             unit_256 *next = &u[i % 3];
             *next = (unit_256){ .w = c->w + p, .x = c->act + t, .acc = c->acc + at, .min = c->min + at };
-            if (i >= 2) step_256(m, i % 2, &u[(i + 1) % 3], true, next, G, has_min);
-            else step_256(m, i % 2, NULL, i > 0, next, G, has_min);
+            if (i >= 2) step_256(m, i % 2, &u[(i + 1) % 3], true, next, G, n_min);
+            else step_256(m, i % 2, NULL, i > 0, next, G, n_min);
         }
     }
-    if (i > 1) step_256(m, i % 2, &u[(i + 1) % 3], true, NULL, G, has_min);
-    else if (i == 1) step_256(m, i % 2, NULL, true, NULL, G, has_min);
-    if (i) step_256(m, (i + 1) % 2, &u[(i + 2) % 3], false, NULL, G, has_min);
+    if (i > 1) step_256(m, i % 2, &u[(i + 1) % 3], true, NULL, G, n_min);
+    else if (i == 1) step_256(m, i % 2, NULL, true, NULL, G, n_min);
+    if (i) step_256(m, (i + 1) % 2, &u[(i + 2) % 3], false, NULL, G, n_min);
 }
 
-INLINE void groups_256(const wn_chunk *c, const bool has_min)
+INLINE void groups_256(const wn_chunk *c, const int n_min)
 {
     room_256 m;
     int pairs = c->n_tokens / (2 * GROUP) * (2 * GROUP);
-    tokens_256(c, &m, 0, pairs, 2, has_min);
-    tokens_256(c, &m, pairs, c->n_tokens, 1, has_min);
+    tokens_256(c, &m, 0, pairs, 2, n_min);
+    tokens_256(c, &m, pairs, c->n_tokens, 1, n_min);
 }
-static void groups_k8(const wn_chunk *c) { groups_256(c, true); }
-static void groups_k16(const wn_chunk *c) { groups_256(c, false); }
+static void groups_min8(const wn_chunk *c) { groups_256(c, 8); }
+static void groups_min16(const wn_chunk *c) { groups_256(c, 16); }
+static void groups_no_min(const wn_chunk *c) { groups_256(c, 0); }
 
 /* ---- any number of tokens ------------------------------------------------------------------------ */
 
@@ -388,17 +397,39 @@ static void tiles_32(const wn_chunk *c)
 {
     all_tokens(c, &of_32, c->n_panels % 2 ? groups_32x1 : groups_32x2, false);
 }
-static void tiles_k8(const wn_chunk *c) { all_tokens(c, &of_64, groups_k8, true); }
-static void tiles_k16(const wn_chunk *c) { all_tokens(c, &of_64, groups_k16, false); }
+static void tiles_32_min(const wn_chunk *c)
+{
+    tiles_32(c);
+    min_chains(c);
+}
+static void tiles_min8(const wn_chunk *c) { all_tokens(c, &of_64, groups_min8, true); }
+static void tiles_min16(const wn_chunk *c) { all_tokens(c, &of_64, groups_min16, true); }
+static void tiles_no_min(const wn_chunk *c) { all_tokens(c, &of_64, groups_no_min, false); }
+
+static wn_unpack_fn *const unpacks[WN_TYPE_COUNT] = {
+    [WN_TYPE_Q8_0] = unpack_q8_0, [WN_TYPE_Q4_0] = unpack_q4_0, [WN_TYPE_Q4_1] = unpack_q4_1,
+    [WN_TYPE_Q5_0] = unpack_q5_0, [WN_TYPE_Q5_1] = unpack_q5_1, [WN_TYPE_IQ4_NL] = unpack_iq4_nl,
+    [WN_TYPE_MXFP4] = unpack_mxfp4, [WN_TYPE_Q2_K] = unpack_q2_K, [WN_TYPE_Q3_K] = unpack_q3_K,
+    [WN_TYPE_Q4_K] = unpack_q4_K, [WN_TYPE_Q5_K] = unpack_q5_K, [WN_TYPE_Q6_K] = unpack_q6_K,
+    [WN_TYPE_IQ4_XS] = unpack_iq4_xs,
+};
+static wn_tiles_fn *const tiles[WN_TYPE_COUNT] = {
+    [WN_TYPE_Q8_0] = tiles_32, [WN_TYPE_Q4_0] = tiles_32, [WN_TYPE_Q4_1] = tiles_32_min,
+    [WN_TYPE_Q5_0] = tiles_32, [WN_TYPE_Q5_1] = tiles_32_min, [WN_TYPE_IQ4_NL] = tiles_32,
+    [WN_TYPE_MXFP4] = tiles_32, [WN_TYPE_Q2_K] = tiles_min16, [WN_TYPE_Q3_K] = tiles_no_min,
+    [WN_TYPE_Q4_K] = tiles_min8, [WN_TYPE_Q5_K] = tiles_min8, [WN_TYPE_Q6_K] = tiles_no_min,
+    [WN_TYPE_IQ4_XS] = tiles_no_min,
+};
 
 const wn_matmul_ops wn_matmul_ops_amx = {
     .act_q32 = wn_act_q32_avx2,
     .act_q256 = wn_act_q256_avx2,
-    .unpack = { [WN_TYPE_Q8_0] = unpack_q8_0, [WN_TYPE_Q4_0] = unpack_q4_0,
-                [WN_TYPE_Q4_K] = unpack_q4_K, [WN_TYPE_Q6_K] = unpack_q6_K },
-    .tiles = { [WN_TYPE_Q8_0] = tiles_32, [WN_TYPE_Q4_0] = tiles_32,
-               [WN_TYPE_Q4_K] = tiles_k8, [WN_TYPE_Q6_K] = tiles_k16 },
+    .unpack = unpacks,
+    .tiles = tiles,
     .floats = wn_floats_avx512,
     .few = &wn_matmul_ops_avx512,
-    .from_tokens = { [WN_TYPE_Q8_0] = 24, [WN_TYPE_Q4_0] = 24, [WN_TYPE_Q4_K] = 17, [WN_TYPE_Q6_K] = 17 },
+    .from_tokens = { [WN_TYPE_Q8_0] = 24, [WN_TYPE_Q4_0] = 24, [WN_TYPE_Q4_1] = 24, [WN_TYPE_Q5_0] = 24,
+                     [WN_TYPE_Q5_1] = 24, [WN_TYPE_IQ4_NL] = 24, [WN_TYPE_MXFP4] = 24, [WN_TYPE_Q2_K] = 17,
+                     [WN_TYPE_Q3_K] = 17, [WN_TYPE_Q4_K] = 17, [WN_TYPE_Q5_K] = 17, [WN_TYPE_Q6_K] = 17,
+                     [WN_TYPE_IQ4_XS] = 17 },
 };

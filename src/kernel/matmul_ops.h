@@ -4,7 +4,8 @@
  * A panel's chunk is first unpacked into a wn_ready: one byte per code and scales as
  * floats, small enough to stay in the L1 cache while all tokens pass over it. Then
  * tiles() multiplies it with the same chunk of every token. A new quantised type is a
- * row of matmul_pack.c, one unpack() per table, and one of the existing tiles().
+ * row of matmul_pack.c, and per table how its codes and scales are read (by unpack() and
+ * stream() alike) and one of the existing tiles().
  *
  *     16 rows x 256 columns, packed  --unpack-->  wn_ready  --tiles-->  acc[token][row]
  *     256 activations of each token  ---------->  wn_rec    ---^
@@ -51,7 +52,7 @@ typedef struct {
     uint8_t q[64][64];          /* [k / 4][row * 4 + k % 4], code plus zero point */
     uint8_t a[64][64];          /* avx2: absolute values of wide codes; amx: high bytes */
     float d[8][16];             /* [block][row]; K-quants: [0][row] */
-    float m[8][16];             /* factors of the minimums, likewise */
+    float m[8][16];             /* factors of what the second chain takes away, likewise */
     int32_t sc[16][16];         /* [sub-block][row] sub-scales of K-quants */
     int32_t mn[8][16];          /* [pair][row] two int16: minimums (or sub-scales) 2i, 2i+1 */
 } wn_ready;
@@ -95,14 +96,14 @@ struct wn_matmul_ops {
     /* One chunk of one row of activations; n_blocks of 32 values are there. */
     void (*act_q32)(wn_rec *r, const float *x, int n_blocks);
     void (*act_q256)(wn_rec *r, const float *x);
-    wn_unpack_fn *unpack[WN_TYPE_COUNT];
-    wn_tiles_fn *tiles[WN_TYPE_COUNT];
+    wn_unpack_fn *const *unpack;                /* [WN_TYPE_COUNT], as tiles and stream */
+    wn_tiles_fn *const *tiles;
     /* Up to few_tokens tokens pass over one panel at a time, so that the weights are one
      * sequential stream, prefetched ahead_bytes before its use: near where the products are
      * cheap, far where a chunk takes long to unpack. Measured (bench/NOTES.md). */
     int few_tokens;
     size_t ahead_bytes[WN_TYPE_COUNT];
-    wn_stream_fn *stream[WN_TYPE_COUNT];        /* NULL: unpack, then tiles */
+    wn_stream_fn *const *stream;                /* NULL: unpack, then tiles */
     void (*floats)(const wn_float_job *j);
     /* A table that pays only for many tokens names one for the others; same bits. */
     const wn_matmul_ops *few;
@@ -113,6 +114,9 @@ extern const wn_matmul_ops wn_matmul_ops_amx;
 
 /* Does this CPU have the tiles that amx needs, and does the kernel let us use them? */
 bool wn_matmul_amx_runs(void);
+
+extern wn_unpack_fn *const wn_unpack_avx2[WN_TYPE_COUNT], *const wn_unpack_avx512[WN_TYPE_COUNT];
+extern wn_stream_fn *const wn_stream_avx2[WN_TYPE_COUNT], *const wn_stream_avx512[WN_TYPE_COUNT];
 
 /* Shared by tables: the float half of each has a file of its own, and avx512 prepares
  * activations as avx2 does. */
@@ -133,7 +137,41 @@ void wn_pack_chunk(uint8_t *dst, const uint8_t *src, size_t row_bytes, wn_type t
 /* The n_blocks blocks of row r of a packed chunk, as in the file. */
 void wn_unpack_blocks(uint8_t *blocks, const uint8_t *chunk, wn_type t, int r, int n_blocks);
 
-/* Does any table know the second chain for this type? */
+/* Does this type have the second chain? */
 bool wn_type_has_min(wn_type t);
+
+/* Where the fields of a chunk of n blocks of 32 begin, for code that knows the type when it
+ * is compiled; scales are at 0. The same facts as in matmul_pack.c's table. */
+typedef struct { size_t m, high, qs; } wn_at32;
+static inline wn_at32 wn_at_32(wn_type t, int n_blocks)
+{
+    size_t n = (size_t)n_blocks;
+    switch (t) {
+    case WN_TYPE_MXFP4: return (wn_at32){ .qs = 16 * n };
+    case WN_TYPE_Q4_1: return (wn_at32){ .m = 32 * n, .qs = 64 * n };
+    case WN_TYPE_Q5_0: return (wn_at32){ .high = 32 * n, .qs = 96 * n };
+    case WN_TYPE_Q5_1: return (wn_at32){ .m = 32 * n, .high = 64 * n, .qs = 128 * n };
+    default: return (wn_at32){ .qs = 32 * n };
+    }
+}
+/* Where a super-block's fields lie in its chunk of 16 rows. */
+enum {
+    WN_AT_Q45_SCALES = 64, WN_AT_Q4_QS = 256, WN_AT_Q5_HIGH = 256, WN_AT_Q5_QS = 768,
+    WN_AT_Q6_HIGH = 2048, WN_AT_Q6_SCALES = 3072, WN_AT_Q6_D = 3328,
+    WN_AT_Q2_QS = 256, WN_AT_Q2_D = 1280, WN_AT_Q2_DMIN = 1312,
+    WN_AT_Q3_QS = 512, WN_AT_Q3_SCALES = 1536, WN_AT_Q3_D = 1728,
+    WN_AT_XS_HIGH = 32, WN_AT_XS_LOW = 64, WN_AT_XS_QS = 128,
+};
+/* The power of two that codes of a block of 32 are stored above, so that they are not
+ * negative: 1 << wn_log2_zero(); -1: nothing. Codes of tables are stored with it added. */
+static inline int wn_log2_zero(wn_type t)
+{
+    switch (t) {
+    case WN_TYPE_Q4_0: return 3;
+    case WN_TYPE_Q5_0: case WN_TYPE_MXFP4: return 4;
+    case WN_TYPE_Q8_0: case WN_TYPE_IQ4_NL: return 7;
+    default: return -1;
+    }
+}
 
 #endif

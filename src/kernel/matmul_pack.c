@@ -10,12 +10,24 @@
  *
  *     Q8_0   | d: blocks x 16 rows x f16 | qs: blocks x 8 x 16 rows x 4 bytes |
  *              lane (u, row) of a block = k 4u .. 4u+3
- *     Q4_0   | d: blocks x 16 x f16 | qs: blocks x 4 x 16 x 4 |
+ *     Q4_0, IQ4_NL
+ *            | d: blocks x 16 x f16 | qs: blocks x 4 x 16 x 4 |
  *              lane (u, row): low nibbles k 4u .. 4u+3, high nibbles k + 16
+ *     MXFP4  | e: blocks x 16 bytes | qs as Q4_0 |
+ *     Q4_1   | d, m: blocks x 16 x f16 each | qs as Q4_0 |
+ *     Q5_0   | d | high: blocks x 16 x 4 | qs as Q4_0 |      lane (row) of high: bit k
+ *     Q5_1   | d | m | high | qs |
  *     Q4_K   | d: 16 x f16 | dmin: 16 x f16 | scales: 3 x 16 x 4 | qs: 32 x 16 x 4 |
  *              qs lane (8c + u, row): low nibbles k = 64c + 4u .., high nibbles k + 32;
  *              scales lanes: the file's 12 bytes in threes of 4, still 6 bits each
+ *     Q5_K   | d | dmin | scales | high: 8 x 16 x 4 | qs | as Q4_K, lane (u, row) of high:
+ *              bit j of its bytes belongs to k = 32j + 4u ..
  *     Q6_K   | ql: 32 x 16 x 4 | qh: 16 x 16 x 4 | scales: 4 x 16 x 4 | d: 16 x f16 |
+ *     Q2_K   | scales: 4 x 16 x 4 | qs: 16 x 16 x 4 | d | dmin |
+ *              qs lane (8n + u, row): bits 2g of its bytes are k = 128n + 32g + 4u ..
+ *     Q3_K   | high: 8 x 16 x 4 | qs as Q2_K | scales: 3 x 16 x 4 | d |
+ *     IQ4_XS | d | high bits of scales: 16 x 2 | low: 1 x 16 x 4 | qs: 32 x 16 x 4 |
+ *              qs as eight blocks of IQ4_NL
  *
  *     one chunk of a Q8_0 panel, bytes:
  *     0        32       64         256                320
@@ -29,22 +41,34 @@
 
 #include <string.h>
 
+enum { MAX_FIELDS = 5 };
+
 typedef struct {
     uint16_t offset;            /* in the file's block */
     uint16_t units;
-    uint16_t bytes;             /* of a unit: 2 or 4; 0 ends the list */
+    uint16_t bytes;             /* of a unit: 1, 2 or 4; 0 ends the list */
 } pack_field;
 
 typedef struct {
     uint16_t block, block_bytes;
     bool min;                   /* has a second chain */
-    pack_field field[4];
+    pack_field field[MAX_FIELDS];
 } pack_layout;
 
 static const pack_layout layouts[WN_TYPE_COUNT] = {
     [WN_TYPE_Q8_0] = { 32, 34, false, { { 0, 1, 2 }, { 2, 8, 4 } } },
     [WN_TYPE_Q4_0] = { 32, 18, false, { { 0, 1, 2 }, { 2, 4, 4 } } },
     [WN_TYPE_Q4_K] = { 256, 144, true, { { 0, 1, 2 }, { 2, 1, 2 }, { 4, 3, 4 }, { 16, 32, 4 } } },
+    [WN_TYPE_Q4_1] = { 32, 20, true, { { 0, 1, 2 }, { 2, 1, 2 }, { 4, 4, 4 } } },
+    [WN_TYPE_Q5_0] = { 32, 22, false, { { 0, 1, 2 }, { 2, 1, 4 }, { 6, 4, 4 } } },
+    [WN_TYPE_Q5_1] = { 32, 24, true, { { 0, 1, 2 }, { 2, 1, 2 }, { 4, 1, 4 }, { 8, 4, 4 } } },
+    [WN_TYPE_IQ4_NL] = { 32, 18, false, { { 0, 1, 2 }, { 2, 4, 4 } } },
+    [WN_TYPE_MXFP4] = { 32, 17, false, { { 0, 1, 1 }, { 1, 4, 4 } } },
+    [WN_TYPE_Q2_K] = { 256, 84, true, { { 0, 4, 4 }, { 16, 16, 4 }, { 80, 1, 2 }, { 82, 1, 2 } } },
+    [WN_TYPE_Q3_K] = { 256, 110, false, { { 0, 8, 4 }, { 32, 16, 4 }, { 96, 3, 4 }, { 108, 1, 2 } } },
+    [WN_TYPE_Q5_K] = { 256, 176, true,
+                       { { 0, 1, 2 }, { 2, 1, 2 }, { 4, 3, 4 }, { 16, 8, 4 }, { 48, 32, 4 } } },
+    [WN_TYPE_IQ4_XS] = { 256, 136, false, { { 0, 1, 2 }, { 2, 1, 2 }, { 4, 1, 4 }, { 8, 32, 4 } } },
     [WN_TYPE_Q6_K] = { 256, 210, false, { { 0, 32, 4 }, { 128, 16, 4 }, { 192, 4, 4 }, { 208, 1, 2 } } },
 };
 
@@ -85,7 +109,7 @@ void wn_pack_chunk(uint8_t *dst, const uint8_t *src, size_t row_bytes, wn_type t
 {
     const pack_layout *l = &layouts[t];
     if (n_rows < WN_PANEL_ROWS) memset(dst, 0, wn_pack_chunk_bytes(t, n_blocks));
-    for (int f = 0; f < 4 && l->field[f].bytes; f++) {
+    for (int f = 0; f < MAX_FIELDS && l->field[f].bytes; f++) {
         size_t bytes = l->field[f].bytes, units = l->field[f].units;
         size_t step = units * bytes * WN_PANEL_ROWS;        /* a block's field, all rows */
         for (int r = 0; r < n_rows; r++) {
@@ -93,7 +117,8 @@ void wn_pack_chunk(uint8_t *dst, const uint8_t *src, size_t row_bytes, wn_type t
             uint8_t *d = dst + (size_t)r * bytes;
             for (int b = 0; b < n_blocks; b++, s += l->block_bytes, d += step) {
                 if (bytes == 4) interleave4(d, s, units);
-                else memcpy(d, s, 2);
+                else if (bytes == 2) memcpy(d, s, 2);
+                else *d = *s;
             }
         }
         dst += step * (size_t)n_blocks;
@@ -103,7 +128,7 @@ void wn_pack_chunk(uint8_t *dst, const uint8_t *src, size_t row_bytes, wn_type t
 void wn_unpack_blocks(uint8_t *blocks, const uint8_t *chunk, wn_type t, int r, int n_blocks)
 {
     const pack_layout *l = &layouts[t];
-    for (int f = 0; f < 4 && l->field[f].bytes; f++) {
+    for (int f = 0; f < MAX_FIELDS && l->field[f].bytes; f++) {
         size_t bytes = l->field[f].bytes, units = l->field[f].units;
         for (int b = 0; b < n_blocks; b++) {
             uint8_t *d = blocks + (size_t)b * l->block_bytes + l->field[f].offset;

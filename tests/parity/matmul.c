@@ -47,16 +47,35 @@ typedef struct {
     wall file, pack, act, add;
 } problem;
 
-static const wn_type types[] = { WN_TYPE_Q8_0, WN_TYPE_Q4_0, WN_TYPE_Q4_K, WN_TYPE_Q6_K,
+static const wn_type types[] = { WN_TYPE_Q8_0, WN_TYPE_Q4_0, WN_TYPE_Q4_1, WN_TYPE_Q5_0, WN_TYPE_Q5_1,
+                                 WN_TYPE_IQ4_NL, WN_TYPE_MXFP4, WN_TYPE_Q2_K, WN_TYPE_Q3_K, WN_TYPE_Q4_K,
+                                 WN_TYPE_Q5_K, WN_TYPE_Q6_K, WN_TYPE_IQ4_XS,
                                  WN_TYPE_F16, WN_TYPE_BF16, WN_TYPE_F32 };
 
-/* Where a block keeps its half-float scales; -1 ends the list. */
+/* Where a block keeps its half-float scales; -1 ends the list. MXFP4 has none: its first byte
+ * is an exponent. */
 static const int *scales_of(wn_type t)
 {
-    static const int first[] = { 0, -1 }, two[] = { 0, 2, -1 }, last[] = { 208, -1 }, none[] = { -1 };
-    if (t == WN_TYPE_Q4_K) return two;
-    if (t == WN_TYPE_Q6_K) return last;
-    return wn_pack_block(t) ? first : none;
+    static const int none[] = { -1 }, at_0[] = { 0, -1 }, at_0_2[] = { 0, 2, -1 }, at_80_82[] = { 80, 82, -1 },
+                     at_108[] = { 108, -1 }, at_208[] = { 208, -1 };
+    switch (t) {
+    case WN_TYPE_Q4_1: case WN_TYPE_Q5_1: case WN_TYPE_Q4_K: case WN_TYPE_Q5_K: return at_0_2;
+    case WN_TYPE_Q2_K: return at_80_82;
+    case WN_TYPE_Q3_K: return at_108;
+    case WN_TYPE_Q6_K: return at_208;
+    case WN_TYPE_MXFP4: return none;
+    default: return wn_pack_block(t) ? at_0 : none;
+    }
+}
+
+/* All scales of a row of blocks become 1. */
+static void scales_of_one(uint8_t *w, size_t bytes, wn_type t)
+{
+    size_t block = wn_type_find((uint32_t)t)->block_bytes;
+    for (size_t b = 0; b < bytes; b += block) {
+        for (const int *at = scales_of(t); *at >= 0; at++) memcpy(w + b + *at, (uint8_t[]){ 0x00, 0x3c }, 2);
+        if (t == WN_TYPE_MXFP4) w[b] = 128;
+    }
 }
 
 /* Random codes, all 256 byte values alike, and scales of any sign about 2^-8 .. 1. */
@@ -69,6 +88,7 @@ static void random_weights(uint8_t *w, size_t bytes, wn_type t, uint64_t *seed)
             uint16_t h = wn_f32_to_f16(test_randf(seed));
             memcpy(w + b + *at, &h, 2);
         }
+        if (t == WN_TYPE_MXFP4) w[b] = (uint8_t)(120 + w[b] % 9);
         float f = test_randf(seed);
         uint16_t h = t == WN_TYPE_F16 ? wn_f32_to_f16(f) : wn_f32_to_bf16(f);
         if (t == WN_TYPE_F32) memcpy(w + b, &f, 4);
@@ -246,13 +266,10 @@ static void extremes_of_many_tokens(void **state)
     for (size_t i = 0; i < WN_COUNT(types); i++)
         for (size_t f = 0; f < WN_COUNT(fills) && wn_pack_block(types[i]); f++) {
             problem p = make(types[i], 20, 512, 40, 5);
-            size_t block = wn_type_find((uint32_t)types[i])->block_bytes;
             size_t bytes = wn_type_row_bytes(types[i], 512) * 20;
             float *x = (float *)(void *)p.act.data;
             memset(p.file.data, fills[f], bytes);
-            for (size_t b = 0; b < bytes; b += block)
-                for (const int *at = scales_of(types[i]); *at >= 0; at++)
-                    memcpy(p.file.data + b + *at, (uint8_t[]){ 0x00, 0x3c }, 2);    /* 1.0 */
+            scales_of_one(p.file.data, bytes, types[i]);
             for (int k = 0; k < 512 * 40; k++) x[k] = k / 512 % 3 == 0 ? 1.0f : k / 512 % 3 == 1 ? -1.0f : k % 2 ? 1.0f : -1.0f;
             repack(&p);
             check_all(&p);
@@ -337,13 +354,10 @@ static void extreme_values_do_not_saturate(void **state)
         for (size_t f = 0; f < WN_COUNT(fills); f++)
             for (int sign = 0; sign < 4; sign++) {
                 problem p = make(types[i], 20, 512, 6, 5);
-                size_t block = wn_type_find((uint32_t)types[i])->block_bytes;
                 size_t bytes = wn_type_row_bytes(types[i], 512) * 20;
                 float *x = (float *)(void *)p.act.data;
                 memset(p.file.data, fills[f], bytes);
-                for (size_t b = 0; b < bytes; b += block)
-                    for (const int *at = scales_of(types[i]); *at >= 0; at++)
-                        memcpy(p.file.data + b + *at, (uint8_t[]){ 0x00, 0x3c }, 2);    /* 1.0 */
+                scales_of_one(p.file.data, bytes, types[i]);
                 for (int k = 0; k < 512 * 6; k++)
                     x[k] = sign == 0 ? 1.0f : sign == 1 ? -1.0f : sign == 2 ? (k % 2 ? 1.0f : -1.0f) : 0.0f;
                 repack(&p);
