@@ -49,6 +49,8 @@ typedef struct {
 
 const char *wn_status_name(wn_status s);
 
+typedef struct { size_t from, to; } wn_range;   /* bytes [from, to) */
+
 /* ---- model ----------------------------------------------------------------- */
 
 typedef struct wn_model wn_model;
