@@ -15,13 +15,18 @@ static const char usage[] =
     "Writes a GGUF model with random weights: right in shape and size, meaningless as text.\n"
     "\n"
     "  --shape NAME    start from a preset: %s\n"
-    "  --arch A        llama, qwen2 or qwen3\n"
+    "  --arch A        %s\n"
     "  --type T        a tensor type or a mix of them: %s\n"
     "                  (default F16)\n"
     "  --dim N  --layers N  --heads N  --kv N  --hd N  --ffn N  --vocab N  --ctx N\n"
     "  --untied        an output matrix of its own\n"
     "  --ropefreqs     a rope_freqs tensor, as Llama 3.1 has\n"
-    "  --rope-scale X  linear scaling of positions\n"
+    "  --experts N  --used N   feed-forward networks of a mixture, and how many a token uses\n"
+    "  --window N      positions that sliding-window layers see\n"
+    "  --rope-scale X  how much longer contexts are than trained for\n"
+    "  --rope-type T   linear, yarn or longrope (default linear)\n"
+    "  --rope-ctx N    context before scaling\n"
+    "  --rope-dims N   rotated channels of a head\n"
     "  --theta X       base of the rotary frequencies\n"
     "  --name S        general.name\n"
     "  --seed N        another model of the same shape\n"
@@ -42,6 +47,8 @@ static int *int_field(wn_generate_opts *o, const char *flag)
         { "--dim", &o->dim },   { "--layers", &o->n_layers }, { "--heads", &o->n_heads },
         { "--kv", &o->n_kv_heads }, { "--hd", &o->head_dim }, { "--ffn", &o->ffn },
         { "--vocab", &o->vocab },   { "--ctx", &o->n_ctx },
+        { "--experts", &o->n_experts }, { "--used", &o->n_used }, { "--window", &o->window },
+        { "--rope-ctx", &o->rope_ctx }, { "--rope-dims", &o->rope_dims },
     };
     for (size_t i = 0; i < WN_COUNT(fields); i++)
         if (!strcmp(flag, fields[i].flag)) return fields[i].p;
@@ -63,6 +70,7 @@ static bool set(wn_generate_opts *o, const char **out, int *threads, const char 
     else if (!strcmp(flag, "--theta")) o->rope_theta = strtof(v, &end);
     else if (!strcmp(flag, "--seed")) o->seed = strtoull(v, &end, 10);
     else if (!strcmp(flag, "--arch")) o->arch = v;
+    else if (!strcmp(flag, "--rope-type")) o->rope_type = v;
     else if (!strcmp(flag, "--type")) o->type = v;
     else if (!strcmp(flag, "--name")) o->name = v;
     else if (!strcmp(flag, "--out")) *out = v;
@@ -79,7 +87,7 @@ int main(int argc, char **argv)
     wn_err err;
     for (int i = 1; i < argc; i++) {        /* the preset first, so that flags may change it */
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
-            return printf(usage, wn_generate_presets, wn_generate_types) < 0;
+            return printf(usage, wn_generate_presets, wn_generate_archs, wn_generate_types) < 0;
         if (!strcmp(argv[i], "--shape") && i + 1 < argc && !wn_generate_preset(&o, argv[i + 1]))
             return wrong("unknown shape", argv[i + 1]);
     }

@@ -120,7 +120,7 @@ static wn_status shared_classes(const wn_kv_opts *o, const formats *f, int *span
     return WN_OK;
 }
 
-wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, int tables,
+wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int n_text, int slack, int tables,
                            uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
     formats f;
@@ -136,7 +136,11 @@ wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, int tables,
         lane_classes c;
         int32_t window = o->map->lanes[l].window;
         if ((st = classes_of(o, &f, l, &c, err))) return st;
-        int held = window && window < n - P ? window + P : n;   /* a window cuts pages at both ends */
+        int held = n;
+        if (window) {                   /* a window cuts pages at both ends, and the rows of a pass come in before */
+            int64_t most = (int64_t)window + WN_MAX(o->max_rows, 1) + P;    /* those that they push out are dropped */
+            held = (int)WN_MIN(most, (int64_t)n_text);
+        }
         uint32_t pages = (uint32_t)wn_pages_of(held, P);
         counts[c.ks] += pages;
         counts[c.vs] += pages;
@@ -153,6 +157,18 @@ size_t wn_kv_bytes_per_page(const wn_kv_opts *o)
     for (int l = 0; l < o->map->n_lanes; l++)
         sum += o->k_format->k_bytes(P, o->map->lanes[l].k_dim) +
                o->v_format->v_bytes(P, o->map->lanes[l].v_dim);
+    return sum;
+}
+
+size_t wn_kv_bytes_seen(const wn_kv_opts *o, int n, int unit)
+{
+    size_t sum = 0, P = (size_t)page_slots(o);
+    for (int l = 0; l < o->map->n_lanes; l++) {
+        const wn_lane *x = &o->map->lanes[l];
+        int seen = x->window ? WN_MIN(x->window, n) : n;
+        size_t slots = ((size_t)seen + (size_t)unit - 1) / (size_t)unit * (size_t)unit;
+        sum += (o->k_format->k_bytes((int)P, x->k_dim) + o->v_format->v_bytes((int)P, x->v_dim)) * slots / P;
+    }
     return sum;
 }
 
@@ -417,8 +433,10 @@ void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out)
                           .n_decisions = kv->n_decisions };
     for (int i = 0; i < kv->map->n_lanes; i++) {
         const wn_kv_lane *l = &kv->lanes[i];
-        out->slots += wn_kv_live(kv, i);
-        if (!kv->map->lanes[i].window) out->slots_full += (uint64_t)kv->n_committed;
+        if (!kv->map->lanes[i].window) {
+            out->slots += wn_kv_live(kv, i);
+            out->slots_full += (uint64_t)kv->n_committed;
+        }
         for (int p = 0; p < l->n_pages; p++) page_bytes(kv, &l->pages[p], out);
         for (int p = 0; p < l->n_merged; p++) page_bytes(kv, &l->merged[p], out);
         if (l->listed) continue;

@@ -59,6 +59,7 @@ typedef struct {
     const wn_format *raw_format;        /* open and closed pages of encoded formats; NULL: f16 */
     int page_slots;                     /* P; 0 means 64 */
     int max_positions;                  /* the most this sequence may ever hold */
+    int max_rows;                       /* that are put between two commits; for reservations */
     int ring_rows;                      /* rotated queries kept: 0 or 64 */
     int q_dim;                          /* floats of all query heads of a layer (for the ring) */
 } wn_kv_opts;
@@ -66,11 +67,14 @@ typedef struct {
 typedef struct wn_kv wn_kv;
 
 /* Frames of every class needed to hold n positions of all lanes, nothing shared, plus
- * `slack` raw slots per lane: for reservations. Registers the classes with the pool. tables
+ * `slack` raw slots per lane: for reservations. Window lanes hold what they see of a text of
+ * n_text positions and what a pass brings. Registers the classes with the pool. tables
  * per page are in it: 0 where nothing is decided, 1 for positions, 3 where slots are merged. */
-wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int slack, int tables,
+wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int n_text, int slack, int tables,
                            uint32_t counts[WN_POOL_CLASSES], wn_err *err);
 size_t wn_kv_bytes_per_page(const wn_kv_opts *o);       /* frames of all lanes for P positions */
+/* What the query after n positions sees, in units of so many slots (1, or whole pages). */
+size_t wn_kv_bytes_seen(const wn_kv_opts *o, int n, int unit);
 size_t wn_kv_table_bytes(const wn_kv_opts *o);          /* tables, ring: outside the pool */
 
 wn_status wn_kv_open(wn_kv **out, const wn_kv_opts *o, wn_err *err);
@@ -159,7 +163,7 @@ const wn_format *wn_kv_v_format(const wn_kv *kv);
 typedef struct {
     size_t bytes;                       /* frames, as if nothing were shared, + positions, masks, biases */
     size_t bytes_frames, bytes_meta, bytes_ring;
-    uint64_t slots, slots_full;         /* live slots; positions x lanes outside window lanes */
+    uint64_t slots, slots_full;         /* live slots, positions x lanes: both outside window lanes */
     uint32_t n_repacks, n_decisions;
 } wn_kv_stats;
 void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out);

@@ -211,7 +211,37 @@ static void print_tensors(const wn_gguf *g)
     }
 }
 
-static void print_cache(const cache_shape *c)
+/* A mixture of experts, as names of tensors and metadata tell; n 0: none. */
+typedef struct {
+    int64_t n, n_used;
+    size_t bytes, step_bytes;           /* of experts; of all weights but the embedding that a token reads */
+} mixture;
+
+static mixture read_mixture(const wn_gguf *g)
+{
+    mixture x = { .n = arch_int(g, "expert_count", 0), .n_used = arch_int(g, "expert_used_count", 0) };
+    size_t others = 0;
+    bool tied = !wn_gguf_tensor(g, "output.weight");
+    for (size_t i = 0; i < wn_gguf_n_tensors(g); i++) {
+        const wn_tensor *t = wn_gguf_tensor_at(g, i);
+        if (strstr(t->name, "_exps.")) x.bytes += t->bytes;
+        else if (tied || strcmp(t->name, "token_embd.weight")) others += t->bytes;
+    }
+    if (x.n_used < 1 || x.n_used > x.n) x.n = 0;
+    if (x.n) x.step_bytes = others + x.bytes / (size_t)x.n * (size_t)x.n_used;
+    return x;
+}
+
+static void print_mixture(const wn_gguf *g)
+{
+    mixture x = read_mixture(g);
+    char a[32], b[32];
+    if (!x.n) return;
+    printf("\nexperts: %" PRId64 ", a token uses %" PRId64 " of each layer's: %s of weights are experts, %s are read "
+           "for a token\n", x.n, x.n_used, size_text(x.bytes, a), size_text(x.step_bytes, b));
+}
+
+static void print_cache(const cache_shape *c, int64_t window)
 {
     char a[32], b[32];
     if (!c->known) {
@@ -230,6 +260,8 @@ static void print_cache(const cache_shape *c)
                    size_text(cache_bytes(c, cache_formats[i].bytes, c->n_ctx), b), c->n_ctx);
         putchar('\n');
     }
+    if (window && window < c->n_ctx)
+        printf("  less than that in layers with a sliding window, which hold %" PRId64 " positions\n", window);
 }
 
 static void print_tables(const wn_gguf *g, bool tensors)
@@ -260,7 +292,8 @@ static void print_tables(const wn_gguf *g, bool tensors)
                wn_type_find((uint32_t)i)->decode ? "" : "  (cannot be run)");
     }
     printf("  all     %5zu tensors %21.2f M values\n", wn_gguf_n_tensors(g), n_values / 1e6);
-    print_cache(&c);
+    print_mixture(g);
+    print_cache(&c, arch_int(g, "attention.sliding_window", 0));
 }
 
 /* ---- JSON ---------------------------------------------------------------------------- */
@@ -340,6 +373,14 @@ static json_t *json_cache(const cache_shape *c)
                      "bytes_per_1k_tokens", per_1k);
 }
 
+static json_t *json_mixture(const wn_gguf *g)
+{
+    mixture x = read_mixture(g);
+    if (!x.n) return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I}", "count", (json_int_t)x.n, "used", (json_int_t)x.n_used, "bytes",
+                     (json_int_t)x.bytes, "step_bytes", (json_int_t)x.step_bytes);
+}
+
 static int print_json(const wn_gguf *g, bool tensors)
 {
     type_total total[WN_TYPE_COUNT];
@@ -364,11 +405,11 @@ static int print_json(const wn_gguf *g, bool tensors)
                                           wn_type_find((uint32_t)i)->decode != NULL));
     const char *path = wn_gguf_path(g);
     json_t *all =
-        json_pack("{s:o, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:o}", "path",
+        json_pack("{s:o, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "path",
                   json_text((wn_str){ path, strlen(path) }), "version", (int)wn_gguf_version(g),
                   "parts", wn_gguf_n_parts(g), "alignment", (json_int_t)wn_gguf_alignment(g),
                   "bytes", (json_int_t)wn_gguf_file_bytes(g), "metadata", meta, "tensors", list,
-                  "types", types, "cache", json_cache(&c));
+                  "types", types, "experts", json_mixture(g), "cache", json_cache(&c));
     int rc = all ? json_dumpf(all, stdout, JSON_COMPACT) : -1;
     putchar('\n');
     json_decref(all);

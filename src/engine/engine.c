@@ -76,7 +76,7 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
         return wn_format_unknown(names[i], err);
     }
     e->kv_opts = (wn_kv_opts){ .map = &m->map, .k_format = f[0], .v_format = f[1], .page_slots = slots,
-                               .max_positions = e->n_ctx, .q_dim = m->hp.n_heads * m->hp.k_dim };
+                               .max_positions = e->n_ctx, .max_rows = e->n_batch, .q_dim = m->hp.n_heads * m->hp.k_dim };
     return WN_OK;
 }
 
@@ -85,7 +85,7 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
 static wn_status learn_classes(wn_engine *e, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
-    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, 1, 1, counts, err);
+    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, e->n_ctx, 1, 1, counts, err);
     return st ? st : frames_for(e, e->n_ctx, counts, err);
 }
 
@@ -100,7 +100,7 @@ static size_t extents_for_positions(const wn_engine *e, int64_t n)
     bool decides = wn_policy_decides(&e->policy);
     wn_kv_opts o;
     if (each > INT32_MAX || engine_opts(e, &o, &every, NULL) || frames_for(e, (int)each, counts, NULL) ||
-        wn_kv_frames_for(&o, P, decides ? P : 0, decides ? 3 : 0, more, NULL))
+        wn_kv_frames_for(&o, P, P, decides ? P : 0, decides ? 3 : 0, more, NULL))
         return SIZE_MAX / WN_EXTENT_BYTES;
     for (int c = 0; c < WN_POOL_CLASSES && e->max_seqs > 1 && each < e->n_ctx; c++) counts[c] += more[c];
     return wn_engine_extents_for(e, counts, (uint32_t)e->max_seqs);
@@ -249,6 +249,5 @@ size_t wn_model_kv_bytes(const wn_model *m, const char *k_type, const char *v_ty
     const wn_format *k = wn_format_find(k_type ? k_type : "f16"), *v = wn_format_find(v_type ? v_type : "f16");
     if (!k || !v || !m->layers || n < 0) return 0;
     wn_kv_opts o = { .map = &m->map, .k_format = k, .v_format = v };
-    size_t pages = ((size_t)n + WN_PAGE_SLOTS_MAX - 1) / WN_PAGE_SLOTS_MAX;
-    return pages * wn_kv_bytes_per_page(&o);
+    return wn_kv_bytes_seen(&o, n, WN_PAGE_SLOTS_MAX);
 }

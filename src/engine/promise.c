@@ -39,7 +39,7 @@ wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int ev
         if (merges) slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);  /* its merge pages beside it */
         if (cap < n_tokens) cap = WN_MIN(n_tokens, cap * 16 / 15 + P);          /* up to 1/16 may lie dead */
     }
-    return wn_kv_frames_for(o, (int)cap, slack, tables, counts, err);
+    return wn_kv_frames_for(o, (int)cap, n_tokens, slack, tables, counts, err);
 }
 
 size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times)

@@ -257,6 +257,5 @@ void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
 
 size_t wn_seq_read_bytes(const wn_seq *s, int n)
 {
-    const wn_kv_opts *o = &s->kv_opts;
-    return wn_kv_bytes_per_page(o) / (size_t)o->page_slots * (size_t)n;
+    return wn_kv_bytes_seen(&s->kv_opts, n, 1);
 }

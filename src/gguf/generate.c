@@ -54,7 +54,30 @@ static const mix mixes[] = {
 const char *const wn_generate_types =
     "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q3_K_M, Q3_K_L, Q4_K, Q4_K_S, Q4_K_M, "
     "Q5_K, Q5_K_S, Q5_K_M, Q6_K, IQ4_NL, IQ4_XS, MXFP4";
-const char *const wn_generate_presets = "tiny, 1b, 1b-hd128, 3b, 8b, qwen2-1.5b, qwen3-0.6b";
+/* What an architecture's layers have beside the Llama shape. */
+typedef struct {
+    const char *name;
+    bool biases, norms, wide_norms, post_norms, fused, experts, sinks;
+    bool own_ffn_key;               /* expert_feed_forward_length */
+} arch;
+
+static const arch archs[] = {
+    { .name = "llama" },
+    { .name = "qwen2", .biases = true },
+    { .name = "qwen3", .norms = true },
+    { .name = "gemma2", .post_norms = true },
+    { .name = "gemma3", .norms = true, .post_norms = true },
+    { .name = "phi3", .fused = true },
+    { .name = "smollm3" },
+    { .name = "qwen3moe", .norms = true, .experts = true, .own_ffn_key = true },
+    { .name = "olmoe", .wide_norms = true, .experts = true },
+    { .name = "gpt-oss", .biases = true, .experts = true, .sinks = true, .own_ffn_key = true },
+};
+
+const char *const wn_generate_archs =
+    "llama, qwen2, qwen3, gemma2, gemma3, phi3, smollm3, qwen3moe, olmoe, gpt-oss";
+const char *const wn_generate_presets =
+    "tiny, 1b, 1b-hd128, 3b, 8b, qwen2-1.5b, qwen3-0.6b, qwen3-30b-a3b, gpt-oss-20b, gemma3-1b";
 
 bool wn_generate_preset(wn_generate_opts *o, const char *name)
 {
@@ -75,6 +98,17 @@ bool wn_generate_preset(wn_generate_opts *o, const char *name)
         { "qwen3-0.6b", { .arch = "qwen3", .dim = 1024, .n_layers = 28, .n_heads = 16,
                           .n_kv_heads = 8, .head_dim = 128, .ffn = 3072, .vocab = 151936,
                           .n_ctx = 40960, .rope_theta = 1e6f } },
+        { "qwen3-30b-a3b", { .arch = "qwen3moe", .dim = 2048, .n_layers = 48, .n_heads = 32,
+                             .n_kv_heads = 4, .head_dim = 128, .ffn = 768, .n_experts = 128,
+                             .n_used = 8, .vocab = 151936, .n_ctx = 40960, .rope_theta = 1e6f,
+                             .untied = true } },
+        { "gpt-oss-20b", { .arch = "gpt-oss", .dim = 2880, .n_layers = 24, .n_heads = 64,
+                           .n_kv_heads = 8, .head_dim = 64, .ffn = 2880, .n_experts = 32,
+                           .n_used = 4, .vocab = 201088, .window = 128, .rope_theta = 150000,
+                           .rope_type = "yarn", .rope_scale = 32, .rope_ctx = 4096, .untied = true } },
+        { "gemma3-1b", { .arch = "gemma3", .dim = 1152, .n_layers = 26, .n_heads = 4,
+                         .n_kv_heads = 1, .head_dim = 256, .ffn = 6912, .vocab = 262144,
+                         .n_ctx = 32768, .window = 512, .rope_theta = 1e6f } },
     };
     for (size_t i = 0; i < WN_COUNT(presets); i++)
         if (!strcmp(name, presets[i].name)) {
@@ -84,7 +118,29 @@ bool wn_generate_preset(wn_generate_opts *o, const char *name)
     return false;
 }
 
-static wn_status settle(wn_generate_opts *o, const mix **m, wn_err *err)
+static wn_status settle_arch(wn_generate_opts *o, const arch **a, wn_err *err)
+{
+    *a = NULL;
+    for (size_t i = 0; i < WN_COUNT(archs); i++)
+        if (!strcmp(o->arch, archs[i].name)) *a = &archs[i];
+    if (!*a) return wn_fail(err, WN_EINVAL, "arch %s is not one of %s", o->arch, wn_generate_archs);
+    if ((*a)->experts && !o->n_experts) o->n_experts = 8;
+    if (!o->n_used) o->n_used = WN_MIN(2, o->n_experts);
+    if (!o->rope_type) o->rope_type = "linear";
+    if (!o->rope_dims) o->rope_dims = o->head_dim;
+    if (!o->rope_ctx) o->rope_ctx = o->rope_scale > 0 ? (int)((float)o->n_ctx / o->rope_scale) : o->n_ctx;
+    if (strcmp(o->rope_type, "linear") && strcmp(o->rope_type, "yarn") && strcmp(o->rope_type, "longrope"))
+        return wn_fail(err, WN_EINVAL, "rope %s is not one of linear, yarn, longrope", o->rope_type);
+    if (o->n_experts && strcmp(o->arch, "llama") && !(*a)->experts)
+        return wn_fail(err, WN_EINVAL, "arch %s has no experts", o->arch);
+    if (o->n_experts < 0 || o->n_experts > 4096 || o->n_used < 0 || o->n_used > o->n_experts || o->window < 0 ||
+        o->rope_ctx < 1 || o->rope_dims % 2 || o->rope_dims < 2 || o->rope_dims > o->head_dim)
+        return wn_fail(err, WN_EINVAL, "%d experts, %d used, window %d, rope of %d and %d channels: out of range",
+                       o->n_experts, o->n_used, o->window, o->rope_ctx, o->rope_dims);
+    return WN_OK;
+}
+
+static wn_status settle(wn_generate_opts *o, const mix **m, const arch **a, wn_err *err)
 {
     if (!o->arch) o->arch = "llama";
     if (!o->type) o->type = "F16";
@@ -101,8 +157,8 @@ static wn_status settle(wn_generate_opts *o, const mix **m, wn_err *err)
     for (size_t i = 0; i < WN_COUNT(mixes); i++)
         if (!strcmp(o->type, mixes[i].name)) *m = &mixes[i];
     if (!*m) return wn_fail(err, WN_EINVAL, "type %s is not one of %s", o->type, wn_generate_types);
-    if (strcmp(o->arch, "llama") && strcmp(o->arch, "qwen2") && strcmp(o->arch, "qwen3"))
-        return wn_fail(err, WN_EINVAL, "arch %s is not one of llama, qwen2, qwen3", o->arch);
+    wn_status st = settle_arch(o, a, err);
+    if (st) return st;
     if (o->dim < 1 || o->dim > 1 << 16 || o->n_layers < 1 || o->n_layers > 1000 || o->ffn < 1 ||
         o->ffn > 1 << 18 || o->n_heads < 1 || o->n_heads > 1024 || o->head_dim < 2 ||
         o->head_dim > 1024 || o->n_ctx < 1)
@@ -224,7 +280,23 @@ static const char *arch_key(const wn_generate_opts *o, const char *key, char buf
     return buf;
 }
 
-static void put_metadata(wn_gguf_writer *w, const wn_generate_opts *o, const mix *m)
+static void put_rope(wn_gguf_writer *w, const wn_generate_opts *o)
+{
+    char key[96];
+    wn_gguf_put_f32(w, arch_key(o, "rope.freq_base", key), o->rope_theta);
+    if (!(o->rope_scale > 0)) return;
+    wn_gguf_put_string(w, arch_key(o, "rope.scaling.type", key), o->rope_type);
+    if (!strcmp(o->rope_type, "longrope")) {    /* the attention factor of Ding et al., "LongRoPE", 2024 */
+        float length = sqrtf(1 + logf(o->rope_scale) / logf((float)o->rope_ctx));
+        wn_gguf_put_f32(w, arch_key(o, "rope.scaling.attn_factor", key), length);
+    } else {
+        wn_gguf_put_f32(w, arch_key(o, "rope.scaling.factor", key), o->rope_scale);
+    }
+    if (strcmp(o->rope_type, "linear"))
+        wn_gguf_put_u32(w, arch_key(o, "rope.scaling.original_context_length", key), (uint32_t)o->rope_ctx);
+}
+
+static void put_metadata(wn_gguf_writer *w, const wn_generate_opts *o, const mix *m, const arch *a)
 {
     char key[96], name[64];
     const struct { const char *key; int value; } numbers[] = {
@@ -232,7 +304,7 @@ static void put_metadata(wn_gguf_writer *w, const wn_generate_opts *o, const mix
         { "block_count", o->n_layers },          { "feed_forward_length", o->ffn },
         { "attention.head_count", o->n_heads },  { "attention.head_count_kv", o->n_kv_heads },
         { "attention.key_length", o->head_dim }, { "attention.value_length", o->head_dim },
-        { "rope.dimension_count", o->head_dim }, { "vocab_size", o->vocab },
+        { "rope.dimension_count", o->rope_dims }, { "vocab_size", o->vocab },
     };
     snprintf(name, sizeof name, "random %s", o->arch);
     wn_gguf_put_string(w, "general.architecture", o->arch);
@@ -241,12 +313,17 @@ static void put_metadata(wn_gguf_writer *w, const wn_generate_opts *o, const mix
     wn_gguf_put_u32(w, "general.quantization_version", 2);
     for (size_t i = 0; i < WN_COUNT(numbers); i++)
         wn_gguf_put_u32(w, arch_key(o, numbers[i].key, key), (uint32_t)numbers[i].value);
-    wn_gguf_put_f32(w, arch_key(o, "rope.freq_base", key), o->rope_theta);
+    put_rope(w, o);
     wn_gguf_put_f32(w, arch_key(o, "attention.layer_norm_rms_epsilon", key), 1e-5f);
-    if (o->rope_scale > 0) {
-        wn_gguf_put_string(w, arch_key(o, "rope.scaling.type", key), "linear");
-        wn_gguf_put_f32(w, arch_key(o, "rope.scaling.factor", key), o->rope_scale);
+    if (o->window) wn_gguf_put_u32(w, arch_key(o, "attention.sliding_window", key), (uint32_t)o->window);
+    if (!strcmp(o->arch, "gemma2")) {
+        wn_gguf_put_f32(w, arch_key(o, "attn_logit_softcapping", key), 50);
+        wn_gguf_put_f32(w, arch_key(o, "final_logit_softcapping", key), 30);
     }
+    if (!o->n_experts) return;
+    wn_gguf_put_u32(w, arch_key(o, "expert_count", key), (uint32_t)o->n_experts);
+    wn_gguf_put_u32(w, arch_key(o, "expert_used_count", key), (uint32_t)o->n_used);
+    if (a->own_ffn_key) wn_gguf_put_u32(w, arch_key(o, "expert_feed_forward_length", key), (uint32_t)o->ffn);
 }
 
 /* ---- weights ---------------------------------------------------------------------------- */
@@ -256,6 +333,7 @@ enum { PIECE = 1 << 16, PIECES = 256 };     /* values of a piece; pieces made at
 typedef struct {
     const wn_generate_opts *o;
     const mix *m;
+    const arch *a;
     wn_gguf_writer *w;
     wn_threads *threads;
     bool fill;                      /* second walk: make the data */
@@ -284,14 +362,15 @@ static void fill_piece(void *arg, int part, int thread)
              wn_noise_next(&seed));
 }
 
-static void tensor(walk *k, const char *name, wn_type type, int64_t cols, int64_t rows, float mean,
-                   float sd)
+/* `count` matrices of rows behind each other. */
+static void stack(walk *k, const char *name, wn_type type, int64_t cols, int64_t rows, int64_t count, float mean,
+                  float sd)
 {
-    int64_t n = cols * rows, most = (int64_t)PIECES * PIECE;
+    int64_t n = cols * rows * count, most = (int64_t)PIECES * PIECE;
     uint64_t seed = k->o->seed * 0x9e3779b97f4a7c15u + ++k->n;
     if (k->st) return;
     if (!k->fill) {
-        wn_gguf_put_tensor(k->w, name, type, rows > 1 ? 2 : 1, (int64_t[]){ cols, rows });
+        wn_gguf_put_tensor(k->w, name, type, count > 1 ? 3 : rows > 1 ? 2 : 1, (int64_t[]){ cols, rows, count });
         return;
     }
     for (int64_t from = 0; from < n && !k->st; from += most) {
@@ -300,6 +379,11 @@ static void tensor(walk *k, const char *name, wn_type type, int64_t cols, int64_
         wn_threads_run(k->threads, fill_piece, &j, (int)((j.n + PIECE - 1) / PIECE));
         k->st = wn_gguf_writer_data(k->w, k->buf, wn_type_row_bytes(type, j.n), k->err);
     }
+}
+
+static void tensor(walk *k, const char *name, wn_type type, int64_t cols, int64_t rows, float mean, float sd)
+{
+    stack(k, name, type, cols, rows, 1, mean, sd);
 }
 
 static wn_type that_divides(wn_type t, int64_t cols)
@@ -314,19 +398,19 @@ static void matrix(walk *k, const char *name, wn_type type, int cols, int rows, 
     tensor(k, name, that_divides(type, cols), cols, rows, 0, gain / sqrtf((float)cols));
 }
 
-static void rope_freqs(walk *k)
+/* Divisors of the rotary rates: the slower half is slowed further, up to `most` times. */
+static void rope_divisors(walk *k, const char *name, float most)
 {
-    int n = k->o->head_dim / 2;
+    int n = k->o->rope_dims / 2;
     float f[512];                   /* head_dim is at most 1024 */
     k->n++;
     if (k->st) return;
     if (!k->fill) {
-        wn_gguf_put_tensor(k->w, "rope_freqs.weight", WN_TYPE_F32, 1, (int64_t[]){ n });
+        wn_gguf_put_tensor(k->w, name, WN_TYPE_F32, 1, (int64_t[]){ n });
         return;
     }
-    /* Slow dimensions are slowed further, up to eight times, as for a longer context. */
     for (int i = 0, half = n / 2; i < n; i++)
-        f[i] = i < half ? 1 : 1 + 7 * (float)(i - half) / (float)WN_MAX(n - half - 1, 1);
+        f[i] = i < half ? 1 : 1 + (most - 1) * (float)(i - half) / (float)WN_MAX(n - half - 1, 1);
     k->st = wn_gguf_writer_data(k->w, f, sizeof *f * (size_t)n, k->err);
 }
 
@@ -337,34 +421,79 @@ static bool wants_more_bits(int layer, int n)
     return layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2;
 }
 
-static void layer(walk *k, int i)
+#define NAME(s) (snprintf(name, sizeof name, "blk.%d." s, i), name)
+
+static void attention(walk *k, int i)
 {
     const wn_generate_opts *o = k->o;
     char name[64];
     int q = o->n_heads * o->head_dim, kv = o->n_kv_heads * o->head_dim;
     wn_type most = k->m->most, more = wants_more_bits(i, o->n_layers) ? k->m->more : most;
-    bool biases = !strcmp(o->arch, "qwen2"), norms = !strcmp(o->arch, "qwen3");
-#define NAME(s) (snprintf(name, sizeof name, "blk.%d." s, i), name)
     tensor(k, NAME("attn_norm.weight"), WN_TYPE_F32, o->dim, 1, 1, 0.1f);
-    matrix(k, NAME("attn_q.weight"), most, o->dim, q, 1);
-    matrix(k, NAME("attn_k.weight"), most, o->dim, kv, 1);
-    matrix(k, NAME("attn_v.weight"), more, o->dim, kv, 1);
-    if (biases) {
+    if (k->a->fused) {
+        matrix(k, NAME("attn_qkv.weight"), most, o->dim, q + 2 * kv, 1);
+    } else {
+        matrix(k, NAME("attn_q.weight"), most, o->dim, q, 1);
+        matrix(k, NAME("attn_k.weight"), most, o->dim, kv, 1);
+        matrix(k, NAME("attn_v.weight"), more, o->dim, kv, 1);
+    }
+    if (k->a->biases) {
         tensor(k, NAME("attn_q.bias"), WN_TYPE_F32, q, 1, 0, 0.1f);
         tensor(k, NAME("attn_k.bias"), WN_TYPE_F32, kv, 1, 0, 0.1f);
         tensor(k, NAME("attn_v.bias"), WN_TYPE_F32, kv, 1, 0, 0.1f);
     }
-    if (norms) {
-        tensor(k, NAME("attn_q_norm.weight"), WN_TYPE_F32, o->head_dim, 1, 1, 0.1f);
-        tensor(k, NAME("attn_k_norm.weight"), WN_TYPE_F32, o->head_dim, 1, 1, 0.1f);
+    if (k->a->norms || k->a->wide_norms) {
+        tensor(k, NAME("attn_q_norm.weight"), WN_TYPE_F32, k->a->wide_norms ? q : o->head_dim, 1, 1, 0.1f);
+        tensor(k, NAME("attn_k_norm.weight"), WN_TYPE_F32, k->a->wide_norms ? kv : o->head_dim, 1, 1, 0.1f);
+    }
+    if (k->a->sinks) {
+        tensor(k, NAME("attn_sinks.weight"), WN_TYPE_F32, o->n_heads, 1, 1, 1);
+        tensor(k, NAME("attn_output.bias"), WN_TYPE_F32, o->dim, 1, 0, 0.1f);
     }
     matrix(k, NAME("attn_output.weight"), most, q, o->dim, 1);
-    tensor(k, NAME("ffn_norm.weight"), WN_TYPE_F32, o->dim, 1, 1, 0.1f);
-    matrix(k, NAME("ffn_gate.weight"), most, o->dim, o->ffn, 1);
-    matrix(k, NAME("ffn_up.weight"), most, o->dim, o->ffn, 1);
-    matrix(k, NAME("ffn_down.weight"), more, o->ffn, o->dim, 1);
-#undef NAME
+    if (k->a->post_norms) tensor(k, NAME("post_attention_norm.weight"), WN_TYPE_F32, o->dim, 1, 1, 0.1f);
 }
+
+static void experts(walk *k, int i)
+{
+    const wn_generate_opts *o = k->o;
+    char name[64];
+    wn_type most = k->m->most, more = wants_more_bits(i, o->n_layers) ? k->m->more : most;
+    wn_type in = that_divides(most, o->dim), out = that_divides(more, o->ffn);
+    float sd = 1 / sqrtf((float)o->dim);
+    tensor(k, NAME("ffn_gate_inp.weight"), WN_TYPE_F32, o->dim, o->n_experts, 0, sd);
+    stack(k, NAME("ffn_gate_exps.weight"), in, o->dim, o->ffn, o->n_experts, 0, sd);
+    stack(k, NAME("ffn_up_exps.weight"), in, o->dim, o->ffn, o->n_experts, 0, sd);
+    stack(k, NAME("ffn_down_exps.weight"), out, o->ffn, o->dim, o->n_experts, 0, 1 / sqrtf((float)o->ffn));
+    if (!k->a->biases) return;
+    tensor(k, NAME("ffn_gate_inp.bias"), WN_TYPE_F32, o->n_experts, 1, 0, 0.1f);
+    tensor(k, NAME("ffn_gate_exps.bias"), WN_TYPE_F32, o->ffn, o->n_experts, 0, 0.1f);
+    tensor(k, NAME("ffn_up_exps.bias"), WN_TYPE_F32, o->ffn, o->n_experts, 0, 0.1f);
+    tensor(k, NAME("ffn_down_exps.bias"), WN_TYPE_F32, o->dim, o->n_experts, 0, 0.1f);
+}
+
+static void layer(walk *k, int i)
+{
+    const wn_generate_opts *o = k->o;
+    char name[64];
+    wn_type most = k->m->most, more = wants_more_bits(i, o->n_layers) ? k->m->more : most;
+    attention(k, i);
+    tensor(k, k->a->sinks ? NAME("post_attention_norm.weight") : NAME("ffn_norm.weight"), WN_TYPE_F32, o->dim, 1, 1,
+           0.1f);
+    if (o->n_experts) {
+        experts(k, i);
+        return;
+    }
+    if (k->a->fused) {
+        matrix(k, NAME("ffn_up.weight"), most, o->dim, 2 * o->ffn, 1);
+    } else {
+        matrix(k, NAME("ffn_gate.weight"), most, o->dim, o->ffn, 1);
+        matrix(k, NAME("ffn_up.weight"), most, o->dim, o->ffn, 1);
+    }
+    matrix(k, NAME("ffn_down.weight"), more, o->ffn, o->dim, 1);
+    if (k->a->post_norms) tensor(k, NAME("post_ffw_norm.weight"), WN_TYPE_F32, o->dim, 1, 1, 0.1f);
+}
+#undef NAME
 
 /* A tied embedding is small enough for its second life as the output matrix; the first
  * norm makes up for it. */
@@ -379,7 +508,11 @@ static wn_status all_tensors(walk *k, bool fill)
         matrix(k, "token_embd.weight", k->m->head, o->dim, o->vocab, 2.5f);
     tensor(k, "output_norm.weight", WN_TYPE_F32, o->dim, 1, 1, 0.1f);
     if (o->untied) matrix(k, "output.weight", k->m->head, o->dim, o->vocab, 2.5f);
-    if (o->rope_freqs) rope_freqs(k);
+    if (o->rope_freqs) rope_divisors(k, "rope_freqs.weight", 8);
+    if (o->rope_scale > 0 && !strcmp(o->rope_type, "longrope")) {
+        rope_divisors(k, "rope_factors_short.weight", 2);
+        rope_divisors(k, "rope_factors_long.weight", 4 * o->rope_scale);
+    }
     for (int i = 0; i < o->n_layers; i++) layer(k, i);
     return k->st;
 }
@@ -388,13 +521,13 @@ wn_status wn_generate(const char *path, const wn_generate_opts *opts, wn_threads
 {
     wn_generate_opts o = *opts;
     walk k = { .o = &o, .threads = t, .err = err };
-    wn_status st = settle(&o, &k.m, err), closed;
+    wn_status st = settle(&o, &k.m, &k.a, err), closed;
     if (st) return st;
     if ((st = wn_gguf_writer_open(&k.w, path, err))) return st;
     k.buf = wn_alloc((size_t)PIECES * PIECE * sizeof(float));
     if (!k.buf) st = wn_fail(err, WN_ENOMEM, "out of memory for %d values", PIECES * PIECE);
     if (!st) {
-        put_metadata(k.w, &o, k.m);
+        put_metadata(k.w, &o, k.m, k.a);
         st = put_vocabulary(k.w, o.vocab, err);
     }
     if (!st) st = all_tensors(&k, false);

@@ -14,26 +14,33 @@
 
 /* Zero (NULL) means what the comment says. */
 typedef struct {
-    const char *arch;       /* "llama" (default), "qwen2", "qwen3" */
+    const char *arch;       /* "llama" (default) or one of wn_generate_archs */
     const char *type;       /* a tensor type, or a mix: "Q4_K_M" (default F16) */
     int dim;                /* 2048 */
     int n_layers;           /* 16 */
     int n_heads;            /* dim / head_dim */
     int n_kv_heads;         /* n_heads */
     int head_dim;           /* 64 */
-    int ffn;                /* 4 x dim */
+    int ffn;                /* 4 x dim; of architectures with experts: of each */
+    int n_experts;          /* 0 for llama, else 8 where the architecture has them */
+    int n_used;             /* 2 of them per token */
+    int window;             /* of sliding-window layers; 0: none */
     int vocab;              /* 32000; at least 259: bytes and special tokens */
     int n_ctx;              /* 131072 */
     float rope_theta;       /* 500000 */
-    float rope_scale;       /* linear factor, e.g. 4; 0: none */
+    float rope_scale;       /* factor, e.g. 4; 0: none */
+    const char *rope_type;  /* "linear" (default), "yarn", "longrope" (short and long divisors) */
+    int rope_ctx;           /* context before scaling; n_ctx / rope_scale */
+    int rope_dims;          /* rotated channels; head_dim */
     bool rope_freqs;        /* a rope_freqs tensor, as Llama 3.1 has */
     bool untied;            /* an output matrix of its own */
     uint64_t seed;
     const char *name;       /* general.name; "random ARCH" */
 } wn_generate_opts;
 
-/* Names of presets and of types, and presets' values; false for an unknown name. */
-extern const char *const wn_generate_presets, *const wn_generate_types;
+/* Names of presets, of architectures and of types, and presets' values; false for an unknown
+ * name. */
+extern const char *const wn_generate_presets, *const wn_generate_archs, *const wn_generate_types;
 bool wn_generate_preset(wn_generate_opts *o, const char *name);
 
 /* Writes the model to path; t may be NULL. */

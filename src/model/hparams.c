@@ -40,6 +40,18 @@ wn_status wn_hp_float(const wn_model *m, const char *field, bool need, double mi
     return st;
 }
 
+wn_status wn_hp_experts(wn_model *m, wn_err *err)
+{
+    wn_hparams *h = &m->hp;
+    double scale = 1;
+    if (!h->n_experts) return wn_fail(err, WN_EFORMAT, "%s.expert_count is missing or 0", m->arch->name);
+    h->n_ff_expert = h->n_ff;
+    wn_status st = wn_hp_int(m, "expert_feed_forward_length", !h->n_ff, 1, 1 << 18, &h->n_ff_expert, err);
+    if (st || (st = wn_hp_float(m, "expert_weights_scale", false, 0, 1e3, &scale, err))) return st;
+    h->expert_scale = scale > 0 ? (float)scale : 1;
+    return WN_OK;
+}
+
 /* ---- windows ------------------------------------------------------------------------ */
 
 /* Which layers have one: a list of bools, or a number n: all but each n-th. */

@@ -3,7 +3,9 @@
  * Touvron et al., "LLaMA", 2023, section 2.2: pre-normalised residual layers of grouped
  * attention with rotary positions and a gated SiLU feed-forward. Rotary pairs are
  * neighbours (2j, 2j + 1) in GGUF's Llama layout. Llama 3's frequency divisors come as the
- * tensor rope_freqs. Some derived models carry attention biases; they are optional.
+ * tensor rope_freqs. Some derived models carry biases; they are optional. Mixtral (Jiang et
+ * al., "Mixtral of Experts", 2024) has experts instead of one feed-forward, weighted by a
+ * softmax over the chosen ones.
  */
 #include "model/load.h"
 #include "model/net.h"
@@ -11,18 +13,19 @@
 static wn_status load(wn_loader *ld, wn_err *err)
 {
     const wn_hparams *h = &ld->m->hp;
-    int64_t n_experts = 0;
-    wn_status st = wn_gguf_int(ld->m->file, "llama.expert_count", false, 0, 1 << 16, &n_experts, err);
+    wn_status st = h->n_experts ? wn_hp_experts(ld->m, err) : WN_OK;
     if (st) return st;
-    if (n_experts > 0)
-        return wn_fail(err, WN_EUNSUPPORTED, "llama.expert_count is %lld: mixtures of experts are not supported yet",
-                       (long long)n_experts);
     wn_load_ends(ld);
     for (int l = 0; l < h->n_layers && !ld->status; l++) {
         wn_layer *L = &ld->m->layers[l];
         wn_load_attention(ld, L, l);
         wn_load_attention_biases(ld, L, false, l);
-        wn_load_feed_forward(ld, L, l);
+        if (h->n_experts) {
+            wn_load_vector(ld, &L->ffn_norm, h->n_embd, true, "blk.%d.ffn_norm.weight", l);
+            wn_load_experts(ld, L, l);
+        } else {
+            wn_load_feed_forward(ld, L, l);
+        }
         L->window = h->window;
     }
     return ld->status;
@@ -42,7 +45,10 @@ static void forward(const wn_model *m, wn_pass *p)
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
         wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, L->bo }, 1);
         wn_net_add(p, p->x, p->h);                          /* x += W_o a */
-        wn_net_feed_forward(p, L);                          /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
+        wn_net_norm(p, p->h, p->x, L->ffn_norm);            /* h = norm(x) */
+        if (h->n_experts) wn_net_experts(p, L, WN_ROUTE_CHOSEN, WN_GATE_SILU);
+        else wn_net_gated(p, L, WN_GATE_SILU);              /* h = W_down (silu(W_gate h) * W_up h) */
+        wn_net_add(p, p->x, p->h);
     }
     wn_net_head(p);                                         /* logits = W_head norm(x) */
 }

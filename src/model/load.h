@@ -29,6 +29,8 @@ struct wn_loader {
 wn_status wn_hp_int(const wn_model *m, const char *field, bool need, int64_t min, int64_t max, int *out, wn_err *err);
 wn_status wn_hp_float(const wn_model *m, const char *field, bool need, double min, double max, double *out,
                       wn_err *err);
+/* Width and scale of experts; their absence is a failure. After wn_read_hparams(). */
+wn_status wn_hp_experts(wn_model *m, wn_err *err);
 /* Gives all layers but each `every`-th a window, or those that the file lists; every 0: all. */
 wn_status wn_hp_windows(wn_model *m, int window, int every, wn_err *err);
 /* What all architectures have; before and after an architecture's load. */

@@ -15,7 +15,7 @@
 
 static const wn_arch *const archs[] = {
     &wn_arch_llama, &wn_arch_qwen2, &wn_arch_qwen3, &wn_arch_gemma2, &wn_arch_gemma3, &wn_arch_phi3,
-    &wn_arch_smollm3,
+    &wn_arch_smollm3, &wn_arch_qwen3moe, &wn_arch_olmoe, &wn_arch_gptoss,
 };
 
 /* ---- opening --------------------------------------------------------------------- */
@@ -153,6 +153,7 @@ void wn_model_close(wn_model *m)
 
 static void count_matrix(const wn_matrix *w, int64_t *macs, size_t *bytes)
 {
+    if (!w->n_rows) return;
     *macs += (int64_t)w->n_rows * w->n_cols;
     *bytes += (size_t)w->n_rows * wn_type_row_bytes(w->type, w->n_cols);
 }
@@ -165,8 +166,11 @@ void wn_model_get_info(const wn_model *m, wn_model_info *out)
     if (m->layers) {
         for (int l = 0; l < h->n_layers; l++) {
             const wn_layer *L = &m->layers[l];
-            const wn_matrix *w[] = { &L->wq, &L->wk, &L->wv, &L->wo, &L->gate, &L->up, &L->down };
+            const wn_matrix *w[] = { &L->wq, &L->wk, &L->wv, &L->wo, &L->gate, &L->up, &L->down, &L->router };
+            const wn_matrix *experts[] = { L->gates, L->ups, L->downs };
             for (size_t i = 0; i < WN_COUNT(w); i++) count_matrix(w[i], &body, &bytes);
+            for (size_t i = 0; L->gates && i < WN_COUNT(experts); i++)
+                for (int e = 0; e < h->n_used; e++) count_matrix(experts[i], &body, &bytes);    /* one like another */
         }
         count_matrix(&m->head, &head, &bytes);
     }

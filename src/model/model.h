@@ -20,6 +20,7 @@ enum { WN_EXPERTS_USED_MAX = 64 };      /* of a token */
 typedef struct {
     int n_layers, n_embd, n_heads, n_kv_heads, k_dim, v_dim, n_ff, n_vocab, n_ctx_train;
     int n_experts, n_used, n_ff_expert; /* 0, 0, 0: none */
+    float expert_scale;                 /* of their weights, usually 1 */
     float norm_eps;
     float attn_scale;                   /* usually 1 / sqrt(k_dim) */
     float attn_softcap, logit_softcap;  /* 0: none */
@@ -59,7 +60,7 @@ typedef struct {
 } wn_arch;
 
 extern const wn_arch wn_arch_llama, wn_arch_qwen2, wn_arch_qwen3, wn_arch_gemma2, wn_arch_gemma3, wn_arch_phi3,
-    wn_arch_smollm3;
+    wn_arch_smollm3, wn_arch_qwen3moe, wn_arch_olmoe, wn_arch_gptoss;
 
 enum { WN_ROPE_MAIN, WN_ROPE_LOCAL, WN_ROPE_LONG, WN_ROPES };
 

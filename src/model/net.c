@@ -13,7 +13,7 @@ enum { HAND_OUT_FLOATS = 16384 };       /* below this a hand-out costs more than
 
 typedef struct {
     const wn_pass *p;
-    void (*row)(const wn_pass *p, const void *arg, int row);
+    wn_net_row *row;
     const void *arg;
     int n_rows, per_part;
 } row_job;
@@ -26,9 +26,7 @@ static void rows_task(void *arg, int part, int thread)
     for (int r = from; r < to; r++) j->row(j->p, j->arg, r);
 }
 
-/* Runs fn for rows [0, n_rows), each of about `width` floats of work. */
-static void each_row(const wn_pass *p, int n_rows, int width,
-                     void (*fn)(const wn_pass *, const void *, int), const void *arg)
+void wn_net_each_row(const wn_pass *p, int n_rows, int width, wn_net_row *fn, const void *arg)
 {
     row_job j = { .p = p, .row = fn, .arg = arg, .n_rows = n_rows };
     if ((int64_t)n_rows * width <= HAND_OUT_FLOATS) {
@@ -69,6 +67,7 @@ size_t wn_pass_scratch_bytes(const wn_model *m, int max_rows, int max_items, int
     s += wn_arena_cost(r * (size_t)(h->n_heads * h->v_dim) * f);
     s += 2 * wn_arena_cost(r * (size_t)h->n_ff * f);
     s += wn_arena_cost(max_act_bytes(m, WN_MAX(max_rows, max_out)));
+    s += wn_experts_scratch_bytes(m, max_rows);
     s += wn_arena_cost(wn_matmul_scratch_bytes(n_threads));
     s += wn_attend_scratch_bytes(&m->shape, max_rows, max_items, max_positions, n_threads);
     return s;
@@ -90,6 +89,7 @@ void wn_pass_begin(wn_pass *p, const wn_model *m)
     p->up = wn_arena_array(p->arena, float, r * (size_t)h->n_ff);
     p->act = wn_arena_take(p->arena, max_act_bytes(m, p->n_rows));
     p->mm = wn_arena_take(p->arena, wn_matmul_scratch_bytes(wn_threads_count(p->team)));
+    if (h->n_experts) wn_experts_begin(p);
     p->attend = wn_attend_begin(&m->shape, p->items, p->n_items, p->arena, p->team, p->observer);
 }
 
@@ -101,7 +101,7 @@ static void embed_row(const wn_pass *p, const void *arg, int r)
     wn_matrix_row(&p->m->embed, p->tokens[r], p->x + (size_t)r * (size_t)p->m->hp.n_embd);
 }
 
-void wn_net_embed(wn_pass *p) { each_row(p, p->n_rows, p->m->hp.n_embd, embed_row, NULL); }
+void wn_net_embed(wn_pass *p) { wn_net_each_row(p, p->n_rows, p->m->hp.n_embd, embed_row, NULL); }
 
 typedef struct {
     float *out;
@@ -119,7 +119,7 @@ static void norm_row(const wn_pass *p, const void *arg, int r)
 void wn_net_norm(wn_pass *p, float *out, const float *x, const float *w)
 {
     rows_arg a = { .out = out, .x = x, .w = w };
-    each_row(p, p->n_active, p->m->hp.n_embd, norm_row, &a);
+    wn_net_each_row(p, p->n_active, p->m->hp.n_embd, norm_row, &a);
 }
 
 static void head_norm_row(const wn_pass *p, const void *arg, int r)
@@ -134,7 +134,22 @@ static void head_norm_row(const wn_pass *p, const void *arg, int r)
 void wn_net_head_norm(wn_pass *p, float *x, const float *w, int n_heads)
 {
     rows_arg a = { .out = x, .w = w, .n_heads = n_heads };
-    each_row(p, p->n_active, n_heads * p->m->hp.k_dim, head_norm_row, &a);
+    wn_net_each_row(p, p->n_active, n_heads * p->m->hp.k_dim, head_norm_row, &a);
+}
+
+typedef struct { float *x; const float *w; int n; } wide_arg;
+
+static void wide_norm_row(const wn_pass *p, const void *arg, int r)
+{
+    const wide_arg *a = arg;
+    float *x = a->x + (size_t)r * (size_t)a->n;
+    wn_kernels_get()->vec->rms_norm(x, x, a->w, a->n, p->m->hp.norm_eps);
+}
+
+void wn_net_wide_norm(wn_pass *p, float *x, const float *w, int n)
+{
+    wide_arg a = { x, w, n };
+    wn_net_each_row(p, p->n_active, n, wide_norm_row, &a);
 }
 
 void wn_net_linear(wn_pass *p, const float *x, int n_cols, const wn_linear *l, int n)
@@ -188,7 +203,7 @@ static void add_row(const wn_pass *p, const void *arg, int r)
 void wn_net_add(wn_pass *p, float *x, const float *y)
 {
     rows_arg a = { .out = x, .x = y };
-    each_row(p, p->n_active, p->m->hp.n_embd, add_row, &a);
+    wn_net_each_row(p, p->n_active, p->m->hp.n_embd, add_row, &a);
 }
 
 typedef struct { float *x; int n; float s; } scale_arg;
@@ -203,7 +218,7 @@ static void scale_row(const wn_pass *p, const void *arg, int r)
 void wn_net_scale(wn_pass *p, float *x, float s)
 {
     scale_arg a = { x, p->m->hp.n_embd, s };
-    each_row(p, p->n_active, a.n, scale_row, &a);
+    wn_net_each_row(p, p->n_active, a.n, scale_row, &a);
 }
 
 typedef struct { float *gate; const float *up; int n; wn_gate kind; } gate_arg;
@@ -212,18 +227,29 @@ static void gate_row(const wn_pass *p, const void *arg, int r)
 {
     const gate_arg *a = arg;
     const wn_vec_ops *vec = wn_kernels_get()->vec;
-    size_t at = (size_t)r * (size_t)a->n;
+    float *gate = a->gate + (size_t)r * (size_t)a->n;
+    const float *up = a->up + (size_t)r * (size_t)a->n;
     (void)p;
-    (a->kind == WN_GATE_GELU ? vec->gelu_mul : vec->silu_mul)(a->gate + at, a->up + at, a->n);
+    switch (a->kind) {
+    case WN_GATE_SILU: vec->silu_mul(gate, up, a->n); break;
+    case WN_GATE_GELU: vec->gelu_mul(gate, up, a->n); break;
+    case WN_GATE_CLAMPED: vec->clamped_mul(gate, up, a->n); break;
+    }
+}
+
+void wn_net_gate(wn_pass *p, wn_gate kind, float *gate, const float *up, int n_rows, int n)
+{
+    gate_arg a = { gate, up, n, kind };
+    wn_net_each_row(p, n_rows, n, gate_row, &a);
 }
 
 void wn_net_gated(wn_pass *p, const wn_layer *L, wn_gate gate)
 {
-    gate_arg a = { p->gate, p->up, p->m->hp.n_ff, gate };
+    int n = p->m->hp.n_ff;
     wn_net_linear(p, p->h, p->m->hp.n_embd, (wn_linear[]){
         { &L->gate, p->gate, L->bgate }, { &L->up, p->up, L->bup } }, 2);
-    each_row(p, p->n_active, a.n, gate_row, &a);
-    wn_net_linear(p, p->gate, a.n, &(wn_linear){ &L->down, p->h, L->bdown }, 1);
+    wn_net_gate(p, gate, p->gate, p->up, p->n_active, n);
+    wn_net_linear(p, p->gate, n, &(wn_linear){ &L->down, p->h, L->bdown }, 1);
 }
 
 void wn_net_feed_forward(wn_pass *p, const wn_layer *L)
@@ -263,5 +289,5 @@ static void cap_row(const wn_pass *p, const void *arg, int r)
 void wn_net_cap_logits(wn_pass *p, float cap)
 {
     scale_arg a = { p->logits, p->m->hp.n_vocab, cap };
-    if (cap > 0) each_row(p, p->n_active, a.n, cap_row, &a);
+    if (cap > 0) wn_net_each_row(p, p->n_active, a.n, cap_row, &a);
 }

@@ -10,6 +10,8 @@
 
 #include "model/model.h"
 
+typedef struct wn_experts wn_experts;
+
 struct wn_pass {
     /* filled by the caller */
     int n_rows, n_ctx;                  /* n_ctx: of the engine */
@@ -26,6 +28,7 @@ struct wn_pass {
     float *q, *k, *v, *a;               /* heads x dim: queries, keys, values, answers */
     float *gate, *up;                   /* n_ff */
     void *act, *mm;                     /* prepared activations; kernel scratch */
+    wn_experts *experts;                /* experts.c; NULL: the model has none */
     wn_attend_pass *attend;
     int n_active;                       /* rows still computed: n_rows until the outputs are cut */
 };
@@ -44,19 +47,35 @@ typedef struct {
 void wn_net_embed(wn_pass *p);                                          /* x = E[token] */
 void wn_net_norm(wn_pass *p, float *out, const float *x, const float *w);   /* rms norm over n_embd */
 void wn_net_head_norm(wn_pass *p, float *x, const float *w, int n_heads);   /* over k_dim, each head, in place */
+void wn_net_wide_norm(wn_pass *p, float *x, const float *w, int n);     /* over n, each row, in place */
 /* out_i = W_i x + b_i; all from the same input rows. Output strides are the row counts. */
 void wn_net_linear(wn_pass *p, const float *x, int n_cols, const wn_linear *l, int n);
 void wn_net_attend(wn_pass *p, int layer);                              /* a = attention(q, k, v) */
 void wn_net_add(wn_pass *p, float *x, const float *y);                  /* x += y over n_embd */
 void wn_net_scale(wn_pass *p, float *x, float s);                       /* x *= s over n_embd */
-typedef enum { WN_GATE_SILU, WN_GATE_GELU } wn_gate;                    /* kernel/vec.h */
+typedef enum { WN_GATE_SILU, WN_GATE_GELU, WN_GATE_CLAMPED } wn_gate;   /* kernel/vec.h */
+void wn_net_gate(wn_pass *p, wn_gate kind, float *gate, const float *up, int n_rows, int n);
 /* h = W_down (gate(W_gate h) * W_up h), with the layer's biases. */
 void wn_net_gated(wn_pass *p, const wn_layer *L, wn_gate gate);
 /* The gated feed-forward half of a layer: x += W_down (silu(W_gate h) * W_up h), h = norm(x). */
 void wn_net_feed_forward(wn_pass *p, const wn_layer *L);
+/* How weights come from the router's logits: a softmax over all experts, of which the chosen
+ * keep their share; the same, the chosen made to sum to 1; a softmax over the chosen. */
+typedef enum { WN_ROUTE_SHARE, WN_ROUTE_NORMED, WN_ROUTE_CHOSEN } wn_route;
+/* h = sum over the experts each row chooses, in ascending order of their numbers, of its
+ * weight times expert(h). */
+void wn_net_experts(wn_pass *p, const wn_layer *L, wn_route route, wn_gate gate);
 /* In the last layer, after attention: only rows whose logits are wanted go on. */
 void wn_net_cut_outputs(wn_pass *p);
 void wn_net_head(wn_pass *p);                                           /* logits = head(norm(x)) */
 void wn_net_cap_logits(wn_pass *p, float cap);                          /* logits = cap tanh(logits / cap); 0: as they are */
+
+/* ---- for the files of this directory --------------------------------------------- */
+
+/* Runs fn for rows [0, n_rows), each of about `width` floats of work. */
+typedef void wn_net_row(const wn_pass *p, const void *arg, int row);
+void wn_net_each_row(const wn_pass *p, int n_rows, int width, wn_net_row *fn, const void *arg);
+size_t wn_experts_scratch_bytes(const wn_model *m, int max_rows);       /* 0 without experts */
+void wn_experts_begin(wn_pass *p);
 
 #endif

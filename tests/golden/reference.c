@@ -15,7 +15,7 @@ static void reference_agrees_with_stored_logits(void **state)
     (void)state;
     static const char *const names[] = {
         "llama-f16", "llama-Q8_0", "llama-Q4_0", "llama-Q4_K_M", "llama-Q6_K", "llama-hd128-gqa8-f16",
-        "llama3-ropefreqs-f16", "qwen2-f16", "qwen3-f16",
+        "llama3-ropefreqs-f16", "qwen2-f16", "qwen3-f16", "gemma2-f16", "gemma3-f16", "phi3-f16",
     };
     int n_tokens, n_compared = 0;
     int32_t *tokens = golden_tokens(&n_tokens);

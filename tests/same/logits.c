@@ -39,6 +39,7 @@ typedef struct {
     bool neighbours;
     evictor *ev;
     int window;                         /* > 0: all lanes are window lanes */
+    const char *arch;                   /* NULL: llama */
 } way;
 
 static void open_seq(test_engine *t, test_seq *q, evictor *ev)
@@ -50,11 +51,11 @@ static void open_seq(test_engine *t, test_seq *q, evictor *ev)
 
 static test_engine open_engine(way w)
 {
-    test_engine t = test_engine_open(test_model_path("llama", w.type),
+    test_engine t = test_engine_open(test_model_path(w.arch ? w.arch : "llama", w.type),
                             (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .page_slots = w.slots,
                                               .max_seqs = 5, .pool_tokens = 5 * 2048 });
-    for (int l = 0; l < t.m->hp.n_layers; l++) t.m->layers[l].window = w.window;
-    for (int l = 0; l < t.m->map.n_lanes; l++) t.m->lanes[l].window = w.window;
+    for (int l = 0; w.window && l < t.m->hp.n_layers; l++) t.m->layers[l].window = w.window;
+    for (int l = 0; w.window && l < t.m->map.n_lanes; l++) t.m->lanes[l].window = w.window;
     return t;
 }
 
@@ -105,10 +106,11 @@ static void compare(const char *what, const float *ref, way w)
     free(got);
 }
 
-static void ways(const char *type, evictor *ev, int window, const char *label)
+static void ways(const char *arch, const char *type, evictor *ev, int window, const char *label)
 {
     way w = base_way;
-    char what[96];
+    char what[128];
+    w.arch = arch;
     w.type = type;
     w.window = window;
     w.ev = ev;
@@ -120,18 +122,18 @@ static void ways(const char *type, evictor *ev, int window, const char *label)
             way v = w;
             v.threads = threads;
             v.chunk = chunks[c];
-            snprintf(what, sizeof what, "%s %s: %d threads, chunks of %d", type, label, threads, chunks[c]);
+            snprintf(what, sizeof what, "%s %s %s: %d threads, chunks of %d", arch, type, label, threads, chunks[c]);
             compare(what, ref, v);
         }
     way v = w;
     v.slots = 4;
     v.chunk = 64;
-    snprintf(what, sizeof what, "%s %s: pages of 4 slots", type, label);
+    snprintf(what, sizeof what, "%s %s %s: pages of 4 slots", arch, type, label);
     compare(what, ref, v);
     v = w;
     v.neighbours = true;
     v.threads = 2;
-    snprintf(what, sizeof what, "%s %s: three neighbours", type, label);
+    snprintf(what, sizeof what, "%s %s %s: three neighbours", arch, type, label);
     compare(what, ref, v);
     free(ref);
 }
@@ -139,13 +141,13 @@ static void ways(const char *type, evictor *ev, int window, const char *label)
 static void without_decisions(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], NULL, 0, "full cache");
+    for (size_t i = 0; i < WN_COUNT(types); i++) ways("llama", types[i], NULL, 0, "full cache");
 }
 
 static void with_decisions(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < WN_COUNT(types); i++) ways(types[i], &(evictor){ .shifts = true }, 0, "evicting");
+    for (size_t i = 0; i < WN_COUNT(types); i++) ways("llama", types[i], &(evictor){ .shifts = true }, 0, "evicting");
 }
 
 /* Window lanes: what a row sees begins at another slot for each row of a chunk, and pages
@@ -153,9 +155,20 @@ static void with_decisions(void **state)
 static void in_windows(void **state)
 {
     (void)state;
-    ways("Q8_0", NULL, 100, "window of 100");
-    ways("Q8_0", &(evictor){ 0 }, 100, "window of 100, evicting");
-    ways("F16", &(evictor){ 0 }, 600, "window of 600, evicting");
+    ways("llama", "Q8_0", NULL, 100, "window of 100");
+    ways("llama", "Q8_0", &(evictor){ 0 }, 100, "window of 100, evicting");
+    ways("llama", "F16", &(evictor){ 0 }, 600, "window of 600, evicting");
+}
+
+/* Experts: who else is in the batch decides how long their runs of rows are, and no bit. Every
+ * other layer of gemma2 and gpt-oss has a window of 100; gpt-oss has attention sinks. */
+static void of_other_architectures(void **state)
+{
+    (void)state;
+    ways("qwen3moe", "Q4_K_M", NULL, 0, "experts");
+    ways("gpt-oss", "Q8_0", NULL, 0, "experts, sinks, windows");
+    ways("gpt-oss", "F16", &(evictor){ .shifts = true }, 0, "experts, sinks, windows, evicting");
+    ways("gemma2", "Q8_0", &(evictor){ 0 }, 0, "windows, soft caps, evicting");
 }
 
 /* A window that no distance reaches changes nothing; one that is reached does. */
@@ -207,11 +220,12 @@ static void evicting_is_visible(void **state)
 }
 
 /* Fork in the middle, go on twice; truncate and go on; save, restore and go on. */
-static void fork_truncate_and_session(evictor *ev, const char *label)
+static void fork_truncate_and_session(const char *arch, evictor *ev, const char *label)
 {
-    char what[96];
+    char what[128];
     way w = base_way;
     wn_err err = { 0 };
+    w.arch = arch;
     w.type = "Q8_0";
     w.ev = ev;
     w.threads = 2;
@@ -261,8 +275,10 @@ static void fork_truncate_and_session(evictor *ev, const char *label)
 static void fork_truncate_session(void **state)
 {
     (void)state;
-    fork_truncate_and_session(NULL, "full cache");
-    fork_truncate_and_session(&(evictor){ .shifts = true }, "evicting");
+    fork_truncate_and_session("llama", NULL, "full cache");
+    fork_truncate_and_session("llama", &(evictor){ .shifts = true }, "evicting");
+    fork_truncate_and_session("gpt-oss", NULL, "gpt-oss");
+    fork_truncate_and_session("gemma2", &(evictor){ 0 }, "gemma2, evicting");
 }
 
 /* The ring of rotated queries, which window statistics will read: the same rows whatever
@@ -335,6 +351,7 @@ int main(void)
         cmocka_unit_test(without_decisions),
         cmocka_unit_test(with_decisions),
         cmocka_unit_test(in_windows),
+        cmocka_unit_test(of_other_architectures),
         cmocka_unit_test(a_wide_window_is_none),
         cmocka_unit_test(repacking_is_invisible),
         cmocka_unit_test(evicting_is_visible),
