@@ -99,6 +99,12 @@ bool wn_model_is_end(const wn_model *m, int32_t id);    /* this token ends gener
  * returns the full length. */
 size_t wn_token_text(const wn_model *m, int32_t id, bool special, char *buf, size_t cap);
 
+/* Tokens [*from, *to) of ids hold bytes [first, end) of the text that they were made of: all
+ * that overlap it. WN_EINVAL beyond the text, or where the tokenizer has changed it so that its
+ * bytes are not those of its tokens. */
+wn_status wn_tokens_of_bytes(const wn_model *m, const int32_t *ids, size_t n_ids, const char *text, size_t n_bytes,
+                             size_t first, size_t end, int *from, int *to, wn_err *err);
+
 /* The tokens that follow a prompt, to text as they come: never half a character. */
 typedef struct wn_text wn_text;
 enum {
@@ -127,6 +133,7 @@ typedef struct {
     const char *kv;                 /* cache policy the pool is sized for: sequences that name it (or a thriftier
                                        one) have room for pool_tokens; NULL: "none", everything is kept */
     int page_slots;                 /* 4..64, a power of two; 0: 64 */
+    int64_t protected_tokens;       /* positions that wn_seq_protect() is going to name, all sequences together */
 } wn_engine_opts;
 
 /* The memory the engine needs is taken here or not at all: WN_ELIMIT with the numbers when
@@ -176,6 +183,13 @@ wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err);
 /* A mark at the end of what has been fed: policies that decide at marks decide here, before
  * the token that follows is computed. Marks are part of what a result depends on. */
 wn_status wn_seq_mark(wn_seq *s, wn_err *err);
+
+/* Positions [from, to), fed or not yet, stay in the cache whatever its policy, inside its budget
+ * as far as that goes; those of the system prompt only under policies with system=on. Ranges are
+ * part of what a result depends on. WN_EINVAL when a decision has been taken that could have
+ * dropped them, WN_EFULL or WN_ELIMIT with the numbers when there is no room to keep so many. */
+typedef enum { WN_RANGE_NAMED, WN_RANGE_SYSTEM, WN_RANGE_KINDS } wn_range_kind;
+wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err);
 
 /* One pass: up to n_batch rows, prompt chunks and decode tokens of all sequences of the
  * engine together. *n_rows (may be NULL) gets the rows computed; 0: nothing was pending.

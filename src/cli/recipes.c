@@ -96,7 +96,8 @@ static wn_param common_of(const wn_recipe *r, int i)
     wn_param a = *wn_recipe_common(i);
     if (!strcmp(a.name, "at")) a.initial = r->at_default == WN_AT_BOUNDARY ? 0 : r->at_default == WN_AT_MARK ? 1 : 2;
     else if (!strcmp(a.name, "every")) a.initial = r->every ? r->every : EVERY;
-    else a.initial = !strcmp(a.name, "first") ? r->first : r->last;
+    else if (!strcmp(a.name, "first")) a.initial = r->first;
+    else if (!strcmp(a.name, "last")) a.initial = r->last;
     return a;
 }
 

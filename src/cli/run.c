@@ -10,12 +10,12 @@
 #include "cli/io.h"
 #include "cli/models.h"
 #include "cli/policy.h"
+#include "cli/ranges.h"
 
 #include "base/alloc.h"
 #include "base/os.h"
 #include "eval/watch.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
@@ -25,11 +25,14 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { MAX_SPANS = 64 };
+
 typedef struct {
     const char *model, *prompt, *file, *tokens_file, *dump, *session, *trace, *explain;
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
     const char *k_type, *v_type, *bias, *kv, *lib;
+    wn_arg_list protect;
     size_t mem;
     bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro, trace_rows;
 } options;
@@ -55,8 +58,9 @@ static int fail(const wn_err *err)
     return WN_EXIT_FAILED;
 }
 
-/* The prompt as tokens: from --tokens, or the text of -f, -p and stdin in that order. */
-static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids, size_t *n, wn_err *err)
+/* The prompt as tokens: from --tokens, or the text of -f, -p and stdin in that order, of which
+ * those at the bytes of --protect are noted. */
+static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids, size_t *n, wn_cli_span *spans, wn_err *err)
 {
     char *text = NULL, *tail = NULL;
     size_t len = 0;
@@ -86,6 +90,7 @@ static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids,
     }
     unsigned flags = (o->parse_special ? WN_PARSE_SPECIAL : 0) | (o->no_bos ? WN_NO_BOS : 0);
     st = wn_tokens_from_text(m, text, len, flags, ids, n, err);
+    if (!st) st = wn_cli_spans(&o->protect, m, *ids, *n, text, len, spans, err);
     wn_free(text);
     if (!st && *n == 0) {
         int32_t bos = wn_model_bos(m);
@@ -134,6 +139,7 @@ typedef struct {
     size_t out_len, out_cap;
     bool dump_failed;
     size_t n_vocab;
+    wn_cli_span spans[MAX_SPANS];       /* of --protect */
 } session;
 
 static void dump_logits(void *ctx, int pos, const float *logits)
@@ -222,6 +228,15 @@ static wn_status resume(session *r, const int32_t *ids, size_t n, size_t *cached
     if ((st = wn_seq_truncate(r->s, (int)k, err))) return st;
     *cached = (size_t)wn_seq_n_done(r->s);
     return WN_OK;
+}
+
+static wn_status protect(session *r, wn_err *err)
+{
+    wn_status st = WN_OK;
+    for (int i = 0; i < r->o->protect.n && !st; i++)
+        if ((st = wn_seq_protect(r->s, r->spans[i].from, r->spans[i].to, WN_RANGE_NAMED, err)))
+            wn_fail_prefix(err, st, "--protect %s", r->o->protect.items[i]);
+    return st;
 }
 
 static wn_status prefill(session *r, size_t n, size_t cached, wn_err *err)
@@ -331,6 +346,7 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
         .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = (int)o->n_ctx, .n_batch = (int)o->batch,
         .k_type = o->k_type, .v_type = o->v_type, .kv = o->kv, .page_slots = (int)o->page_slots,
     };
+    for (int i = 0; i < o->protect.n; i++) eo.protected_tokens += r->spans[i].to - r->spans[i].from;
     if (o->n_predict >= 0) eo.pool_tokens = WN_MIN((int64_t)n + o->n_predict, (int64_t)ctx);
     wn_status st = wn_engine_open(&r->e, r->m, &eo, err);
     if (st) return st;
@@ -349,56 +365,13 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
 
 /* ---- watching the policy ---------------------------------------------------------- */
 
-/* "100-120" or "100": positions [*from, *to). */
-static bool parse_range(const char *s, int *from, int *to)
-{
-    char *end;
-    long a = strtol(s, &end, 10), b = a;
-    if (!isdigit((unsigned char)*s)) return false;
-    if (*end == '-' && isdigit((unsigned char)end[1])) b = strtol(end + 1, &end, 10);
-    if (*end || a > INT32_MAX - 1 || b > INT32_MAX - 1 || b < a) return false;
-    *from = (int)a;
-    *to = (int)b + 1;
-    return true;
-}
-
-/* The tokens of the prompt that spell the first occurrence of a text. */
-static wn_status find_text(const wn_model *m, const int32_t *ids, size_t n, const char *text, int *from, int *to, wn_err *err)
-{
-    size_t len = 0, *end = wn_alloc(sizeof *end * (n + 1));
-    char *all = NULL;
-    const char *at = NULL;
-    for (int pass = 0; end && pass < 2; pass++) {       /* first the length, then the bytes */
-        size_t cap = len;
-        if (pass && !(all = wn_alloc(cap + 1))) break;
-        len = 0;
-        for (size_t i = 0; i < n; i++) {
-            len += wn_token_text(m, ids[i], false, pass ? all + len : NULL, pass ? cap - len : 0);
-            end[i] = len;
-        }
-    }
-    if (all) at = memmem(all, len, text, strlen(text));
-    if (at) {
-        size_t a = (size_t)(at - all), b = a + strlen(text);
-        for (*from = 0; end[*from] <= a; ++*from) {}
-        for (*to = *from; end[*to] < b; ++*to) {}
-        ++*to;
-    }
-    wn_status st = !all ? wn_fail(err, WN_ENOMEM, "--explain: out of memory")
-                   : !at ? wn_fail(err, WN_EINVAL, "--explain: \"%.60s\" is neither a range of positions (100-120) nor in the prompt", text)
-                         : WN_OK;
-    wn_free(end);
-    wn_free(all);
-    return st;
-}
-
 static wn_status watch(session *r, const int32_t *ids, size_t n, wn_err *err)
 {
     wn_watch_opts w = { .trace = r->o->trace, .rows = r->o->trace_rows };
     wn_status st;
     if (!r->o->trace && !r->o->explain) return WN_OK;
-    if (r->o->explain && !parse_range(r->o->explain, &w.explain_from, &w.explain_to) &&
-        (st = find_text(r->m, ids, n, r->o->explain, &w.explain_from, &w.explain_to, err)))
+    if (r->o->explain && !wn_cli_range(r->o->explain, &w.explain_from, &w.explain_to) &&
+        (st = wn_cli_find_text(r->m, ids, n, r->o->explain, &w.explain_from, &w.explain_to, err)))
         return st;
     return wn_watch_open(&r->watch, r->s, &w, err);
 }
@@ -434,7 +407,7 @@ static int run(const options *o)
     if ((st = wn_cli_open_model(&r.m, o->model, &mo, &err))) goto fail;
     wn_model_get_info(r.m, &mi);
     r.n_vocab = (size_t)mi.n_vocab;
-    if ((st = read_prompt(o, r.m, &ids, &n, &err))) goto fail;
+    if ((st = read_prompt(o, r.m, &ids, &n, r.spans, &err))) goto fail;
     if (o->dump && !(r.dump = fopen(o->dump, "wb"))) {
         st = wn_fail(&err, WN_EIO, "%s: %s", o->dump, strerror(errno));
         goto fail;
@@ -442,7 +415,7 @@ static int run(const options *o)
     if ((st = open_engine(&r, n, &limit, &err))) goto fail;
     if ((st = open_sampler(&r, seed, &err))) goto fail;
     if ((st = wn_text_open(&r.text, r.m, o->special ? WN_SHOW_SPECIAL : 0, &err))) goto fail;
-    if ((st = resume(&r, ids, n, &f.cached, &err)) || (st = watch(&r, ids, n, &err))) goto fail;
+    if ((st = resume(&r, ids, n, &f.cached, &err)) || (st = protect(&r, &err)) || (st = watch(&r, ids, n, &err))) goto fail;
     f.load_s = now() - t0;
     f.prompt_tokens = n;
     signal(SIGINT, on_interrupt);
@@ -495,7 +468,9 @@ const wn_help_page wn_cli_run_page = {
 int wn_cli_run(int argc, char **argv)
 {
     wn_sampling d = wn_sampling_defaults();
+    const char *protect_items[MAX_SPANS];
     options o = {
+        .protect = { protect_items, 0, MAX_SPANS },
         .n_predict = -1, .seed = -1, .temp = (double)d.temperature, .top_k = d.top_k, .top_p = (double)d.top_p,
         .min_p = (double)d.min_p, .last_n = d.penalty_last_n, .repeat = (double)d.repeat_penalty,
         .k_type = "f16", .v_type = "f16",
@@ -525,6 +500,7 @@ int wn_cli_run(int argc, char **argv)
         { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N", "longest text, prompt and answer (default: what the model was trained for)", 0, 1e9, 0 },
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything: weights, cache, scratch (default: 80 % of what is\navailable); 6GiB, 900M", 0, 0, 0 },
         { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps, e.g. 'snapkv@25%' (default none: everything);\nwinnow recipes lists what there is", 0, 0, 0 },
+        { 0, "protect", WN_ARG_LIST, &o.protect, "RANGE", "bytes FROM-TO of the prompt (the first is 0) that stay in the cache whatever the\npolicy; may be given many times", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32 (default f16)", 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values (default f16)", 0, 0, "-ctv" },
@@ -562,6 +538,10 @@ int wn_cli_run(int argc, char **argv)
     }
     if (!o.model) {
         fprintf(stderr, "winnow run: which model? give -m FILE (a GGUF file)\n");
+        return WN_EXIT_USAGE;
+    }
+    if (o.tokens_file && o.protect.n) {
+        fprintf(stderr, "winnow run: --protect names bytes of a text, and --tokens has none\n");
         return WN_EXIT_USAGE;
     }
     if (o.tokens_file && (o.prompt || o.file)) {

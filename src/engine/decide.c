@@ -334,7 +334,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         sh.view.queries = wn_arena_array(a, float, (size_t)w * (size_t)s->kv_opts.q_dim);
     }
     for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);
-    const uint64_t *named = sh.view.protect;
+    const uint64_t *named = sh.view.protect = wn_seq_protected(s, p, a);
     wn_policy_decide(s->policy, &sh.view, mean_slot_bytes(&s->kv_opts), plan);
     sh.view.protect = named;            /* what the policy itself protects is its own affair */
     wn_status st = s->log && !plan->status ? s->log->decided(s->log->ctx, &sh.view, mean_slot_bytes(&s->kv_opts), plan, err) : WN_OK;

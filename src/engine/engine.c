@@ -28,7 +28,8 @@ static wn_status frames_for(const wn_engine *e, int n, uint32_t counts[WN_POOL_C
     wn_kv_opts o;
     int every;
     wn_status st = engine_opts(e, &o, &every, err);
-    return st ? st : wn_seq_frames_for(&o, &e->policy, every, n, counts, err);
+    int64_t held = (e->protected_tokens + e->max_seqs - 1) / e->max_seqs;
+    return st ? st : wn_seq_frames_for(&o, &e->policy, every, n, (int)WN_MIN(held, (int64_t)n), counts, err);
 }
 
 int wn_engine_room(const wn_engine *e)
@@ -65,6 +66,8 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
         return wn_fail(err, WN_EINVAL, "batch of %d rows: expected 1 to %d", e->n_batch, MAX_BATCH);
     if (e->max_seqs < 1 || e->max_seqs > 4096)
         return wn_fail(err, WN_EINVAL, "%d sequences: expected 1 to 4096", e->max_seqs);
+    if (o->protected_tokens < 0) return wn_fail(err, WN_EINVAL, "%lld protected tokens", (long long)o->protected_tokens);
+    e->protected_tokens = o->protected_tokens;
     int slots = o->page_slots ? o->page_slots : WN_PAGE_SLOTS_MAX;
     if (slots < WN_PAGE_SLOTS_MIN || slots > WN_PAGE_SLOTS_MAX || (slots & (slots - 1)))
         return wn_fail(err, WN_EINVAL, "pages of %d slots: expected 4, 8, 16, 32 or 64", slots);

@@ -29,6 +29,7 @@ struct wn_engine {
     wn_policy policy;                   /* the one the pool is sized for */
     size_t mem, tables_bytes, scratch_bytes;
     size_t kept_bytes;                  /* of scratch beyond that: touched for policies with statistics (needs.c) */
+    int64_t protected_tokens;           /* positions that callers are going to protect, all sequences together */
     size_t planned;                     /* of tables_bytes: for policies */
     size_t needs_texts, needs_arena;    /* what policies of open sequences need; the most of a decision so far */
     int n_ctx, n_batch, max_seqs, n_threads, max_out;
@@ -78,6 +79,8 @@ struct wn_seq {
     wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats 0: none */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
+    uint64_t *ranges[WN_RANGE_KINDS];   /* bits of positions that are to stay, (max_tokens); NULL: none */
+    int n_held;                         /* positions that its policy keeps for them */
     int decided_at;                     /* the last point at which a decision was taken */
     wn_decide *decide;                  /* NULL: never asked */
     void *decide_ctx;
@@ -105,11 +108,23 @@ wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx,
 /* A session from memory, the model and numerics not compared (fuzzers, tests). */
 wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err);
 
+/* ---- protected positions (protect.c; wn_seq_protect() is public) ----------------------- */
+
+/* Bits of [0, n) that the policy keeps for the caller, NULL: none. The arena has room. */
+const uint64_t *wn_seq_protected(const wn_seq *s, int n, wn_arena *a);
+/* Positions from n on are taken back. */
+void wn_seq_cut_ranges(wn_seq *s, int n);
+/* Those of src below n, before the promises are made. */
+wn_status wn_seq_copy_ranges(wn_seq *s, const wn_seq *src, int n, wn_err *err);
+/* The next stretch below n behind *to of *kind; start with 0 and 0. */
+bool wn_seq_next_range(const wn_seq *s, int n, wn_range_kind *kind, int *from, int *to);
+
 /* ---- memory (promise.c) --------------------------------------------------------- */
 
 /* Frames that a sequence of n tokens may need at most (DESIGN.md section 7): what its policy
- * leaves, what comes in between two decisions, and one repack. policy may be NULL. */
-wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens,
+ * leaves, n_held positions that it must keep, what comes in between two decisions, and one
+ * repack. policy may be NULL. */
+wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens, int n_held,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err);
 /* Whole extents for `times` as many frames as counted, each class by itself. */
 size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times);
@@ -127,6 +142,8 @@ wn_status wn_seq_promise(wn_seq *s, int n, wn_err *err);
 /* n tokens are about to have been fed: WN_EFULL when they could never be computed. */
 wn_status wn_seq_promise_fed(wn_seq *s, int n, wn_err *err);
 void wn_seq_unpromise(wn_seq *s);
+/* The same positions, counted anew; as it was on failure. */
+wn_status wn_seq_promise_again(wn_seq *s, wn_err *err);
 /* Promises anew for decisions each `every` tokens. */
 wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err);
 
@@ -145,7 +162,7 @@ int wn_seq_n_computed(const wn_seq *s);
 
 /* What a decision in a text of n tokens touches of the arena at most (with the weights that passes
  * keep for ledgers), and what it is mapped for. */
-size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n);
+size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held);
 size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p);
 /* For max_seqs sequences of the engine's policy with so many positions in all. */
 size_t wn_engine_plan_bytes(const wn_engine *e, int64_t n_positions);

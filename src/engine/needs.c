@@ -18,11 +18,12 @@
 
 typedef struct { size_t mean, most; } live;             /* slots of a lane at a decision */
 
-/* In a text of n tokens. Recipes that say nothing of budgets per lane share evenly. */
-static live live_slots(const wn_engine *e, const wn_policy *p, int n)
+/* In a text of n tokens, n_held of them protected by the caller. Recipes that say nothing of
+ * budgets per lane share evenly. */
+static live live_slots(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
     int64_t between = p->at & WN_AT_BOUNDARY ? p->every : 0;
-    int64_t mean = WN_MIN((int64_t)n, wn_policy_cap(p, n) + between), most = mean;
+    int64_t mean = WN_MIN((int64_t)n, wn_policy_cap(p, n) + n_held + between), most = mean;
     if (wn_policy_allocates(p)) most = WN_MIN((int64_t)n, mean * e->m->map.n_lanes);
     return (live){ (size_t)mean, (size_t)most };
 }
@@ -42,7 +43,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
      * protected; positions of each lane, counts and biases too where slots are merged */
     size_t sum = 4096 + lanes * (wn_arena_cost(sizeof(wn_view_lane)) + wn_arena_cost(sizeof(wn_verdict)) + 128) +
                  (size_t)map->n_layers * wn_arena_cost(8 * lanes) + wn_arena_cost(4 * (size_t)n) +
-                 wn_arena_cost((size_t)n / 8 + 8) + lanes * (wn_policy_merges(p) ? 3 : 1) * wn_arena_cost(4 * s.mean) +
+                 2 * wn_arena_cost((size_t)n / 8 + 8) + lanes * (wn_policy_merges(p) ? 3 : 1) * wn_arena_cost(4 * s.mean) +
                  2 * wn_arena_cost(4 * s.most);
     if (x.w) {                          /* sums of each query head; scratch of each thread, given back at once */
         sum += lanes * wn_arena_cost(4 * group * s.mean);
@@ -56,10 +57,10 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
     return sum + WN_MAX(window, after);
 }
 
-size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n)
+size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
     if (!p || !wn_policy_decides(p)) return 0;
-    return arena_bytes(e, p, n, live_slots(e, p, n)) + (p->n_stats ? e->kept_bytes : 0);
+    return arena_bytes(e, p, n, live_slots(e, p, n, n_held)) + (p->n_stats ? e->kept_bytes : 0);
 }
 
 size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)
@@ -70,14 +71,14 @@ size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)
            8 * wn_arena_cost(8 * n) + ((size_t)1 << 20);
 }
 
-static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n)
+static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
     size_t lanes = (size_t)e->m->map.n_lanes, sum = 0;
     if (!p || !wn_policy_decides(p)) return 0;
-    sum += (lanes + 1) * ((size_t)n / 8 + 8);                               /* masks of the plan */
+    sum += (lanes + 1 + WN_RANGE_KINDS) * ((size_t)n / 8 + 8);              /* masks of the plan, protected ranges */
     sum += lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);
     if (wn_policy_merges(p))                                                /* merges and their sources */
-        sum += lanes * live_slots(e, p, n).mean *
+        sum += lanes * live_slots(e, p, n, n_held).mean *
                (sizeof(wn_plan_merge) + sizeof(int32_t) + 2 * sizeof(float));
     return sum;
 }
@@ -92,8 +93,9 @@ size_t wn_engine_plan_bytes(const wn_engine *e, int64_t n_positions)
     const wn_policy *p = &e->policy;
     int64_t each = (n_positions + e->max_seqs - 1) / e->max_seqs;       /* caps are concave: equal shares need most */
     if (!wn_policy_decides(p)) return 0;
-    return wn_engine_arena_bytes(e, p, e->n_ctx) +
-           (size_t)e->max_seqs * (text_bytes(e, p, (int)WN_MIN(each, (int64_t)e->n_ctx)) +
+    int n = (int)WN_MIN(each, (int64_t)e->n_ctx);
+    return wn_engine_arena_bytes(e, p, e->n_ctx, (int)WN_MIN(e->protected_tokens, (int64_t)e->n_ctx)) +
+           (size_t)e->max_seqs * (text_bytes(e, p, n, (int)WN_MIN(e->protected_tokens, (int64_t)n)) +
                                   ring_bytes(e, wn_policy_window(p) ? 64 : 0));
 }
 
@@ -101,8 +103,8 @@ wn_status wn_seq_claim(wn_seq *s, wn_err *err)
 {
     wn_engine *e = s->e;
     int n = wn_seq_most_ever(s);
-    size_t arena = WN_MAX(e->needs_arena, wn_engine_arena_bytes(e, s->policy, n));
-    size_t own = text_bytes(e, s->policy, n) + ring_bytes(e, s->opts.ring_rows), slack = wn_engine_slack(e);
+    size_t arena = WN_MAX(e->needs_arena, wn_engine_arena_bytes(e, s->policy, n, s->n_held));
+    size_t own = text_bytes(e, s->policy, n, s->n_held) + ring_bytes(e, s->opts.ring_rows), slack = wn_engine_slack(e);
     size_t need = e->needs_texts + own + arena, had = e->needs_texts + e->needs_arena;
     if (need > e->planned && need - e->planned > slack)
         return wn_fail(err, WN_ELIMIT, "%.100s needs %zu KiB beside the cache for a text of %d tokens, %zu KiB are left "

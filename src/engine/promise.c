@@ -27,10 +27,11 @@
 /* Policies that merge: survivors may move to merge pages, which have tables of positions,
  * biases and counts. A lane then has two lists, each with a page that is partly filled, and
  * its merge pages are made anew while the old ones and its ordinary pages are still there. */
-wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens,
+wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens, int n_held,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
-    int64_t cap = policy ? wn_policy_cap(policy, n_tokens) : n_tokens, lanes = o->map->n_lanes;
+    int64_t cap = policy ? WN_MIN(wn_policy_cap(policy, n_tokens) + n_held, (int64_t)n_tokens) : n_tokens;
+    int64_t lanes = o->map->n_lanes;
     int P = o->page_slots, slack = 0, tables = 0;
     if (every || (policy && wn_policy_decides(policy))) {
         bool merges = policy && wn_policy_merges(policy);
@@ -61,7 +62,7 @@ static bool fits(const wn_seq *s, int n, int spare)
     uint32_t sum[WN_POOL_CLASSES];
     wn_pool_stats ps;
     wn_pool_get_stats(e->pool, &ps);
-    if (wn_seq_frames_for(&s->kv_opts, s->policy, s->every, n, sum, NULL)) return false;
+    if (wn_seq_frames_for(&s->kv_opts, s->policy, s->every, n, s->n_held, sum, NULL)) return false;
     for (int c = 0; c < WN_POOL_CLASSES; c++) sum[c] += e->reserved[c] - s->reserved[c];
     for (int i = spare; i < e->n_seqs; i++)
         for (int c = 0; c < WN_POOL_CLASSES && e->seqs[i]->growing && e->seqs[i] != s; c++)
@@ -91,7 +92,7 @@ static int alone(const wn_seq *s, int n)
     wn_pool_get_stats(s->e->pool, &ps);
     while (lo < hi) {
         int mid = hi == n ? n : lo + (hi - lo + 1) / 2;     /* n itself first: it nearly always fits */
-        if (!wn_seq_frames_for(&s->kv_opts, s->policy, s->every, mid, counts, NULL) &&
+        if (!wn_seq_frames_for(&s->kv_opts, s->policy, s->every, mid, s->n_held, counts, NULL) &&
             wn_engine_extents_for(s->e, counts, 1) <= ps.n_extents) lo = mid;
         else hi = mid - 1;
     }
@@ -121,7 +122,7 @@ void wn_seq_unpromise(wn_seq *s)
 static void promise(wn_seq *s, int n)
 {
     uint32_t counts[WN_POOL_CLASSES];
-    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, n, counts, NULL);
+    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, n, s->n_held, counts, NULL);
     WN_ASSERT(!st);                     /* it has just been counted */
     wn_seq_unpromise(s);
     memcpy(s->reserved, counts, sizeof counts);
@@ -154,7 +155,7 @@ wn_status wn_seq_promise(wn_seq *s, int n, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES];
     int least = s->growing ? n : s->opts.max_tokens, most = s->growing ? ample(s, n) : s->opts.max_tokens;
-    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, WN_MAX(most, 1), counts, err);
+    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, WN_MAX(most, 1), s->n_held, counts, err);
     if (st) return st;
     if (s->growing && !n) least = alone(s, most);       /* a small pool may not have a portion */
     int got = most_that_fits(s, WN_MAX(least, 1), most, s->e->n_seqs);
@@ -176,15 +177,27 @@ wn_status wn_seq_promise_fed(wn_seq *s, int n, wn_err *err)
     return WN_OK;
 }
 
-wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err)
+wn_status wn_seq_promise_again(wn_seq *s, wn_err *err)
 {
-    int n = s->promised, before = s->every;
+    uint32_t had[WN_POOL_CLASSES];
+    int n = s->promised;
+    if (wn_seq_is_parked(s)) return WN_OK;
+    memcpy(had, s->reserved, sizeof had);
     wn_seq_unpromise(s);
-    s->every = every;
     wn_status st = wn_seq_promise(s, s->growing ? n : 0, err);
     if (!st) return WN_OK;
-    s->every = before;
-    promise(s, n);                      /* as it was */
+    memcpy(s->reserved, had, sizeof had);
+    for (int c = 0; c < WN_POOL_CLASSES; c++) s->e->reserved[c] += had[c];
+    s->promised = n;
+    return st;
+}
+
+wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err)
+{
+    int before = s->every;
+    s->every = every;
+    wn_status st = wn_seq_promise_again(s, err);
+    if (st) s->every = before;
     return st;
 }
 

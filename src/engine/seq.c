@@ -19,6 +19,7 @@ static void release(wn_seq *s)
     if (s->ledger.x) wn_os_unmap(s->ledger.x, wn_seq_ledger_bytes(s));
     wn_free(s->policy);
     wn_free(s->marks);
+    for (int k = 0; k < WN_RANGE_KINDS; k++) wn_free(s->ranges[k]);
     wn_free(s->tokens);
     wn_free(s->logits);
     wn_free(s);
@@ -112,6 +113,7 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
     if (m && !(s->marks = WN_NEW_ARRAY(int32_t, m))) return wn_fail(err, WN_ENOMEM, "fork: out of memory");
     if (m) memcpy(s->marks, src->marks, sizeof *s->marks * (size_t)m);
     s->n_marks = s->cap_marks = m;
+    if ((st = wn_seq_copy_ranges(s, src, n, err))) return st;
     if (!kv || (had && !strcmp(s->policy->text, had))) return WN_OK;
     if ((st = wn_engine_check_reach(s->e->m, s->policy, s->opts.max_tokens, err))) return st;
     if (src->decide || wn_seq_next_point(s, 0) < n)
@@ -239,6 +241,7 @@ wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err)
         if (s->decided_at > at) s->decided_at = wn_seq_last_point(s, at);
     }
     while (s->n_marks && s->marks[s->n_marks - 1] > n) s->n_marks--;
+    wn_seq_cut_ranges(s, n);
     s->n_reported = WN_MIN(s->n_reported, n);
     s->n_known = WN_MIN(s->n_known, n);
     s->n_fed = n;

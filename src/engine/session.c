@@ -5,6 +5,7 @@
  *     u32          slots per page, rows of the ring, n_lanes, decided_at
  *     u32          bytes of the policy's canonical text, then the text
  *     u32          n marks, then n int32 positions
+ *     u32          n protected stretches, then n times u32: 0 named or 1 system prompt, from, to
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
  *     f32          policies with statistics of all queries: of each lane, of each statistic, n values
@@ -66,6 +67,22 @@ static int n_marks_up_to(const wn_seq *s, int n)
     return m;
 }
 
+static wn_status write_ranges(const wn_seq *s, wn_record_writer *w, int n, wn_err *err)
+{
+    uint32_t count = 0;
+    wn_status st = WN_OK;
+    for (int pass = 0; pass < 2 && !st; pass++) {       /* first their number */
+        wn_range_kind kind = WN_RANGE_NAMED;
+        if (pass) st = put_u32(w, count, err);
+        for (int from, to = 0; !st && wn_seq_next_range(s, n, &kind, &from, &to);) {
+            if (!pass) count++;
+            else if (!(st = put_u32(w, (uint32_t)kind, err)) && !(st = put_u32(w, (uint32_t)from, err)))
+                st = put_u32(w, (uint32_t)to, err);
+        }
+    }
+    return st;
+}
+
 wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
 {
     wn_record_id id;
@@ -85,7 +102,7 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     if ((st = wn_record_write(w, policy, strlen(policy), err)) || (st = put_u32(w, (uint32_t)n_marks, err))) goto fail;
     for (int i = 0; i < n_marks; i++)
         if ((st = put_u32(w, (uint32_t)s->marks[i], err))) goto fail;
-    if ((st = put_u32(w, n, err))) goto fail;
+    if ((st = write_ranges(s, w, (int)n, err)) || (st = put_u32(w, n, err))) goto fail;
     for (uint32_t i = 0; i < n; i++)
         if ((st = put_u32(w, (uint32_t)s->tokens[i], err))) goto fail;
     if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
@@ -94,6 +111,20 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     return wn_record_commit(w, err);
 fail:
     wn_record_abort(w);
+    return st;
+}
+
+static wn_status read_ranges(wn_seq *s, wn_record *r, wn_err *err)
+{
+    uint32_t n, f[3];
+    wn_status st = get_u32(r, &n, err);
+    for (uint32_t i = 0; i < n && !st; i++) {
+        for (int k = 0; k < 3 && !st; k++) st = get_u32(r, &f[k], err);
+        if (st) return st;
+        if (f[0] >= WN_RANGE_KINDS || f[1] >= f[2] || f[2] > (uint32_t)s->opts.max_tokens)
+            return wn_fail(err, WN_EFORMAT, "protected stretch %u: kind %u, from %u to %u", i, f[0], f[1], f[2]);
+        st = wn_seq_protect(s, (int)f[1], (int)f[2], (wn_range_kind)f[0], err);
+    }
     return st;
 }
 
@@ -163,8 +194,10 @@ static wn_status read_tokens(wn_seq *s, wn_record *r, uint32_t *n, wn_err *err)
 static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
 {
     uint32_t decided_at = 0, n = 0;
+    wn_seq_cut_ranges(s, 0);            /* what was named here before was not there when the session decided */
     wn_status st = check_fields(s, r, &decided_at, err);
-    if (st || (st = read_marks(s, r, err)) || (st = read_tokens(s, r, &n, err))) goto fail;
+    if (st || (st = read_marks(s, r, err)) || (st = read_ranges(s, r, err)) ||
+        (st = read_tokens(s, r, &n, err))) goto fail;
     if (decided_at > n || (s->n_marks && s->marks[s->n_marks - 1] > (int)n)) {
         st = wn_fail(err, WN_EFORMAT, "a decision at %u or a mark beyond a text of %u tokens", decided_at, n);
         goto fail;
@@ -186,6 +219,7 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
     return WN_OK;
 fail:
     s->n_marks = 0;
+    wn_seq_cut_ranges(s, 0);
     return st;
 }
 

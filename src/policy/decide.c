@@ -49,14 +49,14 @@ int64_t wn_policy_cap(const wn_policy *p, int64_t n)
         wn_params a = params_of(p, n, 1, 1);
         cap = p->recipe->cap(&a, n);
     }
-    return WN_MIN(n, cap + p->first + p->last);         /* added, not the larger: concave in n */
+    return WN_MIN(n, cap + p->first + p->last + (p->special ? WN_POLICY_SPECIALS : 0));         /* added, not the larger: concave in n */
 }
 
 int64_t wn_policy_reach(const wn_policy *p)
 {
     wn_params a = { .v = p->v };
     /* slots protected beside the recipe's own stay where they are: no bound then */
-    if (!p->recipe->bounded || !(p->at & WN_AT_BOUNDARY) || p->first) return INT64_MAX;
+    if (!p->recipe->bounded || !(p->at & WN_AT_BOUNDARY) || p->first || p->special) return INT64_MAX;
     if (p->budget_kind == WN_BUDGET_SLOTS) return (int64_t)p->budget + p->last + p->every;
     if (p->budget_kind != WN_BUDGET_NONE) return INT64_MAX;             /* grows with the text */
     return p->recipe->cap(&a, INT32_MAX) + p->last + p->every;

@@ -16,7 +16,7 @@
 
 #include "base/err.h"
 
-enum { WN_SPEC_PARAMS = 20, WN_SPEC_STAGES = 8, WN_SPEC_KEYS = 8, WN_SPEC_BYTES = 400 };
+enum { WN_SPEC_PARAMS = 24, WN_SPEC_STAGES = 8, WN_SPEC_KEYS = 8, WN_SPEC_BYTES = 400 };
 
 typedef struct { const char *name, *value; } wn_spec_param;
 

@@ -10,13 +10,15 @@
 
 /* ---- what every recipe takes ------------------------------------------------------ */
 
-enum { C_AT, C_EVERY, C_FIRST, C_LAST, C_COUNT };
+enum { C_AT, C_EVERY, C_FIRST, C_LAST, C_SYSTEM, C_SPECIAL, C_COUNT };
 
 static const wn_param common[C_COUNT] = {
     [C_AT] = { "at", WN_PARAM_WORD, 0, 0, 2, "boundary|mark|both", "when it decides: every so many tokens, at marks, or both" },
     [C_EVERY] = { "every", WN_PARAM_INT, 0, 1, 1 << 20, NULL, "tokens between boundaries" },
     [C_FIRST] = { "first", WN_PARAM_INT, 0, 0, 1 << 20, NULL, "first slots that always stay" },
     [C_LAST] = { "last", WN_PARAM_INT, 0, 0, 1 << 20, NULL, "last slots that always stay" },
+    [C_SYSTEM] = { "system", WN_PARAM_WORD, 0, 0, 1, "off|on", "the system prompt, where the caller marks one, always stays" },
+    [C_SPECIAL] = { "special", WN_PARAM_WORD, 0, 0, 1, "off|on", "special tokens (of chat templates) always stay, the last 256" },
 };
 
 /* "a, b and c" of the names in a table, for error messages. */
@@ -106,6 +108,8 @@ static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)
     p->every = (int)c[C_EVERY];
     p->first = (int)c[C_FIRST];
     p->last = (int)c[C_LAST];
+    p->system = c[C_SYSTEM] > 0;
+    p->special = c[C_SPECIAL] > 0;
     if (p->at & ~r->at)
         return wn_fail(err, WN_EINVAL, "%s decides at=%s only", r->name, r->at == WN_AT_MARK ? "mark" : "boundary");
     return WN_OK;
@@ -311,9 +315,9 @@ static wn_status write_text(wn_policy *p, wn_err *err)
         k += write_param(t + k, n - k, &r->params[i], &p->v[i]);
         t[k++] = ',';
     }
-    k += (size_t)snprintf(t + k, n - k, "at=%s,every=%d,first=%d,last=%d)",
+    k += (size_t)snprintf(t + k, n - k, "at=%s,every=%d,first=%d,last=%d,system=%s,special=%s)",
                           p->at == WN_AT_BOUNDARY ? "boundary" : p->at == WN_AT_MARK ? "mark" : "both", p->every,
-                          p->first, p->last);
+                          p->first, p->last, p->system ? "on" : "off", p->special ? "on" : "off");
     k += write_stages(p, t + k, n - k);
     if (p->budget_kind == WN_BUDGET_SHARE) {
         double percent = p->budget * 100;

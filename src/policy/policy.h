@@ -13,7 +13,7 @@
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_POLICY_PARAMS = 16, WN_STAGE_PARAMS = 4, WN_EVERY_DEFAULT = 512 };
+enum { WN_POLICY_PARAMS = 16, WN_STAGE_PARAMS = 4, WN_EVERY_DEFAULT = 512, WN_POLICY_SPECIALS = 256 };
 
 typedef struct {
     const wn_recipe *recipe;
@@ -27,6 +27,7 @@ typedef struct {
     int at;                             /* WN_AT_BOUNDARY or WN_AT_MARK, or both */
     int every;                          /* boundaries are its multiples */
     int first, last;                    /* slots protected at both ends of the text */
+    bool system, special;               /* so are the system prompt, and the last WN_POLICY_SPECIALS special tokens */
     wn_budget_kind budget_kind;
     double budget;
     bool budget_given;                  /* else the recipe's own, if it has one */
@@ -48,7 +49,8 @@ bool wn_policy_decides(const wn_policy *p);
 bool wn_policy_merges(const wn_policy *p);
 bool wn_policy_allocates(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
- * before the next decision left out; n for policies that decide at marks only. Concave in
+ * before the next decision left out; n for policies that decide at marks only. Ranges that the caller names come on
+ * top. Concave in
  * n, so that of all ways to spread tokens over sequences equal shares need most: the
  * engine sizes pools by that. */
 int64_t wn_policy_cap(const wn_policy *p, int64_t n_tokens);

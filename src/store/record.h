@@ -8,7 +8,7 @@
  *
  *     offset  size  field (little-endian)
  *          0     8  magic "WINNOWRC"
- *          8     4  version (2)
+ *          8     4  version (3)
  *         12     4  kind (WN_RECORD_...)
  *         16    16  model fingerprint
  *         32    32  numerics id, NUL-padded ("avx512/1")
@@ -22,7 +22,7 @@
 
 #include "base/os.h"
 
-enum { WN_RECORD_VERSION = 2, WN_RECORD_SESSION = 1 };
+enum { WN_RECORD_VERSION = 3, WN_RECORD_SESSION = 1 };
 
 typedef struct {
     uint8_t fingerprint[16];

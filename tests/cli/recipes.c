@@ -64,7 +64,7 @@ static void json_has_what_the_tables_have(void **state)
         json_t *one = json_array_get(list, (size_t)i);
         assert_string_equal(json_string_value(json_object_get(one, "name")), r->name);
         for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) assert_non_null(json_string_value(json_object_get(one, keys[k])));
-        assert_int_equal(json_array_size(json_object_get(one, "params")), r->n_params + 4);
+        assert_int_equal(json_array_size(json_object_get(one, "params")), r->n_params + 6);
         assert_int_equal(json_is_true(json_object_get(one, "frees_memory")), r->kind != WN_CLASS_FULL);
     }
     for (n = 0; wn_stage_at(n); n++) { }

@@ -82,6 +82,28 @@ static void tokens_in_and_logits_out(void **state)
     assert_non_null(strstr(out, "int32"));
 }
 
+/* A pass key in the middle of a text that a window and sinks forget: it is answered when its
+ * sentence is protected, and not without. */
+static void a_protected_sentence_is_remembered(void **state)
+{
+    (void)state;
+    static const char needle[] = " The pass key is 48213. Remember it: 48213 is the pass key. ";
+    int at = 1400;
+    assert_int_equal(sh("(head -c %d models/aschenputtel.txt; printf '%%s' '%s'; tail -c +%d models/aschenputtel.txt | head -c 1800) > %s/text",
+                        at, needle, at + 1, dir), 0);
+    for (int protect = 0; protect < 2; protect++) {
+        char range[60] = "";
+        if (protect) snprintf(range, sizeof range, "--protect %d-%d", at, at + (int)sizeof needle - 2);
+        assert_int_equal(sh("./winnow run -m " MODEL " -f %s/text -p '\n\nQuestion: What is the pass key?\nAnswer: ' -n 12 --temp 0 -q "
+                            "--kv recent@12.5%% %s", dir, range), 0);
+        if ((strstr(out, "48213") != NULL) != protect) fail_msg("%s: %s", range, out);
+    }
+    assert_int_equal(sh_both("./winnow run -m " MODEL " -p 'Once upon a time' -n 1 --kv recent@25%% --protect 9-99"), 1);
+    assert_non_null(strstr(out, "--protect 9-99: bytes 9 to 100: the text has 16"));
+    assert_int_equal(sh_both("./winnow run -m " MODEL " -p 'Once upon a time' -n 1 --kv recent@25%% --protect here"), 1);
+    assert_non_null(strstr(out, "expected bytes of the prompt, as in 100-120"));
+}
+
 static void exit_statuses(void **state)
 {
     (void)state;
@@ -176,6 +198,7 @@ int main(void)
         cmocka_unit_test(the_json_line_has_what_scripts_need), cmocka_unit_test(a_demo_question_is_answered),
         cmocka_unit_test(a_session_goes_on_exactly),           cmocka_unit_test(tokens_in_and_logits_out),
         cmocka_unit_test(exit_statuses),                       cmocka_unit_test(every_option_has_its_twin),
+        cmocka_unit_test(a_protected_sentence_is_remembered),
         cmocka_unit_test(bench_measures_something),            cmocka_unit_test(bench_measures_a_policy),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

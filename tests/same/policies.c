@@ -14,6 +14,7 @@ static const int marks[] = { 100, 333, 512 };
 static int every = 64, slots = 0;       /* hard: 3, pages of 4 */
 static int32_t ids[N];
 static const char *model;
+static bool ranges;                     /* the caller names some */
 
 typedef struct {
     const char *kv;
@@ -26,7 +27,19 @@ typedef struct {
 static test_engine open_engine(way w)
 {
     return test_engine_open(model, (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .max_seqs = 5,
-                                                     .page_slots = w.slots ? w.slots : slots });
+                                                     .page_slots = w.slots ? w.slots : slots, .protected_tokens = 64 * 5 });
+}
+
+/* Named again after a fork, a truncation, a session, which have those up to their tokens. */
+static void name_ranges(test_seq *q, int at)
+{
+    static const struct { int at, from, to; wn_range_kind kind; } named[] = {
+        { 0, 20, 44, WN_RANGE_NAMED }, { 0, 3, 11, WN_RANGE_SYSTEM }, { 0, 130, 137, WN_RANGE_NAMED }, { 333, 340, 351, WN_RANGE_NAMED },
+    };
+    wn_err err = { 0 };
+    for (size_t i = 0; ranges && i < WN_COUNT(named); i++)
+        if (named[i].at <= at && wn_seq_protect(q->s, named[i].from, named[i].to, named[i].kind, &err))
+            fail_msg("protect: %s", err.text);
 }
 
 /* Tokens [n_fed, to) with their marks, waiting to be computed. */
@@ -36,6 +49,7 @@ static void feed(test_seq *q, int to)
     q->s->opts.on_logits_ctx = q;
     for (int at = wn_seq_n_tokens(q->s), next; at < to; at = next) {
         next = to;
+        name_ranges(q, at);
         for (size_t i = 0; i < WN_COUNT(marks); i++) {
             if (marks[i] == at && wn_seq_mark(q->s, &err)) fail_msg("mark: %s", err.text);
             if (marks[i] > at) next = WN_MIN(next, marks[i]);
@@ -278,6 +292,36 @@ static void a_fork_leaves_waiting_marks(void **state)
     test_engine_close(&t);
 }
 
+/* Ranges are part of what results depend on, like marks: the same ones give the same bytes in
+ * every way, and others than without them. */
+static void ranges_are_kept_in_every_way(void **state)
+{
+    static const way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 2, .chunk = 50, .neighbours = true },
+                                { .threads = 1, .chunk = 64, .slots = 4 }, { .threads = 1, .chunk = N } };
+    static const int cuts[] = { 129, 333, 345 };
+    char kv[120];
+    (void)state;
+    for (int i = 0; wn_recipe_at(i); i++) {
+        const wn_recipe *r = wn_recipe_at(i);
+        if (r->kind != WN_CLASS_BUDGETED) continue;
+        snprintf(kv, sizeof kv, "%s(at=%s,every=%d,system=on,special=on)@70", r->name,
+                 r->at == (WN_AT_BOUNDARY | WN_AT_MARK) ? "both" : r->at & WN_AT_MARK ? "mark" : "boundary", every);
+        float *without = reference(kv);
+        ranges = true;
+        float *ref = reference(kv);
+        if (!memcmp(without, ref, sizeof(float) * N * VOCAB)) fail_msg("%s: ranges change nothing", kv);
+        for (size_t k = 0; k < WN_COUNT(ways); k++) {
+            way w = ways[k];
+            w.kv = kv;
+            compare(ref, w);
+        }
+        for (size_t k = 0; k < WN_COUNT(cuts); k++) cut_at(kv, cuts[k], ref);
+        ranges = false;
+        free(without);
+        free(ref);
+    }
+}
+
 /* ---- against the full cache ------------------------------------------------------------------ */
 
 static void nothing_to_drop_is_none(void **state)
@@ -334,6 +378,7 @@ int main(void)
         cmocka_unit_test(forks_truncations_sessions),
         cmocka_unit_test(a_session_belongs_to_its_policy),
         cmocka_unit_test(a_fork_leaves_waiting_marks),
+        cmocka_unit_test(ranges_are_kept_in_every_way),
         cmocka_unit_test(nothing_to_drop_is_none),
         cmocka_unit_test(dropping_is_visible),
     };

@@ -45,9 +45,9 @@ static void good_texts(void **state)
 {
     (void)state;
     wn_policy p = good("recent");
-    assert_string_equal(p.text, "v1:recent(sinks=4,window=1024,at=boundary,every=512,first=0,last=0)");
+    assert_string_equal(p.text, "v1:recent(sinks=4,window=1024,at=boundary,every=512,first=0,last=0,system=off,special=off)");
     p = good("  v1: recent ( window = 32 , sinks=0 ) @ 25% , k = f16 , v=bf16 ");
-    assert_string_equal(p.text, "v1:recent(sinks=0,window=32,at=boundary,every=512,first=0,last=0)@25%,k=f16,v=bf16");
+    assert_string_equal(p.text, "v1:recent(sinks=0,window=32,at=boundary,every=512,first=0,last=0,system=off,special=off)@25%,k=f16,v=bf16");
     assert_int_equal(p.budget_kind, WN_BUDGET_SHARE);
     assert_true(p.budget == 0.25);
     p = good("recent()");
@@ -58,7 +58,7 @@ static void good_texts(void **state)
     assert_int_equal(p.budget_kind, WN_BUDGET_SLOTS);
     assert_true(p.budget == 2048);
     assert_int_equal(good("random(at=mark)@1").at, WN_AT_MARK);
-    assert_string_equal(good("none").text, "v1:none(at=boundary,every=512,first=0,last=0)");
+    assert_string_equal(good("none").text, "v1:none(at=boundary,every=512,first=0,last=0,system=off,special=off)");
     assert_true(good("none,k=f32").budget_kind == WN_BUDGET_NONE);
     for (int i = 0; wn_recipe_at(i); i++) {
         good(wn_recipe_at(i)->name);
@@ -191,7 +191,7 @@ static void lengths_at_the_limits(void **state)
     sprintf(text + k, ")");
     assert_int_equal(wn_spec_parse(&s, text, &err), WN_OK);
     assert_int_equal(s.head.n_params, WN_SPEC_PARAMS);
-    assert_string_equal(s.head.params[WN_SPEC_PARAMS - 1].value, "19");
+    assert_string_equal(s.head.params[WN_SPEC_PARAMS - 1].value, "23");
     sprintf(text + k, ",more=1)");
     assert_int_equal(wn_spec_parse(&s, text, &err), WN_EINVAL);
     assert_non_null(strstr(err.text, "fewer parameters"));

@@ -230,7 +230,7 @@ static void the_canonical_text_has_the_stages(void **state)
     (void)state;
     wn_policy p, q;
     assert_int_equal(wn_policy_parse(&p, "tova+recover:nearest(bias=none)+alloc:ada(floor=0.12345678912)@20%", NULL), WN_OK);
-    assert_string_equal(p.text, "v1:tova(at=boundary,every=64,first=0,last=0)+alloc:ada(floor=0.123456789)"
+    assert_string_equal(p.text, "v1:tova(at=boundary,every=64,first=0,last=0,system=off,special=off)+alloc:ada(floor=0.123456789)"
                                 "+recover:nearest(bias=none)@20%");
     assert_int_equal(wn_policy_parse(&q, p.text, NULL), WN_OK);
     assert_string_equal(q.text, p.text);
