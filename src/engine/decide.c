@@ -61,6 +61,17 @@ wn_status wn_seq_mark(wn_seq *s, wn_err *err)
     return WN_OK;
 }
 
+/* What a truncation goes back to, as far as the cache can: not beyond its last decision. */
+static void note_statistics(wn_seq *s, int p)
+{
+    if (!s->ledger.n_stats) return;
+    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++) {
+        size_t row = (size_t)i * s->ledger.stride;
+        memcpy(s->noted.x + row, s->ledger.x + row, sizeof(float) * (size_t)p);
+    }
+    s->noted_at = p;
+}
+
 wn_status wn_seq_decide(wn_seq *s, wn_err *err)
 {
     int p = wn_kv_n(s->kv);
@@ -71,6 +82,7 @@ wn_status wn_seq_decide(wn_seq *s, wn_err *err)
     if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
     if (s->plan.status) return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
     if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply(s->kv, &s->plan, err))) return st;
+    note_statistics(s, p);
     s->decided_at = p;
     s->stats_due = true;
     return WN_OK;
@@ -358,7 +370,7 @@ wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err)
 
 size_t wn_seq_ledger_bytes(const wn_seq *s)
 {
-    return sizeof(float) * (size_t)s->e->m->map.n_lanes * (size_t)s->ledger.n_stats * s->ledger.stride;
+    return 2 * sizeof(float) * (size_t)s->e->m->map.n_lanes * (size_t)s->ledger.n_stats * s->ledger.stride;
 }
 
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
@@ -376,6 +388,8 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
         s->ledger = (wn_ledger){ .stats = s->policy->stats, .n_stats = s->policy->n_stats, .stride = (size_t)s->opts.max_tokens };
         s->ledger.x = wn_os_map(wn_seq_ledger_bytes(s), false);
         if (!s->ledger.x) return wn_fail(err, WN_ENOMEM, "policy: out of memory for the attention of %d positions", s->opts.max_tokens);
+        s->noted = s->ledger;
+        s->noted.x += wn_seq_ledger_bytes(s) / sizeof(float) / 2;
     }
     size_t most = wn_engine_arena_most(e, s->policy);
     if (most > e->decisions.size) {     /* no decision is being made: nothing is lost */

@@ -77,6 +77,7 @@ struct wn_seq {
     uint64_t observed;                  /* (query head, slot) pairs scored or accounted for the policy alone */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
     wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats 0: none */
+    wn_ledger noted; int noted_at;      /* the same right after the last decision, at noted_at; 0: nothing is noted */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
     uint64_t *ranges[WN_RANGE_KINDS];   /* bits of positions that are to stay, (max_tokens); NULL: none */
@@ -92,7 +93,7 @@ struct wn_seq {
 
 /* Parses and installs a policy while the sequence is being opened; NULL text: none. */
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
-size_t wn_seq_ledger_bytes(const wn_seq *s);
+size_t wn_seq_ledger_bytes(const wn_seq *s);             /* both */
 /* The cache formats a policy names, if any. */
 wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err);
 /* The decision at the tokens computed so far, if one is due there. */

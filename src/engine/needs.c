@@ -76,7 +76,7 @@ static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_he
     size_t lanes = (size_t)e->m->map.n_lanes, sum = 0;
     if (!p || !wn_policy_decides(p)) return 0;
     sum += (lanes + 1 + WN_RANGE_KINDS) * ((size_t)n / 8 + 8);              /* masks of the plan, protected ranges */
-    sum += lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);
+    sum += 2 * lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);     /* now, and at the last decision */
     if (wn_policy_merges(p))                                                /* merges and their sources */
         sum += lanes * live_slots(e, p, n, n_held).mean *
                (sizeof(wn_plan_merge) + sizeof(int32_t) + 2 * sizeof(float));

@@ -214,7 +214,7 @@ static void park(wn_seq *s)
     s->n_known = WN_MAX(s->n_known, n);
     wn_status st = wn_kv_truncate(s->kv, 0, &at, NULL);
     WN_ASSERT(!st);
-    s->decided_at = 0;
+    s->decided_at = s->noted_at = 0;
     wn_seq_unpromise(s);
 }
 

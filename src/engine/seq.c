@@ -127,11 +127,12 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
     return WN_OK;
 }
 
-static void copy_ledger(wn_seq *s, const wn_seq *src)
+/* The first n numbers of every row; both ledgers keep the same statistics. */
+static void copy_ledger(wn_seq *s, const wn_ledger *to, const wn_ledger *from, int n)
 {
     for (int l = 0; l < s->e->m->map.n_lanes; l++)
-        for (int i = 0; i < s->ledger.n_stats; i++)
-            memcpy(wn_ledger_row(&s->ledger, l, i), wn_ledger_row(&src->ledger, l, i), sizeof(float) * (size_t)wn_kv_n(src->kv));
+        for (int i = 0; i < to->n_stats; i++)
+            memcpy(wn_ledger_row(to, l, i), wn_ledger_row(from, l, i), sizeof(float) * (size_t)n);
 }
 
 wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err *err)
@@ -157,7 +158,9 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
     if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, wn_kv_n(src->kv), err)) &&
         !(st = wn_kv_fork(&s->kv, src->kv, err))) {
         s->n_fed = wn_kv_n(s->kv);
-        copy_ledger(s, src);
+        copy_ledger(s, &s->ledger, &src->ledger, s->n_fed);
+        copy_ledger(s, &s->noted, &src->noted, src->noted_at);
+        s->noted_at = src->noted_at;
         memcpy(s->tokens, src->tokens, sizeof *s->tokens * (size_t)s->n_fed);
         s->n_reported = s->n_fed;
         if (src->n_logits == s->n_fed && s->n_fed > 0) {
@@ -209,21 +212,27 @@ const float *wn_seq_logits(const wn_seq *s)
     return s->n_logits > 0 && s->n_logits == s->n_fed && wn_seq_n_computed(s) == s->n_fed ? s->logits : NULL;
 }
 
-/* What policies look at must be as if the tokens that are gone had never been. Sums are not
- * subtracted from but made anew; queries that the ring has lost to later ones are computed
- * again, from a place no decision lies behind. */
+/* What policies look at must be as if the tokens that are gone had never been. Statistics do not
+ * subtract: they are taken back to what was noted at the last decision, and what came since is
+ * computed again. Queries that the ring has lost to later ones are, too, from a place no decision
+ * lies behind: of the last w, that is, which the next decision may look at. */
 static wn_status restore_statistics(wn_seq *s, int *at, wn_err *err)
 {
-    int back = *at;
-    if (s->ledger.n_stats) back = 0;
-    else if (s->kv_opts.ring_rows && s->decide && wn_kv_ring_valid(s->kv) < WN_MIN(*at, s->kv_opts.ring_rows)) {
-        back = WN_MAX(*at - s->kv_opts.ring_rows, 0);
+    int back = *at, w = 0;
+    if (s->kv_opts.ring_rows && s->decide)              /* tests' deciders and who watches may look at all */
+        w = s->policy && !s->log ? wn_policy_window(s->policy) : s->kv_opts.ring_rows;
+    if (s->ledger.n_stats) back = s->noted_at <= *at ? s->noted_at : 0;
+    if (w && wn_kv_ring_valid(s->kv) - (*at - back) < WN_MIN(back, w)) {
+        back = s->ledger.n_stats ? 0 : WN_MAX(back - w, 0);
         if (back < s->decided_at) back = 0;
     }
-    if (back < *at) {
+    while (back < *at) {
         wn_status st = wn_kv_truncate(s->kv, back, at, err);
         if (st) return st;
+        if (s->ledger.n_stats && *at < back) back = 0;  /* the cache goes back further than to the decision */
     }
+    if (*at < s->noted_at) s->noted_at = 0;
+    if (*at == s->noted_at) copy_ledger(s, &s->ledger, &s->noted, s->noted_at);
     return WN_OK;
 }
 

@@ -9,6 +9,8 @@
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
  *     f32          policies with statistics of all queries: of each lane, of each statistic, n values
+ *     u32          such policies: the position m of the last decision whose statistics follow, or 0
+ *     f32          as above, m values
  *
  * Everything that must agree is compared before the cache is touched, and each difference
  * has a sentence of its own, so that a user learns which model or option the file wants.
@@ -108,6 +110,9 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
         if ((st = wn_record_write(w, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err))) goto fail;
+    if (s->ledger.n_stats && (st = put_u32(w, (uint32_t)s->noted_at, err))) goto fail;
+    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
+        if ((st = wn_record_write(w, s->noted.x + (size_t)i * s->noted.stride, sizeof(float) * (size_t)s->noted_at, err))) goto fail;
     return wn_record_commit(w, err);
 fail:
     wn_record_abort(w);
@@ -193,7 +198,7 @@ static wn_status read_tokens(wn_seq *s, wn_record *r, uint32_t *n, wn_err *err)
 /* r holds a checked record whose id has been compared. */
 static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
 {
-    uint32_t decided_at = 0, n = 0;
+    uint32_t decided_at = 0, noted_at = 0, n = 0;
     wn_seq_cut_ranges(s, 0);            /* what was named here before was not there when the session decided */
     wn_status st = check_fields(s, r, &decided_at, err);
     if (st || (st = read_marks(s, r, err)) || (st = read_ranges(s, r, err)) ||
@@ -206,6 +211,10 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
     if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) goto fail;
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
         st = wn_record_read(r, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err);
+    if (s->ledger.n_stats && !st && !(st = get_u32(r, &noted_at, err)) && noted_at && noted_at != decided_at)
+        st = wn_fail(err, WN_EFORMAT, "statistics of a decision at %u, the last was at %u", noted_at, decided_at);
+    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
+        st = wn_record_read(r, s->noted.x + (size_t)i * s->noted.stride, sizeof(float) * noted_at, err);
     if (st || wn_kv_n(s->kv) != (int)n || r->at != r->n) {
         int at, kept = wn_kv_n(s->kv);
         wn_kv_truncate(s->kv, 0, &at, NULL);
@@ -215,6 +224,7 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
     }
     s->n_fed = s->n_reported = (int)n;
     s->decided_at = (int)decided_at;
+    s->noted_at = (int)noted_at;
     s->n_logits = 0;
     return WN_OK;
 fail:

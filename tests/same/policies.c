@@ -242,6 +242,48 @@ static void forks_truncations_sessions(void **state)
         }
 }
 
+/* From where a text goes on that was taken back to 390, behind the decision at 384, and to 380:
+ * by class of resumption, for the sequence itself, a fork of it, and one from a file. The bytes are
+ * those of a text that never strayed. */
+static void classes_resume_where_they_say(void **state)
+{
+    enum { RAN = 400, BACK = 390, LAST = 384 };
+    char kv[120];
+    wn_err err = { 0 };
+    (void)state;
+    if (every != 64) return;
+    for (int i = 0; wn_recipe_at(i); i++) {
+        const wn_recipe *r = wn_recipe_at(i);
+        if (r->kind == WN_CLASS_FULL || !spell(kv, r, 0, "@25%")) continue;
+        float *ref = reference(kv);
+        test_engine t = open_engine((way){ .threads = 2, .chunk = 100 });
+        test_seq q[3];
+        for (int k = 0; k < 3; k++) q[k] = test_seq_open_kv(&t, N, kv);
+        run_to(&t, &q[0], RAN);
+        wn_seq_close(q[1].s);
+        if (wn_seq_fork(&q[1].s, q[0].s, NULL, &err)) fail_msg("fork: %s", err.text);
+        if (wn_seq_save(q[0].s, session_path(), &err) || wn_seq_load(q[2].s, session_path(), &err)) fail_msg("session: %s", err.text);
+        unlink(session_path());
+        int w = wn_policy_window(q[0].s->policy);
+        int want = r->resume == WN_RESUME_RECORD ? LAST : w > 64 - (RAN - BACK) ? 0 : BACK;
+        assert_int_equal(r->resume == WN_RESUME_RECORD, q[0].s->ledger.n_stats > 0);
+        assert_int_equal(r->resume == WN_RESUME_WINDOW, w > 0 && !q[0].s->ledger.n_stats);
+        for (int k = 0; k < 3; k++) {
+            if (wn_seq_truncate(q[k].s, BACK, &err)) fail_msg("truncate: %s", err.text);
+            if (wn_kv_n(q[k].s->kv) != want) fail_msg("%s: %d goes on from %d, not %d", kv, k, wn_kv_n(q[k].s->kv), want);
+            memcpy(q[k].logits, ref, sizeof(float) * BACK * VOCAB);
+            finish(&t, &q[k], kv, "resumed", BACK, ref);
+        }
+        run_to(&t, &q[1], N);
+        if (wn_seq_truncate(q[1].s, 380, &err)) fail_msg("truncate: %s", err.text);
+        assert_int_equal(wn_kv_n(q[1].s->kv), 0);
+        finish(&t, &q[1], kv, "taken back beyond a decision", 380, ref);
+        for (int k = 0; k < 3; k++) test_seq_close(&q[k]);
+        test_engine_close(&t);
+        free(ref);
+    }
+}
+
 /* A session says what decided; only the same policy takes it up. */
 static void a_session_belongs_to_its_policy(void **state)
 {
@@ -376,6 +418,7 @@ int main(void)
         cmocka_unit_test(chunks_threads_pages_neighbours),
         cmocka_unit_test(quantised_weights),
         cmocka_unit_test(forks_truncations_sessions),
+        cmocka_unit_test(classes_resume_where_they_say),
         cmocka_unit_test(a_session_belongs_to_its_policy),
         cmocka_unit_test(a_fork_leaves_waiting_marks),
         cmocka_unit_test(ranges_are_kept_in_every_way),
