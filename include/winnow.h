@@ -132,6 +132,8 @@ typedef struct {
     const char *k_type, *v_type;    /* cache formats; NULL: "f16" */
     const char *kv;                 /* cache policy the pool is sized for: sequences that name it (or a thriftier
                                        one) have room for pool_tokens; NULL: "none", everything is kept */
+    const char *profile;            /* file of `winnow profile`, read when a policy asks for it; NULL: beside the
+                                       model, its path with ".profile" behind it */
     int page_slots;                 /* 4..64, a power of two; 0: 64 */
     int64_t protected_tokens;       /* positions that wn_seq_protect() is going to name, all sequences together */
 } wn_engine_opts;

@@ -103,6 +103,30 @@ typedef struct {
     int near;                   /* queries so far away or farther change nothing; 0: all count */
 } wn_stat;
 
+/* ---- what has been measured of the model ------------------------------------------- */
+
+/* `winnow profile` (docs/profiles.md): attention of a query head, or of a lane, for which the
+ * head of its group that needs the past most speaks. All but loss are shares, 0 .. 1. */
+typedef enum { WN_HEAD_MIXED, WN_HEAD_RETRIEVAL, WN_HEAD_STREAMING } wn_head_class;
+typedef struct {
+    float needle;               /* attention on the value of a needle while it is written down */
+    float copy;                 /* of the tokens written: the most attended token is the one that is copied */
+    float span;                 /* attention on the sentences that hold the value */
+    float induction, echo;      /* in repeated tokens: on what followed the token last times; on the token itself */
+    float stream;               /* in plain text: on the first tokens and the last ones */
+    float loss;                 /* what the layer's answers at needles change when this one sees only those, relative */
+    wn_head_class kind;
+} wn_head_scores;
+
+/* What a recipe or a stage asks for in its table; without it there is nothing to be had below. */
+enum { WN_PROFILE_HEADS = 1, WN_PROFILE_BUDGETS = 2 };
+const wn_head_scores *wn_view_profile_lane(const wn_view *v, int lane);
+const wn_head_scores *wn_view_profile_heads(const wn_view *v, int lane);   /* (group) */
+/* What a layer loses when all of it streams; its slots of the mean lane's, as searched for
+ * this recipe (of several such tables that with the budget nearest to the one at hand). */
+double wn_view_profile_loss(const wn_view *v, int layer);
+double wn_view_profile_weight(const wn_view *v, int layer);
+
 /* ---- the plan ------------------------------------------------------------------- */
 
 /* Entries speak of positions; lane may be WN_ALL_LANES; ranges are clipped to [0, p). The
@@ -174,6 +198,7 @@ typedef struct {
     const char *budget;         /* without @: as in the grammar ("2048", "20%"); NULL: its own sizes hold */
     int (*window)(const wn_params *p);  /* recent queries it reads, 1 .. 64; NULL: none */
     int (*stats)(const wn_params *p, wn_stat *out);     /* what it asks wn_view_stat() for: how many; NULL: nothing */
+    int profile;                /* WN_PROFILE_*: what it needs of the model's profile; 0: nothing */
     const char *reads;          /* "keys", "keys, values": rows that its score reads; NULL: none */
     double first, last;         /* defaults of the protected slots at both ends */
     /* Either the whole plan ... */
@@ -210,6 +235,7 @@ typedef struct {
     int n_params;
     bool window, mass;          /* asks for wn_view_window(), or wn_view_mass(): the recipe must look at the
                                    last queries, or at all of them, too */
+    int profile;                /* as in a recipe */
     int slots;                  /* of a lane's budget that it fills itself */
     /* As in a recipe; NULL: the same for every lane, or dropped. */
     void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
@@ -230,7 +256,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 3 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 4 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

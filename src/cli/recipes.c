@@ -133,7 +133,7 @@ static void print_stages(void)
     for (int i = 0; wn_stage_at(i); i++) {
         const wn_stage *g = wn_stage_at(i);
         printf("  +%s:%-*s %s%s\n", wn_stage_kind_name((int)g->kind), g->kind == WN_STAGE_ALLOC ? 12 : 10, g->name, g->about,
-               g->window ? " Needs the last queries." : g->mass ? " Needs all queries." : "");
+               g->window ? " Needs the last queries." : g->mass ? " Needs all queries." : g->profile ? " Needs the model's profile." : "");
         for (int j = 0; j < g->n_params; j++) print_params("                     ", &g->params[j]);
     }
     printf("\nCache formats (k=, v=):");
@@ -213,6 +213,7 @@ static void print_markdown(void)
         printf("\n### +%s:%s\n\n%s", wn_stage_kind_name((int)g->kind), g->name, g->about);
         if (g->differs) printf(" Differs from the paper: %s.", g->differs);
         if (g->window || g->mass) printf(" Goes with recipes that observe %s.", g->window ? "the last queries" : "all queries");
+        if (g->profile) printf(" Needs the model's profile (docs/profiles.md).");
         if (strcmp(g->source, "-")) printf("\n\nSource: %s.", g->source);
         putchar('\n');
         markdown_params(g->params, g->n_params);
@@ -263,9 +264,10 @@ static json_t *all_json(void)
     for (int i = 0; wn_recipe_at(i); i++) json_array_append_new(recipes, recipe_json(wn_recipe_at(i)));
     for (int i = 0; wn_stage_at(i); i++) {
         const wn_stage *g = wn_stage_at(i);
-        json_array_append_new(stages, json_pack("{s:s, s:s, s:s, s:s, s:s?, s:b, s:b, s:o}", "stage",
+        json_array_append_new(stages, json_pack("{s:s, s:s, s:s, s:s, s:s?, s:b, s:b, s:b, s:o}", "stage",
                               wn_stage_kind_name((int)g->kind), "name", g->name, "source", g->source, "about", g->about, "differs",
-                              g->differs, "needs_last_queries", g->window, "needs_all_queries", g->mass, "params",
+                              g->differs, "needs_last_queries", g->window, "needs_all_queries", g->mass, "needs_profile", g->profile != 0,
+                              "params",
                               params_json(g->params, g->n_params)));
     }
     for (int i = 0; wn_recipe_format(i); i++) json_array_append_new(formats, json_string(wn_recipe_format(i)));

@@ -330,7 +330,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
                                      .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
                                      .load_queries = load_queries, .load_stat = load_stat, .turn = turn,
-                                     .stats = s->ledger.stats, .n_stats = s->ledger.n_stats,
+                                     .stats = s->ledger.stats, .n_stats = s->ledger.n_stats, .profile = s->profile,
                                      .window = w, .held = wn_kv_ring_valid(kv) } };
     sh.view.ctx = &sh;
     if (s->log) {
@@ -383,6 +383,7 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     s->opts.kv = s->policy->text;
     if ((st = wn_policy_formats(s->policy, &s->kv_opts, err))) return st;
     if (!wn_policy_decides(s->policy)) return WN_OK;
+    if ((st = wn_seq_find_profile(s, err))) return st;
     if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;
     if (s->policy->n_stats) {
         s->ledger = (wn_ledger){ .stats = s->policy->stats, .n_stats = s->policy->n_stats, .stride = (size_t)s->opts.max_tokens };

@@ -159,6 +159,10 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     e->m = m;
     if ((st = wn_policy_parse(&e->policy, o.kv ? o.kv : "none", err))) goto fail;
     if ((st = check_opts(e, m, &o, err))) goto fail;
+    if (o.profile && !(e->profile_path = wn_strdup(o.profile))) {
+        st = wn_fail(err, WN_ENOMEM, "engine: out of memory");
+        goto fail;
+    }
     e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;   /* packed weights are taken already */
     snprintf(e->numerics, sizeof e->numerics, "%s/%d", wn_kernels_get()->numerics, WN_ORDER_VERSION);
 
@@ -207,6 +211,8 @@ void wn_engine_close(wn_engine *e)
     wn_pool_close(e->pool);
     wn_arena_release(&e->scratch);
     wn_arena_release(&e->decisions);
+    wn_profile_close(e->profile);
+    wn_free(e->profile_path);
     wn_free(e->seqs);
     wn_free(e->items);
     wn_free(e->item_seqs);

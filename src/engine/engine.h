@@ -44,6 +44,9 @@ struct wn_engine {
     float *logits;                      /* (max_out, n_vocab) */
     char numerics[32];
     const wn_attend_observer *observer; /* of coming steps; NULL: nobody looks */
+    char *profile_path;                 /* as asked for; NULL: beside the model */
+    wn_profile *profile;                /* read when a policy first asked for it */
+    const wn_profile *lent;             /* in its place, for sequences opened from now on; NULL: none */
 };
 
 /* Asked at each boundary p (a multiple of every, p > 0) before the query at p is computed:
@@ -76,6 +79,7 @@ struct wn_seq {
     bool stats_due;                     /* a decision changed what is held */
     uint64_t observed;                  /* (query head, slot) pairs scored or accounted for the policy alone */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
+    const wn_profile *profile;          /* what it needs of the model's; NULL: it needs none */
     wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats 0: none */
     wn_ledger noted; int noted_at;      /* the same right after the last decision, at noted_at; 0: nothing is noted */
     int every;                          /* boundaries are its multiples; 0: none */
@@ -88,6 +92,18 @@ struct wn_seq {
     const wn_decision_log *log;         /* borrowed; NULL: nobody looks. Forks have none */
     wn_plan plan;
 };
+
+/* ---- what was measured of the model (profile.c) ------------------------------------- */
+
+/* Where the profile of a model is when nobody says otherwise. */
+void wn_engine_profile_path(const wn_model *m, char *buf, size_t n);
+/* A profile of this model: path, or NULL for the file beside it. A missing, foreign or damaged
+ * one is a sentence that says what to do. */
+wn_status wn_engine_read_profile(wn_profile **out, const wn_model *m, const char *path, wn_err *err);
+/* Gives a sequence what its policy needs, if it does. */
+wn_status wn_seq_find_profile(wn_seq *s, wn_err *err);
+/* For sequences opened from now on, borrowed as long as they live; NULL: the engine's own again. */
+void wn_engine_lend_profile(wn_engine *e, const wn_profile *p);
 
 /* ---- decisions (decide.c) ------------------------------------------------------- */
 

@@ -107,6 +107,7 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
         s->decide_ctx = src->decide_ctx;
         wn_plan_init(&s->plan, src->opts.max_tokens, src->e->m->map.n_lanes);
     }
+    if (had && !strcmp(s->policy->text, had)) s->profile = src->profile;
     s->decided_at = src->decided_at;
     int m = src->n_marks;               /* marks after tokens not computed yet stay behind, like those tokens */
     while (m && src->marks[m - 1] > n) m--;

@@ -3,7 +3,8 @@
  * The payload of a session record (store/record.h has the header and the checksum):
  *
  *     u32          slots per page, rows of the ring, n_lanes, decided_at
- *     u32          bytes of the policy's canonical text, then the text
+ *     u32          bytes of the policy's canonical text, then the text; where the policy goes by a
+ *                  profile of the model, ";profile=" and its checksum follow in it
  *     u32          n marks, then n int32 positions
  *     u32          n protected stretches, then n times u32: 0 named or 1 system prompt, from, to
  *     u32          n tokens, then n int32 token ids (all computed)
@@ -53,12 +54,28 @@ static void make_id(const wn_engine *e, wn_record_id *id)
     snprintf(id->numerics, sizeof id->numerics, "%s", e->numerics);
 }
 
+static const char PROFILE[] = ";profile=";              /* no policy's text has a semicolon */
+enum { DECIDES_BYTES = WN_SPEC_BYTES + (int)sizeof PROFILE + WN_PROFILE_ID };
+
 /* What decides here, spelled out; a test's decider by its schedule. Nothing is said of a
  * policy that never decides (its cache formats are compared with the cache). */
-static const char *policy_text(const wn_seq *s)
+static void what_decides(const wn_seq *s, char out[DECIDES_BYTES])
 {
-    if (s->policy) return wn_policy_decides(s->policy) ? s->policy->text : "";
-    return s->every ? "decider" : "";
+    const char *text = !s->policy ? (s->every ? "decider" : "") : wn_policy_decides(s->policy) ? s->policy->text : "";
+    snprintf(out, DECIDES_BYTES, "%s%s%s", text, s->profile ? PROFILE : "", s->profile ? s->profile->id : "");
+}
+
+static wn_status compare_deciders(char *saved, char *here, wn_err *err)
+{
+    char *a, *b;
+    if (!strcmp(saved, here)) return WN_OK;
+    if ((a = strstr(saved, PROFILE))) *a = '\0';
+    if ((b = strstr(here, PROFILE))) *b = '\0';
+    if (a && b && !strcmp(saved, here))
+        return wn_fail(err, WN_EINVAL, "saved with another profile of the model (checksum %s, this run has %s)",
+                       a + sizeof PROFILE - 1, b + sizeof PROFILE - 1);
+    return wn_fail(err, WN_EINVAL, "saved with the cache policy %.150s, this run uses %.150s", *saved ? saved : "none",
+                   *here ? here : "none");
 }
 
 /* Marks among the tokens that are computed: others belong to tokens that are not saved. */
@@ -95,7 +112,8 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     make_id(s->e, &id);
     wn_status st = wn_record_begin(&w, path, WN_RECORD_SESSION, &id, err);
     if (st) return st;
-    const char *policy = policy_text(s);
+    char policy[DECIDES_BYTES];
+    what_decides(s, policy);
     int n_marks = n_marks_up_to(s, (int)n);
     const uint32_t fields[] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
                                 (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->decided_at, (uint32_t)strlen(policy) };
@@ -139,8 +157,7 @@ static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_a
     static const char *const what[3] = { "slots per page", "ring rows", "lanes" };
     const uint32_t want[3] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
                                (uint32_t)s->e->m->map.n_lanes };
-    const char *policy = policy_text(s);
-    char saved[WN_SPEC_BYTES];
+    char saved[DECIDES_BYTES], here[DECIDES_BYTES];
     uint32_t got[5];
     wn_status st;
     for (int i = 0; i < 5; i++)
@@ -152,10 +169,8 @@ static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_a
     if (got[4] >= sizeof saved) return wn_fail(err, WN_EFORMAT, "a policy of %u bytes", got[4]);
     if ((st = wn_record_read(r, saved, got[4], err))) return st;
     saved[got[4]] = '\0';
-    if (strcmp(saved, policy))
-        return wn_fail(err, WN_EINVAL, "saved with the cache policy %.150s, this run uses %.150s", *saved ? saved : "none",
-                       *policy ? policy : "none");
-    return WN_OK;
+    what_decides(s, here);
+    return compare_deciders(saved, here, err);
 }
 
 static wn_status read_marks(wn_seq *s, wn_record *r, wn_err *err)

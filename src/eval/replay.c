@@ -199,6 +199,8 @@ wn_status wn_replay_decide(wn_replay *r, const wn_trace_decision *d, const wn_po
     wn_view v;
     unsigned asked = 0;
     *plan = NULL;
+    if (wn_policy_profile(p))
+        return wn_fail(err, WN_EINVAL, "%.200s goes by a profile of the model, which a trace does not hold", p->text);
     wn_status st = make_room(r, &d->view, err);
     if (st) return st;
     r->d = d;

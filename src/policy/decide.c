@@ -216,6 +216,18 @@ static void spare_protected(const wn_view *v, wn_plan *plan)
         for (size_t w = 0; plan->keep[l] && w < words; w++) plan->keep[l][w] |= v->protect[w];
 }
 
+/* What the policy needs of the model's profile; whoever opened it has seen to it (wn_profile_serves()). */
+static bool find_profile(const wn_policy *p, wn_view *v, int n_live)
+{
+    int needs = wn_policy_profile(p);
+    double all = (double)n_live * (double)v->n_tokens;
+    if (needs && !v->profile) return false;
+    v->layers = NULL;
+    if (needs & WN_PROFILE_BUDGETS)
+        v->layers = wn_profile_nearest(v->profile, p->recipe->name, all > 0 ? (double)v->budget / all : 1);
+    return v->layers || !(needs & WN_PROFILE_BUDGETS);
+}
+
 void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan *plan)
 {
     int64_t slots;
@@ -225,7 +237,8 @@ void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan
     wn_params a = params_of(p, v->n_tokens, slot_bytes, n_live);
     v->budget = total_slots(p, v->n_tokens, slot_bytes, n_live);
     if (p->budget_kind != WN_BUDGET_NONE && slots <= v->budget) return;
-    protect(p, v, plan);
+    if (!find_profile(p, v, n_live)) plan->status = WN_EINVAL;
+    else protect(p, v, plan);
     if (plan->status) return;
     if (p->recipe->plan) {
         p->recipe->plan(v, &a, plan);

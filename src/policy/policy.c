@@ -394,3 +394,10 @@ bool wn_policy_allocates(const wn_policy *p)
     const wn_stage *g = p->stages[WN_STAGE_ALLOC].stage;
     return g ? g->allocate != NULL : p->recipe->allocate != NULL;
 }
+
+int wn_policy_profile(const wn_policy *p)
+{
+    int needs = p->recipe->profile;
+    for (int i = 0; i < WN_STAGE_KINDS; i++) needs |= p->stages[i].stage ? p->stages[i].stage->profile : 0;
+    return needs;
+}

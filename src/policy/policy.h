@@ -48,6 +48,8 @@ bool wn_policy_decides(const wn_policy *p);
  * its text or by the recipe itself. */
 bool wn_policy_merges(const wn_policy *p);
 bool wn_policy_allocates(const wn_policy *p);
+/* WN_PROFILE_*: what it needs of the model's profile. */
+int wn_policy_profile(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
  * before the next decision left out; n for policies that decide at marks only. Ranges that the caller names come on
  * top. Concave in

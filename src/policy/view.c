@@ -85,6 +85,31 @@ int wn_stat_find(const wn_stat *list, int n, const wn_stat *s)
     return -1;
 }
 
+const wn_head_scores *wn_view_profile_lane(const wn_view *v, int lane)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->profile);
+    return &v->profile->lanes[lane];
+}
+
+const wn_head_scores *wn_view_profile_heads(const wn_view *v, int lane)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    WN_ASSERT(v->profile);
+    return &v->profile->heads[(size_t)l->layer * (size_t)v->profile->n_heads + (size_t)(l->head * l->group)];
+}
+
+double wn_view_profile_loss(const wn_view *v, int layer)
+{
+    WN_ASSERT(layer >= 0 && layer < v->n_layers && v->profile);
+    return v->profile->layer_loss[layer];
+}
+
+double wn_view_profile_weight(const wn_view *v, int layer)
+{
+    WN_ASSERT(layer >= 0 && layer < v->n_layers && v->layers);
+    return v->layers->weight[layer];
+}
+
 void wn_view_turn(const wn_view *v, int lane, float *row, int from, int to)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes);

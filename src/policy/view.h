@@ -5,6 +5,7 @@
 #define WN_POLICY_VIEW_H
 
 #include "base/arena.h"
+#include "policy/profile.h"
 #include "winnow_policy.h"
 
 /* What a recipe that scores made of a lane: a score for each live slot, and how many stay
@@ -39,6 +40,8 @@ struct wn_view {
     void (*load_queries)(void *ctx, int lane, int w, float *rows);
     void (*load_stat)(void *ctx, int lane, int i, float *x);
     void (*turn)(void *ctx, int lane, float *row, int from, int to);  /* NULL: keys are not rotated */
+    const wn_profile *profile;          /* NULL: the policy asks for none */
+    const wn_profile_budget *layers;    /* of it, for this decision; set by wn_policy_decide() */
     bool lacking;                       /* a recipe asked for more scratch than there is */
     /* For who watches decisions; NULL: nobody does. */
     wn_verdict *verdicts;               /* (n_lanes) given zeroed, filled by wn_policy_decide() for recipes that score */

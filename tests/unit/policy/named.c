@@ -2,6 +2,7 @@
  * the same by itself plans; budgets and protection hold with every stage; one slot for what
  * was dropped is the mean of it, over any number of decisions; what cannot be combined is
  * refused with what can. */
+#include "tests/support/profile.h"
 #include "tests/support/view.h"
 #include "tests/unit/check.h"
 
@@ -72,6 +73,9 @@ static void budgets_and_protection_hold(void **state)
 {
     (void)state;
     int combined = 0;
+    static const uint8_t fp[16];
+    wn_profile *profile = test_profile(4, 4, 8, fp);
+    test_profile_for_all(profile);
     for (int i = 0; wn_recipe_at(i); i++)
         for (int g = 0; wn_stage_at(g); g++)
             for (int h = 0; wn_stage_at(h); h++) {
@@ -85,6 +89,7 @@ static void budgets_and_protection_hold(void **state)
                 combined++;
                 test_view *t = some_view((uint64_t)(i + g + h));
                 int lanes = 0;
+                t->view.profile = profile;
                 for (int l = 0; l < t->view.n_lanes; l++) lanes += t->shown[l].n > 0;
                 for (int step = 0; step < 3; step++) {
                     test_view_decide(t, kv);
@@ -101,6 +106,7 @@ static void budgets_and_protection_hold(void **state)
                 test_view_close(t);
             }
     assert_true(combined >= 100);
+    wn_profile_close(profile);
 }
 
 /* ---- one slot for what was dropped ------------------------------------------------------------ */
