@@ -129,6 +129,9 @@ wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *e
 
 /* Bits of [0, n) that the policy keeps for the caller, NULL: none. The arena has room. */
 const uint64_t *wn_seq_protected(const wn_seq *s, int n, wn_arena *a);
+/* Sessions: ranges without questions, then the promises for all of them. */
+wn_status wn_seq_add_range(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err);
+wn_status wn_seq_hold_ranges(wn_seq *s, wn_err *err);
 /* Positions from n on are taken back. */
 void wn_seq_cut_ranges(wn_seq *s, int n);
 /* Those of src below n, before the promises are made. */

@@ -96,16 +96,25 @@ wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err
     if (!had) return wn_fail(err, WN_ENOMEM, "protected positions: out of memory");
     memcpy(had, bits, n_words(s) * sizeof *had);
     set(bits, from, to, true);
-    if ((st = hold(s, n_held(s, s->opts.max_tokens), err))) memcpy(bits, had, n_words(s) * sizeof *had);
+    if ((st = wn_seq_hold_ranges(s, err))) memcpy(bits, had, n_words(s) * sizeof *had);
     wn_free(had);
     return st;
 }
+
+wn_status wn_seq_add_range(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err)
+{
+    wn_status st = need_bits(s, kind, err);
+    if (!st) set(s->ranges[kind], from, to, true);
+    return st;
+}
+
+wn_status wn_seq_hold_ranges(wn_seq *s, wn_err *err) { return hold(s, n_held(s, s->opts.max_tokens), err); }
 
 void wn_seq_cut_ranges(wn_seq *s, int n)
 {
     for (int k = 0; k < WN_RANGE_KINDS; k++)
         if (s->ranges[k]) set(s->ranges[k], n, s->opts.max_tokens, false);
-    wn_status st = hold(s, n_held(s, s->opts.max_tokens), NULL);
+    wn_status st = wn_seq_hold_ranges(s, NULL);
     WN_ASSERT(!st);                     /* less than before */
 }
 

@@ -139,16 +139,19 @@ fail:
 
 static wn_status read_ranges(wn_seq *s, wn_record *r, wn_err *err)
 {
-    uint32_t n, f[3];
+    uint32_t n, f[3], end[2] = { 0, 0 };        /* kind and position: they ascend */
     wn_status st = get_u32(r, &n, err);
     for (uint32_t i = 0; i < n && !st; i++) {
         for (int k = 0; k < 3 && !st; k++) st = get_u32(r, &f[k], err);
         if (st) return st;
-        if (f[0] >= WN_RANGE_KINDS || f[1] >= f[2] || f[2] > (uint32_t)s->opts.max_tokens)
+        if (f[0] >= WN_RANGE_KINDS || f[0] < end[0] || (f[0] == end[0] && f[1] < end[1]) || f[1] >= f[2] ||
+            f[2] > (uint32_t)s->opts.max_tokens)
             return wn_fail(err, WN_EFORMAT, "protected stretch %u: kind %u, from %u to %u", i, f[0], f[1], f[2]);
-        st = wn_seq_protect(s, (int)f[1], (int)f[2], (wn_range_kind)f[0], err);
+        end[0] = f[0];
+        end[1] = f[2];
+        st = wn_seq_add_range(s, (int)f[1], (int)f[2], (wn_range_kind)f[0], err);
     }
-    return st;
+    return st ? st : wn_seq_hold_ranges(s, err);
 }
 
 /* Compares what the file says with what this sequence is; fills decided_at. */
