@@ -73,7 +73,7 @@ static void a_stage_gives_the_bytes_of_its_recipe(void **state)
     (void)state;
     static const char *const pairs[][2] = {
         { "snapkv(kernel=7,pool=max)+alloc:ada@25%", "adakv@25%" },
-        { "snapkv+alloc:pyramid@25%", "pyramidkv@25%" },
+        { "snapkv(kernel=5,pool=avg)+alloc:pyramid@25%", "pyramidkv@25%" },
         { "h2o(first=4)+alloc:density+recover:nearest@25%", "d2o@25%" },
     };
     for (size_t i = 0; i < WN_COUNT(pairs); i++) {

@@ -56,8 +56,8 @@ static void a_stage_does_what_its_recipe_does(void **state)
     static const char *const pairs[][2] = {
         { "snapkv(kernel=7,pool=max)+alloc:ada@30%", "adakv@30%" },
         { "snapkv(kernel=7,pool=max,window=8)+alloc:ada(floor=0.7)@25", "adakv(window=8,floor=0.7)@25" },
-        { "snapkv+alloc:pyramid@30%", "pyramidkv@30%" },
-        { "snapkv(window=16)+alloc:pyramid(beta=3)@40", "pyramidkv(window=16,beta=3)@40" },
+        { "snapkv(kernel=5,pool=avg)+alloc:pyramid@30%", "pyramidkv@30%" },
+        { "snapkv(window=16,kernel=5,pool=avg)+alloc:pyramid(beta=3)@40", "pyramidkv(window=16,beta=3)@40" },
         { "h2o(first=4)+alloc:density+recover:nearest@30%", "d2o@30%" },
         { "h2o(first=4)+recover:nearest(bias=none)+alloc:density(whole=1)@30%", "d2o(bias=none,whole=1)@30%" },
         { "d2o+recover:drop+alloc:uniform@30%", "h2o(first=4)@30%" },

@@ -198,7 +198,7 @@ static void snapkv_by_hand(void **state)
     static const float votes[8] = { 0.1f, 0, 0.9f, 0, 0.05f, 0.3f, 5, 5 };
     test_view *t = small(8, 1, 1);
     test_view_votes(t, 0, votes);
-    test_view_decide(t, "snapkv(window=2,kernel=3)@5");
+    test_view_decide(t, "snapkv(window=2,kernel=3,pool=avg)@5");
     STAYS(t, 0, 1, 2, 3, 6, 7);
     test_view_decide(t, "snapkv(window=2,kernel=3,pool=max)@5");
     STAYS(t, 0, 1, 2, 3, 6, 7);
