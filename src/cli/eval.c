@@ -7,38 +7,29 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/io.h"
+#include "cli/long.h"
 #include "cli/models.h"
 #include "cli/policy.h"
 
 #include "base/alloc.h"
-#include "base/os.h"
 #include "eval/report.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_POLICIES = 128, MAX_ROWS = 512, MAX_TASKS = 64, MAX_BUDGETS = 16, MAX_LENGTHS = 32 };
 
 typedef struct {
-    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *lengths, *lib;
+    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *lengths, *lib, *profile;
     long context, seeds, seed, threads;
     size_t mem;
     bool json, csv, usable, no_speed, no_resume, quiet;
     wn_arg_list kv;
     int at[MAX_LENGTHS], n_at;          /* --lengths */
 } options;
-
-static volatile int stop;
-static void on_interrupt(int sig)
-{
-    (void)sig;
-    stop = 1;
-}
 
 static int wrong(const char *what, const char *value)
 {
@@ -136,61 +127,11 @@ static int make_chunks(const char *s, int *out)
     return WN_EXIT_OK;
 }
 
-/* ---- progress and journal ----------------------------------------------------------------- */
-
-typedef struct {
-    bool show;
-    const char *what;
-    uint64_t start_us;
-    int first;
-} progress;
-
-static void on_progress(void *ctx, const char *what, int done, int total)
-{
-    progress *p = ctx;
-    if (!p->show) return;
-    if (p->what != what || done < p->first) {
-        p->what = what;
-        p->start_us = wn_os_now_us();
-        p->first = done;
-    }
-    double t = (double)(wn_os_now_us() - p->start_us) * 1e-6;
-    int made = done - p->first;
-    fprintf(stderr, "\r%s: %d of %d", what, done, total);
-    if (made > 0) fprintf(stderr, ", %.0f s left   ", t / made * (total - done));
-    else fputs("              ", stderr);
-    if (done == total) fputs("\r\033[K", stderr);
-    fflush(stderr);
-}
-
-/* The journal's place: one per command line, so that the same command finds it again. */
-static void journal_path(char *buf, size_t n, int argc, char **argv)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    uint64_t h = UINT64_C(14695981039346656037);
-    for (int i = 1; i < argc; i++)
-        for (const char *c = argv[i];; c++) {
-            h = (h ^ (uint64_t)(unsigned char)*c) * UINT64_C(1099511628211);
-            if (!*c) break;
-        }
-    if (cache && *cache) snprintf(buf, n, "%s/winnow", cache);
-    else snprintf(buf, n, "%s/.cache/winnow", home && *home ? home : "/tmp");
-    for (char *p = buf + 1; ; p++) {
-        if (*p && *p != '/') continue;
-        char was = *p;
-        *p = '\0';
-        if (mkdir(buf, 0700) && errno != EEXIST) break;
-        if (!(*p = was)) break;
-    }
-    size_t k = strlen(buf);
-    snprintf(buf + k, n - k, "/eval-%016llx", (unsigned long long)h);
-}
-
 /* ---- the command ------------------------------------------------------------------------------ */
 
 static int fail(const wn_err *err, const char *journal)
 {
-    if (stop) fprintf(stderr, "\nwinnow eval: interrupted%s\n",
+    if (*wn_cli_catch_interrupt()) fprintf(stderr, "\nwinnow eval: interrupted%s\n",
                       journal ? "; the same command goes on where it stopped" : "");
     else fprintf(stderr, "winnow eval: %s\n", err->text);
     return WN_EXIT_FAILED;
@@ -199,12 +140,12 @@ static int fail(const wn_err *err, const char *journal)
 static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const wn_task **tasks, int chunks,
                     const char *journal)
 {
-    progress p = { .show = isatty(STDERR_FILENO) && !o->quiet };
+    wn_cli_progress p = { .show = isatty(STDERR_FILENO) && !o->quiet };
     wn_eval_opts eo = {
         .rows = rows, .n_rows = n_rows, .context = (int)o->context, .max_chunks = chunks, .tasks = tasks,
         .lengths = o->at, .n_lengths = o->n_at, .n_seeds = (int)o->seeds, .seed = (uint64_t)o->seed, .find_usable = o->usable, .speed = !o->no_speed,
-        .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .progress = on_progress, .progress_ctx = &p,
-        .stop = &stop,
+        .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .profile = o->profile, .progress = wn_cli_on_progress, .progress_ctx = &p,
+        .stop = wn_cli_catch_interrupt(),
     };
     wn_model *m = NULL;
     wn_phrases *phrases = NULL;
@@ -229,7 +170,6 @@ static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const
     eo.choices = choices;
     eo.n_choices = n_choices;
     eo.label = label;
-    signal(SIGINT, on_interrupt);
     if ((st = wn_eval_run(&report, m, &eo, &err))) goto done;
     bool ok = o->json  ? wn_eval_write_json(stdout, &report, eo.ask)
               : o->csv ? wn_eval_write_csv(stdout, &report, eo.ask)
@@ -270,6 +210,7 @@ int wn_cli_eval(int argc, char **argv)
         { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "GGUF file, or the name of a model (winnow models)", 0, 0, 0 },
         { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY", "a policy; may be given many times (winnow recipes lists them)", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
+        { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
         { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
         { 'c', "context", WN_ARG_INT, &o.context, "N", "tokens (default: the usable context, found first)", 64, 1e9, "ctx-size" },
         { 0, "usable", WN_ARG_FLAG, &o.usable, NULL, "find the usable context also when --context is given", 0, 0, 0 },
@@ -298,7 +239,7 @@ int wn_cli_eval(int argc, char **argv)
     const char *rest[1];
     int n_rest, chunks, n_rows;
     bool help;
-    if (argc > 0) journal_path(path, sizeof path, argc, argv);
+    if (argc > 0) wn_cli_journal_path(path, sizeof path, "eval", argc, argv);
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
     if (rc) return rc;
     if (help) {

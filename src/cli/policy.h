@@ -8,4 +8,6 @@ int wn_cli_policy(const char *command, const char *lib, const char *kv);
 
 #define WN_CLI_POLICY_LIB_HELP "library with more recipes (examples/policy.c); it is code and runs with your rights"
 
+#define WN_CLI_PROFILE_HELP "winnow profile's file, for policies that go by it (default: the model's path and .profile)"
+
 #endif

@@ -31,7 +31,7 @@ typedef struct {
     const char *model, *prompt, *file, *tokens_file, *dump, *session, *trace, *explain;
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
-    const char *k_type, *v_type, *bias, *kv, *lib;
+    const char *k_type, *v_type, *bias, *kv, *lib, *profile;
     wn_arg_list protect;
     size_t mem;
     bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro, trace_rows;
@@ -344,7 +344,7 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
                        o->n_ctx ? " (-c)" : " (what the model was trained for)", o->n_ctx ? " or raise -c" : "");
     wn_engine_opts eo = {
         .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = (int)o->n_ctx, .n_batch = (int)o->batch,
-        .k_type = o->k_type, .v_type = o->v_type, .kv = o->kv, .page_slots = (int)o->page_slots,
+        .k_type = o->k_type, .v_type = o->v_type, .kv = o->kv, .profile = o->profile, .page_slots = (int)o->page_slots,
     };
     for (int i = 0; i < o->protect.n; i++) eo.protected_tokens += r->spans[i].to - r->spans[i].from;
     if (o->n_predict >= 0) eo.pool_tokens = WN_MIN((int64_t)n + o->n_predict, (int64_t)ctx);
@@ -501,6 +501,7 @@ int wn_cli_run(int argc, char **argv)
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything: weights, cache, scratch (default: 80 % of what is\navailable); 6GiB, 900M", 0, 0, 0 },
         { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps, e.g. 'snapkv@25%' (default none: everything);\nwinnow recipes lists what there is", 0, 0, 0 },
         { 0, "protect", WN_ARG_LIST, &o.protect, "RANGE", "bytes FROM-TO of the prompt (the first is 0) that stay in the cache whatever the\npolicy; may be given many times", 0, 0, 0 },
+        { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32 (default f16)", 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values (default f16)", 0, 0, "-ctv" },

@@ -14,12 +14,12 @@
 #include <xxhash.h>
 
 enum { DEFAULT_CHUNKS = 4, DEFAULT_SEEDS = 8, USABLE_MAX = 8192, CONTEXT_IF_NONE = 1024, SPEED_TOKENS = 32 };
-static const size_t SMALL_MODEL = (size_t)256 << 20;    /* below, a worker per thread beats threads in a step */
 
 typedef struct {
     wn_eval_work w;
     wn_eval_report *report;
     int32_t *ids; size_t n_ids;         /* of the text */
+    wn_profile *profile;                /* for rows that bring none of their own; NULL: nobody needs it */
     int n_chunks, n_seeds, n_tasks, n_lengths;
     int cells;                          /* cases of a task: lengths times seeds */
     const int *lengths;
@@ -44,6 +44,19 @@ static wn_status make_rows(study *s, const wn_eval_opts *o, wn_err *err)
     return WN_OK;
 }
 
+/* One reading for all rows and workers; what it says is part of what the figures depend on. */
+static wn_status find_profiles(study *s, const wn_eval_opts *o, wn_err *err)
+{
+    for (int r = 0; r < s->w.n_rows; r++) {
+        wn_lab_row *row = &s->w.rows[r];
+        if (!row->profile || row->row.profile) continue;
+        wn_status st = s->profile ? WN_OK : wn_engine_read_profile(&s->profile, s->w.m, o->profile, err);
+        if (st) return wn_fail_prefix(err, st, "%.100s goes by a profile of the model", row->kv);
+        row->row.profile = s->profile;
+    }
+    return WN_OK;
+}
+
 static wn_status read_text(study *s, const wn_eval_opts *o, wn_err *err)
 {
     const char *text = o->text;
@@ -63,6 +76,8 @@ static void make_key(const study *s, const wn_eval_opts *o, char key[40])
     XXH3_64bits_update(x, fp, sizeof fp);
     XXH3_64bits_update(x, wn_kernels_get()->numerics, strlen(wn_kernels_get()->numerics));
     for (int r = 0; r < s->w.n_rows; r++) XXH3_64bits_update(x, s->w.rows[r].kv, strlen(s->w.rows[r].kv) + 1);
+    for (int r = 0; r < s->w.n_rows; r++)
+        if (s->w.rows[r].profile) XXH3_64bits_update(x, s->w.rows[r].row.profile->id, WN_PROFILE_ID);
     XXH3_64bits_update(x, numbers, sizeof numbers);
     if (o->n_lengths) XXH3_64bits_update(x, o->lengths, sizeof *o->lengths * (size_t)o->n_lengths);
     XXH3_64bits_update(x, s->ids, s->n_ids * sizeof *s->ids);
@@ -336,10 +351,9 @@ wn_status wn_eval_run(wn_eval_report *out, wn_model *m, const wn_eval_opts *o, w
     *out = (wn_eval_report){ 0 };
     wn_model_get_info(m, &mi);
     snprintf(out->model, sizeof out->model, "%s", mi.name && *mi.name ? mi.name : mi.architecture);
-    s.w.n_workers = mi.step_bytes < SMALL_MODEL ? n_threads : 1;
-    s.w.threads_each = n_threads / s.w.n_workers;
+    wn_eval_workers(&s.w, n_threads);
     while (o->tasks && o->tasks[s.n_tasks]) s.n_tasks++;
-    if ((st = make_rows(&s, o, err)) || (st = read_text(&s, o, err))) goto done;
+    if ((st = make_rows(&s, o, err)) || (st = find_profiles(&s, o, err)) || (st = read_text(&s, o, err))) goto done;
     make_key(&s, o, key);
     if ((st = wn_journal_open(&s.w.journal, o->journal, key, err))) goto done;
     if ((st = choose_context(&s, o, err)) || (st = choose_lengths(&s, o, err)) ||
@@ -354,6 +368,7 @@ wn_status wn_eval_run(wn_eval_report *out, wn_model *m, const wn_eval_opts *o, w
 done:
     wn_journal_close(s.w.journal, !st);
     wn_free(s.w.rows);
+    wn_profile_close(s.profile);
     wn_tokens_free(s.ids);
     wn_free(s.jobs);
     wn_free(s.values);

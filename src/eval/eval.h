@@ -24,6 +24,7 @@
 typedef struct {
     const char *kv;                     /* a policy */
     double share;                       /* > 0: the budget it gets (1 = everything); 0: as it is */
+    const wn_profile *profile;          /* where its policy goes by one; NULL: that of the options */
     /* Tests: a decider in place of a policy, asked at multiples of every. */
     wn_decide *decide;
     void *decide_ctx;
@@ -48,6 +49,7 @@ typedef struct {
     int n_threads;                      /* 0: all processors */
     size_t mem;
     const char *journal;                /* resume file; NULL: none */
+    const char *profile;                /* file for rows that go by a profile; NULL: beside the model */
     const char *label;                  /* what the caller chose beside this (template, files): part of its key */
     /* Called from one thread at a time. Jobs done, of how many; what comes now. */
     void (*progress)(void *ctx, const char *what, int done, int total);

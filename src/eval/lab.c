@@ -21,6 +21,7 @@ wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err)
     if (st) return st;
     snprintf(out->kv, sizeof out->kv, "%s", p.text);
     out->every = p.every;
+    out->profile = wn_policy_profile(&p);
     out->marks = wn_policy_decides(&p) && (p.at & WN_AT_MARK);
     out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !*p.k && !*p.v_format && !p.n_stats;
     return WN_OK;
@@ -47,6 +48,7 @@ void wn_lab_close(wn_lab *lab)
 wn_status wn_lab_seq(wn_seq **out, const wn_lab *lab, const wn_lab_row *row, wn_err *err)
 {
     bool own = row->row.decide != NULL;
+    wn_engine_lend_profile(lab->e, row->row.profile);
     wn_status st = wn_seq_open(out, lab->e, &(wn_seq_opts){ .max_tokens = lab->n_ctx, .kv = own ? NULL : row->kv,
                                                                 .ring_rows = 64 }, err);
     if (st || !own) return st;
@@ -76,6 +78,7 @@ wn_status wn_lab_feed(const wn_lab *lab, wn_seq *s, const int32_t *ids, size_t n
 
 wn_status wn_lab_start(wn_seq **out, const wn_lab *lab, const wn_lab_row *row, wn_seq *base, wn_err *err)
 {
+    wn_engine_lend_profile(lab->e, row->row.profile);
     if (row->shares)
         return wn_seq_fork(out, base, &(wn_seq_opts){ .max_tokens = lab->n_ctx, .kv = row->kv }, err);
     wn_status st = wn_lab_seq(out, lab, row, err);

@@ -10,6 +10,7 @@ typedef struct {
     char kv[WN_SPEC_BYTES];             /* canonical, with its budget */
     bool shares;                        /* decides at marks only: may start as a fork of row 0 */
     bool marks;                         /* decides at marks: asking before and after differ */
+    int profile;                        /* what it needs of the model's profile (WN_PROFILE_*); 0: nothing */
     int every;                          /* the longest stretch between its decisions */
 } wn_lab_row;
 

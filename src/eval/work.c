@@ -13,13 +13,22 @@ int wn_eval_lab_ctx(const wn_model *m, int length)
     return WN_MIN(m->hp.n_ctx_train, length + TURN_TOKENS);
 }
 
+void wn_eval_workers(wn_eval_work *w, int n_threads)
+{
+    static const size_t SMALL_MODEL = (size_t)256 << 20;    /* below, a worker per thread beats threads in a step */
+    wn_model_info mi;
+    wn_model_get_info(w->m, &mi);
+    w->n_workers = mi.step_bytes < SMALL_MODEL ? n_threads : 1;
+    w->threads_each = n_threads / w->n_workers;
+}
+
 /* ---- cases ----------------------------------------------------------------------------- */
 
-static size_t count_tokens(void *ctx, const char *text, size_t n_bytes)
+size_t wn_eval_count_tokens(void *model, const char *text, size_t n_bytes)
 {
     int32_t *ids;
     size_t n;
-    if (wn_tokens_from_text(ctx, text, n_bytes, WN_PARSE_SPECIAL | WN_NO_BOS, &ids, &n, NULL)) return 0;
+    if (wn_tokens_from_text(model, text, n_bytes, WN_PARSE_SPECIAL | WN_NO_BOS, &ids, &n, NULL)) return 0;
     wn_tokens_free(ids);
     return n;
 }
@@ -28,11 +37,11 @@ static size_t count_tokens(void *ctx, const char *text, size_t n_bytes)
 static size_t tokens_of(const wn_model *m, const wn_case *c)
 {
     void *ctx = (void *)m;
-    size_t n = count_tokens(ctx, c->context, strlen(c->context)) + 1, longest = 0;
+    size_t n = wn_eval_count_tokens(ctx, c->context, strlen(c->context)) + 1, longest = 0;
     for (int i = 0; i < c->n_turns; i++) {
         const wn_turn *t = &c->turns[i];
-        size_t turn = count_tokens(ctx, t->ask, strlen(t->ask)) + (size_t)t->max_new +
-                      (t->after ? count_tokens(ctx, t->after, strlen(t->after)) : 0);
+        size_t turn = wn_eval_count_tokens(ctx, t->ask, strlen(t->ask)) + (size_t)t->max_new +
+                      (t->after ? wn_eval_count_tokens(ctx, t->after, strlen(t->after)) : 0);
         if (!c->apart) n += turn;
         else longest = WN_MAX(longest, turn);
     }
@@ -52,7 +61,7 @@ wn_status wn_eval_case(const wn_eval_work *w, const wn_lab *lab, const wn_case_i
     wn_case c;
     wn_case_opts o = { .seed = case_seed(w, id), .n_tokens = id->length,
                        .depth = id->task->has_depth ? wn_eval_depth(id->seed, id->n_seeds) : -1,
-                       .count = count_tokens, .count_ctx = w->m };
+                       .count = wn_eval_count_tokens, .count_ctx = w->m };
     wn_status st = id->task->make(&c, w->o->phrases, &o, err);
     if (st) return wn_fail_prefix(err, st, "%s", id->task->name);
     size_t need = tokens_of(w->m, &c), have = (size_t)lab->n_ctx;

@@ -23,6 +23,11 @@ typedef struct {
     int n_seeds;
 } wn_case_id;
 
+/* How n threads are best used: n_workers and threads_each. */
+void wn_eval_workers(wn_eval_work *w, int n_threads);
+/* Tokens of a text as the model w->m counts them: a wn_count_tokens (eval/task.h), its ctx the model. */
+size_t wn_eval_count_tokens(void *model, const char *text, size_t n_bytes);
+
 /* Depths of a task's cases, spread evenly over (0, 1). */
 static inline double wn_eval_depth(int seed, int n_seeds) { return (seed + 0.5) / n_seeds; }
 

@@ -77,6 +77,22 @@ wn_status wn_profile_add_budget(wn_profile *p, const char *policy, const char *r
     return WN_OK;
 }
 
+wn_status wn_profile_take_budgets(wn_profile *p, const wn_profile *from, wn_err *err)
+{
+    WN_ASSERT(p->n_layers == from->n_layers);
+    for (int i = 0; i < from->n_budgets; i++) {
+        const wn_profile_budget *b = &from->budgets[i];
+        wn_profile_budget *to;
+        wn_status st = wn_profile_add_budget(p, b->policy, b->recipe, b->share, &to, err);
+        if (st) return st;
+        memcpy(to->weight, b->weight, sizeof *b->weight * (size_t)p->n_layers);
+        to->even = b->even;
+        to->found = b->found;
+        to->n_tried = b->n_tried;
+    }
+    return WN_OK;
+}
+
 /* ---- asking ---------------------------------------------------------------------------- */
 
 const wn_profile_budget *wn_profile_nearest(const wn_profile *p, const char *recipe, double share)

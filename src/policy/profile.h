@@ -63,6 +63,9 @@ void wn_profile_close(wn_profile *p);   /* NULL is fine */
 wn_status wn_profile_add_budget(wn_profile *p, const char *policy, const char *recipe, double share,
                                 wn_profile_budget **out, wn_err *err);
 
+/* Adds another profile's tables of the same model. */
+wn_status wn_profile_take_budgets(wn_profile *p, const wn_profile *from, wn_err *err);
+
 /* From bytes, from a file. WN_EFORMAT: not a profile, damaged, or not sound; WN_EUNSUPPORTED:
  * of another version. */
 wn_status wn_profile_parse(wn_profile **out, const char *json, size_t n, wn_err *err);
