@@ -41,12 +41,11 @@ static void what_is_written_is_read(void **state)
     assert_memory_equal(q->fingerprint, FP, 16);
     assert_int_equal(q->lanes[1].kind, WN_HEAD_RETRIEVAL);
     assert_int_equal(q->how.seed, 7);
-    assert_int_equal(wn_profile_read(&p, "/nowhere/a.profile", &err), WN_EIO);
     free(a);
     free(b);
-    wn_profile_close(p);
     wn_profile_close(q);
-    p = test_profile(3, 4, 6, FP);
+    assert_int_equal(wn_profile_read(&q, "/nowhere/a.profile", &err), WN_EIO);
+    assert_null(q);
     assert_int_equal(wn_profile_write(p, "/nowhere/a.profile", &err), WN_EIO);
     wn_profile_close(p);
 }
