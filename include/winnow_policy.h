@@ -180,6 +180,7 @@ typedef struct {
     bool has_budget;            /* was @ given? else the recipe's own sizes hold */
     int64_t lane_slots;         /* the budget per lane, mean, rounded down (with @) */
     int window;                 /* recent queries that the recipe reads; 0: none */
+    int64_t whole_lanes;        /* head-share: lanes that keep everything */
 } wn_params;
 
 typedef struct {
@@ -209,8 +210,9 @@ typedef struct {
      * what becomes of the slots that do not stay. NULL: the same for every lane; dropped. */
     void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
     void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
-    /* Most slots a lane holds right after a decision at p tokens, without @, protected ones
-     * beyond the recipe's own left out; concave in p (constants and shares are). NULL: p. */
+    /* Most slots a lane holds right after a decision at p tokens, without @ (of a head-share recipe:
+     * one that does not keep everything), protected ones beyond the recipe's own left out;
+     * concave in p (constants and shares are). NULL: p. */
     int64_t (*cap)(const wn_params *p, int64_t n_tokens);
     bool bounded;               /* what stays acts as if side by side: no distance exceeds what a lane holds */
 } wn_recipe;
@@ -256,7 +258,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 4 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 5 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

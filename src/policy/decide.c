@@ -10,11 +10,32 @@
 
 /* ---- sizes ------------------------------------------------------------------------ */
 
+/* Slots of a lane that does not keep everything, of a head-share recipe. */
+static int64_t stream_slots(const wn_policy *p, int64_t n_tokens)
+{
+    wn_params a = { .v = p->v };
+    return WN_MIN(p->recipe->cap(&a, n_tokens) + p->first + p->last, n_tokens);
+}
+
+/* How many lanes of a head-share recipe keep everything: a share says so, of a budget in slots or bytes
+ * as many as fit beside the others. */
+static int64_t whole_lanes(const wn_policy *p, int64_t total, int64_t n_tokens, int64_t n_lanes)
+{
+    if (p->recipe->kind != WN_CLASS_HEAD_SHARE) return 0;
+    if (p->budget_kind == WN_BUDGET_SHARE) return (int64_t)(p->budget * (double)n_lanes + 1e-6);
+    int64_t stream = stream_slots(p, n_tokens), left = total - n_lanes * stream;
+    return n_tokens == stream ? 0 : WN_MIN(WN_MAX(left, 0) / (n_tokens - stream), n_lanes);
+}
+
 /* Slots over all lanes, at most all there are. */
 static int64_t total_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
 {
-    double n = (double)n_lanes, all = n * (double)n_tokens;
-    double total = p->budget_kind == WN_BUDGET_SHARE   ? p->budget * (double)n_tokens * n
+    double n = (double)n_lanes, all = n * (double)n_tokens, share = p->budget * (double)n_tokens * n;
+    if (p->recipe->kind == WN_CLASS_HEAD_SHARE) {
+        int64_t whole = whole_lanes(p, 0, n_tokens, n_lanes);
+        share = (double)(whole * n_tokens + (n_lanes - whole) * stream_slots(p, n_tokens));
+    }
+    double total = p->budget_kind == WN_BUDGET_SHARE   ? share
                    : p->budget_kind == WN_BUDGET_SLOTS ? p->budget * n
                    : p->budget_kind == WN_BUDGET_BYTES ? p->budget / slot_bytes
                                                        : all;
@@ -29,7 +50,8 @@ static int64_t lane_slots(const wn_policy *p, int64_t n_tokens, double slot_byte
 static wn_params params_of(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
 {
     return (wn_params){ .v = p->v, .has_budget = p->budget_kind != WN_BUDGET_NONE,
-                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes), .window = wn_policy_window(p) };
+                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes), .window = wn_policy_window(p),
+                        .whole_lanes = whole_lanes(p, total_slots(p, n_tokens, slot_bytes, n_lanes), n_tokens, n_lanes) };
 }
 
 /* The same for a stage that was given in the policy's text. */
@@ -44,7 +66,9 @@ int64_t wn_policy_cap(const wn_policy *p, int64_t n)
 {
     if (!wn_policy_decides(p) || !(p->at & WN_AT_BOUNDARY) || p->budget_kind == WN_BUDGET_BYTES) return n;
     int64_t cap = n;
-    if (p->budget_kind != WN_BUDGET_NONE) cap = lane_slots(p, n, 1, 1) + 1;
+    if (p->recipe->kind == WN_CLASS_HEAD_SHARE && p->budget_kind == WN_BUDGET_SHARE)
+        cap = (total_slots(p, n, 1, 1 << 20) >> 20) + 1;        /* of many lanes: no whole number of them is more */
+    else if (p->budget_kind != WN_BUDGET_NONE) cap = lane_slots(p, n, 1, 1) + 1;
     else if (p->recipe->cap) {
         wn_params a = params_of(p, n, 1, 1);
         cap = p->recipe->cap(&a, n);

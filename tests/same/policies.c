@@ -122,7 +122,8 @@ static bool spell(char kv[120], const wn_recipe *r, int schedule, const char *bu
     static const int at[SCHEDULES] = { WN_AT_BOUNDARY, WN_AT_BOUNDARY, WN_AT_MARK, WN_AT_BOUNDARY | WN_AT_MARK };
     static const char *const word[SCHEDULES] = { "boundary", "boundary", "mark", "both" };
     if (at[schedule] & ~r->at) return false;
-    snprintf(kv, 120, "%s(at=%s,every=%d)%s", r->name, word[schedule], schedule == 1 ? 512 : every,
+    const char *window = r->kind == WN_CLASS_HEAD_SHARE ? ",first=4,recent=16" : "";    /* theirs are longer than these texts */
+    snprintf(kv, 120, "%s(at=%s,every=%d%s)%s", r->name, word[schedule], schedule == 1 ? 512 : every, window,
              r->kind == WN_CLASS_FULL ? "" : budget);
     return true;
 }

@@ -156,6 +156,7 @@ static void refused(const char *profile, const char *kv, const char *says)
     wn_seq *s;
     test_engine t = test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 1, .profile = profile,
                                                                                         .kv = policies[0] });
+    wn_engine_lend_profile(t.e, NULL);
     wn_status st = wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = kv }, &err);
     if (!st || !strstr(err.text, says)) fail_msg("%s: %s, expected \"%s\"", kv, st ? err.text : "opened", says);
     assert_null(s);
@@ -174,6 +175,7 @@ static void the_engine_finds_profiles(void **state)
     refused("/nowhere/x.profile", policies[0], "/nowhere/x.profile: No such file");
     refused(model, policies[0], "not a profile");
     test_engine t = test_engine_open(model, (wn_engine_opts){ .n_threads = 2, .kv = policies[0] });
+    wn_engine_lend_profile(t.e, NULL);
     wn_model_fingerprint(t.m, NULL, fp);
     snprintf(beside, sizeof beside, "%s.profile", model);
     wn_profile *mine = test_profile(usual->n_layers, usual->n_heads, usual->n_lanes, fp);

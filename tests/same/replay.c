@@ -69,7 +69,7 @@ static bool spell(char kv[120], const wn_recipe *r, int at)
 {
     static const char *const word[] = { "", "boundary", "mark", "both" };
     if (r->kind == WN_CLASS_FULL && !r->plan) return false;     /* takes no decisions */
-    if (at & ~r->at) return false;
+    if (at & ~r->at || r->profile) return false;                /* a trace holds no profile */
     snprintf(kv, 120, "%s(at=%s,every=32)%s", r->name, word[at], r->kind == WN_CLASS_FULL ? "" : "@25%");
     return true;
 }

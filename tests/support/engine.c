@@ -1,5 +1,6 @@
 /* tests/support/engine.c - see engine.h. */
 #include "tests/support/engine.h"
+#include "tests/support/profile.h"
 #include "tests/unit/check.h"
 
 #include "gguf/generate.h"
@@ -64,6 +65,8 @@ test_engine test_engine_open(const char *path, wn_engine_opts opts)
     must(wn_engine_open(&t.e, t.m, &opts, &err), &err, "engine");
     wn_model_get_info(t.m, &mi);
     t.n_vocab = mi.n_vocab;
+    t.profile = test_profile(mi.n_layers, mi.n_heads, t.m->map.n_lanes, (const uint8_t[16]){ 0 });
+    wn_engine_lend_profile(t.e, t.profile);
     return t;
 }
 
@@ -71,6 +74,7 @@ void test_engine_close(test_engine *t)
 {
     wn_engine_close(t->e);
     wn_model_close(t->m);
+    wn_profile_close(t->profile);
 }
 
 static void collect(void *ctx, int pos, const float *logits)

@@ -16,6 +16,7 @@ const char *test_tiny_model_path(void);
 typedef struct {
     wn_model *m;
     wn_engine *e;
+    wn_profile *profile;                /* made up, lent to the engine */
     int n_vocab;
 } test_engine;
 

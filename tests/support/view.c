@@ -1,5 +1,7 @@
 /* tests/support/view.c - see view.h. Slots are looked up by walking; nothing here is quick. */
 #include "tests/support/view.h"
+
+#include "tests/support/profile.h"
 #include "tests/unit/check.h"
 
 #include <math.h>
@@ -119,6 +121,8 @@ test_view *test_view_open(const test_shape *shape)
     t->view = (wn_view){ .n_layers = s->n_layers, .n_lanes = n_lanes, .lanes = t->shown, .layer_first = t->layer_first,
                          .scratch = &t->scratch, .ctx = t, .load = load, .load_stat = load_stat,
                          .load_queries = load_queries, .stats = &plain, .n_stats = 1 };
+    t->profile = test_profile(s->n_layers, s->heads * s->group, n_lanes, (const uint8_t[16]){ 0 });
+    t->view.profile = t->profile;
     t->view.rows[0] = zeroed(max * (size_t)s->dim, 4);
     t->view.rows[1] = zeroed(max * (size_t)s->v_dim, 4);
     for (int i = 0; i < WN_STATS_MAX; i++) t->view.stat_rows[i] = zeroed(max, 4);
@@ -142,6 +146,7 @@ void test_view_close(test_view *t)
     }
     for (int i = 0; i < WN_STATS_MAX; i++) free(t->view.stat_rows[i]);
     free(t->view.queries);
+    wn_profile_close(t->profile);
     wn_plan_release(&t->plan);
     wn_arena_release(&t->scratch);
     free((void *)(uintptr_t)t->view.protect);

@@ -44,6 +44,7 @@ typedef struct {
     test_lane *lanes;
     int *layer_first;
     wn_arena scratch;
+    wn_profile *profile;                /* made up; the view's */
     wn_policy policy;                   /* the last that was asked */
     wn_plan plan;                       /* what it said */
     int n_loads;                        /* how often rows were asked for */

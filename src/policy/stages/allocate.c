@@ -175,9 +175,8 @@ int wn_stage_need(const float *x, int n, double share)
     return WN_MAX(taken, n > 0);
 }
 
-/* How many of the `total` best scores of lanes [from, to) each lane has; ties: lower lane,
- * earlier slot. A threshold is searched over the bits of the scores, turned so that they
- * rise with the score (NaN is as bad as can be). */
+/* A threshold is searched over the bits of the scores, turned so that they rise with the
+ * score (NaN is as bad as can be). */
 static uint32_t bits_of(float x)
 {
     union { float f; uint32_t u; } b = { .f = x != x ? -INFINITY : x + 0.0f };     /* -0 is 0 */
@@ -192,8 +191,7 @@ static int64_t count_above(const wn_view *v, int from, int to, const float *cons
     return n;
 }
 
-static void best_of_layer(const wn_view *v, int from, int to, const float *const *scores, int64_t total,
-                          int64_t *count)
+void wn_alloc_best(const wn_view *v, int from, int to, const float *const *scores, int64_t total, int64_t *count)
 {
     uint32_t lo = 0, hi = UINT32_MAX;                   /* the least threshold with at most total above it */
     while (lo < hi) {
@@ -210,6 +208,25 @@ static void best_of_layer(const wn_view *v, int from, int to, const float *const
             else if (b == lo && left > 0) left--, count[l]++;
         }
     }
+}
+
+void wn_alloc_whole_lanes(const wn_view *v, const float *by, const wn_params *p, int64_t *keep)
+{
+    double *weight;
+    int64_t *cap = caps_of(v, &weight), left = wn_view_budget(v);
+    int n = wn_view_n_lanes(v);
+    bool *whole = wn_view_scratch(v, sizeof *whole * (size_t)n);
+    float *score = wn_view_scratch(v, sizeof *score * (size_t)n);
+    if (!cap || !whole || !score) return;
+    for (int i = 0; i < n; i++) score[i] = cap[i] > 0 ? by[i] : -INFINITY;
+    wn_stage_best(v, score, n, p->whole_lanes, whole);
+    for (int i = 0; i < n; i++) {
+        weight[i] = cap[i] > 0 && !whole[i];
+        left -= whole[i] ? cap[i] : 0;
+    }
+    wn_stage_split(WN_MAX(left, 0), weight, cap, n, keep);
+    for (int i = 0; i < n; i++)
+        if (whole[i]) keep[i] = cap[i];
 }
 
 void wn_alloc_ada(const wn_view *v, double floor_share, const float *const *scores, int64_t *keep)
@@ -229,7 +246,7 @@ void wn_alloc_ada(const wn_view *v, double floor_share, const float *const *scor
         for (int l = from; l < to; l++) total += keep[l];
         if (!total) continue;
         double base = (double)total / (to - from);
-        best_of_layer(v, from, to, scores, total, count);
+        wn_alloc_best(v, from, to, scores, total, count);
         for (int l = from; l < to; l++)
             weight[l] = (double)count[l] * (1 - floor_share) + floor_share * base + 1e-9;
         wn_stage_split(total, weight + from, cap + from, to - from, keep + from);

@@ -76,6 +76,12 @@ void wn_alloc_density(const wn_view *v, bool whole, int64_t *keep);
 void wn_alloc_slope(const wn_view *v, double ratio, int64_t *keep);
 /* The same for every lane, but no fewer than all or none of the slots that share a score. */
 void wn_alloc_whole(const wn_view *v, const float *const *scores, int64_t *keep);
+/* How many of the `total` best scores of lanes [from, to) each of them has (n_lanes); ties: the
+ * lower lane, the earlier slot. */
+void wn_alloc_best(const wn_view *v, int from, int to, const float *const *scores, int64_t total, int64_t *count);
+/* Head-share recipes: the lanes with the highest `by` (n_lanes) keep all, as many as @ says, the
+ * others what is left of the budget, alike. */
+void wn_alloc_whole_lanes(const wn_view *v, const float *by, const wn_params *p, int64_t *keep);
 /* Beside the window's own slots, layers in proportion to weight (n_layers); the lanes of a layer alike. */
 void wn_alloc_layers(const wn_view *v, const double *weight, int window, int64_t *keep);
 /* Each layer `ratio` times the one before. */

@@ -278,7 +278,8 @@ static void decisions_allocate_nothing(void **state)
         const wn_recipe *r = wn_recipe_at(i);
         wn_err err = { 0 };
         if (!(r->at & WN_AT_BOUNDARY)) continue;
-        snprintf(kv, sizeof kv, "%s(every=64)%s", r->name, r->kind == WN_CLASS_FULL ? "" : "@50%");
+        snprintf(kv, sizeof kv, "%s(every=64%s)%s", r->name, r->kind == WN_CLASS_HEAD_SHARE ? ",recent=64" : "",
+                 r->kind == WN_CLASS_FULL ? "" : "@50%");
         test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = 1, .kv = kv });
         wn_seq *s = must_open(&t, kv, MAX, kv);
         assert_int_equal(wn_seq_feed(s, ids, 200, &err), WN_OK);
