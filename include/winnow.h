@@ -91,6 +91,10 @@ enum {
 /* *ids is the caller's: wn_tokens_free(). text need not be valid UTF-8. */
 wn_status wn_tokens_from_text(const wn_model *m, const char *text, size_t n_bytes, unsigned flags,
                               int32_t **ids, size_t *n_ids, wn_err *err);
+/* The same with WN_PARSE_SPECIAL everywhere but in the plain ranges (ascending): a control token
+ * that lies in one, or reaches into one, is text. */
+wn_status wn_tokens_from_ranges(const wn_model *m, const char *text, size_t n_bytes, unsigned flags, const wn_range *plain,
+                                size_t n_plain, int32_t **ids, size_t *n_ids, wn_err *err);
 void wn_tokens_free(int32_t *ids);
 int32_t wn_model_bos(const wn_model *m);            /* -1: none */
 int32_t wn_model_eos(const wn_model *m);
@@ -116,6 +120,55 @@ void wn_text_close(wn_text *t);
 /* NUL-terminated, possibly empty, borrowed until the next call; *n (may be NULL) is its length. */
 const char *wn_text_push(wn_text *t, int32_t id, size_t *n);
 const char *wn_text_end(wn_text *t, size_t *n);
+
+/* ---- conversations ----------------------------------------------------------- */
+
+/* A chat template: Jinja that a model file brings (or the caller), turning a conversation into
+ * the text the model was trained on. It is run within limits of time and memory and reaches
+ * nothing of the host but its clock. Immutable after open: any number of threads. */
+typedef struct wn_chat wn_chat;
+
+typedef struct {
+    const char *source;             /* Jinja; NULL: the model's own */
+    const char *variant;            /* of the model's: "tool_use" is tokenizer.chat_template.tool_use; NULL: the
+                                       default one, or with tools "tool_use" where the file has it */
+} wn_chat_opts;
+
+/* WN_EUNSUPPORTED when the model has no template; a wrong one is a sentence with line and column.
+ * The model is borrowed. opts may be NULL. */
+wn_status wn_chat_open(wn_chat **out, const wn_model *m, const wn_chat_opts *opts, wn_err *err);
+void wn_chat_close(wn_chat *c);
+/* Templates that winnow has for models without one: "chatml", "plain" (User: ... Assistant: ...).
+ * NULL for other names. */
+const char *wn_chat_builtin(const char *name);
+
+typedef struct { const char *role, *content; } wn_message;
+
+typedef struct {
+    const wn_message *messages;     /* n_messages of them, or ... */
+    int n_messages;
+    const char *messages_json;      /* ... a JSON array of objects with role, content, tool_calls ... as OpenAI has them */
+    const char *tools_json;         /* a JSON array; NULL: none */
+    const char *vars_json;          /* a JSON object: more variables, {"enable_thinking": false} */
+    bool no_generation_prompt;      /* end after the last message instead of beginning an answer */
+    int64_t now;                    /* for templates that write the date: seconds since the epoch; 0: the clock */
+} wn_chat_input;
+
+/* What came of it, and which bytes the caller gave (messages, tools, variables), as against the
+ * template: special tokens spelled there are not meant. Ranges ascend and do not touch. */
+typedef struct {
+    char *text;                     /* NUL-terminated */
+    size_t n;
+    wn_range *plain;
+    size_t n_plain;
+} wn_chat_text;
+
+wn_status wn_chat_render(const wn_chat *c, const wn_chat_input *in, wn_chat_text *out, wn_err *err);
+void wn_chat_text_release(wn_chat_text *t);
+/* The same as ids, ready to be fed: special tokens of the template are ids, those spelled by users
+ * are text, and the text begins with the model's BOS once if it asks for one. *ids is the caller's:
+ * wn_tokens_free(). */
+wn_status wn_chat_tokens(const wn_chat *c, const wn_chat_input *in, int32_t **ids, size_t *n_ids, wn_err *err);
 
 /* ---- engine ---------------------------------------------------------------- */
 

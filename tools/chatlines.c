@@ -13,7 +13,7 @@ static json_t *answer(const json_t *task)
     const json_t *source = json_object_get(task, "template");
     wn_render_opts o = { .vars = json_object_get(task, "vars"), .now = 1700000000 };
     wn_template *t;
-    wn_rendered r = { 0 };
+    wn_chat_text r = { 0 };
     wn_err err;
     wn_status st = wn_template_open(&t, json_string_value(source), json_string_length(source), &err);
     if (!st) {
@@ -21,7 +21,7 @@ static json_t *answer(const json_t *task)
         wn_template_close(t);
     }
     json_t *j = st ? json_pack("{s:s}", "err", err.text) : json_pack("{s:s%}", "text", r.text, r.n);
-    wn_rendered_release(&r);
+    wn_chat_text_release(&r);
     return j;
 }
 

@@ -70,8 +70,9 @@ WN_BUILTIN(f_attr) { return wn_get_attr(vm, self, wn_want_str(vm, a[0], "the att
 static wn_call_args rest(const wn_call_args *args, int n)
 {
     wn_call_args r = *args;
-    r.pos += WN_MIN(n, args->n);
-    r.n -= WN_MIN(n, args->n);
+    n = WN_MIN(n, args->n);
+    if (n) r.pos += n;                  /* no arguments have no address */
+    r.n -= n;
     return r;
 }
 

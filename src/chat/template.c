@@ -120,27 +120,27 @@ static size_t weigh(const json_t *j, int depth)
 
 /* ---- rendering ------------------------------------------------------------------------------------ */
 
-static wn_status hand_out(const wn_text_buf *page, wn_rendered *out, wn_err *err)
+static wn_status hand_out(const wn_text_buf *page, wn_chat_text *out, wn_err *err)
 {
     size_t n = 0, k = 0;
     for (size_t i = 0; page->from && i < page->n; i++) n += page->from[i] && (!i || !page->from[i - 1]);
     out->text = wn_strndup(page->p, page->n);
-    out->data = WN_NEW_ARRAY(wn_range, n + 1);
-    if (!out->text || !out->data) {
-        wn_rendered_release(out);
+    out->plain = WN_NEW_ARRAY(wn_range, n + 1);
+    if (!out->text || !out->plain) {
+        wn_chat_text_release(out);
         return wn_fail(err, WN_ENOMEM, "template: out of memory for %zu bytes of text", page->n);
     }
     for (size_t i = 0; page->from && i < page->n; i++) {
         if (!page->from[i]) continue;
-        if (!i || !page->from[i - 1]) out->data[k++].from = i;
-        out->data[k - 1].to = i + 1;
+        if (!i || !page->from[i - 1]) out->plain[k++].from = i;
+        out->plain[k - 1].to = i + 1;
     }
     out->n = page->n;
-    out->n_data = n;
+    out->n_plain = n;
     return WN_OK;
 }
 
-static wn_status render(const wn_template *t, const wn_render_opts *o, wn_vm *vm, wn_rendered *out, wn_err *err)
+static wn_status render(const wn_template *t, const wn_render_opts *o, wn_vm *vm, wn_chat_text *out, wn_err *err)
 {
     if (setjmp(vm->door)) return vm->st;
     vm->context = wn_dict_new(vm);
@@ -152,12 +152,12 @@ static wn_status render(const wn_template *t, const wn_render_opts *o, wn_vm *vm
     return hand_out(vm->page, out, err);
 }
 
-wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_rendered *out, wn_err *err)
+wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_chat_text *out, wn_err *err)
 {
     size_t weight = weigh(o->vars, 0);
     wn_vm *vm = WN_NEW(wn_vm);
     wn_status st;
-    *out = (wn_rendered){ 0 };
+    *out = (wn_chat_text){ 0 };
     if (!vm) return wn_fail(err, WN_ENOMEM, "template: out of memory");
     vm->err = err;
     vm->source = t->vm.source;
@@ -173,9 +173,9 @@ wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_r
     return st;
 }
 
-void wn_rendered_release(wn_rendered *r)
+void wn_chat_text_release(wn_chat_text *r)
 {
     wn_free(r->text);
-    wn_free(r->data);
-    *r = (wn_rendered){ 0 };
+    wn_free(r->plain);
+    *r = (wn_chat_text){ 0 };
 }

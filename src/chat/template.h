@@ -29,17 +29,8 @@ typedef struct {
     size_t max_out, max_memory;         /* bytes; 0: 64 MiB and 256 MiB, and more for large inputs */
 } wn_render_opts;
 
-/* What was rendered, and which of its bytes were data: ranges, ascending, not touching. */
-typedef struct {
-    char *text;                         /* NUL-terminated */
-    size_t n;
-    wn_range *data;
-    size_t n_data;
-} wn_rendered;
-
-/* Roles that everybody knows ("user", "assistant" ...) count as the template's own text, because
+/* out->plain: which bytes were data. Roles that everybody knows ("user", "assistant" ...) count as the template's own text, because
  * templates build special tokens of them: '<|' + message.role + '|>'. */
-wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_rendered *out, wn_err *err);
-void wn_rendered_release(wn_rendered *r);
+wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_chat_text *out, wn_err *err);
 
 #endif

@@ -17,6 +17,13 @@ wn_status wn_tokens_from_text(const wn_model *m, const char *text, size_t n_byte
     return wn_tokenize(m->tokenizer, text, n_bytes, &o, ids, n_ids, err);
 }
 
+wn_status wn_tokens_from_ranges(const wn_model *m, const char *text, size_t n_bytes, unsigned flags, const wn_range *plain,
+                                size_t n_plain, int32_t **ids, size_t *n_ids, wn_err *err)
+{
+    wn_tokenize_opts o = { .parse_special = true, .no_bos_eos = flags & WN_NO_BOS, .plain = plain, .n_plain = n_plain };
+    return wn_tokenize(m->tokenizer, text, n_bytes, &o, ids, n_ids, err);
+}
+
 void wn_tokens_free(int32_t *ids) { wn_free(ids); }
 
 int32_t wn_model_bos(const wn_model *m) { return wn_tokenizer_bos(m->tokenizer); }

@@ -160,15 +160,15 @@ wn_status wn_ids_push(wn_ids *ids, int32_t id, wn_err *err)
 /* Special tokens as they stand, everything between them by the family's way. A space is
  * put before the first word and, as in training, before the first after a control token;
  * a user-defined token is part of the text around it. */
-static wn_status encode(wn_encoder *e, const char *text, size_t n, bool parse_special, wn_err *err)
+static wn_status encode(wn_encoder *e, const char *text, size_t n, const wn_tokenize_opts *o, wn_err *err)
 {
     const wn_tokenizer *t = e->t;
-    const wn_specials *specials = parse_special ? &t->all : &t->user;
+    wn_special_walk walk = { .t = t, .text = text, .n = n, .all = o->parse_special, .plain = o->plain, .n_plain = o->n_plain };
     bool prefix = t->space_prefix;
     wn_status st = WN_OK;
     for (size_t from = 0; from < n && !st;) {
         int32_t id;
-        size_t len = 0, at = wn_specials_next(specials, &t->vocab, text, n, from, &id, &len);
+        size_t len = 0, at = wn_special_walk_next(&walk, from, &id, &len);
         if (at > from) {
             st = t->vocab.spm ? wn_spm_encode(e, text + from, at - from, prefix, err)
                               : wn_bpe_encode(e, text + from, at - from, err);
@@ -195,7 +195,7 @@ wn_status wn_tokenize(const wn_tokenizer *t, const char *text, size_t n, const w
         return wn_fail(err, WN_ELIMIT, "tokenizer: a text of %zu bytes, at most %zu are possible", n,
                        MAX_TEXT);
     if (!opts.no_bos_eos && t->add_bos) st = wn_ids_push(&e.ids, t->bos, err);
-    if (!st) st = encode(&e, text, n, opts.parse_special, err);
+    if (!st) st = encode(&e, text, n, &opts, err);
     if (!st && !opts.no_bos_eos && t->add_eos) st = wn_ids_push(&e.ids, t->eos, err);
     if (!st && !e.ids.at && !(e.ids.at = wn_alloc(sizeof *e.ids.at)))   /* no ids is no NULL */
         st = wn_fail(err, WN_ENOMEM, "tokenizer: out of memory");

@@ -31,6 +31,8 @@ int32_t wn_tokenizer_find(const wn_tokenizer *t, const char *piece, size_t n);
 typedef struct {
     bool parse_special;     /* special tokens spelled in the text become their ids */
     bool no_bos_eos;        /* leave out what add_bos / add_eos would add */
+    const wn_range *plain;  /* with parse_special: ranges, ascending, in which none is meant */
+    size_t n_plain;
 } wn_tokenize_opts;
 
 /* Ids of n bytes of text (need not be valid UTF-8). *ids is from wn_alloc; the caller

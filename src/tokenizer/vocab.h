@@ -168,6 +168,22 @@ void wn_specials_release(wn_specials *s);
 size_t wn_specials_next(const wn_specials *s, const wn_vocab *v, const char *text, size_t n,
                         size_t from, int32_t *id, size_t *len);
 
+/* A walk from one special token of a text to the next, past the ranges that are plain: there only
+ * user-defined tokens count, and no control token may reach into one. */
+typedef struct {
+    const wn_tokenizer *t;
+    const char *text;
+    size_t n;
+    bool all;                   /* control tokens too, outside of the plain ranges */
+    const wn_range *plain;
+    size_t n_plain;
+    size_t user_at, user_len;   /* the next user-defined token, once looked for */
+    int32_t user_id;
+    bool user_known;
+} wn_special_walk;
+
+size_t wn_special_walk_next(wn_special_walk *w, size_t from, int32_t *id, size_t *len);
+
 /* ---- tokenizer.c -------------------------------------------------------------- */
 
 struct wn_tokenizer {

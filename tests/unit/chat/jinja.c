@@ -27,7 +27,7 @@ static int n_checked, n_wrong;
 static void check_one(const char *name, const char *source, size_t n, const json_t *vars, const json_t *expected)
 {
     wn_template *t;
-    wn_rendered r = { 0 };
+    wn_chat_text r = { 0 };
     wn_err err = { 0 };
     json_t *want = json_object_get(expected, name);
     if (!want) fail_msg("%s is not in expected.json: run tests/chat/oracle.py --write", name);
@@ -42,7 +42,7 @@ static void check_one(const char *name, const char *source, size_t n, const json
     }
     if (st && strlen(err.text) < 10) fail_msg("%s: no sentence: \"%s\"", name, err.text);
     n_checked++;
-    wn_rendered_release(&r);
+    wn_chat_text_release(&r);
     wn_template_close(t);
 }
 

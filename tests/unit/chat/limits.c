@@ -5,7 +5,7 @@
 #include "chat/template.h"
 #include "tests/unit/check.h"
 
-static wn_status render(const char *source, const wn_render_opts *o, wn_rendered *r, wn_err *err)
+static wn_status render(const char *source, const wn_render_opts *o, wn_chat_text *r, wn_err *err)
 {
     wn_template *t;
     wn_status st = wn_template_open(&t, source, strlen(source), err);
@@ -16,7 +16,7 @@ static wn_status render(const char *source, const wn_render_opts *o, wn_rendered
 
 static void check_fails(const char *source, wn_status want, const char *says)
 {
-    wn_rendered r = { 0 };
+    wn_chat_text r = { 0 };
     wn_err err = { 0 };
     wn_status st = render(source, &(wn_render_opts){ .max_steps = 1000000, .max_memory = 64 << 20, .max_out = 1 << 20 }, &r, &err);
     if (st != want || !strstr(err.text, says)) fail_msg("%.80s: status %d, \"%s\"; expected %d, \"%s\"", source, st, err.text, want, says);
@@ -77,7 +77,7 @@ static void what_does_not_end_is_ended(void **state)
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(greedy); i++) {
-        wn_rendered r = { 0 };
+        wn_chat_text r = { 0 };
         wn_err err = { 0 };
         wn_status st = render(greedy[i], &(wn_render_opts){ .max_memory = 64 << 20 }, &r, &err);
         if (st != WN_EINVAL && st != WN_ELIMIT) fail_msg("%s: ended with status %d", greedy[i], st);
@@ -108,7 +108,7 @@ static void deep_sources_are_refused_or_rendered(void **state)
         for (int n = 10; n <= 30000; n *= 10) {
             size_t a = strlen(kinds[k].open), b = strlen(kinds[k].close);
             char *s = malloc(16 + (a + b) * (size_t)n), *p = s;
-            wn_rendered r;
+            wn_chat_text r;
             wn_err err = { 0 };
             p += sprintf(p, "{{ ");
             for (int i = 0; i < n; i++) p += sprintf(p, "%s", kinds[k].open);
@@ -117,7 +117,7 @@ static void deep_sources_are_refused_or_rendered(void **state)
             sprintf(p, " }}");
             wn_status st = render(s, &(wn_render_opts){ 0 }, &r, &err);
             if (st && strlen(err.text) < 20) fail_msg("%s x %d: no sentence", kinds[k].open, n);
-            wn_rendered_release(&r);
+            wn_chat_text_release(&r);
             free(s);
         }
     char *s = malloc(200000), *p = s;
@@ -130,13 +130,13 @@ static void deep_sources_are_refused_or_rendered(void **state)
  * by a template is within the walls. */
 static void long_texts_are_put_together_cheaply(void **state)
 {
-    wn_rendered r;
+    wn_chat_text r;
     wn_err err = { 0 };
     (void)state;
     const char *source = "{% set ns = namespace(s='') %}{% for i in range(20000) %}{% set ns.s = ns.s + 'some words of a turn, and then some more of it ' ~ i %}{% endfor %}{{ ns.s }}";
     if (render(source, &(wn_render_opts){ 0 }, &r, &err)) fail_msg("%s", err.text);
     assert_true(r.n > 900000);
-    wn_rendered_release(&r);
+    wn_chat_text_release(&r);
 }
 
 static void every_failed_allocation_is_survived(void **state)
@@ -145,13 +145,13 @@ static void every_failed_allocation_is_survived(void **state)
     (void)state;
     json_t *vars = json_pack("{s:[{s:s,s:s}]}", "messages", "role", "user", "content", "hello");
     for (int n = 1; fired && n < 100; n++) {
-        wn_rendered r = { 0 };
+        wn_chat_text r = { 0 };
         wn_err err = { 0 };
         wn_fault_alloc(n);
         wn_status st = render("{% for m in messages %}{{ m.content }}{% endfor %}", &(wn_render_opts){ .vars = vars }, &r, &err);
         fired = wn_fault_clear();
         assert_int_equal(st, fired ? WN_ENOMEM : WN_OK);
-        wn_rendered_release(&r);
+        wn_chat_text_release(&r);
     }
     assert_false(fired);
     json_decref(vars);

@@ -8,7 +8,7 @@
 static void check(const char *source, const char *vars, const char *text, const char *marks)
 {
     wn_template *t;
-    wn_rendered r;
+    wn_chat_text r;
     wn_err err = { 0 };
     char got[1000];
     json_t *j = json_loads(vars, 0, NULL);
@@ -19,13 +19,13 @@ static void check(const char *source, const char *vars, const char *text, const 
     assert_string_equal(r.text, text);
     memset(got, '.', r.n);
     got[r.n] = '\0';
-    for (size_t i = 0, end = 0; i < r.n_data; i++) {
-        assert_true(r.data[i].from < r.data[i].to && r.data[i].to <= r.n && (!i || r.data[i].from > end));
-        end = r.data[i].to;
-        memset(got + r.data[i].from, 'd', end - r.data[i].from);
+    for (size_t i = 0, end = 0; i < r.n_plain; i++) {
+        assert_true(r.plain[i].from < r.plain[i].to && r.plain[i].to <= r.n && (!i || r.plain[i].from > end));
+        end = r.plain[i].to;
+        memset(got + r.plain[i].from, 'd', end - r.plain[i].from);
     }
     if (strcmp(got, marks)) fail_msg("%s\n  text  %s\n  got   %s\n  want  %s", source, text, got, marks);
-    wn_rendered_release(&r);
+    wn_chat_text_release(&r);
     wn_template_close(t);
     json_decref(j);
     json_decref(trusted);
