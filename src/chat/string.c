@@ -143,7 +143,7 @@ static void reserve(wn_vm *vm, wn_text_buf *b, size_t n)
 {
     if (n > vm->arena.size) wn_vm_take(vm, n);      /* fails with the sentence about memory */
     if (b == vm->page && n > vm->max_out - b->n)
-        wn_vm_stop(vm, WN_ELIMIT, "the template writes more than the %zu MiB it may", vm->max_out >> 20);
+        wn_vm_limit(vm, "the template writes more than the %zu MiB it may", vm->max_out >> 20);
     wn_vm_spend(vm, n / 64);
     if (n > b->cap - b->n) grow(vm, b, n);
 }

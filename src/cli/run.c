@@ -6,6 +6,7 @@
  * stdout as it comes, everything else to stderr; --json prints one line last, on stdout.
  */
 #include "cli/args.h"
+#include "cli/chat_template.h"
 #include "cli/cli.h"
 #include "cli/io.h"
 #include "cli/models.h"
@@ -28,13 +29,13 @@
 enum { MAX_SPANS = 64 };
 
 typedef struct {
-    const char *model, *prompt, *file, *tokens_file, *dump, *session, *trace, *explain;
+    const char *model, *prompt, *system, *template, *file, *tokens_file, *dump, *session, *trace, *explain;
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
     const char *k_type, *v_type, *bias, *kv, *lib, *profile;
     wn_arg_list protect;
     size_t mem;
-    bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro, trace_rows;
+    bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro, trace_rows, chat;
 } options;
 
 typedef struct {                        /* what the last line reports */
@@ -56,6 +57,18 @@ static int fail(const wn_err *err)
 {
     fprintf(stderr, "winnow run: %s\n", err->text);
     return WN_EXIT_FAILED;
+}
+
+/* --chat: the text as the user's message, in the model's own form. */
+static wn_status ask(const options *o, const wn_model *m, const char *text, int32_t **ids, size_t *n, wn_err *err)
+{
+    wn_chat *c;
+    wn_status st = wn_cli_open_chat(&c, m, o->template, err);
+    if (st) return st;
+    const wn_message talk[] = { { "system", o->system }, { "user", text } };
+    st = wn_chat_tokens(c, &(wn_chat_input){ .messages = talk + !o->system, .n_messages = 1 + !!o->system }, ids, n, err);
+    wn_chat_close(c);
+    return st;
 }
 
 /* The prompt as tokens: from --tokens, or the text of -f, -p and stdin in that order, of which
@@ -89,7 +102,7 @@ static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids,
         len += add;
     }
     unsigned flags = (o->parse_special ? WN_PARSE_SPECIAL : 0) | (o->no_bos ? WN_NO_BOS : 0);
-    st = wn_tokens_from_text(m, text, len, flags, ids, n, err);
+    st = o->chat ? ask(o, m, text, ids, n, err) : wn_tokens_from_text(m, text, len, flags, ids, n, err);
     if (!st) st = wn_cli_spans(&o->protect, m, *ids, *n, text, len, spans, err);
     wn_free(text);
     if (!st && *n == 0) {
@@ -481,6 +494,9 @@ int wn_cli_run(int argc, char **argv)
         { 'p', "prompt", WN_ARG_STRING, &o.prompt, "TEXT", "the prompt; after the text of -f when both are given", 0, 0, 0 },
         { 'f', "file", WN_ARG_STRING, &o.file, "FILE", "prompt from a file (- for standard input, also the default)", 0, 0, 0 },
         { 0, "tokens", WN_ARG_STRING, &o.tokens_file, "FILE", "prompt as int32 token ids (little-endian) instead of text", 0, 0, 0 },
+        { 0, "chat", WN_ARG_FLAG, &o.chat, NULL, "the prompt is a user's message: put it into the model's chat form", 0, 0, 0 },
+        { 0, "system", WN_ARG_STRING, &o.system, "TEXT", "with --chat: the system message", 0, 0, 0 },
+        { 0, "template", WN_ARG_STRING, &o.template, "FILE", WN_CLI_TEMPLATE_HELP, 0, 0, 0 },
         { 0, "parse-special", WN_ARG_FLAG, &o.parse_special, NULL, "special tokens spelled in the prompt are meant", 0, 0, 0 },
         { 0, "no-bos", WN_ARG_FLAG, &o.no_bos, NULL, "do not add the tokens the model asks for around a prompt", 0, 0, 0 },
         { 0, "Generation", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
@@ -547,6 +563,14 @@ int wn_cli_run(int argc, char **argv)
     }
     if (o.tokens_file && (o.prompt || o.file)) {
         fprintf(stderr, "winnow run: --tokens takes the place of -p and -f; give one or the other\n");
+        return WN_EXIT_USAGE;
+    }
+    if (o.chat && (o.tokens_file || o.parse_special || o.no_bos || o.protect.n)) {
+        fprintf(stderr, "winnow run: --chat lets the model's template make the prompt; --tokens, --parse-special, --no-bos and --protect do not go with it\n");
+        return WN_EXIT_USAGE;
+    }
+    if (!o.chat && (o.system || o.template)) {
+        fprintf(stderr, "winnow run: --%s goes with --chat\n", o.system ? "system" : "template");
         return WN_EXIT_USAGE;
     }
     if ((rc = wn_cli_policy("run", o.lib, o.kv))) return rc;
