@@ -49,7 +49,7 @@ tools: $(TOOLS_X)
 .PHONY: all lib tools deps check check-unit check-hard asan tsan fuzz fuzz-build bench demo install clean help
 
 winnow: $(CLI_O) $(B)/libwinnow.a $(EXPORTS)
-	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -Wl,--dynamic-list=$(EXPORTS) -o $@ $(CLI_O) $(B)/libwinnow.a $(LDLIBS_)
+	$(CC) $(CFLAGS_) $(SAN) $(LDFLAGS) -Wl,--dynamic-list=$(EXPORTS) -o $@ $(CLI_O) $(B)/libwinnow.a -ledit $(LDLIBS_)
 
 $(B)/libwinnow.a: $(LIB_O)
 	@rm -f $@

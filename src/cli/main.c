@@ -17,6 +17,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     { &wn_cli_run_page, wn_cli_run },
+    { &wn_cli_chat_page, wn_cli_chat },
     { &wn_cli_bench_page, wn_cli_bench },
     { &wn_cli_eval_page, wn_cli_eval },
     { &wn_cli_profile_page, wn_cli_profile },
