@@ -39,6 +39,7 @@ int main(void)
         json_t *j = answer(task);
         char *out = json_dumps(j, JSON_COMPACT);
         if (out) puts(out);
+        fflush(stdout);                 /* whoever asks may wait for the answer */
         free(out);
         json_decref(j);
         json_decref(task);
