@@ -76,7 +76,7 @@ static void missing_keys_are_named(void **state)
     v = sound("bert");
     check_refused(&v, WN_EUNSUPPORTED, "known are gpt2 and llama");
     v = sound("gpt2"), v.pre = "no\x1B[31msuch";
-    check_refused(&v, WN_EUNSUPPORTED, "\"no?[31msuch\"; known are default, gpt-2, llama-bpe");
+    check_refused(&v, WN_EUNSUPPORTED, "\"no?[31msuch\"; if the model's is that of another, give it its name: default, gpt-2");
 }
 
 static void put_types_as_floats(wn_gguf_writer *w)
