@@ -164,7 +164,9 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
         goto fail;
     }
     e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;   /* packed weights are taken already */
-    snprintf(e->numerics, sizeof e->numerics, "%s/%d", wn_kernels_get()->numerics, WN_ORDER_VERSION);
+    /* Longrope turns keys by other rates in long contexts: other bytes for the same tokens. */
+    snprintf(e->numerics, sizeof e->numerics, "%s/%d%s", wn_kernels_get()->numerics, WN_ORDER_VERSION,
+             m->n_ctx_short && e->n_ctx > m->n_ctx_short ? "/long" : "");
 
     size_t per_row = sizeof(float) * (size_t)m->hp.n_vocab;
     e->max_out = WN_MAX(e->max_seqs, WN_MIN(e->n_batch, (int)(LOGITS_BYTES / per_row)));

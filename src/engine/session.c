@@ -271,7 +271,7 @@ wn_status wn_seq_load(wn_seq *s, const char *path, wn_err *err)
     if (memcmp(r.id.fingerprint, id.fingerprint, 16))
         st = wn_fail(err, WN_EINVAL, "saved with another model");
     else if (strcmp(r.id.numerics, id.numerics))
-        st = wn_fail(err, WN_EINVAL, "saved with numerics \"%.31s\", this processor and build compute with \"%s\"",
+        st = wn_fail(err, WN_EINVAL, "saved with numerics \"%.31s\", this processor, build and context compute with \"%s\"",
                      r.id.numerics, id.numerics);
     else
         st = load_record(s, &r, err);

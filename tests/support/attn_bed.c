@@ -64,7 +64,7 @@ static wn_attend_args args_of(const buffers *x, int layer)
 {
     const wn_attend_shape *s = &x->b->shape;
     return (wn_attend_args){
-        .layer = layer, .rope = x->b->rope, .window = x->b->window, .q = x->q, .k = x->k, .v = x->v,
+        .layer = layer, .rope = x->b->rope, .window = x->b->window, .sinks = x->b->sinks, .q = x->q, .k = x->k, .v = x->v,
         .q_stride = (size_t)(s->n_heads * s->k_dim), .k_stride = (size_t)(s->n_kv_heads * s->k_dim),
         .v_stride = (size_t)(s->n_kv_heads * s->v_dim), .out = x->out, .out_stride = (size_t)(s->n_heads * s->v_dim),
     };
@@ -149,7 +149,8 @@ static void turn(const wn_rope *r, int pos, const float *x, double *out, int dim
     if (!r) return;
     for (int j = 0; j < r->n_dims / 2; j++) {
         int i0 = r->neox ? j : 2 * j, i1 = r->neox ? j + r->n_dims / 2 : 2 * j + 1;
-        double c = cos(r->rate[j] * pos), s = sin(r->rate[j] * pos), a = (double)x[i0], b = (double)x[i1];
+        double length = r->length > 0 ? r->length : 1, a = (double)x[i0], b = (double)x[i1];
+        double c = length * cos(r->rate[j] * pos), s = length * sin(r->rate[j] * pos);
         out[i0] = a * c - b * s;
         out[i1] = a * s + b * c;
     }
@@ -187,6 +188,10 @@ float *bed_reference(const bed *b, const bed_rules *rules)
                 if (rules && rules->bias) x += rules->bias(rules->ctx, lane, t);
                 logit[t] = x;
                 max = fmax(max, x);
+            }
+            if (b->sinks) {             /* one more term, of a value of zeros */
+                max = fmax(max, (double)b->sinks[h]);
+                sum = exp((double)b->sinks[h] - max);
             }
             for (int t = from; t <= p; t++) sum += logit[t] = exp(logit[t] - max);
             for (int d = 0; d < s->v_dim; d++) {

@@ -15,6 +15,7 @@ typedef struct {
     uint64_t seed;                      /* of the text */
     float k_size;                       /* spread of the logits; 0: 1 */
     const wn_rope *rope;                /* or NULL */
+    const float *sinks;                 /* (n_heads) or NULL */
     const wn_format *format;            /* raw; or NULL: f32 */
     const wn_format *sealed;            /* K and V once sealed; NULL: as format */
     int page_slots;

@@ -60,6 +60,26 @@ static void answers_are_the_definition(void **state)
     near(&b, 1e-5);
 }
 
+/* A sink per head, from one that hardly counts to one that takes nearly all; windows, splits,
+ * a lone first row, threads that share a lane. The rope lengthens what it turns. */
+static void sinks_take_their_share(void **state)
+{
+    (void)state;
+    static const float sinks[] = { 0, -60, 3, 12, 1, 90 };
+    bed b = bed_of(6, 2, 64, 1200);
+    wn_rope r = rope_of(48, true);
+    r.length = 1.25;
+    b.rope = &r;
+    b.sinks = sinks;
+    near(&b, 1e-5);
+    b.threads = 2;
+    b.window = 128;
+    near(&b, 1e-5);
+    b.shape.softcap = 4;
+    b.page_slots = 8;
+    near(&b, 1e-5);
+}
+
 static void different_v_dim(void **state)
 {
     (void)state;
@@ -116,6 +136,8 @@ static void no_way_of_running_changes_a_bit(void **state)
     b.shape.softcap = 5;
     b.window = 90;
     same_bits(b, ways, WN_COUNT(ways));
+    b.sinks = (const float[]){ 1, -2, 6 };
+    same_bits(b, ways, WN_COUNT(ways));
 }
 
 /* Decoding, neighbouring lanes are answered side by side where team and batch allow it: all
@@ -135,6 +157,7 @@ static void lanes_together_or_alone(void **state)
     same_bits(b, teams, WN_COUNT(teams));
     b.n = 700;
     b.window = 150;
+    b.sinks = (const float[]){ 1, -2, 6, 0, 3, 1, 1, -9, 5, 4, 3, 2, 1, 0, -1, 20 };
     same_bits(b, teams, WN_COUNT(teams));
 }
 
@@ -162,6 +185,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_the_definition),
         cmocka_unit_test(different_v_dim),
+        cmocka_unit_test(sinks_take_their_share),
         cmocka_unit_test(no_way_of_running_changes_a_bit),
         cmocka_unit_test(lanes_together_or_alone),
         cmocka_unit_test(all_tables_agree),

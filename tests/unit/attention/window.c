@@ -122,6 +122,11 @@ static void add_weights(const trial *t, int lane, int h, int p, int n_decided, d
         w[pos] = x + (double)bias_of(t, lane, pos, n_decided);
         most = fmax(most, w[pos]);
     }
+    if (t->bed.sinks) {
+        double sink = (double)t->bed.sinks[lane * group + h];
+        most = fmax(most, sink);
+        total = exp(sink - most);
+    }
     for (int pos = 0; pos <= p; pos++) total += exp(w[pos] - most);
     for (int pos = 0; pos <= p && total > 0; pos++) sum[pos] += share * exp(w[pos] - most) / total;
 }
@@ -149,7 +154,7 @@ static void check_sums(const trial *t, int lane, int n, int n_live, const float 
 static void look_back(trial *t, const wn_kv *kv, bool check)
 {
     const wn_attend_shape *s = &t->bed.shape;
-    wn_window x = { .shape = s, .rope = t->bed.rope, .w = t->w };
+    wn_window x = { .shape = s, .rope = t->bed.rope, .sinks = t->bed.sinks, .w = t->w };
     int32_t pos[N];
     assert_true(t->n_checks < CHECKS);
     for (int lane = 0; lane < LANES; lane++) {
@@ -235,10 +240,12 @@ static trial trial_of(uint64_t seed, int heads, int dim, wn_rope *rope, bool neo
 static void sums_of_the_last_queries(void **state)
 {
     (void)state;
-    static const struct { int heads, dim, w, percent; bool merges, shifts, neox; float softcap; } cases[] = {
-        { 4, 32, 32, 0, false, false, true, 0 },   { 2, 64, 64, 60, false, false, false, 0 },
-        { 8, 32, 1, 80, true, false, true, 0 },    { 4, 128, 32, 50, true, true, true, 0 },
-        { 6, 96, 17, 95, true, true, false, 4 },   { 2, 80, 64, 30, false, true, true, 0 },
+    static const float sinks[] = { 1, -3, 9, 0.5f, 2, -80, 4, 40 };
+    static const struct { int heads, dim, w, percent; bool merges, shifts, neox, sinks; float softcap; } cases[] = {
+        { 4, 32, 32, 0, false, false, true, false, 0 },   { 2, 64, 64, 60, false, false, false, false, 0 },
+        { 8, 32, 1, 80, true, false, true, true, 0 },     { 4, 128, 32, 50, true, true, true, false, 0 },
+        { 6, 96, 17, 95, true, true, false, false, 4 },   { 2, 80, 64, 30, false, true, true, false, 0 },
+        { 8, 32, 32, 40, false, false, true, true, 0 },
     };
     for (size_t c = 0; c < WN_COUNT(cases); c++) {
         wn_rope rope;
@@ -248,6 +255,7 @@ static void sums_of_the_last_queries(void **state)
         t.merges = cases[c].merges;
         t.shifts = cases[c].shifts;
         t.bed.shape.softcap = cases[c].softcap;
+        t.bed.sinks = cases[c].sinks ? sinks : NULL;
         open_trial(&t);
         float *first = NULL;
         size_t bytes = sizeof(float) * (size_t)(CHECKS * cases[c].heads * N);

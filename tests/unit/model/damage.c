@@ -161,24 +161,62 @@ static void poisoned_weights(void **state)
     try_bad(n_good, &err);
 }
 
-int main(void)
+/* Takes a generated model as the one to damage. */
+static void use_model(const char *arch)
 {
-    const char *src = test_model_path("llama", "Q8_0");
-    FILE *f = fopen(src, "rb");
-    const char *tmp = getenv("TMPDIR");
-    if (!f) return 1;
+    FILE *f = fopen(test_model_path(arch, "Q8_0"), "rb");
+    assert_non_null(f);
     fseek(f, 0, SEEK_END);
     n_good = (size_t)ftell(f);
     rewind(f);
+    free(good), free(bad);
     good = malloc(n_good);
     bad = malloc(n_good);
-    if (!good || !bad || fread(good, 1, n_good, f) != n_good) return 1;
+    assert_true(good && bad && fread(good, 1, n_good, f) == n_good);
     fclose(f);
+}
+
+/* Experts, sinks, windows and yarn have numbers and tensors of their own. */
+static void experts(void **state)
+{
+    (void)state;
+    use_model("gpt-oss");
+    edit_u32("gpt-oss.expert_used_count", 0, "expert_used_count");
+    edit_u32("gpt-oss.expert_used_count", 9, "expert_used_count");
+    edit_u32("gpt-oss.expert_count", 7, "blk.0.ffn_gate_inp");
+    edit_u32("gpt-oss.expert_count", 0, "expert_count");
+    edit_u32("gpt-oss.expert_feed_forward_length", 511, "blk.0.ffn_gate_exps");
+    edit_u32("gpt-oss.attention.sliding_window", 4000000000u, "sliding_window");
+    cuts(state);
+    flips_in_the_header(state);
+    poisoned_weights(state);
+    use_model("llama");
+}
+
+/* A tensor that the architecture has no use for: the model is more than its name says. In llama's
+ * file with biases renamed, they are optional, so they are not missed, but asked for by nobody. */
+static void a_tensor_too_many(void **state)
+{
+    (void)state;
+    wn_err err;
+    use_model("gpt-oss");
+    memcpy(bad, good, n_good);
+    memcpy(find("blk.1.attn_output.bias"), "blk.1.attn_output.bird", 22);
+    assert_int_equal(try_bad(n_good, &err), WN_EUNSUPPORTED);
+    assert_non_null(strstr(err.text, "blk.1.attn_output.bird"));
+    use_model("llama");
+}
+
+int main(void)
+{
+    const char *tmp = getenv("TMPDIR");
+    use_model("llama");
     snprintf(path, sizeof path, "%s/winnow-test-bad-%ld.gguf", tmp ? tmp : "/tmp", (long)getpid());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hyperparameters),     cmocka_unit_test(another_architecture),
         cmocka_unit_test(a_missing_tensor),    cmocka_unit_test(cuts),
         cmocka_unit_test(flips_in_the_header), cmocka_unit_test(poisoned_weights),
+        cmocka_unit_test(experts),             cmocka_unit_test(a_tensor_too_many),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);
