@@ -172,6 +172,44 @@ static void quantised_weights(void **state)
     model = tiny;
 }
 
+/* Live slots of each lane after the text. */
+static void live_slots(const char *kv, uint32_t live[16])
+{
+    test_engine t = open_engine((way){ .threads = 2, .chunk = 64 });
+    test_seq q = test_seq_open_kv(&t, N, kv);
+    feed(&q, N);
+    test_steps(&t);
+    assert_true(t.m->map.n_lanes <= 16);
+    for (int l = 0; l < t.m->map.n_lanes; l++) live[l] = wn_kv_live(q.s->kv, l);
+    test_seq_close(&q);
+    test_engine_close(&t);
+}
+
+/* Windows forget by themselves: policies are shown no slots of theirs and drop none. gemma2's
+ * layer 0 has a window of 100, so has gpt-oss's, which has attention sinks and experts too. */
+static void windows_are_left_alone(void **state)
+{
+    (void)state;
+    const char *tiny = model;
+    static const char *const archs[] = { "gemma2", "gpt-oss" };
+    static const char *const kv[] = { "snapkv(at=both,every=64,window=16)@25%", "h2o(every=64)@25%", "expected(at=both,every=64)@25%" };
+    for (size_t a = 0; a < WN_COUNT(archs); a++) {
+        uint32_t full[16], few[16];
+        model = test_model_path(archs[a], "Q8_0");
+        live_slots("none", full);
+        for (size_t i = 0; i < WN_COUNT(kv); i++) {
+            float *ref = reference(kv[i]);
+            compare(ref, (way){ .kv = kv[i], .threads = 2, .chunk = 7 });
+            compare(ref, (way){ .kv = kv[i], .threads = 2, .chunk = 50, .neighbours = true });
+            free(ref);
+            live_slots(kv[i], few);
+            for (int l = 0; l < 4; l++)         /* two lanes of layer 0, two of layer 1 */
+                assert_true(l < 2 ? few[l] == full[l] : few[l] < full[l]);
+        }
+    }
+    model = tiny;
+}
+
 /* ---- going back, and going two ways --------------------------------------------------------- */
 
 static const char *session_path(void)
@@ -418,6 +456,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_threads_pages_neighbours),
         cmocka_unit_test(quantised_weights),
+        cmocka_unit_test(windows_are_left_alone),
         cmocka_unit_test(forks_truncations_sessions),
         cmocka_unit_test(classes_resume_where_they_say),
         cmocka_unit_test(a_session_belongs_to_its_policy),
