@@ -214,6 +214,8 @@ typedef struct {
      * one that does not keep everything), protected ones beyond the recipe's own left out;
      * concave in p (constants and shares are). NULL: p. */
     int64_t (*cap)(const wn_params *p, int64_t n_tokens);
+    bool serial;                /* score and recover want one lane at a time; else several threads may call them, each
+                                   with a view of its own, and what they share must not change */
     bool bounded;               /* what stays acts as if side by side: no distance exceeds what a lane holds */
 } wn_recipe;
 

@@ -310,6 +310,85 @@ static double mean_slot_bytes(const wn_kv_opts *o)
     return (double)wn_kv_bytes_per_page(o) / o->page_slots / o->map->n_lanes;
 }
 
+/* ---- hands: lanes are scored and settled on all threads ---------------------------------- */
+
+enum { HANDS_MAX = 16 };
+
+int wn_engine_n_hands(const wn_engine *e, const wn_policy *p)
+{
+    int n = WN_MIN(WN_MIN(e->n_threads, HANDS_MAX), e->m->map.n_lanes);
+    return p->recipe->score && !p->recipe->serial && n > 1 ? n : 0;
+}
+
+/* Every hand has room for merges of its lanes. */
+wn_status wn_engine_raise_hands(wn_engine *e, const wn_policy *p, wn_err *err)
+{
+    int n = wn_engine_n_hands(e, p), lanes = e->m->map.n_lanes;
+    if (!n) return WN_OK;
+    if (!e->hands && !(e->hands = WN_NEW_ARRAY(wn_view_hand, n))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
+    for (int i = 0; i < n; i++) {
+        wn_view_hand *h = &e->hands[i];
+        if (!h->plan) {
+            if (!(h->plan = WN_NEW(wn_plan))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
+            wn_plan_init(h->plan, e->n_ctx, lanes);
+            e->n_hands = i + 1;
+        }
+        int64_t merges = wn_policy_merges(p) ? (int64_t)e->n_ctx * ((lanes + n - 1) / n) : 0;
+        wn_plan_clear(h->plan);
+        wn_plan_reserve(h->plan, (int32_t)WN_MIN(merges, INT32_MAX / 4), (int32_t)WN_MIN(merges, INT32_MAX / 4));
+        if (h->plan->status) return wn_fail(err, h->plan->status, "policy: out of memory for plans of %d positions", e->n_ctx);
+    }
+    return WN_OK;
+}
+
+void wn_engine_release_hands(wn_engine *e)
+{
+    for (int i = 0; i < e->n_hands; i++) {
+        wn_plan_release(e->hands[i].plan);
+        wn_free(e->hands[i].plan);
+    }
+    wn_free(e->hands);
+}
+
+/* Mapped beside that, for recipes to come; nobody counts on it. */
+size_t wn_engine_hand_spare(int longest) { return 8 * wn_arena_cost(8 * (size_t)longest) + ((size_t)1 << 20); }
+
+size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
+{
+    size_t s = (size_t)longest, w = (size_t)wn_policy_window(p), dim = 0;
+    for (int l = 0; l < e->m->map.n_lanes; l++)
+        dim = WN_MAX(dim, (size_t)e->m->map.lanes[l].k_dim + (size_t)e->m->map.lanes[l].v_dim);
+    return wn_arena_cost(4 * w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s) +
+           2 * wn_arena_cost(4 * dim * s) + 8 * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
+           (wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);    /* tiles of rows and cosines */
+}
+
+/* Rows, queries and statistics of the longest lane, for a view or a hand's. */
+static void take_rows(const wn_seq *s, wn_view *v, wn_arena *a, int longest, const int dim[2])
+{
+    for (int i = 0; i < v->n_stats; i++) v->stat_rows[i] = wn_arena_array(a, float, longest);
+    if (v->window) v->queries = wn_arena_array(a, float, (size_t)v->window * (size_t)s->kv_opts.q_dim);
+    for (int i = 0; i < 2; i++) v->rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);
+}
+
+static void take_hands(const wn_seq *s, wn_view *v, wn_arena *a, wn_arena own[HANDS_MAX], int longest, const int dim[2])
+{
+    wn_engine *e = s->e;
+    size_t bytes = wn_engine_hand_bytes(e, s->policy, longest) + wn_engine_hand_spare(longest);
+    v->team = e->team;
+    v->hands = e->hands;
+    v->n_hands = wn_engine_n_hands(e, s->policy);
+    for (int i = 0; i < v->n_hands; i++) {
+        wn_view_hand *h = &v->hands[i];
+        h->view = *v;
+        own[i] = (wn_arena){ .base = wn_arena_take(a, bytes), .size = bytes };
+        h->view.scratch = &own[i];
+        h->view.asked = v->asked ? &h->asked : NULL;
+        h->view.verdicts = NULL;
+        take_rows(s, &h->view, &own[i], longest, dim);
+    }
+}
+
 static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *err)
 {
     wn_seq *s = ctx;
@@ -338,14 +417,14 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         memset(sh.view.verdicts, 0, sizeof *sh.view.verdicts * (size_t)map->n_lanes);
         sh.view.asked = &asked;
     }
-    for (int i = 0; i < sh.view.n_stats; i++) sh.view.stat_rows[i] = wn_arena_array(a, float, longest);
     if (w) {
         sh.view.sums = look_back(s, kv, a, lanes, w);
         for (int l = 0; l < map->n_lanes; l++)
             s->observed += (uint64_t)w * (uint64_t)lanes[l].group * (uint64_t)lanes[l].n;
-        sh.view.queries = wn_arena_array(a, float, (size_t)w * (size_t)s->kv_opts.q_dim);
     }
-    for (int i = 0; i < 2; i++) sh.view.rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);
+    wn_arena own[HANDS_MAX];
+    take_rows(s, &sh.view, a, longest, dim);
+    take_hands(s, &sh.view, a, own, longest, dim);
     const uint64_t *named = sh.view.protect = wn_seq_protected(s, p, a);
     wn_policy_decide(s->policy, &sh.view, mean_slot_bytes(&s->kv_opts), plan);
     sh.view.protect = named;            /* what the policy itself protects is its own affair */
@@ -392,6 +471,7 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
         s->noted = s->ledger;
         s->noted.x += wn_seq_ledger_bytes(s) / sizeof(float) / 2;
     }
+    if ((st = wn_engine_raise_hands(e, s->policy, err))) return st;
     size_t most = wn_engine_arena_most(e, s->policy);
     if (most > e->decisions.size) {     /* no decision is being made: nothing is lost */
         wn_arena_release(&e->decisions);

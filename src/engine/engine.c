@@ -215,6 +215,7 @@ void wn_engine_close(wn_engine *e)
     wn_arena_release(&e->decisions);
     wn_profile_close(e->profile);
     wn_free(e->profile_path);
+    wn_engine_release_hands(e);
     wn_free(e->seqs);
     wn_free(e->items);
     wn_free(e->item_seqs);

@@ -18,6 +18,7 @@
 #include "model/model.h"
 #include "model/net.h"
 #include "policy/policy.h"
+#include "policy/view.h"
 
 struct wn_engine {
     wn_model *m;
@@ -26,6 +27,7 @@ struct wn_engine {
     wn_arena scratch;
     wn_arena decisions;                 /* views and scores; mapped for the most demanding policy so far */
     wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
+    wn_view_hand *hands; int n_hands;   /* who decide, with plans; 0: the engine's thread alone */
     wn_policy policy;                   /* the one the pool is sized for */
     size_t mem, tables_bytes, scratch_bytes;
     size_t kept_bytes;                  /* of scratch beyond that: touched for policies with statistics (needs.c) */
@@ -112,6 +114,13 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
 size_t wn_seq_ledger_bytes(const wn_seq *s);             /* both */
 /* The cache formats a policy names, if any. */
 wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err);
+/* Hands for decisions of such a policy, with memory for their plans; they stay until release. */
+wn_status wn_engine_raise_hands(wn_engine *e, const wn_policy *p, wn_err *err);
+void wn_engine_release_hands(wn_engine *e);
+int wn_engine_n_hands(const wn_engine *e, const wn_policy *p);  /* 0: the engine's thread decides alone */
+/* What a hand takes of the arena, with lanes of up to so many slots. */
+size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest);
+size_t wn_engine_hand_spare(int longest);
 /* The decision at the tokens computed so far, if one is due there. */
 wn_status wn_seq_decide(wn_seq *s, wn_err *err);
 int wn_seq_next_point(const wn_seq *s, int p);          /* the first decision point above p */

@@ -7,7 +7,7 @@
  * when it is decided: what the budget leaves and what comes in between two decisions.
  *
  *     arena     lists, sums, scores: the mean lane, times lanes;  rows, sorting: the largest lane;
- *               weights that wait for a ledger, in the scratch of a pass
+ *               weights that wait for a ledger, in the scratch of a pass; what each hand has of its own
  *     sequence  statistics of all queries, masks and merges of the plan, the ring of queries
  *
  * The engine plans for the policy it was opened with, max_seqs times; a sequence with
@@ -28,11 +28,19 @@ static live live_slots(const wn_engine *e, const wn_policy *p, int n, int n_held
     return (live){ (size_t)mean, (size_t)most };
 }
 
+/* Masks of a plan with so many rows; merges of all lanes and their sources. */
+static size_t plan_bytes(const wn_policy *p, size_t rows, size_t lanes, int n, live s)
+{
+    size_t each = sizeof(wn_plan_merge) + sizeof(int32_t) + 2 * sizeof(float);
+    return rows * ((size_t)n / 8 + 8) + (wn_policy_merges(p) ? lanes * s.mean * each : 0);
+}
+
 /* Of a decision at n tokens with so many live slots; see decide.c for who takes what. */
 static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
 {
     const wn_lane_map *map = &e->m->map;
     size_t lanes = (size_t)map->n_lanes, dim = 0, group = 0, threads = (size_t)e->n_threads, window = 0, after;
+    size_t hands = (size_t)wn_engine_n_hands(e, p);
     wn_window x = { .shape = &e->m->shape, .w = wn_policy_window(p) };
     for (int l = 0; l < map->n_lanes; l++) {
         int layer = map->lanes[l].layer;
@@ -50,10 +58,8 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
         window = threads * (wn_arena_cost(4 * wn_window_floats(&x, (int)s.most, e->kv_opts.page_slots)) +
                             wn_arena_cost(4 * s.most));
     }
-    after = wn_arena_cost(4 * (size_t)x.w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s.most) +
-            2 * wn_arena_cost(4 * dim * s.most) + lanes * wn_arena_cost(4 * s.mean) + 8 * wn_arena_cost(8 * s.most) +
-            wn_arena_cost(4 * (size_t)x.w * (dim + 64)) +
-            (wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);                /* tiles of rows and cosines */
+    after = lanes * wn_arena_cost(4 * s.mean) + (1 + hands) * wn_engine_hand_bytes(e, p, (int)s.most);
+    if (hands) sum += plan_bytes(p, lanes + hands, lanes, n, s);            /* theirs, beside the sequence's */
     return sum + WN_MAX(window, after);
 }
 
@@ -68,19 +74,15 @@ size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)
     size_t n = (size_t)e->n_ctx;
     /* Slots with biases are possible without merges; scratch of recipes to come. */
     return arena_bytes(e, p, e->n_ctx, (live){ n, n }) + 2 * (size_t)e->m->map.n_lanes * wn_arena_cost(4 * n) +
-           8 * wn_arena_cost(8 * n) + ((size_t)1 << 20);
+           (1 + (size_t)wn_engine_n_hands(e, p)) * (wn_engine_hand_spare(e->n_ctx) + wn_arena_cost(0));
 }
 
 static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
-    size_t lanes = (size_t)e->m->map.n_lanes, sum = 0;
+    size_t lanes = (size_t)e->m->map.n_lanes;
     if (!p || !wn_policy_decides(p)) return 0;
-    sum += (lanes + 1 + WN_RANGE_KINDS) * ((size_t)n / 8 + 8);              /* masks of the plan, protected ranges */
-    sum += 2 * lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);     /* now, and at the last decision */
-    if (wn_policy_merges(p))                                                /* merges and their sources */
-        sum += lanes * live_slots(e, p, n, n_held).mean *
-               (sizeof(wn_plan_merge) + sizeof(int32_t) + 2 * sizeof(float));
-    return sum;
+    return plan_bytes(p, lanes + 1 + WN_RANGE_KINDS, lanes, n, live_slots(e, p, n, n_held)) +    /* rows: protected ranges too */
+           2 * lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);      /* now, and at the last decision */
 }
 
 static size_t ring_bytes(const wn_engine *e, int rows)

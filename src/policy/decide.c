@@ -203,6 +203,70 @@ static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v
     return true;
 }
 
+/* Lanes of a decision, dealt to hands in turn: lane i is hand i mod n's. */
+typedef struct {
+    const wn_policy *p;
+    const wn_params *a;
+    wn_view *v;
+    wn_plan *plan;
+    int n;
+    float **score;
+    int64_t *keep;
+} deal;
+
+static wn_view *view_of(const deal *d, int hand) { return d->n > 1 ? &d->v->hands[hand].view : d->v; }
+static wn_plan *plan_of(const deal *d, int hand) { return d->n > 1 ? d->v->hands[hand].plan : d->plan; }
+
+static void score_lanes(void *arg, int hand, int thread)
+{
+    const deal *d = arg;
+    wn_view *v = view_of(d, hand);
+    (void)thread;
+    for (int i = hand; i < v->n_lanes; i += d->n) {
+        wn_mark m = wn_arena_mark(v->scratch);
+        if (v->lanes[i].n) d->p->recipe->score(v, d->a, i, d->score[i]);
+        wn_arena_rewind(v->scratch, m);
+    }
+}
+
+static void settle_lanes(void *arg, int hand, int thread)
+{
+    const deal *d = arg;
+    wn_view *v = view_of(d, hand);
+    wn_plan *plan = plan_of(d, hand);
+    (void)thread;
+    for (int i = hand; i < v->n_lanes && !plan->status; i += d->n) {
+        if (d->keep[i] >= v->lanes[i].n) continue;
+        wn_mark m = wn_arena_mark(v->scratch);
+        if (!settle_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan)) plan->status = WN_ENOMEM;
+        wn_arena_rewind(v->scratch, m);
+    }
+}
+
+static void raise_hands(const deal *d)
+{
+    for (int i = 0; d->n > 1 && i < d->n; i++) {
+        wn_view_hand *h = &d->v->hands[i];
+        h->view.budget = d->v->budget;
+        h->view.protect = d->v->protect;
+        h->view.layers = d->v->layers;
+        h->view.lacking = false;
+        h->asked = 0;
+        wn_plan_clear(h->plan);
+        h->plan->n_tokens = d->plan->n_tokens;
+    }
+}
+
+/* Lane by lane, so that the plan is the one that a single hand would have made. */
+static void join_hands(const deal *d)
+{
+    for (int l = 0; d->n > 1 && l < d->v->n_lanes; l++) wn_plan_take_lane(d->plan, d->v->hands[l % d->n].plan, l);
+    for (int i = 0; d->n > 1 && i < d->n; i++) {
+        d->v->lacking |= d->v->hands[i].view.lacking;
+        if (d->v->asked) *d->v->asked |= d->v->hands[i].asked;
+    }
+}
+
 /* Scores of all lanes, budgets over them, and the best of each stay. */
 static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan *plan)
 {
@@ -210,24 +274,19 @@ static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan
     float **score = wn_view_scratch(v, sizeof *score * n);
     int64_t *keep = wn_view_scratch(v, sizeof *keep * n);
     bool ok = score && keep;
+    deal d = { p, a, v, plan, WN_MAX(v->n_hands, 1), score, keep };
     for (int i = 0; ok && i < v->n_lanes; i++) {
-        score[i] = wn_view_scratch(v, sizeof **score * (size_t)WN_MAX(v->lanes[i].n, 1));
-        if (!(ok = score[i] != NULL)) break;
-        wn_mark m = wn_arena_mark(v->scratch);
-        if (v->lanes[i].n) p->recipe->score(v, a, i, score[i]);
-        wn_arena_rewind(v->scratch, m);
+        ok = (score[i] = wn_view_scratch(v, sizeof **score * (size_t)WN_MAX(v->lanes[i].n, 1))) != NULL;
+        keep[i] = 0;
     }
-    for (int i = 0; ok && i < v->n_lanes; i++) keep[i] = 0;
+    raise_hands(&d);
+    if (ok) wn_threads_run(v->team, score_lanes, &d, d.n);
     ok = ok && allocate(p, a, v, (const float *const *)score, keep) &&
          (p->recipe->kind != WN_CLASS_BUDGET_FREE || cap_total(v, keep)) && pay_for_protected(v, keep);
     for (int i = 0; ok && v->verdicts && i < v->n_lanes; i++)
         if (v->lanes[i].n) v->verdicts[i] = (wn_verdict){ score[i], keep[i] };
-    for (int i = 0; ok && i < v->n_lanes && !plan->status; i++) {
-        if (keep[i] >= v->lanes[i].n) continue;
-        wn_mark m = wn_arena_mark(v->scratch);
-        ok = settle_lane(p, a, v, i, score[i], keep[i], plan);
-        wn_arena_rewind(v->scratch, m);
-    }
+    if (ok) wn_threads_run(v->team, settle_lanes, &d, d.n);
+    join_hands(&d);
     if (!ok && !plan->status) plan->status = WN_ENOMEM;
 }
 

@@ -233,6 +233,24 @@ void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta)
     }
 }
 
+void wn_plan_take_lane(wn_plan *p, const wn_plan *from, int lane)
+{
+    const uint64_t *keep = from->keep ? from->keep[lane] : NULL;
+    uint64_t *m = keep && !p->status ? mask(p, lane) : NULL;
+    WN_ASSERT(from->n_tokens == p->n_tokens && from->n_lanes == p->n_lanes);
+    for (size_t w = 0; m && w < words_of(p->n_tokens); w++) m[w] &= keep[w];
+    for (int32_t i = wn_plan_first(from, lane, WN_PLAN_MERGES); i >= 0; i = from->merges[i].next) {
+        const wn_plan_merge *x = &from->merges[i];
+        wn_plan_merge_slots(p, lane, x->at, from->src + x->first_src, from->wk + x->first_src, from->wv + x->first_src, x->n_src,
+                            x->bias, x->count);
+    }
+    for (int32_t i = wn_plan_first(from, lane, WN_PLAN_BIASES); i >= 0; i = from->biases[i].next)
+        wn_plan_set_bias(p, lane, from->biases[i].at, from->biases[i].bias);
+    for (int32_t i = wn_plan_first(from, lane, WN_PLAN_SHIFTS); i >= 0; i = from->shifts[i].next)
+        wn_plan_shift(p, lane, from->shifts[i].from, from->shifts[i].to, from->shifts[i].delta);
+    if (from->status) failed(p, from->status);
+}
+
 void wn_plan_reserve(wn_plan *p, int32_t n_merges, int32_t n_src)
 {
     int32_t cap_k = p->cap_src, cap_v = p->cap_src;

@@ -53,6 +53,8 @@ void wn_plan_release(wn_plan *p);
 /* Memory for masks and for merges of n_src slots in all, taken now; failures are remembered. */
 void wn_plan_reserve(wn_plan *p, int32_t n_merges, int32_t n_src);
 void wn_plan_clear(wn_plan *p);                         /* empty again, memory kept */
+/* Adds what another plan (of as many tokens and lanes) says of a lane. */
+void wn_plan_take_lane(wn_plan *p, const wn_plan *from, int lane);
 bool wn_plan_is_empty(const wn_plan *p);
 
 /* The lane's first entry of a kind (an index into its array), -1: none. */

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "policy/profile.h"
+#include "base/threads.h"
 #include "winnow_policy.h"
 
 /* What a recipe that scores made of a lane: a score for each live slot, and how many stay
@@ -18,6 +19,8 @@ enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SU
 bool wn_stat_same(const wn_stat *a, const wn_stat *b);
 /* Index of a statistic in a list, -1: not there. */
 int wn_stat_find(const wn_stat *list, int n, const wn_stat *s);
+
+typedef struct wn_view_hand wn_view_hand;
 
 struct wn_view {
     int32_t n_tokens, n_layers, n_lanes;
@@ -42,10 +45,22 @@ struct wn_view {
     void (*turn)(void *ctx, int lane, float *row, int from, int to);  /* NULL: keys are not rotated */
     const wn_profile *profile;          /* NULL: the policy asks for none */
     const wn_profile_budget *layers;    /* of it, for this decision; set by wn_policy_decide() */
+    /* Who scores and settles lanes, each some of them; n_hands 0: the caller alone. */
+    wn_threads *team;
+    wn_view_hand *hands;
+    int n_hands;
     bool lacking;                       /* a recipe asked for more scratch than there is */
     /* For who watches decisions; NULL: nobody does. */
     wn_verdict *verdicts;               /* (n_lanes) given zeroed, filled by wn_policy_decide() for recipes that score */
     unsigned *asked;                    /* gets WN_ASKED_ bits */
+};
+
+/* The view as one thread has it: the same lanes; scratch, rows and asked of its own. What it
+ * decides of its lanes goes into a plan of its own. */
+struct wn_view_hand {
+    wn_view view;
+    unsigned asked;
+    wn_plan *plan;
 };
 
 #endif
