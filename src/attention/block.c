@@ -367,6 +367,16 @@ static const void *next_k(const wn_walk *w)
     return w->run.k ? w->run.k : w->run.k_sealed;
 }
 
+/* The heads' sinks, as a last split without values: behind it m and l are the rows' own. */
+static void merge_sinks(const wn_block *b, wn_desk *d)
+{
+    int D = b->shape->v_dim;
+    if (!b->args->sinks) return;
+    memset(d->acc, 0, sizeof(float) * (size_t)D);
+    for (int i = 0; i < b->np * b->group; i++)
+        if (d->run_m[i] != -INFINITY) merge_row(b, d, i, b->args->sinks[b->head * b->group + i % b->group], 1, d->acc);
+}
+
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
 {
     int rows = b->np * b->group, split;
@@ -389,6 +399,7 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
         if (!keep) merge_rows(b, &x);
         take_queries(d, &x);
     }
+    if (!keep) merge_sinks(b, d);
 }
 
 /* One lane of several: its queries and running merge; the rest of the desk is shared. */
@@ -440,6 +451,7 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
     }
     for (int l = 0; l < n; l++) {
         wn_block_fill_ring(&b[l], &desks[l]);
+        merge_sinks(&b[l], &desks[l]);
         if (b[l].keeps) wn_block_account(&b[l], &desks[l]);
         wn_block_finish(&b[l], &desks[l], ml);
     }
@@ -453,25 +465,16 @@ void wn_block_merge(const wn_block *b, wn_desk *d, const wn_partials *p)
         const float *m = p->data + (size_t)(s - p->from) * wn_partial_floats(rows, D), *l = m + rows;
         for (int i = 0; i < rows; i++) merge_row(b, d, i, m[i], l[i], l + rows + (size_t)i * (size_t)D);
     }
+    merge_sinks(b, d);
 }
 
 /* ---- results -------------------------------------------------------------------- */
-
-/* The head's sink, as a last split without values. */
-static void merge_sink(const wn_block *b, wn_desk *d, int i, int head)
-{
-    int D = b->shape->v_dim;
-    if (!b->args->sinks || d->run_m[i] == -INFINITY) return;
-    memset(d->acc, 0, sizeof(float) * (size_t)D);
-    merge_row(b, d, i, b->args->sinks[head], 1, d->acc);
-}
 
 static bool finish_row(const wn_block *b, wn_desk *d, float *ml, int r, int h)
 {
     const wn_attend_args *a = b->args;
     int i = r * b->group + h, D = b->shape->v_dim, head = b->head * b->group + h;
     float *out = a->out + (size_t)(b->row0 + r) * a->out_stride + (size_t)head * (size_t)D;
-    merge_sink(b, d, i, head);
     float *pair = ml + 2 * ((size_t)(b->row0 + r) * (size_t)b->shape->n_heads + (size_t)head);
     pair[0] = d->run_m[i];
     pair[1] = d->run_l[i];
