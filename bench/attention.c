@@ -1,6 +1,7 @@
 /* bench/attention.c - attention alone, beside the limits of the machine.
  *
  *     bench/attention [decode|prefill] [head_dim] [context of prefill]
+ *     bench/attention formats [head_dim [format ...]]
  *
  * decode: one query row per layer against 16384 positions, 32 query heads on 8 KV heads;
  * as many layers as make the cache larger than 512 MB, so that every byte comes from
@@ -9,6 +10,9 @@
  * that causality asks for per second, and as a share of the f32 peak. Everything of
  * wn_attend() is inside the timer: rotation, storing K and V, softmax, merging. Outside:
  * filling the cache. CSV: median and best of 7 (decode) or 3 (prefill).
+ * formats: encoded caches as decode does, 2 threads, less the time at depth 0, each beside f16
+ * timed right after it; integer products, each of two bytes of x, as a share of the int8 limit;
+ * then 64 rows of a prompt at 8192 beside f16, and what encoding a page costs.
  */
 #include "attention/attend.h"
 #include "base/alloc.h"
@@ -20,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADS = 32, KV_HEADS = 8, CHUNK = 512, LAYERS_MAX = 64 };
+enum { HEADS = 32, KV_HEADS = 8, CHUNK = 512, LAYERS_MAX = 160 };
 
 typedef struct {
     wn_pool *pool;
@@ -72,8 +76,9 @@ static cache *open_cache(const wn_format *f, int dim, int layers, int n)
     c->first[layers] = lanes;
     c->map = (wn_lane_map){ lanes, layers, c->lanes, c->first };
     wn_kv_opts o = { .map = &c->map, .k_format = f, .v_format = f, .max_positions = n + CHUNK };
+    size_t raw = (size_t)(2 * CHUNK / 64 + 4) * (wn_format_f16.k_bytes(64, dim) + wn_format_f16.v_bytes(64, dim)) * (size_t)lanes;
     size_t bytes = (size_t)(n / 64 + 9) * (f->k_bytes(64, dim) + f->v_bytes(64, dim)) * (size_t)lanes;
-    if (wn_pool_open(&c->pool, &(wn_pool_opts){ .bytes = bytes + (64u << 20), .touch = true }, NULL)) die("out of memory");
+    if (wn_pool_open(&c->pool, &(wn_pool_opts){ .bytes = bytes + (f->raw ? 0 : raw) + (64u << 20), .touch = true }, NULL)) die("out of memory");
     o.pool = c->pool;
     wn_err err;
     if (wn_kv_open(&c->kv, &o, &err)) die(err.text);
@@ -127,6 +132,12 @@ static void time_pass(cache *c, int n_rows, wn_threads *team, double *s, int run
     wn_free(q);
 }
 
+static int layers_for(const wn_format *f, int dim, int n)
+{
+    size_t row = (f->k_bytes(64, dim) + f->v_bytes(64, dim)) / 64 * KV_HEADS;
+    return (int)((544u << 20) / (row * (size_t)n)) + 1;
+}
+
 static void decode(wn_threads *const team[2], int only_dim)
 {
     enum { RUNS = 7, N = 16384 };
@@ -134,8 +145,9 @@ static void decode(wn_threads *const team[2], int only_dim)
     for (int dim = 64; dim <= 128; dim *= 2)
         for (int i = 0; wn_format_at(i) && (!only_dim || dim == only_dim); i++) {
             const wn_format *f = wn_format_at(i);
+            if (!f->raw) break;                         /* see formats() */
             size_t row = (f->k_bytes(64, dim) + f->v_bytes(64, dim)) / 64 * KV_HEADS;
-            int layers = (int)((544u << 20) / (row * N)) + 1;
+            int layers = layers_for(f, dim, N);
             cache *c = open_cache(f, dim, layers, N);
             for (int t = 0; t < 2; t++) {
                 double probe = wn_probe_read(team[t]), s[RUNS], bytes = (double)row * (N + 1) * layers;
@@ -154,6 +166,72 @@ static void decode(wn_threads *const team[2], int only_dim)
             printf("small,f16,64,%d,%d,,,,,%.1f\n", n, t + 1, s[RUNS / 2] / c->layers * 1e6);
         }
         close_cache(c);
+    }
+}
+
+/* Microseconds of a layer for a page of K and one of V. */
+static double encode_us(const wn_format *f, int dim)
+{
+    enum { TIMES = 2000 };
+    size_t raw = wn_format_f16.k_bytes(64, dim);
+    char *page = wn_alloc_aligned(raw), *to = wn_alloc_aligned(f->k_bytes(64, dim) + f->v_bytes(64, dim));
+    float *row = wn_alloc_aligned(sizeof(float) * (size_t)dim * 64);
+    uint64_t seed = 5;
+    for (int i = 0; i < dim * 64; i++) row[i] = noise(&seed);
+    wn_format_f16.put_k(page, 64, 0, row, (size_t)dim, 64, dim);
+    uint64_t start = wn_os_now_us();
+    for (int i = 0; i < TIMES; i++) {
+        f->encode_k(to, page, &wn_format_f16, 64, 64, ~0ull, dim);
+        f->encode_v(to, page, &wn_format_f16, 64, 64, ~0ull, dim);
+    }
+    double us = (double)(wn_os_now_us() - start) / TIMES;
+    wn_free(page);
+    wn_free(to);
+    wn_free(row);
+    return us;
+}
+
+static void formats(wn_threads *team, int only_dim, char **names, int n_names)
+{
+    enum { RUNS = 7, N = 16384, PROMPT = 8192 };
+    printf("what,format,head_dim,bits,us per layer,f16,ratio,GB/s,probe GB/s,share,Gop/s,int8 Gop/s,share,"
+           "prefill ms per layer,f16,ratio,us to encode a slot\n");
+    for (int dim = 64; dim <= 128; dim *= 2) {
+        if (only_dim && dim != only_dim) continue;
+        double s[RUNS], none;
+        cache *c = open_cache(&wn_format_f16, dim, 64, 0);
+        time_pass(c, 1, team, s, RUNS);
+        none = s[RUNS / 2] / c->layers;
+        close_cache(c);
+        cache *f16 = open_cache(&wn_format_f16, dim, layers_for(&wn_format_f16, dim, N), N);
+        cache *f16_prompt = open_cache(&wn_format_f16, dim, 2, PROMPT);
+        for (int i = 0; wn_format_at(i); i++) {
+            const wn_format *f = wn_format_at(i);
+            bool wanted = n_names == 0 && !f->raw;
+            for (int k = 0; k < n_names; k++) wanted |= !strcmp(names[k], f->name);
+            if (!wanted) continue;
+            double page = (double)(f->k_bytes(64, dim) + f->v_bytes(64, dim)), base, ms[2];
+            c = open_cache(f, dim, layers_for(f, dim, N), N);
+            double probe = wn_probe_read(team), int8 = wn_probe_int8(team);
+            time_pass(c, 1, team, s, RUNS);
+            double t = s[RUNS / 2] / c->layers - none;
+            close_cache(c);
+            time_pass(f16, 1, team, s, RUNS);
+            base = s[RUNS / 2] / f16->layers - none;
+            c = open_cache(f, dim, 2, PROMPT);
+            for (int k = 0; k < 2; k++) {
+                time_pass(k ? f16_prompt : c, 64, team, s, 3);
+                ms[k] = s[1] / 2 * 1e3;
+            }
+            close_cache(c);
+            double bytes = page / 64 * KV_HEADS * N, ops = 2.0 * 2 * 2 * HEADS * dim * N;
+            printf("formats,%s,%d,%.3f,%.0f,%.0f,%.2f,%.1f,%.1f,%.2f,%.0f,%.0f,%.2f,%.2f,%.2f,%.2f,%.3f\n", f->name, dim,
+                   page * 8 / 128 / dim, t * 1e6, base * 1e6, base / t, bytes / t * 1e-9, probe * 1e-9, bytes / t / probe,
+                   ops / t * 1e-9, int8 * 1e-9, ops / t / int8, ms[0], ms[1], ms[1] / ms[0], encode_us(f, dim) / 64);
+            fflush(stdout);
+        }
+        close_cache(f16);
+        close_cache(f16_prompt);
     }
 }
 
@@ -188,6 +266,7 @@ int main(int argc, char **argv)
     printf("# table %s\n", wn_kernels_get()->name);
     int dim = argc > 2 ? atoi(argv[2]) : 0, context = argc > 3 ? atoi(argv[3]) : 0;
     if (argc < 2 || !strcmp(argv[1], "decode")) decode(team, dim);
+    if (argc > 1 && !strcmp(argv[1], "formats")) formats(team[1], dim, argv + 3, argc > 3 ? argc - 3 : 0);
     if (argc < 2 || !strcmp(argv[1], "prefill")) prefill(team, dim, context);
     wn_threads_close(team[0]);
     wn_threads_close(team[1]);

@@ -42,6 +42,11 @@ struct wn_attn_ops {
     void (*put_cols[WN_ELEMS])(void *dst, size_t dst_stride, const float *rows, size_t stride,
                                int n, int depth);
 
+    /* The ways back: x[i] = element i; rows[s * stride + d] = src[d * src_stride + s]. */
+    void (*get_row[WN_ELEMS])(float *x, const void *src, int n);
+    void (*get_cols[WN_ELEMS])(float *rows, size_t stride, const void *src, size_t src_stride, int n,
+                               int depth);
+
     /* Maximum of n values, -INFINITY for none; NaN is passed over. */
     float (*max)(const float *x, int n);
     /* x[i] = exp(x[i] - m), and chains[i mod 16] += x[i]; n a multiple of 16. */

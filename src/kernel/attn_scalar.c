@@ -63,6 +63,29 @@ static void put_cols_f32(void *dst, size_t dst_stride, const float *rows, size_t
     put_cols(dst, dst_stride, rows, stride, n, depth, WN_ELEM_F32);
 }
 
+static void get_row(float *x, const void *src, int n, wn_elem e)
+{
+    for (int i = 0; i < n; i++) x[i] = wn_elem_get(e, src, (size_t)i);
+}
+
+static void get_cols(float *rows, size_t stride, const void *src, size_t src_stride, int n, int depth, wn_elem e)
+{
+    for (int d = 0; d < depth; d++)
+        for (int s = 0; s < n; s++)
+            rows[(size_t)s * stride + (size_t)d] = wn_elem_get(e, src, (size_t)d * src_stride + (size_t)s);
+}
+
+#define GET(name, e)                                                                               \
+    static void get_row_##name(float *x, const void *src, int n) { get_row(x, src, n, e); }        \
+    static void get_cols_##name(float *rows, size_t stride, const void *src, size_t src_stride,    \
+                                int n, int depth)                                                  \
+    {                                                                                              \
+        get_cols(rows, stride, src, src_stride, n, depth, e);                                      \
+    }
+GET(f16, WN_ELEM_F16)
+GET(bf16, WN_ELEM_BF16)
+GET(f32, WN_ELEM_F32)
+
 static float max(const float *x, int n)
 {
     float m = -INFINITY;
@@ -124,6 +147,8 @@ const wn_attn_ops wn_attn_ops_scalar = {
     .product = { product_f16, product_bf16, product_f32 },
     .put_row = { put_row_f16, put_row_bf16, put_row_f32 },
     .put_cols = { put_cols_f16, put_cols_bf16, put_cols_f32 },
+    .get_row = { get_row_f16, get_row_bf16, get_row_f32 },
+    .get_cols = { get_cols_f16, get_cols_bf16, get_cols_f32 },
     .max = max,
     .exp_sum = exp_sum,
     .sum = sum,

@@ -277,6 +277,47 @@ PUT(f16, WN_ELEM_F16)
 PUT(bf16, WN_ELEM_BF16)
 PUT(f32, WN_ELEM_F32)
 
+/* ---- and getting them out -------------------------------------------------------- */
+
+INLINE void get_row(float *x, const void *src, int n, const wn_elem e)
+{
+    int i = 0;
+    for (; i + W <= n; i += W) v_store(x + i, v_widen(e, src, (size_t)i));
+    for (; i < n; i++) x[i] = wn_elem_get(e, src, (size_t)i);
+}
+
+INLINE void get_cols(float *rows, size_t stride, const void *src, size_t src_stride, int n, int depth,
+                     const wn_elem e)
+{
+    int s = 0;
+    for (; s + W <= n; s += W) {
+        int d = 0;
+        for (; d + W <= depth; d += W) {
+            vec r[W];
+            for (int i = 0; i < W; i++) r[i] = v_widen(e, src, (size_t)(d + i) * src_stride + (size_t)s);
+            v_transpose(r);
+            for (int i = 0; i < W; i++) v_store(rows + (size_t)(s + i) * stride + d, r[i]);
+        }
+        for (; d < depth; d++)
+            for (int i = 0; i < W; i++)
+                rows[(size_t)(s + i) * stride + (size_t)d] = wn_elem_get(e, src, (size_t)d * src_stride + (size_t)(s + i));
+    }
+    for (; s < n; s++)
+        for (int d = 0; d < depth; d++)
+            rows[(size_t)s * stride + (size_t)d] = wn_elem_get(e, src, (size_t)d * src_stride + (size_t)s);
+}
+
+#define GET(name, e)                                                                               \
+    static void get_row_##name(float *x, const void *src, int n) { get_row(x, src, n, e); }        \
+    static void get_cols_##name(float *rows, size_t stride, const void *src, size_t src_stride,    \
+                                int n, int depth)                                                  \
+    {                                                                                              \
+        get_cols(rows, stride, src, src_stride, n, depth, e);                                      \
+    }
+GET(f16, WN_ELEM_F16)
+GET(bf16, WN_ELEM_BF16)
+GET(f32, WN_ELEM_F32)
+
 /* ---- softmax pieces ------------------------------------------------------------- */
 
 static float max(const float *x, int n)
@@ -370,6 +411,8 @@ static bool divide(float *out, const float *acc, float l, int n)
         .product = { product_f16, product_bf16, product_f32 },                                     \
         .put_row = { put_row_f16, put_row_bf16, put_row_f32 },                                     \
         .put_cols = { put_cols_f16, put_cols_bf16, put_cols_f32 },                                 \
+        .get_row = { get_row_f16, get_row_bf16, get_row_f32 },                                     \
+        .get_cols = { get_cols_f16, get_cols_bf16, get_cols_f32 },                                 \
         .max = max, .exp_sum = exp_sum, .sum = sum, .softcap = softcap, .merge = merge,            \
         .divide = divide,                                                                          \
     }

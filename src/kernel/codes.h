@@ -28,6 +28,7 @@
 #ifndef WN_KERNEL_CODES_H
 #define WN_KERNEL_CODES_H
 
+#include "kernel/elem.h"
 #include "kernel/kernel.h"
 
 #include <stddef.h>
@@ -93,11 +94,18 @@ typedef struct {
 } wn_codes_x;
 _Static_assert(sizeof(wn_codes_x) == 256, "four lines");
 
-/* With its integers: rows are padded with zeros to a multiple of 32. */
+/* With its integers: rows are padded with zeros to a multiple of 64. */
 static inline size_t wn_codes_x_bytes(int depth)
 {
-    return sizeof(wn_codes_x) + ((size_t)depth + 31) / 32 * 64;
+    return sizeof(wn_codes_x) + ((size_t)depth + 63) / 64 * 128;
 }
+
+/* The scales of a page of V, as floats: what weighs its slots. Slots beyond the page are 0. */
+enum { WN_CODES_SLOTS = 64 };
+typedef struct {
+    float s[WN_CODES_GROUPS][WN_CODES_SLOTS];
+    float most[WN_CODES_SLOTS];         /* the largest magnitude of a slot's; NaN where one is */
+} wn_codes_scales;
 
 typedef struct {
     const uint8_t *low, *high;          /* planes; high NULL without */
@@ -119,7 +127,8 @@ typedef struct {
     int col_group;                      /* columns that share an x: a multiple of 16 */
     size_t x_group;                     /* bytes from one column group's x to the next's */
     bool add;                           /* continue what c holds; else start from 0 */
-    const void *ahead;                  /* a frame that will be read next; or NULL */
+    /* What will be read after the planes' ends: fetched meanwhile. NULL: nothing. */
+    const void *low_ahead, *high_ahead;
 } wn_codes_product;
 
 /* How a row of numbers becomes codes and parameters. s and m are stored as f16; s is rounded up
@@ -135,9 +144,17 @@ typedef enum {
 } wn_codes_grid;
 
 struct wn_codes_ops {
-    /* (n) floats v (each times by[i], if given; v == 0 gives 0 whatever by is) into a row of x;
-     * offset is left alone. Integers to nearest, ties to even; a maximum below 2^-100 gives 0. */
+    /* (n) floats v, each times by[i] if given, into a row of x. Integers to nearest, ties to even; a
+     * maximum below 2^-100 gives 0, one that is not finite scale NaN. offset is left alone. */
     void (*quantise)(wn_codes_x *x, const float *v, const float *by, int n);
+    /* Halves s[g * stride + slot] of n_groups groups, n slots. */
+    void (*scales)(wn_codes_scales *out, const uint16_t *s, size_t stride, int n_groups, int n);
+    /* Weights w (64) of slots, times their scales, into n_groups rows of x, x_group bytes apart, under
+     * one scale: the largest of |w most| / X_MAX; integers (w / scale) s to nearest. w == 0 gives 0
+     * whatever s is. */
+    void (*weigh)(wn_codes_x *x, size_t x_group, const float *w, const wn_codes_scales *by, int n_groups);
+    /* out[i] = half h[i]. */
+    void (*widen)(float *out, const uint16_t *h, int n);
     /* Sum of v[i] * by[i] in 16 chains by i mod 16 and wn_tree16(); v == 0 gives 0. */
     float (*dot)(const float *v, const float *by, int n);
 
@@ -156,6 +173,29 @@ struct wn_codes_ops {
 };
 
 extern const wn_codes_ops wn_codes_ops_scalar, wn_codes_ops_avx2, wn_codes_ops_avx512;
+
+/* Halves for parameters. */
+
+/* The least half that is not below x >= 0; 65504 where there is none. */
+static inline uint16_t wn_codes_f16_up(float x)
+{
+    if (x >= 65504) return 0x7bff;
+    uint16_t h = wn_elem_to_f16(x);
+    return wn_elem_from_f16(h) < x ? (uint16_t)(h + 1) : h;
+}
+
+/* The nearest half; what is too large becomes the largest. */
+static inline uint16_t wn_codes_f16_near(float x) { return wn_elem_to_f16(x > 65504 ? 65504 : x < -65504 ? -65504 : x); }
+
+/* The largest half that is not above x. */
+static inline uint16_t wn_codes_f16_down(float x)
+{
+    if (x > 0) {
+        uint16_t h = x >= 65504 ? 0x7bff : wn_elem_to_f16(x);
+        return wn_elem_from_f16(h) > x ? (uint16_t)(h - 1) : h;
+    }
+    return (uint16_t)(wn_codes_f16_up(-x) | 0x8000);
+}
 
 /* Where the field of (row k, column n) lies in a plane. */
 static inline size_t wn_codes_at(int bits, int depth, int cols, int k, int n, int *shift)

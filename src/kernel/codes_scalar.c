@@ -7,38 +7,70 @@
 
 /* ---- rows of x -------------------------------------------------------------------- */
 
-static float product_or_0(const float *v, const float *by, int i)
-{
-    if (!by) return v[i];
-    return v[i] == 0 ? 0 : v[i] * by[i];
-}
-
 /* This table keeps the integers as they are. */
 static const int16_t *integers(const wn_codes_x *x) { return (const int16_t *)(const void *)(x + 1); }
 
-static void quantise(wn_codes_x *x, const float *v, const float *by, int n)
+static float times(const float *v, const float *by, int i) { return by ? v[i] * by[i] : v[i]; }
+
+static uint32_t magnitude(float x) { return wn_elem_bits(x) & 0x7fffffffu; }
+
+/* Sets the scale for a row whose largest magnitude has these bits; gives its inverse, or 0 for a
+ * row of zeros. NaN is larger than all. */
+static float set_scale(wn_codes_x *x, uint32_t most)
 {
-    int16_t *out = (int16_t *)(void *)(x + 1);
-    uint32_t most = 0;
-    for (int i = 0; i < n; i++) {
-        uint32_t a = wn_elem_bits(product_or_0(v, by, i)) & 0x7fffffffu;
-        most = WN_MAX(most, a);
-    }
-    float amax = wn_elem_from_bits(most), inv = 0;
+    float amax = wn_elem_from_bits(most);
     x->scale = 0;
     x->total = 0;
     memset(x->sum, 0, sizeof x->sum);
-    memset(out, 0, ((size_t)n + 31) / 32 * 64);
     if (most >= 0x7f800000u) x->scale = NAN;
-    else if (amax >= 0x1p-100f) {
-        x->scale = amax / (float)WN_CODES_X_MAX;
-        inv = (float)WN_CODES_X_MAX / amax;
+    if (most >= 0x7f800000u || amax < 0x1p-100f) return 0;
+    x->scale = amax / (float)WN_CODES_X_MAX;
+    return (float)WN_CODES_X_MAX / amax;
+}
+
+static void put_integer(wn_codes_x *x, int i, float y)
+{
+    int16_t *out = (int16_t *)(void *)(x + 1);
+    out[i] = (int16_t)lrintf(y);
+    x->sum[i / WN_CODES_GROUP] += out[i];
+    x->total += out[i];
+}
+
+static void quantise(wn_codes_x *x, const float *v, const float *by, int n)
+{
+    uint32_t most = 0;
+    for (int i = 0; i < n; i++) most = WN_MAX(most, magnitude(times(v, by, i)));
+    float inv = set_scale(x, most);
+    memset(x + 1, 0, wn_codes_x_bytes(n) - sizeof *x);
+    for (int i = 0; i < n && inv > 0; i++) put_integer(x, i, times(v, by, i) * inv);
+}
+
+static void scales(wn_codes_scales *out, const uint16_t *s, size_t stride, int n_groups, int n)
+{
+    memset(out, 0, sizeof *out);
+    for (int g = 0; g < n_groups; g++)
+        for (int i = 0; i < n; i++) {
+            float x = out->s[g][i] = wn_elem_from_f16(s[(size_t)g * stride + (size_t)i]);
+            if (magnitude(x) > magnitude(out->most[i])) out->most[i] = fabsf(x);
+        }
+}
+
+static void weigh(wn_codes_x *x, size_t x_group, const float *w, const wn_codes_scales *by, int n_groups)
+{
+    uint32_t most = 0;
+    for (int i = 0; i < WN_CODES_SLOTS; i++)
+        if (w[i] != 0) most = WN_MAX(most, magnitude(w[i] * by->most[i]));
+    for (int g = 0; g < n_groups; g++, x = (wn_codes_x *)(void *)((char *)x + x_group)) {
+        float inv = set_scale(x, most);
+        memset(x + 1, 0, wn_codes_x_bytes(WN_CODES_SLOTS) - sizeof *x);
+        for (int i = 0; i < WN_CODES_SLOTS && inv > 0; i++)
+            if (w[i] != 0) put_integer(x, i, w[i] * inv * by->s[g][i]);
     }
-    for (int i = 0; i < n && inv > 0; i++) {
-        out[i] = (int16_t)lrintf(product_or_0(v, by, i) * inv);
-        x->sum[i / WN_CODES_GROUP] += out[i];
-        x->total += out[i];
-    }
+}
+
+static void widen(float *out, const uint16_t *h, int n)
+{
+    for (int i = 0; i < n; i++) out[i] = wn_elem_from_f16(h[i]);
 }
 
 static float dot(const float *v, const float *by, int n)
@@ -154,35 +186,10 @@ static void hadamard(float *x, int n)
 
 /* ---- codes ------------------------------------------------------------------------ */
 
-/* The least half that is not below x >= 0; 65504 where there is none. */
-static uint16_t f16_up(float x)
-{
-    if (x >= 65504) return 0x7bff;
-    uint16_t h = wn_elem_to_f16(x);
-    return wn_elem_from_f16(h) < x ? (uint16_t)(h + 1) : h;
-}
+/* To nearest, ties to even. */
+static int nearest(float x, int lo, int hi) { return x <= (float)lo ? lo : x >= (float)hi ? hi : (int)lrintf(x); }
 
-/* The nearest half; what is too large becomes the largest. */
-static uint16_t f16_near(float x) { return wn_elem_to_f16(x > 65504 ? 65504 : x < -65504 ? -65504 : x); }
-
-/* The largest half that is not above x. */
-static uint16_t f16_down(float x)
-{
-    if (x > 0) {
-        uint16_t h = x >= 65504 ? 0x7bff : wn_elem_to_f16(x);
-        return wn_elem_from_f16(h) > x ? (uint16_t)(h - 1) : h;
-    }
-    return (uint16_t)(f16_up(-x) | 0x8000);
-}
-
-/* To nearest, ties to even; NaN (of 0 * infinity) is 0. */
-static int nearest(float x, int lo, int hi)
-{
-    if (!(x > (float)lo)) return x == x ? lo : 0;
-    return x >= (float)hi ? hi : (int)lrintf(x);
-}
-
-static int cut(float x, int hi) { return !(x >= 1) ? 0 : x >= (float)hi ? hi : (int)x; }
+static int cut(float x, int hi) { return x <= 0 ? 0 : x >= (float)hi ? hi : (int)x; }
 
 static uint8_t place(const uint8_t *table, int n, float y)
 {
@@ -191,7 +198,8 @@ static uint8_t place(const uint8_t *table, int n, float y)
     return (uint8_t)u;
 }
 
-static float inverse(float s) { return s > 0 ? 1 / s : 0; }
+/* Steps so small that they are 0 as halves have none. */
+static float inverse(float s) { return fabsf(s) >= 0x1p-100f ? 1 / s : 0; }
 
 static void encode_group(uint8_t *codes, uint16_t *s, uint16_t *m, const float *x, int n, int bits,
                          wn_codes_grid grid, const uint8_t *table)
@@ -204,45 +212,47 @@ static void encode_group(uint8_t *codes, uint16_t *s, uint16_t *m, const float *
         most = fabsf(x[i]) > fabsf(most) ? x[i] : most;
     }
     float amax = fabsf(most);
+    min += 0.0f;                        /* no negative zero: which zero comes first is not said */
+    max += 0.0f;
     switch (grid) {
     case WN_GRID_CENTRE:
-        *s = f16_up(amax / (float)(half - 1));
+        *s = wn_codes_f16_up(amax / (float)(half - 1));
         inv = inverse(wn_elem_from_f16(*s));
         for (int i = 0; i < n; i++) codes[i] = (uint8_t)(nearest(x[i] * inv, 1 - half, half - 1) + half);
         break;
     case WN_GRID_MIDDLE:
-        *s = f16_up(amax / (float)(2 * half));
+        *s = wn_codes_f16_up(amax / (float)(2 * half));
         inv = 0.5f * inverse(wn_elem_from_f16(*s));
         for (int i = 0; i < n; i++) codes[i] = (uint8_t)cut(x[i] * inv + (float)half, top);
         break;
     case WN_GRID_RANGE:
-        *m = f16_down(min);
+        *m = wn_codes_f16_down(min);
         d = wn_elem_from_f16(*m);
-        *s = f16_up((max - d) / (float)top);
+        *s = wn_codes_f16_up((max - d) / (float)top);
         inv = inverse(wn_elem_from_f16(*s));
         for (int i = 0; i < n; i++) codes[i] = (uint8_t)nearest((x[i] - d) * inv, 0, top);
         break;
     case WN_GRID_TABLE:
-        *s = f16_up(amax / 127);
+        *s = wn_codes_f16_up(amax / 127);
         inv = inverse(wn_elem_from_f16(*s));
         for (int i = 0; i < n; i++) codes[i] = place(table, top + 1, x[i] * inv);
         break;
     case WN_GRID_GGML_8:
         d = amax / 127;
-        *s = f16_near(d);
+        *s = wn_codes_f16_near(d);
         inv = inverse(d);
         for (int i = 0; i < n; i++) codes[i] = (uint8_t)(nearest(x[i] * inv, -127, 127) + 128);
         break;
     case WN_GRID_GGML_0:
         d = most / (float)-half;
-        *s = f16_near(d);
-        inv = d != 0 ? 1 / d : 0;
+        *s = wn_codes_f16_near(d);
+        inv = inverse(d);
         for (int i = 0; i < n; i++) codes[i] = (uint8_t)cut(x[i] * inv + ((float)half + 0.5f), top);
         break;
     case WN_GRID_GGML_1:
         d = (max - min) / (float)top;
-        *s = f16_near(d);
-        *m = f16_near(min);
+        *s = wn_codes_f16_near(d);
+        *m = wn_codes_f16_near(min);
         inv = inverse(d);
         for (int i = 0; i < n; i++) codes[i] = (uint8_t)cut((x[i] - min) * inv + 0.5f, top);
         break;
@@ -274,6 +284,9 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
 
 const wn_codes_ops wn_codes_ops_scalar = {
     .quantise = quantise,
+    .scales = scales,
+    .weigh = weigh,
+    .widen = widen,
     .dot = dot,
     .score = { score_8, score_44, score_42, score_41, score_4, score_21, score_2, score_4t, score_21t, score_2t },
     .mix = { mix_8, mix_44, mix_42, mix_41, mix_4, mix_21, mix_2, mix_4t, mix_21t, mix_2t },

@@ -109,7 +109,61 @@ static float value(const wn_coding *c, int code, uint16_t s, uint16_t m)
 
 /* ---- encoding ------------------------------------------------------------------------ */
 
-/* One slot's row: into codes, its parameters into place. */
+/* Slots [slot, slot + n) of a raw frame. */
+static void raw_rows(const wn_format *rf, bool is_k, const void *raw, int P, int slot, int n, float rows[][DIM_MAX],
+                     int head_dim)
+{
+    if (is_k ? rf->rows_k : rf->rows_v) {
+        (is_k ? rf->rows_k : rf->rows_v)(raw, P, slot, rows[0], DIM_MAX, n, head_dim);
+        return;
+    }
+    for (int i = 0; i < n; i++) (is_k ? rf->get_k : rf->get_v)(raw, P, slot + i, rows[i], head_dim);
+}
+
+/* Adds to word, which stands for four rows of a column in a block of a plane. */
+static uint32_t in_field(uint32_t four, int bits, int down, int up)
+{
+    return (four >> down & (0x01010101u * ((1u << bits) - 1))) << up;
+}
+
+/* One column of codes, in order of depth: K's slot. */
+static void pack_column(const parts *x, uint8_t *plane, int bits, int down, const uint8_t *codes, int n)
+{
+    int panel = n / WN_CODES_PANEL, width = WN_MIN(WN_CODES_PANEL, x->cols - panel * WN_CODES_PANEL), fields = 8 / bits;
+    uint8_t *to = plane + wn_codes_plane_bytes(bits, x->depth, panel * WN_CODES_PANEL) + (size_t)(n % WN_CODES_PANEL) * 4;
+    for (int k = 0; k < x->depth; k += 4 * fields, to += (size_t)width * 4) {
+        uint32_t word = 0, four;
+        for (int f = 0; f < fields; f++) {
+            memcpy(&four, codes + k + 4 * f, 4);
+            word |= in_field(four, bits, down, bits * f);
+        }
+        memcpy(to, &word, 4);
+    }
+}
+
+/* Rows [k, k + 4) of codes, a byte of each in every word, into their field of a zeroed plane. */
+static void pack_rows(const parts *x, uint8_t *plane, int bits, int down, const uint32_t *fours, int k)
+{
+    int fields = 8 / bits, block = k / (4 * fields), up = k / 4 % fields * bits;
+    for (int n = 0; n < x->cols; n += WN_CODES_PANEL) {
+        int width = WN_MIN(WN_CODES_PANEL, x->cols - n);
+        uint32_t *to = (uint32_t *)(void *)(plane + wn_codes_plane_bytes(bits, x->depth, n)) + block * width;
+        for (int i = 0; i < width; i++) to[i] |= in_field(fours[n + i], bits, down, up);
+    }
+}
+
+/* The same for both planes, from four rows of codes, n of them each. */
+static void put_rows(const wn_coding *c, const parts *x, const uint8_t codes[4][DIM_MAX], int n, int k)
+{
+    uint32_t fours[DIM_MAX + 16] = { 0 };
+    int low = wn_codes_low(c->kind), high = wn_codes_high(c->kind);
+    for (int i = 0; i < n; i++)
+        fours[i] = (uint32_t)codes[0][i] | (uint32_t)codes[1][i] << 8 | (uint32_t)codes[2][i] << 16 | (uint32_t)codes[3][i] << 24;
+    pack_rows(x, x->low, low, 0, fours, k);
+    if (high) pack_rows(x, x->high, high, low, fours, k);
+}
+
+/* A slot's row into codes, its parameters into place. */
 static void encode_slot(const wn_coding *c, const parts *x, int slot, uint8_t *codes, float *row, int head_dim)
 {
     const wn_codes_ops *ops = wn_kernels_get()->codes;
@@ -118,53 +172,64 @@ static void encode_slot(const wn_coding *c, const parts *x, int slot, uint8_t *c
                 c->table);
 }
 
-static bool is_live(uint64_t keep, int n, int slot) { return slot < n && (keep >> slot & 1); }
+static uint64_t low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
 
 static bool all_finite(const float *x, int n)
 {
-    for (int i = 0; i < n; i++)
-        if ((wn_elem_bits(x[i]) & 0x7f800000u) == 0x7f800000u) return false;
-    return true;
+    bool finite = true;
+    for (int i = 0; i < n; i++) finite &= (wn_elem_bits(x[i]) & 0x7f800000u) != 0x7f800000u;
+    return finite;
 }
 
 /* Parameters per channel: a channel's row of live, finite slots; the others repeat the first of
  * them, so that they count for nothing. */
-static void encode_by_channel(const wn_coding *c, const parts *x, const void *raw, const wn_format *rf, int P, int n,
-                              uint64_t keep, int head_dim)
+static void encode_by_channel(const wn_coding *c, const parts *x, const void *raw, const wn_format *rf, int P, uint64_t live,
+                              int head_dim)
 {
-    float rows[WN_PAGE_SLOTS_MAX][DIM_MAX], row[WN_PAGE_SLOTS_MAX];
-    uint8_t codes[WN_PAGE_SLOTS_MAX];
+    _Alignas(64) float rows[WN_PAGE_SLOTS_MAX][DIM_MAX], row[WN_PAGE_SLOTS_MAX];
+    uint8_t codes[4][DIM_MAX];
     uint64_t good = 0;
-    for (int s = 0; s < P; s++) {
-        if (!is_live(keep, n, s)) continue;
-        rf->get_k(raw, P, s, rows[s], head_dim);
+    raw_rows(rf, true, raw, P, 0, P, rows, head_dim);
+    for (uint64_t left = live; left; left &= left - 1) {
+        int s = __builtin_ctzll(left);
         if (all_finite(rows[s], head_dim)) good |= (uint64_t)1 << s;
-        else *x->spoiled |= (uint64_t)1 << s;
     }
+    *x->spoiled = live & ~good;
+    if (!good) memset(rows, 0, sizeof rows);
     int first = good ? __builtin_ctzll(good) : 0;
-    for (int d = 0; d < head_dim; d++) {
-        for (int s = 0; s < P; s++) row[s] = !good ? 0 : rows[good >> s & 1 ? s : first][d];
-        wn_kernels_get()->codes->encode(codes, x->s + d, x->m + d, 0, row, P, 0, c->kind, c->grid, c->table);
-        for (int s = 0; s < P; s++) put_code(c, x, d, s, codes[s]);
+    for (uint64_t left = low_bits(P) & ~good; left && good; left &= left - 1)
+        memcpy(rows[__builtin_ctzll(left)], rows[first], sizeof rows[0]);
+    for (int d = 0; d < x->depth; d += 4) {
+        memset(codes, 0, sizeof codes);
+        for (int i = 0; i < 4 && d + i < head_dim; i++) {
+            for (int s = 0; s < P; s++) row[s] = rows[s][d + i];
+            wn_kernels_get()->codes->encode(codes[i], x->s + d + i, x->m + d + i, 0, row, P, 0, c->kind, c->grid, c->table);
+        }
+        put_rows(c, x, (const uint8_t (*)[DIM_MAX])codes, P, d);
     }
 }
+
+enum { AT_ONCE = 16 };                  /* slots widened together: as many as a vector turns */
 
 void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const wn_format *raw_format, int P, int n,
                        uint64_t keep, int head_dim)
 {
     parts x = k_parts(c, frame, P, head_dim);
-    float row[DIM_MAX];
-    uint8_t codes[DIM_MAX];
+    _Alignas(64) float rows[AT_ONCE][DIM_MAX];
+    _Alignas(64) uint8_t codes[DIM_MAX + 32] = { 0 };
+    int low = wn_codes_low(c->kind), high = wn_codes_high(c->kind);
+    keep &= low_bits(WN_MIN(n, P));
     memset(frame, 0, x.bytes);
     if (c->by_channel) {
-        encode_by_channel(c, &x, raw, raw_format, P, n, keep, head_dim);
+        encode_by_channel(c, &x, raw, raw_format, P, keep, head_dim);
         return;
     }
     for (int s = 0; s < P; s++) {
-        if (!is_live(keep, n, s)) continue;
-        raw_format->get_k(raw, P, s, row, head_dim);
-        encode_slot(c, &x, s, codes, row, head_dim);
-        for (int d = 0; d < head_dim; d++) put_code(c, &x, d, s, codes[d]);
+        if (s % AT_ONCE == 0) raw_rows(raw_format, true, raw, P, s, WN_MIN(AT_ONCE, P - s), rows, head_dim);
+        if (!(keep >> s & 1)) continue;
+        encode_slot(c, &x, s, codes, rows[s % AT_ONCE], head_dim);
+        pack_column(&x, x.low, low, 0, codes, s);
+        if (high) pack_column(&x, x.high, high, low, codes, s);
     }
 }
 
@@ -172,14 +237,18 @@ void wn_coded_encode_v(const wn_coding *c, void *frame, const void *raw, const w
                        uint64_t keep, int head_dim)
 {
     parts x = v_parts(c, frame, P, head_dim);
-    float row[DIM_MAX];
-    uint8_t codes[DIM_MAX];
+    _Alignas(64) float rows[4][DIM_MAX];
+    uint8_t codes[4][DIM_MAX];
+    keep &= low_bits(WN_MIN(n, P));
     memset(frame, 0, x.bytes);
-    for (int s = 0; s < P; s++) {
-        if (!is_live(keep, n, s)) continue;
-        raw_format->get_v(raw, P, s, row, head_dim);
-        encode_slot(c, &x, s, codes, row, head_dim);
-        for (int d = 0; d < head_dim; d++) put_code(c, &x, s, d, codes[d]);
+    for (int s = 0; s < P; s += 4) {
+        if (!(keep >> s & 15)) continue;
+        raw_rows(raw_format, false, raw, P, s, 4, rows, head_dim);
+        for (int i = 0; i < 4; i++) {
+            if (keep >> (s + i) & 1) encode_slot(c, &x, s + i, codes[i], rows[i], head_dim);
+            else memset(codes[i], 0, (size_t)head_dim);
+        }
+        put_rows(c, &x, (const uint8_t (*)[DIM_MAX])codes, head_dim, s);
     }
 }
 
@@ -267,6 +336,14 @@ static wn_codes_product product_of(const wn_coding *c, const parts *x)
     };
 }
 
+/* The next frame is probably one of the same kind. */
+static void fetch(wn_codes_product *p, const void *frame, const void *ahead)
+{
+    if (!ahead) return;
+    p->low_ahead = ahead;
+    if (p->high) p->high_ahead = (const char *)ahead + (p->high - (const uint8_t *)frame);
+}
+
 /* Some queries against a whole page, into rows of whole pages. */
 static void score_by_slot(const wn_coding *c, const parts *x, const wn_page_score *s, int row, int n_rows, float *out,
                           size_t stride, const void *ahead)
@@ -278,14 +355,14 @@ static void score_by_slot(const wn_coding *c, const parts *x, const wn_page_scor
     p.c = out, p.c_stride = stride;
     p.group = c->group ? c->group : x->depth;
     p.s = x->s, p.m = x->m, p.param_stride = x->stride;
-    p.ahead = ahead;
+    fetch(&p, s->frame, ahead);
     wn_kernels_get()->codes->score[c->kind](&p);
 }
 
 static void score_by_channel(const wn_coding *c, const parts *x, const wn_page_score *s, const float *scales,
                              const float *mins, int row, int n_rows, float *out, size_t stride, const void *ahead)
 {
-    enum { X_BYTES = sizeof(wn_codes_x) + 2 * DIM_MAX };
+    enum { X_BYTES = sizeof(wn_codes_x) + 2 * DIM_MAX };        /* wn_codes_x_bytes(DIM_MAX) */
     const wn_codes_ops *ops = wn_kernels_get()->codes;
     _Alignas(64) char folded[ROWS][X_BYTES];
     wn_codes_product p = product_of(c, x);
@@ -300,7 +377,7 @@ static void score_by_channel(const wn_coding *c, const parts *x, const wn_page_s
     p.n_rows = n_rows;
     p.c = out, p.c_stride = stride;
     p.col_group = x->cols;
-    p.ahead = ahead;
+    fetch(&p, s->frame, ahead);
     ops->mix[c->kind](&p);
     for (uint64_t left = *x->spoiled; left; left &= left - 1)
         for (int i = 0; i < n_rows; i++) out[(size_t)i * stride + (size_t)__builtin_ctzll(left)] = NAN;
@@ -311,8 +388,10 @@ void wn_coded_score(const wn_coding *c, const wn_page_score *s)
     parts x = k_parts(c, s->frame, s->P, s->head_dim);
     _Alignas(64) float page[ROWS][WN_PAGE_SLOTS_MAX], scales[DIM_MAX], mins[DIM_MAX];
     bool direct = s->first == 0 && x.cols <= ((s->n + 15) & ~15);
-    if (c->by_channel)
-        for (int d = 0; d < s->head_dim; d++) scales[d] = wn_elem_from_f16(x.s[d]), mins[d] = wn_elem_from_f16(x.m[d]);
+    if (c->by_channel) {
+        wn_kernels_get()->codes->widen(scales, x.s, s->head_dim);
+        wn_kernels_get()->codes->widen(mins, x.m, s->head_dim);
+    }
     int step = direct && !c->by_channel ? s->n_q : ROWS;
     for (int i = 0; i < s->n_q; i += step) {
         int rows = WN_MIN(step, s->n_q - i);
@@ -328,27 +407,33 @@ void wn_coded_score(const wn_coding *c, const wn_page_score *s)
 
 /* ---- mix ----------------------------------------------------------------------------- */
 
-/* The slots' parameters of group g as floats. */
-static void widen_params(float *out, const uint16_t *param, const wn_page_mix *m)
+/* Sums of w m for each group, where there are minima. */
+static void set_offsets(const parts *x, const wn_page_mix *m, const float *w, char *weights, size_t step, int groups)
 {
-    for (int s = 0; s < m->P; s++) out[s] = wn_elem_from_f16(param[s]);
+    const wn_codes_ops *ops = wn_kernels_get()->codes;
+    float mins[WN_PAGE_SLOTS_MAX];
+    for (int g = 0; g < groups; g++) {
+        wn_codes_x *to = (wn_codes_x *)(void *)(weights + (size_t)g * step);
+        to->offset = 0;
+        if (!x->m) continue;
+        ops->widen(mins, x->m + (size_t)g * x->stride, m->P);
+        to->offset = ops->dot(w, mins, m->P);
+    }
 }
 
 void wn_coded_mix(const wn_coding *c, const wn_page_mix *m)
 {
-    enum { X_BYTES = sizeof(wn_codes_x) + 2 * WN_PAGE_SLOTS_MAX };
+    enum { X_BYTES = sizeof(wn_codes_x) + 2 * WN_CODES_SLOTS };
     const wn_codes_ops *ops = wn_kernels_get()->codes;
     parts x = v_parts(c, m->frame, m->P, m->head_dim);
     int groups = n_groups(c, m->head_dim), unit = wn_codes_unit(c->kind);
     _Alignas(64) char weights[ROWS][WN_CODES_GROUPS][X_BYTES];
-    _Alignas(64) float by[2][WN_CODES_GROUPS][WN_PAGE_SLOTS_MAX], w[WN_PAGE_SLOTS_MAX] = { 0 };
+    _Alignas(64) float w[WN_CODES_SLOTS] = { 0 };
     _Alignas(64) float sums[ROWS][DIM_MAX];     /* where head_dim is no multiple of 16 */
+    wn_codes_scales by;
     bool direct = x.cols == m->head_dim;
-    for (int g = 0; g < groups; g++) {
-        widen_params(by[0][g], x.s + (size_t)g * x.stride, m);
-        if (x.m) widen_params(by[1][g], x.m + (size_t)g * x.stride, m);
-    }
     wn_codes_product p = product_of(c, &x);
+    ops->scales(&by, x.s, x.stride, groups, m->P);
     p.x = (const wn_codes_x *)(const void *)weights[0][0];
     p.x_stride = sizeof weights[0];
     p.x_group = X_BYTES;
@@ -361,18 +446,16 @@ void wn_coded_mix(const wn_coding *c, const wn_page_mix *m)
         p.n_rows = WN_MIN(ROWS, m->n_q - i);
         for (int r = 0; r < p.n_rows; r++) {
             memcpy(w + m->first, m->w + (size_t)(i + r) * m->w_stride, sizeof *w * (size_t)m->n);
-            for (int g = 0; g < groups; g++) {
-                wn_codes_x *to = (wn_codes_x *)(void *)weights[r][g];
-                ops->quantise(to, w, by[0][g], m->P);
-                to->offset = x.m ? ops->dot(w, by[1][g], m->P) : 0;
-            }
+            ops->weigh((wn_codes_x *)(void *)weights[r][0], X_BYTES, w, &by, groups);
+            set_offsets(&x, m, w, weights[r][0], X_BYTES, groups);
         }
         float *acc = m->acc + (size_t)i * m->acc_stride;
         size_t row = sizeof *acc * (size_t)m->head_dim;
         if (direct) p.c = acc, p.c_stride = m->acc_stride;
         for (int r = 0; !direct && r < p.n_rows; r++) memcpy(sums[r], acc + (size_t)r * m->acc_stride, row);
-        p.ahead = i ? NULL : m->ahead;
+        if (i == 0) fetch(&p, m->frame, m->ahead);
         ops->mix[c->kind](&p);
+        p.low_ahead = p.high_ahead = NULL;
         for (int r = 0; !direct && r < p.n_rows; r++) memcpy(acc + (size_t)r * m->acc_stride, sums[r], row);
     }
 }

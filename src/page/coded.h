@@ -14,8 +14,8 @@
  * query once (`ready`) and what it has mixed once (`mixed`), no key and no value.
  *
  * Order of sums. A query is quantised once (parameters per slot) or, its channels times s, once
- * per page (per channel); a row of weights, times the slots' s, once per page, run and group of
- * channels, from the slots of the run alone. Their products with codes are exact. Then
+ * per page (per channel); a row of weights, times the slots' s, once per page and run, under one
+ * scale, from the slots of the run alone. Their products with codes are exact. Then
  *
  *     per slot      logit = scale (chain over groups of channels: s_g t_g [, m_g sum of x_g])
  *     per channel   logit = scale t + sum of q m (16 chains by channel mod 16)

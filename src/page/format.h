@@ -77,6 +77,9 @@ struct wn_format {
     /* Rows [slot, slot + n) of a frame from f32 rows (stride in floats). Raw formats only. */
     void (*put_k)(void *frame, int P, int slot, const float *rows, size_t stride, int n, int head_dim);
     void (*put_v)(void *frame, int P, int slot, const float *rows, size_t stride, int n, int head_dim);
+    /* The way back: rows [slot, slot + n). Raw formats; NULL: slot by slot. */
+    void (*rows_k)(const void *frame, int P, int slot, float *rows, size_t stride, int n, int head_dim);
+    void (*rows_v)(const void *frame, int P, int slot, float *rows, size_t stride, int n, int head_dim);
     /* One slot as f32. */
     void (*get_k)(const void *frame, int P, int slot, float *row, int head_dim);
     void (*get_v)(const void *frame, int P, int slot, float *row, int head_dim);

@@ -47,6 +47,21 @@ static inline void wn_raw_put_v(wn_elem e, void *frame, int slot, const float *r
                         rows + (size_t)s * stride, head_dim);
 }
 
+static inline void wn_raw_rows_k(wn_elem e, const void *frame, int P, int slot, float *rows, size_t stride,
+                                 int n, int head_dim)
+{
+    wn_kernels_get()->attn->get_cols[e](rows, stride, wn_raw_at_const(e, frame, (size_t)slot), (size_t)P, n, head_dim);
+}
+
+static inline void wn_raw_rows_v(wn_elem e, const void *frame, int slot, float *rows, size_t stride, int n,
+                                 int head_dim)
+{
+    const wn_attn_ops *ops = wn_kernels_get()->attn;
+    for (int s = 0; s < n; s++)
+        ops->get_row[e](rows + (size_t)s * stride, wn_raw_at_const(e, frame, (size_t)(slot + s) * (size_t)head_dim),
+                        head_dim);
+}
+
 static inline void wn_raw_get(wn_elem e, const void *frame, size_t at, size_t step, float *row,
                               int head_dim)
 {
@@ -102,6 +117,15 @@ static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
         (void)P;                                                                                   \
         wn_raw_put_v(E, f, slot, r, stride, n, D);                                                 \
     }                                                                                              \
+    static void rows_k(const void *f, int P, int slot, float *r, size_t stride, int n, int D)      \
+    {                                                                                              \
+        wn_raw_rows_k(E, f, P, slot, r, stride, n, D);                                             \
+    }                                                                                              \
+    static void rows_v(const void *f, int P, int slot, float *r, size_t stride, int n, int D)      \
+    {                                                                                              \
+        (void)P;                                                                                   \
+        wn_raw_rows_v(E, f, slot, r, stride, n, D);                                                \
+    }                                                                                              \
     static void get_k(const void *f, int P, int slot, float *row, int D)                           \
     {                                                                                              \
         wn_raw_get(E, f, (size_t)slot, (size_t)P, row, D);                                         \
@@ -124,8 +148,8 @@ static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
     static void mix(const wn_page_mix *m) { wn_raw_mix(E, m); }                                    \
     const wn_format wn_format_##NAME = {                                                           \
         .name = #NAME, .raw = true, .n_q_tmp = WN_RAW_N_Q_TMP,                                     \
-        .k_bytes = bytes, .v_bytes = bytes, .put_k = put_k, .put_v = put_v, .get_k = get_k,        \
-        .get_v = get_v, .copy_k = copy_k, .copy_v = copy_v, .score = score, .mix = mix,            \
+        .k_bytes = bytes, .v_bytes = bytes, .put_k = put_k, .put_v = put_v, .rows_k = rows_k,      \
+        .rows_v = rows_v, .get_k = get_k, .get_v = get_v, .copy_k = copy_k, .copy_v = copy_v, .score = score, .mix = mix,            \
     }
 
 #endif

@@ -2,34 +2,14 @@
  * shapes with buffers that end right before an unreadable page, putting rows in, exp and
  * its sums, soft cap, merging, dividing. */
 #include "tests/unit/check.h"
+#include "tests/support/fence.h"
 
 #include "kernel/attn.h"
 
 #include <math.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 extern const wn_attn_ops wn_attn_ops_scalar;
 static const wn_attn_ops *ref = &wn_attn_ops_scalar;
-
-/* n bytes that end at an unreadable page. */
-typedef struct {
-    char *map, *p;
-    size_t bytes;
-} fenced;
-
-static fenced fence(size_t n)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (n + page - 1) / page * page;
-    fenced f = { .bytes = body + page };
-    f.map = mmap(NULL, f.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(f.map != MAP_FAILED);
-    assert_int_equal(mprotect(f.map + body, page, PROT_NONE), 0);
-    f.p = f.map + body - n;
-    return f;
-}
-
-static void unfence(fenced *f) { munmap(f->map, f->bytes); }
 
 static float *fenced_floats(fenced *f, size_t n, uint64_t *seed)
 {
