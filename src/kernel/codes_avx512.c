@@ -65,9 +65,14 @@ INLINE ivec broadcast4(const char *p)
     return _mm512_set1_epi32(x);
 }
 
+/* The product is in assembly because gcc 12 gives the intrinsic copies between registers, which
+ * take as many slots as the products. A broadcast serves both vectors of a tile: as an operand
+ * from memory it would be loaded for each. */
 INLINE acc acc_step(acc a, ivec codes, const char *x)
 {
-    return (acc){ _mm512_dpbusd_epi32(a.hi, codes, broadcast4(x)), _mm512_dpbusd_epi32(a.lo, codes, broadcast4(x + 4)) };
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(a.hi) : "v"(codes), "v"(broadcast4(x)));
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(a.lo) : "v"(codes), "v"(broadcast4(x + 4)));
+    return a;
 }
 
 INLINE ivec acc_value(acc a, int shift)

@@ -21,24 +21,22 @@
 
 typedef struct { const uint8_t *low, *high; int width; } panel;     /* width: columns */
 
-/* Field j (of 4 rows) of a unit in a plane, shifted to bit `to` of each byte. */
-INLINE ivec field(const uint8_t *plane, const int bits, const int narrow, int unit, const int j, int width, int at,
-                  const int to)
+/* Field j (of 4 rows) of a unit, shifted to bit `to` of each byte; at: its first block's W columns. */
+INLINE ivec field(const uint8_t *at, const int bits, const int j, size_t block, const int to)
 {
-    const int fields = 8 / bits, blocks = bits / narrow, down = j % fields * bits;
-    ivec v = i_load(plane + ((size_t)(unit * blocks + j / fields) * (size_t)width + (size_t)at) * 4);
+    const int fields = 8 / bits, down = j % fields * bits;
+    ivec v = i_load(at + (size_t)(j / fields) * block);
     if (bits == 8) return v;
     if (down > to) v = i_srl(v, down - to);
     if (down < to) v = i_sll(v, to - down);
     return i_and(v, i_set8(((1 << bits) - 1) << to));
 }
 
-INLINE ivec codes(const panel *p, const int low, const int high, const bool mapped, ivec table, int unit, const int j,
-                  int at)
+INLINE ivec codes(const uint8_t *at_low, const uint8_t *at_high, const int low, const int high, const bool mapped,
+                  ivec table, const int j, size_t block)
 {
-    const int narrow = high && high < low ? high : low;
-    ivec v = field(p->low, low, narrow, unit, j, p->width, at, 0);
-    if (high) v = i_or(v, field(p->high, high, narrow, unit, j, p->width, at, low));
+    ivec v = field(at_low, low, j, block, 0);
+    if (high) v = i_or(v, field(at_high, high, j, block, low));
     return mapped ? i_map(table, v) : v;
 }
 
@@ -66,24 +64,38 @@ typedef struct {
     bool fetches;
 } tile;
 
+/* Keeps a pointer a pointer: left to itself gcc turns each operand of a step into one of its own
+ * and spills them. */
+#define PLAIN(p) __asm__("" : "+r"(p))
+
 /* sum[i][v] += units [from, to) of the depth */
 INLINE void product(const tile *t, const int MR, const int NV, const int low, const int high, const bool mapped,
                     ivec table, int from, int to, acc sum[4][2])
 {
     const int narrow = high && high < low ? high : low, quads = 8 / narrow;
-    const size_t low_step = (size_t)(quads * t->in.width * 4 * low / 8), high_step = (size_t)(quads * t->in.width * 4 * high / 8);
+    const size_t block = (size_t)t->in.width * 4;               /* bytes */
+    const size_t low_step = block * (size_t)(low / narrow), high_step = block * (size_t)(high / narrow);
+    const uint8_t *at_low = t->in.low + (size_t)from * low_step + t->at * 4;
+    const uint8_t *at_high = high ? t->in.high + (size_t)from * high_step + t->at * 4 : NULL;
+    const char *x[4];
+    UNROLL for (int i = 0; i < MR; i++) x[i] = t->x[i] + (size_t)(from * quads) * 8;
     for (int u = from; u < to; u++) {
         if (t->fetches) {
-            fetch(&t->low, t->in.low + (size_t)u * low_step, low_step);
-            if (high) fetch(&t->high, t->in.high + (size_t)u * high_step, high_step);
+            fetch(&t->low, at_low, low_step);
+            if (high) fetch(&t->high, at_high, high_step);
         }
+        UNROLL for (int i = 0; i < MR; i++) PLAIN(x[i]);
+        PLAIN(at_low);
         UNROLL for (int j = 0; j < quads; j++) {
             ivec c[2];
-            UNROLL for (int v = 0; v < NV; v++) c[v] = codes(&t->in, low, high, mapped, table, u, j, t->at + v * W);
+            UNROLL for (int v = 0; v < NV; v++)
+                c[v] = codes(at_low + v * W * 4, at_high + v * W * 4, low, high, mapped, table, j, block);
             UNROLL for (int i = 0; i < MR; i++)
-                UNROLL for (int v = 0; v < NV; v++)
-                    sum[i][v] = acc_step(sum[i][v], c[v], t->x[i] + (size_t)(u * quads + j) * 8);
+                UNROLL for (int v = 0; v < NV; v++) sum[i][v] = acc_step(sum[i][v], c[v], x[i] + j * 8);
         }
+        UNROLL for (int i = 0; i < MR; i++) x[i] += quads * 8;
+        at_low += low_step;
+        if (high) at_high += high_step;
     }
 }
 

@@ -11,7 +11,11 @@ static const wn_format *const formats[] = {
     &wn_format_bf16,
     &wn_format_f32,                             /* the raw ones come first */
     &wn_format_q8,
+    &wn_format_q6,
+    &wn_format_q5,
     &wn_format_q4,
+    &wn_format_q3,
+    &wn_format_q2,
     &wn_format_kivi4,
     &wn_format_kivi2,
     &wn_format_q8_0,

@@ -81,6 +81,27 @@ static void chunks_and_teams_change_nothing(void **state)
     }
 }
 
+/* The same with formats that compute on codes: turned or not, parameters per slot or per channel. */
+static void encoded_formats_see_no_chunks(void **state)
+{
+    (void)state;
+    static const int sevens[] = { 7, 0 }, odd[] = { 100, 1, 1, 64, 129, 5, 0 };
+    static const wn_format *const formats[] = { &wn_format_q8, &wn_format_q4, &wn_format_q2, &wn_format_kivi4,
+                                                &wn_format_q5_1 };
+    static const double within[] = { 0.01, 0.08, 0.4, 0.08, 0.05 };
+    for (size_t f = 0; f < WN_COUNT(formats); f++) {
+        bed raw = text(NULL), a = text(formats[f]), b = a, c = a;
+        b.chunks = sevens, b.threads = 2;
+        c.chunks = odd, c.threads = 3, c.noise = 3;
+        float *want = bed_run(&a), *x = bed_run(&b), *y = bed_run(&c), *exact = bed_run(&raw);
+        assert_memory_equal(x, want, sizeof(float) * N * 4 * 32);
+        assert_memory_equal(y, want, sizeof(float) * N * 4 * 32);
+        double off = bed_difference(&raw, want, exact);
+        if (!(off > 0 && off < within[f])) fail_msg("%s: off by %g", formats[f]->name, off);
+        free(want), free(x), free(y), free(exact);
+    }
+}
+
 int main(void)
 {
     static const char *const names[3] = { "test-sealed0", "test-sealed1", "test-sealed2" };
@@ -95,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row_reads_what_its_position_says),
         cmocka_unit_test(chunks_and_teams_change_nothing),
+        cmocka_unit_test(encoded_formats_see_no_chunks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
