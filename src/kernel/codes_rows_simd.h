@@ -184,6 +184,8 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
         int len = n - at < step ? n - at : step;
         if (finite) {
             (len % W ? encode_part : encode_group)(codes + at, s, m, x + at, len, bits, grid, table);
+            if (grid == WN_GRID_TABLE)
+                *s = wn_codes_fit(x + at, codes + at, len, table, (1 << bits) - 1, wn_elem_from_f16(*s));
             continue;
         }
         memset(codes + at, 0, (size_t)len);

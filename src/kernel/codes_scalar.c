@@ -273,7 +273,10 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
     int step = group > 0 ? group : n;
     for (int at = 0; at < n; at += step, s += stride, m += m ? stride : 0) {
         if (finite) {
-            encode_group(codes + at, s, m, x + at, WN_MIN(step, n - at), wn_codes_bits(kind), grid, table);
+            int len = WN_MIN(step, n - at);
+            encode_group(codes + at, s, m, x + at, len, wn_codes_bits(kind), grid, table);
+            if (grid == WN_GRID_TABLE)
+                *s = wn_codes_fit(x + at, codes + at, len, table, (1 << wn_codes_bits(kind)) - 1, wn_elem_from_f16(*s));
             continue;
         }
         memset(codes + at, 0, (size_t)WN_MIN(step, n - at));

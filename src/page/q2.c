@@ -10,7 +10,8 @@
  *
  * Bytes per slot: q3 3 D / 8 + D / 32: 26 at head_dim 64, 52 at 128 (3.25 bits); q2 D / 4 + D / 32: 18
  * and 36 (2.25 bits).
- * Error: half the widest gap, 22 / 127 (q3) and 52 / 127 (q2) of the group's largest magnitude.
+ * Error: half the widest gap and what the fit of s adds, 44 / 127 (q3) and 52 / 127 (q2) of the group's
+ * largest magnitude.
  */
 #include "page/coded.h"
 
