@@ -36,6 +36,8 @@ typedef struct {
     const int32_t *pos;         /* (n) ascending, each < n_tokens */
     const int32_t *count;       /* (n) tokens a slot stands for; NULL: one each */
     const float *bias;          /* (n) added to the logits; NULL: none */
+    const bool *low;            /* (n) kept in the lower format of +recover:demote; NULL: none */
+    int32_t n_low;              /* so many */
     bool still;                 /* queries and keys of this layer are not rotated */
 } wn_view_lane;
 
@@ -142,12 +144,16 @@ void wn_plan_keep_only(wn_plan *p, int lane, const int32_t *positions, int n);
 void wn_plan_merge_slots(wn_plan *p, int lane, int at, const int32_t *src, const float *wk,
                          const float *wv, int n, float bias, int count);
 void wn_plan_set_bias(wn_plan *p, int lane, int at, float bias);
+/* These slots stay, in the lower format that the policy names (+recover:demote). One that is
+ * there already stays there: there is no way back. */
+void wn_plan_demote(wn_plan *p, int lane, const int32_t *positions, int n);
 /* Positions [from, to) act as if they stood at position + delta. */
 void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta);
 
 /* ---- recipes -------------------------------------------------------------------- */
 
-typedef enum { WN_PARAM_INT, WN_PARAM_FLOAT, WN_PARAM_WORD } wn_param_kind;
+/* A format's value is its number for wn_recipe_format(), its default the name in words. */
+typedef enum { WN_PARAM_INT, WN_PARAM_FLOAT, WN_PARAM_WORD, WN_PARAM_FORMAT } wn_param_kind;
 
 typedef struct {
     const char *name;
@@ -241,6 +247,7 @@ typedef struct {
                                    last queries, or at all of them, too */
     int profile;                /* as in a recipe */
     int slots;                  /* of a lane's budget that it fills itself */
+    bool demotes;               /* what does not stay is kept in the formats that params k and v name */
     /* As in a recipe; NULL: the same for every lane, or dropped. */
     void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
     void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);

@@ -184,8 +184,6 @@ size_t wn_attend_ledger_bytes(const wn_attend_shape *s, int max_rows, int n_thre
 
 /* ---- cutting -------------------------------------------------------------------- */
 
-static bool encoded(const wn_kv *kv) { return !wn_kv_k_format(kv)->raw || !wn_kv_v_format(kv)->raw; }
-
 /* A row costs its multiply-adds, a slot its reading: about as much as 8 rows. */
 static uint64_t cost_of(const wn_attend_pass *p, int32_t slots, int np)
 {
@@ -208,7 +206,7 @@ static int heads_together(const wn_attend_pass *p, int n_threads)
 static int block_rows(const wn_attend_pass *p, const wn_attend_item *item, int32_t pos)
 {
     int np = WN_MIN(block_positions(p->group), item->pos + item->n_rows - pos), P = wn_kv_page_slots(item->kv);
-    if (encoded(item->kv)) np = WN_MIN(np, P - pos % P);    /* one row of a block, all rows: the same frames */
+    if (wn_kv_is_encoded(item->kv)) np = WN_MIN(np, P - pos % P);    /* one row of a block, all rows: the same frames */
     return np;
 }
 

@@ -44,20 +44,21 @@ static const float *queries(const wn_block *b, wn_desk *d, int32_t shift)
     if (!shift) return d->q[0];
     if (d->q_shift != shift) {
         rotate(b, d, d->q[1], shift);
-        d->is_ready[1] = false;
+        d->ready_for[1] = NULL;
     }
     d->q_shift = shift;
     return d->q[1];
 }
 
-/* The same queries as encoded K wants them: made once, whatever the number of pages. */
+/* The same queries as a format of encoded K wants them: made once, whatever the number of pages,
+ * and again where a lane goes over to pages of another format. */
 static const char *ready_queries(const wn_block *b, wn_desk *d, const wn_format *f, int32_t shift)
 {
     const float *q = queries(b, d, shift);
     int i = shift != 0, D = b->shape->k_dim;
     if (!f->ready) return NULL;
-    if (!d->is_ready[i]) f->ready(d->ready[i], q, (size_t)D, b->np * b->group, D);
-    d->is_ready[i] = true;
+    if (d->ready_for[i] != f->ready) f->ready(d->ready[i], q, (size_t)D, b->np * b->group, D);
+    d->ready_for[i] = f->ready;
     return d->ready[i];
 }
 
@@ -304,7 +305,7 @@ static void start_queries(const wn_block *b, wn_desk *d)
 {
     rotate(b, d, d->q[0], 0);
     d->q_shift = 0;
-    d->is_ready[0] = d->is_ready[1] = false;
+    d->ready_for[0] = d->ready_for[1] = NULL;
 }
 
 /* The products with V of a split: raw pages, and encoded ones in channels, straight into acc;
@@ -321,6 +322,7 @@ static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P
             memset(d->own, 0, sizeof(float) * (size_t)rows * D);
             own = f;
         }
+        WN_ASSERT(!f->mixed || f->mixed == own->mixed);         /* one basis beside the channels */
         mix_stretch(b, d, g, &d->stretches[t], P, ahead_v(d, g, then, t));
     }
     if (own) own->mixed(d->acc, D, d->own, D, rows, b->shape->v_dim);
@@ -358,7 +360,7 @@ static wn_desk desk_of_split(const wn_block *b, const wn_desk *d, int split)
 static void take_queries(wn_desk *d, const wn_desk *x)
 {
     d->q_shift = x->q_shift;
-    memcpy(d->is_ready, x->is_ready, sizeof d->is_ready);
+    memcpy(d->ready_for, x->ready_for, sizeof d->ready_for);
 }
 
 static const void *next_k(const wn_walk *w)

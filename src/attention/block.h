@@ -49,7 +49,7 @@ typedef struct {
 typedef struct {
     float *q[2];                        /* (rows, k_dim) for shift 0 and for one other */
     char *ready[2];                     /* the same, as the format of encoded K wants them (wn_format_ready_bytes()) */
-    bool is_ready[2];
+    wn_ready_fn *ready_for[2];          /* which format's; NULL: nothing there */
     int32_t q_shift;                    /* of q[1]; 0: nothing there */
     float *logits;                      /* (rows, WN_LOGIT_STRIDE), then the weights */
     float *m, *l, *acc;                 /* (rows), (rows), (rows, v_dim): this split */

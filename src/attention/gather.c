@@ -29,8 +29,8 @@ static void add_stretch(wn_stretch *st, const wn_run *run, const wn_walk *w, boo
     *st = (wn_stretch){
         .k = k_sealed ? run->k_sealed : run->k,
         .v = v_sealed ? run->v_sealed : run->v,
-        .k_format = k_sealed ? w->k_format : w->raw_k,
-        .v_format = v_sealed ? w->v_format : w->raw_v,
+        .k_format = k_sealed ? run->k_format : w->raw_k,
+        .v_format = v_sealed ? run->v_format : w->raw_v,
         .first = run->first + s,
         .n = n,
         .entry = entry,
@@ -109,10 +109,8 @@ wn_walk wn_walk_begin(const wn_block *b, int from)
     wn_walk w = {
         .lo = wn_lowest_seen(b, b->pos0),
         .hi = b->pos0 + b->np,
-        .raw_k = wn_kv_raw_k(kv),
-        .raw_v = wn_kv_raw_v(kv),
-        .k_format = wn_kv_k_format(kv),
-        .v_format = wn_kv_v_format(kv),
+        .raw_k = wn_kv_raw_k(kv, b->lane),
+        .raw_v = wn_kv_raw_v(kv, b->lane),
     };
     wn_runs_begin(&w.it, kv, b->lane, WN_MAX(from, w.lo / WN_SPLIT), w.hi);
     w.more = wn_runs_next(&w.it, &w.run);

@@ -16,7 +16,7 @@ typedef struct {
     wn_run run;
     bool more;
     int32_t lo, hi;                     /* positions anyone in the block may see: [lo, hi) */
-    const wn_format *raw_k, *raw_v, *k_format, *v_format;
+    const wn_format *raw_k, *raw_v;
 } wn_walk;
 
 /* Stretches and entries of one split, in the desk. */

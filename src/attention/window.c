@@ -32,14 +32,14 @@ typedef struct {
     const wn_kv *kv;
     const wn_kernels *kernels;
     const wn_lane *lane;
-    int group, rows, n_tokens;
+    int index, group, rows, n_tokens;   /* index: of the lane */
     size_t stride;
     float *logits, *q, *turned, *angles, *part;
     char *ready;                        /* queries as encoded K wants them */
     void *tmp;
     int32_t shift;                      /* of turned; 0: nothing there */
-    int32_t ready_shift;                /* of ready, if is_ready */
-    bool is_ready;
+    int32_t ready_shift;                /* of ready */
+    wn_ready_fn *ready_for;             /* which format's; NULL: nothing there */
 } job;
 
 static void load_queries(job *j)
@@ -74,9 +74,9 @@ static const char *ready_queries(job *j, const wn_format *f, int32_t shift)
 {
     int k_dim = j->x->shape->k_dim;
     if (!f->ready) return NULL;
-    if (!j->is_ready || j->ready_shift != shift)
+    if (j->ready_for != f->ready || j->ready_shift != shift)
         f->ready(j->ready, queries(j, shift), (size_t)k_dim, j->rows, k_dim);
-    j->is_ready = true;
+    j->ready_for = f->ready;
     j->ready_shift = shift;
     return j->ready;
 }
@@ -85,7 +85,7 @@ static const char *ready_queries(job *j, const wn_format *f, int32_t shift)
 static int score_run(job *j, const wn_run *run, int at, int32_t *pos)
 {
     bool sealed = run->k_sealed && run->k_sealed_from < j->n_tokens;
-    const wn_format *f = sealed ? wn_kv_k_format(j->kv) : wn_kv_raw_k(j->kv);
+    const wn_format *f = sealed ? run->k_format : wn_kv_raw_k(j->kv, j->index);
     const void *frame = sealed ? run->k_sealed : run->k;
     int k_dim = j->x->shape->k_dim, P = wn_kv_page_slots(j->kv), n = 0;
     bool whole = run->keep == (run->n >= 64 ? ~0ull : (1ull << run->n) - 1) && !run->bias;
@@ -144,7 +144,7 @@ void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float 
 {
     int group = x->shape->n_heads / x->shape->n_kv_heads, at = 0;
     size_t k_dim = (size_t)x->shape->k_dim;
-    job j = { .x = x, .kv = kv, .kernels = wn_kernels_get(), .lane = &wn_kv_map(kv)->lanes[lane], .group = group,
+    job j = { .x = x, .kv = kv, .kernels = wn_kernels_get(), .lane = &wn_kv_map(kv)->lanes[lane], .index = lane, .group = group,
               .rows = x->w * group, .n_tokens = wn_kv_n(kv), .stride = stride_of(n) };
     size_t rows = (size_t)j.rows;
     j.logits = scratch;

@@ -16,18 +16,63 @@
 
 static int page_slots(const wn_kv_opts *o) { return o->page_slots ? o->page_slots : WN_PAGE_SLOTS_MAX; }
 
-typedef struct { const wn_format *k, *v, *raw_k, *raw_v; } formats;
+static wn_lane_formats formats_of(const wn_kv_opts *o, int lane)
+{
+    return o->formats ? o->formats[lane] : (wn_lane_formats){ .k = o->k_format, .v = o->v_format };
+}
 
-static wn_status check_opts(const wn_kv_opts *o, formats *f, wn_err *err)
+/* Without its classes. */
+static wn_kv_side side_of(const wn_kv_opts *o, const wn_format *f, wn_repack_class repack, const wn_format *low, int dim)
+{
+    wn_kv_side s = { .format = f, .raw = f, .repack = repack, .low = low, .dim = dim, .lag = -1, .lag_decided = -1 };
+    if (f->raw) return s;
+    s.raw = o->raw_format ? o->raw_format : &wn_format_f16;
+    s.lag = s.lag_decided = WN_MAX(f->lag, o->lag);
+    if (repack == WN_REPACK_RAW_ONLY && o->every) s.lag = WN_MAX(s.lag, o->every / page_slots(o) + 1);
+    return s;
+}
+
+static wn_kv_side k_side(const wn_kv_opts *o, int lane)
+{
+    wn_lane_formats f = formats_of(o, lane);
+    return side_of(o, f.k, f.k->k_repack, f.low_k, o->map->lanes[lane].k_dim);
+}
+
+static wn_kv_side v_side(const wn_kv_opts *o, int lane)
+{
+    wn_lane_formats f = formats_of(o, lane);
+    return side_of(o, f.v, f.v->v_repack, f.low_v, o->map->lanes[lane].v_dim);
+}
+
+static bool demotes(const wn_kv_opts *o)
+{
+    for (int l = 0; l < o->map->n_lanes; l++)
+        if (formats_of(o, l).low_k) return true;
+    return false;
+}
+
+static int lag_most(const wn_kv_opts *o)
+{
+    int most = -1;
+    for (int l = 0; l < o->map->n_lanes; l++) most = WN_MAX(most, WN_MAX(k_side(o, l).lag, v_side(o, l).lag));
+    return most;
+}
+
+static wn_status check_opts(const wn_kv_opts *o, wn_err *err)
 {
     int P = page_slots(o);
     const wn_lane_map *m = o->map;
-    f->k = o->k_format;
-    f->v = o->v_format;
-    if (!f->k || !f->v) return wn_fail(err, WN_EINVAL, "cache: K or V has no format");
     const wn_format *raw = o->raw_format ? o->raw_format : &wn_format_f16;
-    f->raw_k = f->k->raw ? f->k : raw;
-    f->raw_v = f->v->raw ? f->v : raw;
+    for (int l = 0; l < m->n_lanes; l++) {
+        wn_lane_formats f = formats_of(o, l);
+        if (!f.k || !f.v || !f.low_k != !f.low_v) return wn_fail(err, WN_EINVAL, "cache: K or V has no format");
+        if (f.low_k && (f.low_k->k_repack != WN_REPACK_COPY || f.low_v->v_repack != WN_REPACK_COPY))
+            return wn_fail(err, WN_EINVAL, "cache: slots cannot be moved within pages of %s: nothing can be demoted to it",
+                           f.low_k->k_repack != WN_REPACK_COPY ? f.low_k->name : f.low_v->name);
+    }
+    if (o->lag < 0 || o->lag > WN_KV_MAX_POSITIONS / P || o->every < 0 || o->max_rows < 0)
+        return wn_fail(err, WN_EINVAL, "cache: a lag of %d pages, decisions each %d positions, passes of %d", o->lag, o->every,
+                       o->max_rows);
     if (P < WN_PAGE_SLOTS_MIN || P > WN_PAGE_SLOTS_MAX || (P & (P - 1)))
         return wn_fail(err, WN_EINVAL, "cache: %d slots per page; a power of two from %d to %d is possible",
                        P, WN_PAGE_SLOTS_MIN, WN_PAGE_SLOTS_MAX);
@@ -46,12 +91,12 @@ static wn_status check_opts(const wn_kv_opts *o, formats *f, wn_err *err)
     return WN_OK;
 }
 
-static int span_stride(const formats *f) { return f->k->raw && f->v->raw ? 2 : 4; }
+static int span_stride(const wn_kv_opts *o) { return lag_most(o) < 0 ? 2 : 4; }
 
 /* ---- where everything lies in the mapping ------------------------------------------- */
 
 typedef struct {
-    size_t lanes, spans, pages, fresh, live, at, merge_at, masks, merged_masks, row, row_sum, ring;
+    size_t lanes, formats, spans, pages, fresh, live, at, low_pages, bits_low, merge_at, masks, low_masks, merged_masks, row, row_sum, raw_page[2], ring;
     size_t end, ring_bytes;
     int cap;
 } layout;
@@ -67,22 +112,31 @@ static layout lay_out(const wn_kv_opts *o)
 {
     layout y = { 0 };
     size_t at = 0, n = (size_t)o->max_positions, lanes = (size_t)o->map->n_lanes;
-    int dim = 0;
+    size_t dim = 0, raw_page[2] = { 0 };
     y.cap = wn_pages_of(o->max_positions, page_slots(o)) + 1;
     size_t cap = (size_t)y.cap, words = (n + 63) / 64 + 1;
-    for (int l = 0; l < o->map->n_lanes; l++)
-        dim = WN_MAX(dim, WN_MAX(o->map->lanes[l].k_dim, o->map->lanes[l].v_dim));
+    for (int l = 0; l < o->map->n_lanes; l++) {
+        wn_kv_side k = k_side(o, l), v = v_side(o, l);
+        dim = WN_MAX(dim, (size_t)WN_MAX(k.dim, v.dim));
+        if (k.lag >= 0 || k.low) raw_page[0] = WN_MAX(raw_page[0], k.raw->k_bytes(page_slots(o), k.dim));
+        if (v.lag >= 0 || v.low) raw_page[1] = WN_MAX(raw_page[1], v.raw->v_bytes(page_slots(o), v.dim));
+    }
     y.lanes = place(&at, lanes * sizeof(wn_kv_lane));
+    y.formats = place(&at, lanes * sizeof(wn_lane_formats));
     y.spans = place(&at, cap * sizeof(wn_frame_id));
     y.pages = place(&at, 2 * cap * lanes * sizeof(wn_page));
+    y.low_pages = place(&at, demotes(o) ? cap * lanes * sizeof(wn_page) : 0);
     y.fresh = place(&at, cap * sizeof(wn_page));
     y.live = place(&at, words * 8);
     y.at = place(&at, words * 8);
+    y.bits_low = place(&at, words * 8);
     y.merge_at = place(&at, n * 4);
     y.masks = place(&at, cap * 8);
+    y.low_masks = place(&at, cap * 8);
     y.merged_masks = place(&at, cap * 8);
-    y.row = place(&at, (size_t)dim * 4);
-    y.row_sum = place(&at, (size_t)dim * 4);
+    y.row = place(&at, dim * 4);
+    y.row_sum = place(&at, dim * 4);
+    for (int i = 0; i < 2; i++) y.raw_page[i] = place(&at, raw_page[i]);
     y.ring_bytes = (size_t)o->map->n_layers * (size_t)o->ring_rows * (size_t)o->q_dim * 4;
     y.ring = place(&at, y.ring_bytes);
     y.end = at;
@@ -93,26 +147,34 @@ size_t wn_kv_table_bytes(const wn_kv_opts *o) { return lay_out(o).end + sizeof(w
 
 /* ---- pool classes -------------------------------------------------------------------- */
 
-typedef struct { int k, v, ks, vs; } lane_classes;
-
-static wn_status classes_of(const wn_kv_opts *o, const formats *f, int lane, lane_classes *c,
-                            wn_err *err)
+/* The sides of a lane, with their classes. */
+static wn_status sides_of(const wn_kv_opts *o, int lane, wn_kv_side *k, wn_kv_side *v, wn_err *err)
 {
-    const wn_lane *w = &o->map->lanes[lane];
-    int P = page_slots(o);
-    c->k = wn_pool_class(o->pool, f->raw_k->k_bytes(P, w->k_dim));
-    c->v = wn_pool_class(o->pool, f->raw_v->v_bytes(P, w->v_dim));
-    c->ks = f->k->raw ? c->k : wn_pool_class(o->pool, f->k->k_bytes(P, w->k_dim));
-    c->vs = f->v->raw ? c->v : wn_pool_class(o->pool, f->v->v_bytes(P, w->v_dim));
-    if (c->k < 0 || c->v < 0 || c->ks < 0 || c->vs < 0)
-        return wn_fail(err, WN_ELIMIT, "cache: pages of lane %d (dims %d, %d) are larger than an extent, "
-                       "or there are more than %d frame sizes", lane, w->k_dim, w->v_dim, WN_POOL_CLASSES);
+    int P = page_slots(o), c[6] = { 0 };
+    *k = k_side(o, lane);
+    *v = v_side(o, lane);
+    c[0] = wn_pool_class(o->pool, k->raw->k_bytes(P, k->dim));
+    c[1] = wn_pool_class(o->pool, k->format->k_bytes(P, k->dim));
+    c[2] = wn_pool_class(o->pool, v->raw->v_bytes(P, v->dim));
+    c[3] = wn_pool_class(o->pool, v->format->v_bytes(P, v->dim));
+    if (k->low) c[4] = wn_pool_class(o->pool, k->low->k_bytes(P, k->dim));
+    if (v->low) c[5] = wn_pool_class(o->pool, v->low->v_bytes(P, v->dim));
+    for (int i = 0; i < 6; i++)
+        if (c[i] < 0)
+            return wn_fail(err, WN_ELIMIT, "cache: pages of lane %d (dims %d, %d) are larger than an extent, "
+                           "or there are more than %d frame sizes", lane, k->dim, v->dim, WN_POOL_CLASSES);
+    k->raw_class = (uint8_t)c[0];
+    k->sealed_class = (uint8_t)c[1];
+    v->raw_class = (uint8_t)c[2];
+    v->sealed_class = (uint8_t)c[3];
+    k->low_class = (uint8_t)c[4];
+    v->low_class = (uint8_t)c[5];
     return WN_OK;
 }
 
-static wn_status shared_classes(const wn_kv_opts *o, const formats *f, int *span, int *pos, wn_err *err)
+static wn_status shared_classes(const wn_kv_opts *o, int *span, int *pos, wn_err *err)
 {
-    *span = wn_pool_class(o->pool, (size_t)o->map->n_lanes * (size_t)span_stride(f) * sizeof(wn_frame_id));
+    *span = wn_pool_class(o->pool, (size_t)o->map->n_lanes * (size_t)span_stride(o) * sizeof(wn_frame_id));
     *pos = wn_pool_class(o->pool, (size_t)page_slots(o) * sizeof(int32_t));
     if (*span < 0 || *pos < 0)
         return wn_fail(err, WN_ELIMIT, "cache: a span of %d lanes is larger than an extent, or there are "
@@ -120,34 +182,92 @@ static wn_status shared_classes(const wn_kv_opts *o, const formats *f, int *span
     return WN_OK;
 }
 
-wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int n_text, int slack, int tables,
-                           uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+/* Raw pages that an encoded side may have beside its sealed ones: those of a pass, those that
+ * queries at its first position read raw, and those a repack fills. */
+static uint32_t raw_pages(const wn_kv_opts *o, const wn_kv_side *s, const wn_kv_hold *h)
 {
-    formats f;
-    int P = page_slots(o), span, pos;
-    wn_status st = check_opts(o, &f, err);
-    memset(counts, 0, sizeof *counts * WN_POOL_CLASSES);
-    if (!st) st = shared_classes(o, &f, &span, &pos, err);
-    if (st) return st;
-    uint32_t extra = (uint32_t)wn_pages_of(slack, P);
-    counts[span] += (uint32_t)wn_pages_of(n, P) + extra;
-    counts[pos] += (uint32_t)(tables * o->map->n_lanes) * ((uint32_t)wn_pages_of(n, P) + extra);
+    int P = page_slots(o), text = WN_MAX(h->text, h->n), pass = o->max_rows ? WN_MIN(o->max_rows, text) : text;
+    if (o->every) pass = WN_MIN(pass, o->every);
+    int due = wn_pages_of(pass, P) + s->lag + 1;
+    return (uint32_t)(WN_MIN(wn_pages_of(text, P), due) + (h->decides ? 2 : 0));
+}
+
+static void count_side(const wn_kv_opts *o, const wn_kv_side *s, const wn_kv_hold *h, uint32_t pages, uint32_t *counts)
+{
+    counts[s->sealed_class] += pages + (uint32_t)wn_pages_of(h->slack, page_slots(o));
+    if (s->lag < 0) return;
+    counts[s->raw_class] += raw_pages(o, s, h);
+    if (h->merges) counts[s->raw_class] += pages + (uint32_t)wn_pages_of(h->slack, page_slots(o));
+}
+
+/* Pages are thinned further where the slots in them cannot be moved (kv_repack.c). */
+static int thinned(const wn_kv_side *s, const wn_kv_hold *h, int n, int P)
+{
+    if (!h->decides || n >= h->text) return n;
+    bool moves = s->lag < 0 || s->repack == WN_REPACK_COPY;
+    int64_t most = moves ? (int64_t)n * 16 / 15 + P : (int64_t)n * 4 / 3 + 2 * P;
+    return (int)WN_MIN(most, (int64_t)h->text);
+}
+
+/* Where lanes share slots unevenly, those with frames of one size may have got all of them. */
+static int most_of(const wn_kv_opts *o, const wn_kv_hold *h, int cls, bool of_v)
+{
+    int alike = 0;
     for (int l = 0; l < o->map->n_lanes; l++) {
-        lane_classes c;
+        wn_kv_side k, v;
+        if (sides_of(o, l, &k, &v, NULL)) return h->n;
+        alike += (of_v ? v : k).sealed_class == cls;
+    }
+    int64_t all = (int64_t)h->n * o->map->n_lanes, each = (all + alike - 1) / WN_MAX(alike, 1);
+    return (int)WN_MIN(each, (int64_t)WN_MAX(h->text, h->n));
+}
+
+wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *h, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+{
+    int P = page_slots(o), span, pos;
+    wn_status st = check_opts(o, err);
+    memset(counts, 0, sizeof *counts * WN_POOL_CLASSES);
+    if (!st) st = shared_classes(o, &span, &pos, err);
+    if (st) return st;
+    uint32_t extra = (uint32_t)wn_pages_of(h->slack, P);
+    counts[span] += (uint32_t)wn_pages_of(h->n, P) + extra;
+    for (int l = 0; l < o->map->n_lanes; l++) {
+        wn_kv_side k, v;
         int32_t window = o->map->lanes[l].window;
-        if ((st = classes_of(o, &f, l, &c, err))) return st;
-        int held = n;
-        if (window) {                   /* a window cuts pages at both ends, and the rows of a pass come in before */
-            int64_t most = (int64_t)window + WN_MAX(o->max_rows, 1) + P;    /* those that they push out are dropped */
-            held = (int)WN_MIN(most, (int64_t)n_text);
+        if ((st = sides_of(o, l, &k, &v, err))) return st;
+        int text = WN_MAX(h->text, h->n);
+        bool cut = window > 0;          /* pages at both ends, and the rows of a pass come in before */
+        int seen = (int)WN_MIN((int64_t)window + WN_MAX(o->max_rows, 1) + P, (int64_t)text);    /* those that they push out are dropped */
+        const wn_kv_side *s[2] = { &k, &v };
+        uint32_t most = 0;
+        for (int x = 0; x < 2; x++) {
+            int held = cut ? seen : h->uneven ? most_of(o, h, s[x]->sealed_class, x == 1) : h->n;
+            uint32_t pages = (uint32_t)wn_pages_of(cut ? held : thinned(s[x], h, held, P), P);
+            count_side(o, s[x], h, pages, counts);
+            most = WN_MAX(most, pages + (s[x]->lag >= 0 ? raw_pages(o, s[x], h) : 0));
         }
-        uint32_t pages = (uint32_t)wn_pages_of(held, P);
-        counts[c.ks] += pages;
-        counts[c.vs] += pages;
-        counts[c.k] += extra;
-        counts[c.v] += extra;
+        if (k.low && h->low) {          /* and one lane's list made anew */
+            uint32_t low = (uint32_t)wn_pages_of((int)WN_MIN((int64_t)h->low * 16 / 15 + P, (int64_t)WN_MAX(h->text, h->n)), P) + 1;
+            low += (uint32_t)wn_pages_of(h->low, P) / (uint32_t)o->map->n_lanes + 1;
+            counts[k.low_class] += low;
+            counts[v.low_class] += low;
+            counts[pos] += 2 * low;
+        }
+        counts[pos] += (h->merges ? 3u : h->decides) * (most + extra);
     }
     return WN_OK;
+}
+
+static bool same_side(wn_kv_side a, wn_kv_side b)
+{
+    return a.format == b.format && a.raw == b.raw && a.low == b.low && a.lag == b.lag && a.lag_decided == b.lag_decided;
+}
+
+bool wn_kv_same_formats(const wn_kv_opts *a, const wn_kv_opts *b)
+{
+    for (int l = 0; l < a->map->n_lanes; l++)
+        if (!same_side(k_side(a, l), k_side(b, l)) || !same_side(v_side(a, l), v_side(b, l))) return false;
+    return true;
 }
 
 size_t wn_kv_bytes_per_page(const wn_kv_opts *o)
@@ -155,8 +275,7 @@ size_t wn_kv_bytes_per_page(const wn_kv_opts *o)
     size_t sum = 0;
     int P = page_slots(o);
     for (int l = 0; l < o->map->n_lanes; l++)
-        sum += o->k_format->k_bytes(P, o->map->lanes[l].k_dim) +
-               o->v_format->v_bytes(P, o->map->lanes[l].v_dim);
+        sum += formats_of(o, l).k->k_bytes(P, o->map->lanes[l].k_dim) + formats_of(o, l).v->v_bytes(P, o->map->lanes[l].v_dim);
     return sum;
 }
 
@@ -167,7 +286,8 @@ size_t wn_kv_bytes_seen(const wn_kv_opts *o, int n, int unit)
         const wn_lane *x = &o->map->lanes[l];
         int seen = x->window ? WN_MIN(x->window, n) : n;
         size_t slots = ((size_t)seen + (size_t)unit - 1) / (size_t)unit * (size_t)unit;
-        sum += (o->k_format->k_bytes((int)P, x->k_dim) + o->v_format->v_bytes((int)P, x->v_dim)) * slots / P;
+        wn_lane_formats f = formats_of(o, l);
+        sum += (f.k->k_bytes((int)P, x->k_dim) + f.v->v_bytes((int)P, x->v_dim)) * slots / P;
     }
     return sum;
 }
@@ -180,15 +300,19 @@ static void set_tables(wn_kv *kv, const layout *y)
     wn_page *pages = (void *)(t + y->pages);
     kv->cap = y->cap;
     kv->lanes = (void *)(t + y->lanes);
+    kv->formats = (void *)(t + y->formats);
     kv->spans = (void *)(t + y->spans);
     kv->fresh = (void *)(t + y->fresh);
     kv->bits_live = (void *)(t + y->live);
     kv->bits_at = (void *)(t + y->at);
     kv->merge_at = (void *)(t + y->merge_at);
     kv->masks = (void *)(t + y->masks);
+    kv->low_masks = (void *)(t + y->low_masks);
     kv->merged_masks = (void *)(t + y->merged_masks);
+    kv->bits_low = (void *)(t + y->bits_low);
     kv->row = (void *)(t + y->row);
     kv->row_sum = (void *)(t + y->row_sum);
+    for (int i = 0; i < 2; i++) kv->raw_page[i] = t + y->raw_page[i];
     kv->ring = y->ring_bytes ? (void *)(t + y->ring) : NULL;
     kv->ring_bytes = y->ring_bytes;
     for (int l = 0; l < kv->map->n_lanes; l++) {
@@ -200,33 +324,28 @@ static void set_tables(wn_kv *kv, const layout *y)
 wn_status wn_kv_open(wn_kv **out, const wn_kv_opts *o, wn_err *err)
 {
     wn_kv *kv;
-    formats f;
     layout y;
     *out = NULL;
-    wn_status st = check_opts(o, &f, err);
+    wn_status st = check_opts(o, err);
     if (st) return st;
     y = lay_out(o);
     if (!(kv = WN_NEW(wn_kv))) return wn_fail(err, WN_ENOMEM, "cache: out of memory");
     *kv = (wn_kv){
-        .pool = o->pool, .map = o->map, .k_format = f.k, .v_format = f.v, .raw_k = f.raw_k, .raw_v = f.raw_v,
+        .pool = o->pool, .map = o->map, .raw_format = o->raw_format,
         .P = page_slots(o), .max_positions = o->max_positions,
-        .ring_rows = o->ring_rows, .q_dim = o->q_dim,
-        .k_lag = f.k->raw ? -1 : f.k->lag, .v_lag = f.v->raw ? -1 : f.v->lag,
-        .span_stride = span_stride(&f), .table_bytes = y.end,
+        .ring_rows = o->ring_rows, .q_dim = o->q_dim, .lag = o->lag, .every = o->every,
+        .lag_most = lag_most(o), .span_stride = span_stride(o), .table_bytes = y.end,
     };
-    if ((st = shared_classes(o, &f, &kv->span_class, &kv->pos_class, err))) goto fail;
+    if ((st = shared_classes(o, &kv->span_class, &kv->pos_class, err))) goto fail;
     if (!(kv->tables = wn_os_map(y.end, false))) {
         st = wn_fail(err, WN_ENOMEM, "cache: the system has no room for tables of %zu bytes", y.end);
         goto fail;
     }
     set_tables(kv, &y);
     for (int l = 0; l < o->map->n_lanes; l++) {
-        lane_classes c;
-        if ((st = classes_of(o, &f, l, &c, err))) goto fail;
-        kv->lanes[l].kc = (uint8_t)c.k;
-        kv->lanes[l].vc = (uint8_t)c.v;
-        kv->lanes[l].ksc = (uint8_t)c.ks;
-        kv->lanes[l].vsc = (uint8_t)c.vs;
+        kv->formats[l] = formats_of(o, l);
+        if (demotes(o)) kv->lanes[l].low = (wn_page *)(void *)(kv->tables + y.low_pages) + (size_t)l * (size_t)kv->cap;
+        if ((st = sides_of(o, l, &kv->lanes[l].k, &kv->lanes[l].v, err))) goto fail;
     }
     wn_kv_clear(kv);
     *out = kv;
@@ -245,8 +364,9 @@ void wn_kv_clear(wn_kv *kv)
     for (int i = 0; i < kv->map->n_lanes; i++) {
         wn_kv_lane *l = &kv->lanes[i];
         for (int p = 0; p < l->n_pages; p++) wn_page_drop(kv, &l->pages[p]);
+        for (int p = 0; p < l->n_low; p++) wn_page_drop(kv, &l->low[p]);
         for (int p = 0; p < l->n_merged; p++) wn_page_drop(kv, &l->merged[p]);
-        l->n_pages = l->n_merged = l->tail_page = l->tail_slot = l->n_segments = 0;
+        l->n_pages = l->n_low = l->n_merged = l->tail_page = l->tail_slot = l->n_segments = 0;
         l->decided_at = -1;
         l->gone_below = 0;
         l->live = 0;
@@ -319,7 +439,6 @@ void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, co
                size_t v_stride, int n)
 {
     const wn_kv_lane *l = &kv->lanes[lane];
-    const wn_lane *w = &kv->map->lanes[lane];
     WN_ASSERT(pos >= kv->n_committed && n >= 0 && pos + n <= kv->n_reserved);
     for (int i = 0; i < n;) {
         int at = l->listed ? l->tail_page * kv->P + l->tail_slot + (pos + i - kv->n_committed) : pos + i;
@@ -333,11 +452,24 @@ void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, co
             kf = s[0];
             vf = s[1];
         }
-        kv->raw_k->put_k(wn_kv_addr(kv, kf), kv->P, slot, k + (size_t)i * k_stride, k_stride, m, w->k_dim);
-        kv->raw_v->put_v(wn_kv_addr(kv, vf), kv->P, slot, v + (size_t)i * v_stride, v_stride, m, w->v_dim);
+        l->k.raw->put_k(wn_kv_addr(kv, kf), kv->P, slot, k + (size_t)i * k_stride, k_stride, m, l->k.dim);
+        l->v.raw->put_v(wn_kv_addr(kv, vf), kv->P, slot, v + (size_t)i * v_stride, v_stride, m, l->v.dim);
         i += m;
     }
     if (wn_kv_seals(kv)) wn_seal_put(kv, lane, pos + n);
+}
+
+/* The first pages of a list go, as far as all of their positions are below `first`. */
+static int32_t forget(wn_kv *kv, wn_kv_lane *l, wn_page *pages, int32_t n, int32_t first)
+{
+    int gone = 0;
+    while (gone < n && wn_page_last(kv, &pages[gone]) < first) {
+        l->gone_below = WN_MAX(l->gone_below, wn_page_last(kv, &pages[gone]) + 1);
+        l->live -= (uint32_t)__builtin_popcountll(pages[gone].keep);
+        wn_page_drop(kv, &pages[gone++]);
+    }
+    if (gone) memmove(pages, pages + gone, (size_t)(n - gone) * sizeof *pages);
+    return n - gone;
 }
 
 /* Pages whose every position has left the window of the next query. */
@@ -345,7 +477,7 @@ static void leave_window(wn_kv *kv, int lane)
 {
     wn_kv_lane *l = &kv->lanes[lane];
     int32_t first = kv->n_committed - kv->map->lanes[lane].window + 1;
-    int gone = 0, merged_gone = 0;
+    int gone = 0;
     if (first <= l->gone_below) return;
     while (gone < l->n_pages && wn_page_last(kv, &l->pages[gone]) < first &&
            (gone < l->n_pages - 1 || l->pages[gone].n == kv->P)) {
@@ -353,17 +485,11 @@ static void leave_window(wn_kv *kv, int lane)
         l->live -= (uint32_t)__builtin_popcountll(l->pages[gone].keep);
         wn_page_drop(kv, &l->pages[gone++]);
     }
-    while (merged_gone < l->n_merged && wn_page_last(kv, &l->merged[merged_gone]) < first) {
-        l->gone_below = WN_MAX(l->gone_below, wn_page_last(kv, &l->merged[merged_gone]) + 1);
-        l->live -= (uint32_t)__builtin_popcountll(l->merged[merged_gone].keep);
-        wn_page_drop(kv, &l->merged[merged_gone++]);
-    }
     l->n_pages -= gone;
     l->tail_page -= gone;
-    l->n_merged -= merged_gone;
     if (gone) memmove(l->pages, l->pages + gone, (size_t)l->n_pages * sizeof *l->pages);
-    if (merged_gone)
-        memmove(l->merged, l->merged + merged_gone, (size_t)l->n_merged * sizeof *l->merged);
+    l->n_low = forget(kv, l, l->low, l->n_low, first);
+    l->n_merged = forget(kv, l, l->merged, l->n_merged, first);
 }
 
 void wn_kv_commit(wn_kv *kv, int n)
@@ -402,10 +528,10 @@ int wn_kv_ring_valid(const wn_kv *kv)
 int wn_kv_n(const wn_kv *kv) { return kv->n_committed; }
 int wn_kv_page_slots(const wn_kv *kv) { return kv->P; }
 const wn_lane_map *wn_kv_map(const wn_kv *kv) { return kv->map; }
-const wn_format *wn_kv_raw_k(const wn_kv *kv) { return kv->raw_k; }
-const wn_format *wn_kv_raw_v(const wn_kv *kv) { return kv->raw_v; }
-const wn_format *wn_kv_k_format(const wn_kv *kv) { return kv->k_format; }
-const wn_format *wn_kv_v_format(const wn_kv *kv) { return kv->v_format; }
+const wn_format *wn_kv_raw_k(const wn_kv *kv, int lane) { return kv->lanes[lane].k.raw; }
+const wn_format *wn_kv_raw_v(const wn_kv *kv, int lane) { return kv->lanes[lane].v.raw; }
+wn_lane_formats wn_kv_formats(const wn_kv *kv, int lane) { return kv->formats[lane]; }
+bool wn_kv_is_encoded(const wn_kv *kv) { return wn_kv_seals(kv); }
 
 uint32_t wn_kv_live(const wn_kv *kv, int lane)
 {
@@ -438,6 +564,10 @@ void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out)
             out->slots_full += (uint64_t)kv->n_committed;
         }
         for (int p = 0; p < l->n_pages; p++) page_bytes(kv, &l->pages[p], out);
+        for (int p = 0; p < l->n_low; p++) {
+            page_bytes(kv, &l->low[p], out);
+            out->slots_low += (uint64_t)__builtin_popcountll(l->low[p].keep);
+        }
         for (int p = 0; p < l->n_merged; p++) page_bytes(kv, &l->merged[p], out);
         if (l->listed) continue;
         if (wn_kv_seals(kv)) {

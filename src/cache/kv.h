@@ -16,9 +16,18 @@
  * lag belonging to the format; raw formats are never sealed, a closed frame is as
  * immutable as a sealed one.
  *
+ * Slots that a decision demotes, where it can, live in pages of a lower format (kv_low.c).
+ *
  * After a decision, a lane whose live slots would fit into 15/16 of its pages is repacked:
  * survivors in position order go to fresh frames from the first thin page on; merge slots
  * go to merge pages of their own. Trigger and result depend on the lane's own masks only.
+ *
+ * Pages of formats that cannot be repacked once they are encoded (WN_REPACK_RAW_ONLY) wait
+ * for a decision: with boundaries each `every` positions their lag is every / P + 1 at least,
+ * so that a page is raw when it is first decided about; what was there at a decision of its
+ * lane has the format's own lag. Later victims are masked, and where so many are that the
+ * sealed pages' live slots would fit into 3/4 of them, those are decoded slot by slot, packed
+ * and encoded anew.
  *
  * Positions, biases and masks of decided lanes live in pool frames and in tables reserved
  * when the sequence is opened, so that nothing here allocates during a step.
@@ -52,14 +61,21 @@ typedef struct {
     const int *first;                   /* n_layers + 1 */
 } wn_lane_map;
 
+/* What the pages of a lane are sealed into; raw formats: what they are. Slots that a plan demotes
+ * move to pages in the lower formats, both or none; their repack class is WN_REPACK_COPY. */
+typedef struct { const wn_format *k, *v, *low_k, *low_v; } wn_lane_formats;
+
 typedef struct {
     wn_pool *pool;
     const wn_lane_map *map;             /* borrowed */
-    const wn_format *k_format, *v_format;   /* what pages are sealed into; raw ones: what they are */
+    const wn_format *k_format, *v_format;   /* of every lane, unless: */
+    const wn_lane_formats *formats;     /* (n_lanes) each lane's own; borrowed for the call. NULL: all alike */
     const wn_format *raw_format;        /* open and closed pages of encoded formats; NULL: f16 */
     int page_slots;                     /* P; 0 means 64 */
     int max_positions;                  /* the most this sequence may ever hold */
-    int max_rows;                       /* that are put between two commits; for reservations */
+    int lag;                            /* encoded formats have at least this lag */
+    int every;                          /* decisions come at its multiples; 0: at none. See below */
+    int max_rows;                       /* that are put between two commits; for reservations. 0: any number */
     int ring_rows;                      /* rotated queries kept: 0 or 64 */
     int q_dim;                          /* floats of all query heads of a layer (for the ring) */
 } wn_kv_opts;
@@ -67,11 +83,20 @@ typedef struct {
 typedef struct wn_kv wn_kv;
 
 /* Frames of every class needed to hold n positions of all lanes, nothing shared, plus
- * `slack` raw slots per lane: for reservations. Window lanes hold what they see of a text of
- * n_text positions and what a pass brings. Registers the classes with the pool. tables
- * per page are in it: 0 where nothing is decided, 1 for positions, 3 where slots are merged. */
-wn_status wn_kv_frames_for(const wn_kv_opts *o, int n, int n_text, int slack, int tables,
-                           uint32_t counts[WN_POOL_CLASSES], wn_err *err);
+ * `slack` slots per lane, and of encoded formats the raw pages of a pass and of the lag: for
+ * reservations. Window lanes hold what they see
+ * of a text and what a pass brings. Registers the classes with the pool. */
+typedef struct {
+    int n, slack;                       /* slots per lane, mean */
+    int text;                           /* positions there are; 0: n */
+    int low;                            /* slots that may be demoted, mean per lane */
+    bool decides;                       /* pages may be thinned and rewritten, and have positions of their own */
+    bool merges;                        /* slots may be merged: raw, with biases and counts too */
+    bool uneven;                        /* lanes may have more at others' expense */
+} wn_kv_hold;
+wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *hold, uint32_t counts[WN_POOL_CLASSES], wn_err *err);
+/* Would pages be the same, and raw for as long? */
+bool wn_kv_same_formats(const wn_kv_opts *a, const wn_kv_opts *b);
 size_t wn_kv_bytes_per_page(const wn_kv_opts *o);       /* frames of all lanes for P positions */
 /* What the query after n positions sees, in units of so many slots (1, or whole pages). */
 size_t wn_kv_bytes_seen(const wn_kv_opts *o, int n, int unit);
@@ -118,7 +143,7 @@ wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err);
 
 /* Part of one page: slots of one split (positions [512 i, 512 (i + 1))) and one shift,
  * in the order of DESIGN.md section 3: splits ascending; within a split ordinary slots in
- * position order, then merge slots in position order. */
+ * position order, then demoted ones, then merge slots, each in position order. */
 typedef struct {
     int split;                          /* i */
     int first, n;                       /* slots of the page */
@@ -129,17 +154,19 @@ typedef struct {
     const int32_t *count;               /* merge pages: tokens a slot stands for; else NULL (1) */
     int32_t shift;                      /* act as position + shift */
     bool merged;                        /* a merge page */
+    bool low;                           /* a page of demoted slots: k_sealed, v_sealed, for every query */
     const void *k, *v;                  /* raw frames; NULL when only the sealed one is left */
     const void *k_sealed, *v_sealed;    /* NULL: not sealed */
+    const wn_format *k_format, *v_format;   /* of sealed frames */
     int32_t k_sealed_from, v_sealed_from;   /* queries at p >= this read the sealed frame; one that
                                            is held beside the raw one is filled by wn_kv_put() */
 } wn_run;
 
 typedef struct {                        /* private to kv_view.c */
     const wn_kv *kv;
-    int lane, split, page, slot, merged_page, merged_slot;
+    int lane, split, list, page[3], slot[3];    /* per list */
     int32_t limit;
-    bool in_merged, done;
+    bool done;
 } wn_run_iter;
 
 /* Runs of a lane with positions in [0, limit), reserved but uncommitted rows included;
@@ -153,17 +180,18 @@ bool wn_runs_peek(const wn_run_iter *it, const void **k, const void **v);
 int wn_kv_shifts(const wn_kv *kv, int lane, int32_t shifts[WN_SHIFTS_MAX]);
 
 const wn_lane_map *wn_kv_map(const wn_kv *kv);
-const wn_format *wn_kv_raw_k(const wn_kv *kv);           /* of open and closed pages */
-const wn_format *wn_kv_raw_v(const wn_kv *kv);
-const wn_format *wn_kv_k_format(const wn_kv *kv);
-const wn_format *wn_kv_v_format(const wn_kv *kv);
+const wn_format *wn_kv_raw_k(const wn_kv *kv, int lane); /* of open and closed pages */
+const wn_format *wn_kv_raw_v(const wn_kv *kv, int lane);
+wn_lane_formats wn_kv_formats(const wn_kv *kv, int lane);   /* of sealed ones */
+bool wn_kv_is_encoded(const wn_kv *kv);                 /* are pages of any lane ever sealed? */
 
 /* ---- figures, saving, checking -------------------------------------------------- */
 
 typedef struct {
     size_t bytes;                       /* frames, as if nothing were shared, + positions, masks, biases */
     size_t bytes_frames, bytes_meta, bytes_ring;
-    uint64_t slots, slots_full;         /* live slots, positions x lanes: both outside window lanes */
+    uint64_t slots, slots_low;          /* live slots; those of them in lower formats */
+    uint64_t slots_full;                /* positions x lanes; all outside window lanes */
     uint32_t n_repacks, n_decisions;
 } wn_kv_stats;
 void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out);

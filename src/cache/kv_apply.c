@@ -19,16 +19,18 @@ wn_frame_id wn_tally_take(wn_kv *kv, int cls, wn_tally *t)
     return (wn_frame_id){ 0 };
 }
 
-void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, bool merged, wn_tally *t)
+void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, int list, wn_tally *t)
 {
     const wn_kv_lane *l = &kv->lanes[lane];
     if (!t) {
         wn_page_drop(kv, pg);
         return;
     }
-    if (!merged && !l->listed && wn_pool_refs(kv->pool, kv->spans[i]) > 1) return;
+    if (list == WN_LIST_PAGES && !l->listed && wn_pool_refs(kv->pool, kv->spans[i]) > 1) return;
     const wn_frame_id f[] = { pg->k, pg->v, pg->ks, pg->vs, pg->pos, pg->bias, pg->count };
-    const int cls[] = { l->kc, l->vc, l->ksc, l->vsc, kv->pos_class, kv->pos_class, kv->pos_class };
+    bool low = list == WN_LIST_LOW;
+    const int cls[] = { l->k.raw_class, l->v.raw_class, low ? l->k.low_class : l->k.sealed_class,
+                        low ? l->v.low_class : l->v.sealed_class, kv->pos_class, kv->pos_class, kv->pos_class };
     for (size_t x = 0; x < WN_COUNT(f); x++)
         if (wn_frame_ok(f[x]) && wn_pool_refs(kv->pool, f[x]) == 1) t->now[cls[x]]--;
 }
@@ -37,7 +39,8 @@ void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, bool merged, wn
 
 typedef struct {
     bool masks, merges, biases, shifts; /* what it changes on this lane */
-    int n_biases, n_segments;
+    int n_biases, n_segments, n_low;    /* n_low: slots that move to the lower formats */
+    int32_t first_low;
     wn_segment segments[WN_SEGMENTS_MAX];
 } digest;
 
@@ -65,7 +68,49 @@ static void mark_live(wn_kv *kv, int lane)
         wn_page pg = wn_kv_page(kv, lane, i);
         mark_page(kv, &pg);
     }
+    for (int i = 0; i < l->n_low; i++) mark_page(kv, &l->low[i]);
     for (int i = 0; i < l->n_merged; i++) mark_page(kv, &l->merged[i]);
+}
+
+/* Takes the live slots of a page out of the bits. */
+static void unmark_page(const wn_kv *kv, const wn_page *pg, uint64_t *bits)
+{
+    for (uint64_t k = pg->keep; k; k &= k - 1) {
+        int32_t pos = wn_page_pos(kv, pg, __builtin_ctzll(k));
+        bits[pos >> 6] &= ~(1ull << (pos & 63));
+    }
+}
+
+/* After this bits_low is what moves to the lower formats: live and not there yet. */
+static wn_status digest_low(wn_kv *kv, const wn_plan *plan, int lane, digest *d, wn_err *err)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    const uint64_t *low = plan->low ? plan->low[lane] : NULL;
+    int words = (kv->n_committed + 63) / 64;
+    if (!low) {
+        memset(kv->bits_low, 0, (size_t)words * 8);
+        return WN_OK;
+    }
+    for (int w = 0; w < words; w++) kv->bits_low[w] = low[w] & kv->bits_live[w];
+    for (int i = 0; i < l->n_merged; i++) {
+        const wn_page *pg = &l->merged[i];
+        for (uint64_t k = pg->keep; k; k &= k - 1) {
+            int32_t pos = wn_page_pos(kv, pg, __builtin_ctzll(k));
+            if (bit(kv->bits_low, pos))
+                return wn_fail(err, WN_EINVAL, "plan: lane %d: the merged slot at position %d cannot be demoted", lane, pos);
+        }
+    }
+    for (int i = 0; i < l->n_low; i++) unmark_page(kv, &l->low[i], kv->bits_low);
+    for (int w = words - 1; w >= 0; w--) {
+        if (!kv->bits_low[w]) continue;
+        d->n_low += __builtin_popcountll(kv->bits_low[w]);
+        d->first_low = w * 64 + __builtin_ctzll(kv->bits_low[w]);
+    }
+    if (d->n_low && !l->k.low)
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: position %d is to be kept in fewer bits, and no format was named for that",
+                       lane, d->first_low);
+    d->masks |= d->n_low > 0;
+    return WN_OK;
 }
 
 static wn_status check_merge(wn_kv *kv, const wn_plan *plan, const wn_plan_merge *m, wn_err *err)
@@ -107,10 +152,11 @@ static wn_status digest_slots(wn_kv *kv, const wn_plan *plan, int lane, digest *
         kv->merge_at[m->at] = i;
         d->merges = d->masks = true;
     }
-    const uint64_t *keep = plan->keep ? plan->keep[lane] : NULL;
+    const uint64_t *keep = plan->keep ? plan->keep[lane] : NULL, *low = plan->low ? plan->low[lane] : NULL;
     for (int w = 0; keep && w < words; w++) {
-        d->masks |= (kv->bits_live[w] & ~keep[w]) != 0;
-        kv->bits_live[w] &= keep[w];
+        uint64_t stay = keep[w] | (low ? low[w] : 0);
+        d->masks |= (kv->bits_live[w] & ~stay) != 0;
+        kv->bits_live[w] &= stay;
     }
     for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next)
         for (int j = 0; j < plan->merges[i].n_src; j++) {
@@ -132,7 +178,7 @@ static wn_status digest_slots(wn_kv *kv, const wn_plan *plan, int lane, digest *
         d->biases = true;
         d->n_biases++;
     }
-    return WN_OK;
+    return digest_low(kv, plan, lane, d, err);
 }
 
 /* Positions [from, to) get shift delta; false when there would be too many ranges. */
@@ -193,7 +239,7 @@ static wn_status digest_shifts(wn_kv *kv, const wn_plan *plan, int lane, digest 
 
 static bool speaks_of(const wn_plan *plan, int lane)
 {
-    if (plan->keep && plan->keep[lane]) return true;
+    if ((plan->keep && plan->keep[lane]) || (plan->low && plan->low[lane])) return true;
     for (int kind = 0; kind < WN_PLAN_CHAINS; kind++)
         if (wn_plan_first(plan, lane, kind) >= 0) return true;
     return false;
@@ -210,19 +256,16 @@ static wn_status digest_lane(wn_kv *kv, const wn_plan *plan, int lane, digest *d
 
 /* ---- carrying it out ----------------------------------------------------------------------- */
 
-bool wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot)
+int wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot)
 {
-    const wn_kv_lane *l = &kv->lanes[lane];
-    int i = wn_kv_find_page(kv, lane, false, pos);
-    if (i < wn_kv_n_pages(kv, lane)) {
-        *pg = wn_kv_page(kv, lane, i);
+    for (int list = 0; list < WN_LISTS; list++) {
+        int i = wn_kv_find_page(kv, lane, list, pos);
+        if (i == wn_kv_list(kv, lane, list)) continue;
+        *pg = wn_kv_list_page(kv, lane, list, i);
         *slot = wn_page_find(kv, pg, pos);
-        if (wn_page_pos(kv, pg, *slot) == pos && (pg->keep >> *slot & 1)) return true;
+        if (wn_page_pos(kv, pg, *slot) == pos && (pg->keep >> *slot & 1)) return list;
     }
-    if ((i = wn_kv_find_page(kv, lane, true, pos)) == l->n_merged) return false;
-    *pg = l->merged[i];
-    *slot = wn_page_find(kv, pg, pos);
-    return wn_page_pos(kv, pg, *slot) == pos && (pg->keep >> *slot & 1);
+    return WN_LISTS;
 }
 
 /* Which slots of a page stay, by position. */
@@ -242,15 +285,24 @@ static uint64_t page_mask(const wn_kv *kv, const wn_page *pg)
     return stay;
 }
 
+/* Which of them move to the lower formats. */
+static uint64_t page_low(const wn_kv *kv, const wn_page *pg)
+{
+    uint64_t low = 0;
+    for (uint64_t k = pg->keep; k; k &= k - 1) {
+        int s = __builtin_ctzll(k);
+        low |= (uint64_t)bit(kv->bits_low, wn_page_pos(kv, pg, s)) << s;
+    }
+    return low;
+}
+
 static void set_bias(wn_kv *kv, int lane, int32_t pos, float bias)
 {
     wn_kv_lane *l = &kv->lanes[lane];
-    wn_page found, *pg;
-    int slot;
-    bool ok = wn_kv_find_slot(kv, lane, pos, &found, &slot);
-    WN_ASSERT(ok);
-    pg = wn_frame_ok(found.count) ? &l->merged[wn_kv_find_page(kv, lane, true, pos)]
-                                  : &l->pages[wn_kv_find_page(kv, lane, false, pos)];
+    wn_page found, *const lists[WN_LISTS] = { l->pages, l->low, l->merged };
+    int slot, list = wn_kv_find_slot(kv, lane, pos, &found, &slot);
+    WN_ASSERT(list < WN_LISTS);
+    wn_page *pg = &lists[list][wn_kv_find_page(kv, lane, list, pos)];
     if (wn_frame_ok(pg->bias)) wn_kv_own(kv, &pg->bias, kv->pos_class, NULL);
     else pg->bias = wn_kv_take(kv, kv->pos_class, NULL);
     ((float *)wn_kv_addr(kv, pg->bias))[slot] = bias;
@@ -266,6 +318,11 @@ static void carry_out(wn_kv *kv, const wn_plan *plan, int lane, const digest *d,
             wn_page pg = wn_kv_page(kv, lane, i);
             kv->masks[i] = page_mask(kv, &pg);
             live += (uint64_t)__builtin_popcountll(kv->masks[i]);
+            if (d->n_low) kv->masks[i] &= ~page_low(kv, &pg);
+        }
+        for (int i = 0; i < l->n_low; i++) {
+            kv->low_masks[i] = page_mask(kv, &l->low[i]);
+            live += (uint64_t)__builtin_popcountll(kv->low_masks[i]);
         }
         for (int i = 0; i < l->n_merged; i++) {
             kv->merged_masks[i] = page_mask(kv, &l->merged[i]);
@@ -273,6 +330,7 @@ static void carry_out(wn_kv *kv, const wn_plan *plan, int lane, const digest *d,
         }
         for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) live++;
         int pages = wn_merge_lane(kv, lane, plan, t);       /* reads sources before they go */
+        pages += wn_low_lane(kv, lane, d->n_low, d->first_low, !plan->no_repack, t);
         pages += wn_repack_lane(kv, lane, !plan->no_repack, t);
         for (int i = 0; t && i < WN_MIN(d->n_biases, pages); i++) wn_tally_take(kv, kv->pos_class, t);
     }

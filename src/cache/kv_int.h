@@ -7,6 +7,7 @@
  *     kv_view.c    the run iterator
  *     kv_apply.c   decisions: checking a plan, masks, biases, shifts
  *     kv_repack.c  survivors to fresh pages      kv_merge.c   merge slots and their pages
+ *     kv_low.c     slots in lower formats
  *     kv_save.c, kv_load.c   as a stream of bytes     kv_check.c   the invariants
  *
  * A span is a pool frame that holds frame ids, so its reference count is the pool's:
@@ -53,15 +54,26 @@ typedef struct {
 
 typedef struct { int32_t from, shift; } wn_segment;     /* up to the next one's from */
 
+/* K or V of a lane: what its frames hold. */
 typedef struct {
-    wn_page *pages, *merged;            /* [cap] each; a listed lane's pages, in position order */
-    int32_t n_pages, n_merged;
+    const wn_format *format, *raw;      /* of sealed pages, of the others; the same: never sealed */
+    int dim;
+    int lag;                            /* -1: never sealed; else of pages that no decision has seen, */
+    int lag_decided;                    /* and of those that were there at one */
+    wn_repack_class repack;             /* of sealed pages */
+    const wn_format *low;               /* of demoted slots; NULL: there are none */
+    uint8_t raw_class, sealed_class, low_class;     /* of the pool */
+} wn_kv_side;
+
+typedef struct {
+    wn_kv_side k, v;
+    wn_page *pages, *low, *merged;      /* [cap] each; a listed lane's pages, in position order. low may be NULL */
+    int32_t n_pages, n_low, n_merged;
     int32_t tail_page, tail_slot;       /* listed: where position n_committed goes (while reserved) */
     int32_t decided_at;                 /* position of the last decision, -1: none */
     int32_t gone_below;                 /* window lanes: positions below are dropped */
     uint32_t live;                      /* listed: committed live slots */
     bool listed;
-    uint8_t kc, vc, ksc, vsc;           /* pool classes of its frames */
     int32_t n_segments;                 /* 0: no shifts */
     wn_segment segments[WN_SEGMENTS_MAX];
 } wn_kv_lane;
@@ -69,9 +81,10 @@ typedef struct {
 struct wn_kv {
     wn_pool *pool;
     const wn_lane_map *map;
-    const wn_format *k_format, *v_format, *raw_k, *raw_v;
-    int P, max_positions, ring_rows, q_dim;
-    int k_lag, v_lag;                   /* -1: raw, never sealed */
+    wn_lane_formats *formats;           /* (n_lanes) as given, for forks */
+    const wn_format *raw_format;
+    int P, max_positions, ring_rows, q_dim, lag, every;
+    int lag_most;                       /* of all lanes; -1: nothing is ever sealed */
     int span_class, pos_class, span_stride;
     int n_committed, n_reserved;
     int n_spans, n_unlisted;
@@ -85,11 +98,12 @@ struct wn_kv {
     wn_kv_lane *lanes;
     float *ring;                        /* [n_layers][ring_rows][q_dim] */
     /* scratch of one decision, for one lane at a time */
-    uint64_t *bits_live, *bits_at;      /* over positions */
+    uint64_t *bits_live, *bits_at, *bits_low;   /* over positions */
     int32_t *merge_at;                  /* [max_positions] plan merge that lands there */
-    uint64_t *masks, *merged_masks;     /* [cap] */
+    uint64_t *masks, *low_masks, *merged_masks; /* [cap] */
     wn_page *fresh;                     /* [cap] */
     float *row, *row_sum;               /* [largest k_dim or v_dim] */
+    void *raw_page[2];                  /* K and V of a page that is being encoded */
 };
 
 /* ---- pages (kv_lane.c) ------------------------------------------------------------- */
@@ -112,8 +126,12 @@ static inline int32_t wn_page_last(const wn_kv *kv, const wn_page *pg)
 }
 /* The first slot whose position is >= pos (pg->n when none is). */
 int wn_page_find(const wn_kv *kv, const wn_page *pg, int32_t pos);
-/* The page of the list whose last position is >= pos, first such; n when none is. */
-int wn_kv_find_page(const wn_kv *kv, int lane, bool merged, int32_t pos);
+/* The lists of a lane, in the order in which their slots are read. */
+enum { WN_LIST_PAGES, WN_LIST_LOW, WN_LIST_MERGED, WN_LISTS };
+int wn_kv_list(const wn_kv *kv, int lane, int list);    /* pages in it */
+wn_page wn_kv_list_page(const wn_kv *kv, int lane, int list, int i);
+/* The page of a list whose last position is >= pos, first such; its length when none is. */
+int wn_kv_find_page(const wn_kv *kv, int lane, int list, int32_t pos);
 int32_t wn_kv_shift_at(const wn_kv_lane *l, int32_t pos, int32_t *end);
 
 /* Takes a zeroed frame: room has been made sure of. With need, counts it instead. */
@@ -156,23 +174,33 @@ typedef struct { int64_t now[WN_POOL_CLASSES], peak[WN_POOL_CLASSES]; } wn_tally
 
 /* With a tally, a name that must not be looked into. */
 wn_frame_id wn_tally_take(wn_kv *kv, int cls, wn_tally *t);
-/* Ordinary page i of the lane (as it is in the spans or the list) goes away. */
-void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, bool merged, wn_tally *t);
+/* Page i of a list (an ordinary one as it is in the spans or the list) goes away. */
+void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, int list, wn_tally *t);
 
-/* The live slot of a lane at pos; false when there is none. */
-bool wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot);
+/* The live slot of a lane at pos, and the list it is in; WN_LISTS when there is none. */
+int wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot);
 
 /* Ordinary pages get the masks in kv->masks; empty ones go, and when that makes enough room
  * the rest is repacked. Returns how many pages there are afterwards. */
 int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t);
 /* The same for merge pages and kv->merged_masks, and in go the merges of kv->bits_at. */
 int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t);
+/* The same for demoted slots and kv->low_masks, and in go the n_new ordinary slots of kv->bits_low,
+ * the first of them at first_new. Before the ordinary pages are rewritten. */
+int wn_low_lane(wn_kv *kv, int lane, int n_new, int32_t first_new, bool repack, wn_tally *t);
 
 /* ---- sealing (kv_seal.c) ------------------------------------------------------------ */
 
+/* Of a closed page with this last position. Later pages are due later: those that a decision
+ * has seen come first, and their lag is not the longer one. */
+static inline int32_t wn_page_due(const wn_kv *kv, const wn_kv_lane *l, const wn_kv_side *s, int32_t last)
+{
+    int lag = l->listed && last < l->decided_at ? s->lag_decided : s->lag;
+    return kv->P * (last / kv->P + 1 + lag);
+}
 /* The first query that reads the page sealed; INT32_MAX while it is open or for raw formats. */
-int32_t wn_kv_due(const wn_kv *kv, int lane, int i, const wn_page *pg, int lag);
-static inline bool wn_kv_seals(const wn_kv *kv) { return kv->k_lag >= 0 || kv->v_lag >= 0; }
+int32_t wn_kv_due(const wn_kv *kv, int lane, int i, const wn_page *pg, const wn_kv_side *s);
+static inline bool wn_kv_seals(const wn_kv *kv) { return kv->lag_most >= 0; }
 void wn_seal_reserve(wn_kv *kv, int target, uint32_t *need);    /* frames for pages due before target */
 void wn_seal_put(wn_kv *kv, int lane, int end);                 /* rows up to end are written: encodes */
 void wn_seal_commit(wn_kv *kv);                                 /* drops raw frames no later query reads */

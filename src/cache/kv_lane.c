@@ -48,12 +48,28 @@ int wn_page_find(const wn_kv *kv, const wn_page *pg, int32_t pos)
     return lo;
 }
 
-int wn_kv_find_page(const wn_kv *kv, int lane, bool merged, int32_t pos)
+static const wn_page *pages_of(const wn_kv_lane *l, int list)
+{
+    return list == WN_LIST_PAGES ? l->pages : list == WN_LIST_LOW ? l->low : l->merged;
+}
+
+int wn_kv_list(const wn_kv *kv, int lane, int list)
 {
     const wn_kv_lane *l = &kv->lanes[lane];
-    if (!merged && !l->listed) return WN_MIN(pos / kv->P, kv->n_spans);
-    const wn_page *pages = merged ? l->merged : l->pages;
-    int lo = 0, hi = merged ? l->n_merged : l->n_pages;
+    return list == WN_LIST_PAGES ? wn_kv_n_pages(kv, lane) : list == WN_LIST_LOW ? l->n_low : l->n_merged;
+}
+
+wn_page wn_kv_list_page(const wn_kv *kv, int lane, int list, int i)
+{
+    return list == WN_LIST_PAGES ? wn_kv_page(kv, lane, i) : pages_of(&kv->lanes[lane], list)[i];
+}
+
+int wn_kv_find_page(const wn_kv *kv, int lane, int list, int32_t pos)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    if (list == WN_LIST_PAGES && !l->listed) return WN_MIN(pos / kv->P, kv->n_spans);
+    const wn_page *pages = pages_of(l, list);
+    int lo = 0, hi = wn_kv_list(kv, lane, list);
     while (lo < hi) {
         int mid = (lo + hi) / 2;
         if (wn_page_last(kv, &pages[mid]) < pos) lo = mid + 1;
@@ -144,8 +160,8 @@ static void append(wn_kv *kv, wn_page *pg, int32_t from, int m)
  * if what comes next does not follow on. */
 static void reopen(wn_kv *kv, const wn_kv_lane *l, wn_page *pg, int32_t next, uint32_t *need)
 {
-    wn_kv_own(kv, &pg->k, l->kc, need);
-    wn_kv_own(kv, &pg->v, l->vc, need);
+    wn_kv_own(kv, &pg->k, l->k.raw_class, need);
+    wn_kv_own(kv, &pg->v, l->v.raw_class, need);
     wn_kv_own(kv, &pg->pos, kv->pos_class, need);
     wn_kv_own(kv, &pg->bias, kv->pos_class, need);
     if (wn_frame_ok(pg->pos) || pg->pos0 + pg->n == next) return;
@@ -170,8 +186,8 @@ void wn_list_grow(wn_kv *kv, int lane, int target, uint32_t *need)
     while (at < target) {
         int m = WN_MIN(kv->P, target - at);
         wn_page pg = WN_PAGE_EMPTY;
-        pg.k = wn_kv_take(kv, l->kc, need);
-        pg.v = wn_kv_take(kv, l->vc, need);
+        pg.k = wn_kv_take(kv, l->k.raw_class, need);
+        pg.v = wn_kv_take(kv, l->v.raw_class, need);
         if (!need) {
             WN_ASSERT(l->n_pages < kv->cap);
             append(kv, &pg, at, m);
@@ -211,7 +227,7 @@ void wn_list_begin(wn_kv *kv, int lane)
         }
     }
     l->n_pages = kv->n_spans;
-    l->n_merged = 0;
+    l->n_low = l->n_merged = 0;
     l->live = (uint32_t)kv->n_committed;
     l->listed = true;
     if (--kv->n_unlisted) return;

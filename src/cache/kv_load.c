@@ -42,14 +42,6 @@ static wn_status load_header(loader *ld, uint32_t *ring_from, uint32_t counts[2]
         if (got != same[i].want)
             return FAIL("cache: the saved sequence has %s %u, here it is %u", same[i].what, got, same[i].want);
     }
-    const wn_format *f[4] = { kv->k_format, kv->v_format, kv->raw_k, kv->raw_v };
-    for (int i = 0; i < 4; i++) {
-        char want[WN_SAVE_NAME] = { 0 };
-        memcpy(want, f[i]->name, strnlen(f[i]->name, WN_SAVE_NAME - 1));
-        if (memcmp(h + WN_SAVE_NAMES + WN_SAVE_NAME * i, want, sizeof want))
-            return FAIL("cache: the saved sequence has another %s format than %s",
-                        i == 0 ? "K" : i == 1 ? "V" : i == 2 ? "raw K" : "raw V", want);
-    }
     uint32_t n = wn_get32(h + 28);
     *ring_from = wn_get32(h + 32);
     counts[0] = wn_get32(h + 36);
@@ -77,11 +69,11 @@ static wn_status load_frame(loader *ld, wn_frame_id *f, int cls, size_t bytes)
 
 /* Which of K (or V) a page may hold: raw unless it was due before n; sealed pages are full
  * or were closed by a repack, and come before all raw ones. */
-static bool held_fits(const loader *ld, bool raw, bool sealed, int lag, int32_t last, bool *raw_before)
+static bool held_fits(const loader *ld, bool raw, bool sealed, const wn_kv_side *s, int32_t last, bool *raw_before)
 {
     const wn_kv *kv = ld->kv;
-    if (raw == sealed || (sealed && (lag < 0 || *raw_before))) return false;
-    if (sealed && (int64_t)kv->P * (last / kv->P + 1 + lag) >= ld->n) return false;
+    if (raw == sealed || (sealed && (s->lag < 0 || *raw_before))) return false;
+    if (sealed && wn_page_due(kv, &kv->lanes[ld->lane], s, last) >= ld->n) return false;
     *raw_before |= raw;
     return true;
 }
@@ -110,13 +102,15 @@ static wn_status check_tables(loader *ld, const wn_page *pg)
 }
 
 /* The page is in the table already, so that a failure finds its frames there. */
-static wn_status load_page(loader *ld, wn_page *pg, bool merged, bool last, int32_t *after)
+static wn_status load_page(loader *ld, wn_page *pg, int list, bool last, int32_t *after)
 {
     wn_kv *kv = ld->kv;
     const wn_kv_lane *l = &kv->lanes[ld->lane];
     unsigned char h[WN_SAVE_PAGE];
     wn_frame_id *f[WN_HELD_KINDS] = { &pg->k, &pg->v, &pg->ks, &pg->vs, &pg->pos, &pg->bias, &pg->count };
-    const int cls[WN_HELD_KINDS] = { l->kc, l->vc, l->ksc, l->vsc, kv->pos_class, kv->pos_class,
+    bool merged = list == WN_LIST_MERGED, low = list == WN_LIST_LOW;
+    const int cls[WN_HELD_KINDS] = { l->k.raw_class, l->v.raw_class, low ? l->k.low_class : l->k.sealed_class,
+                                     low ? l->v.low_class : l->v.sealed_class, kv->pos_class, kv->pos_class,
                                      kv->pos_class };
     wn_status st = take(ld, h, sizeof h);
     if (st) return st;
@@ -139,10 +133,13 @@ static wn_status load_page(loader *ld, wn_page *pg, bool merged, bool last, int3
     for (int x = 0; x < WN_HELD_KINDS; x++)
         if (has[x] && (st = load_frame(ld, f[x], cls[x], x < WN_HELD_TABLES ? 0 : (size_t)n * 4))) return st;
     if ((st = check_positions(ld, pg, after)) || (st = check_tables(ld, pg))) return st;
+    if (low) return has[WN_HELD_KS] && has[WN_HELD_VS] && has[WN_HELD_POS] && !has[WN_HELD_K] && !has[WN_HELD_V] &&
+                            *after < l->decided_at
+                        ? WN_OK : FAIL("cache: lane %d: a page of demoted slots up to position %d holds %x", ld->lane, *after, held);
     if (merged) return has[WN_HELD_K] && has[WN_HELD_V] && !has[WN_HELD_KS] && !has[WN_HELD_VS]
                            ? WN_OK : FAIL("cache: lane %d: a merge page that is not raw", ld->lane);
-    if (!held_fits(ld, has[WN_HELD_K], has[WN_HELD_KS], kv->k_lag, *after, &ld->k_raw) ||
-        !held_fits(ld, has[WN_HELD_V], has[WN_HELD_VS], kv->v_lag, *after, &ld->v_raw))
+    if (!held_fits(ld, has[WN_HELD_K], has[WN_HELD_KS], &l->k, *after, &ld->k_raw) ||
+        !held_fits(ld, has[WN_HELD_V], has[WN_HELD_VS], &l->v, *after, &ld->v_raw))
         return FAIL("cache: lane %d: the page up to position %d of %d holds %x", ld->lane, *after, ld->n, held);
     if (!last && wn_page_is_open(kv, pg))
         return FAIL("cache: lane %d: a page of %u raw slots before the last", ld->lane, n);
@@ -155,6 +152,7 @@ static wn_status load_page(loader *ld, wn_page *pg, bool merged, bool last, int3
 static wn_status load_spans(loader *ld, int n_pages)
 {
     wn_kv *kv = ld->kv;
+    const wn_kv_lane *l = &kv->lanes[ld->lane];
     int32_t after = -1;
     if (n_pages != wn_pages_of(ld->n, kv->P))
         return FAIL("cache: lane %d: %d pages for %d positions", ld->lane, n_pages, ld->n);
@@ -166,7 +164,7 @@ static wn_status load_spans(loader *ld, int n_pages)
             memset(wn_kv_addr(kv, kv->spans[j]), 0xff, wn_pool_frame_bytes(kv->pool, kv->spans[j]));
             kv->n_spans++;
         }
-        wn_status st = load_page(ld, &pg, false, j == n_pages - 1, &after);
+        wn_status st = load_page(ld, &pg, WN_LIST_PAGES, j == n_pages - 1, &after);
         if (st) {
             wn_page_drop(kv, &pg);
             return st;
@@ -182,49 +180,51 @@ static wn_status load_spans(loader *ld, int n_pages)
         if (pg.pos0 != j * kv->P || pg.n != want || pg.keep != wn_low_bits(want))
             return FAIL("cache: lane %d: page %d of a span has %d slots from %d", ld->lane, j, pg.n, pg.pos0);
         /* Nothing but time decides what is sealed here. */
-        bool k_due = kv->k_lag >= 0 && pg.n == kv->P && kv->P * (j + 1 + kv->k_lag) < ld->n;
-        bool v_due = kv->v_lag >= 0 && pg.n == kv->P && kv->P * (j + 1 + kv->v_lag) < ld->n;
+        bool k_due = l->k.lag >= 0 && pg.n == kv->P && kv->P * (j + 1 + l->k.lag) < ld->n;
+        bool v_due = l->v.lag >= 0 && pg.n == kv->P && kv->P * (j + 1 + l->v.lag) < ld->n;
         if (wn_frame_ok(pg.ks) != k_due || wn_frame_ok(pg.vs) != v_due)
             return FAIL("cache: lane %d: page %d of a span is sealed at the wrong position", ld->lane, j);
     }
     return WN_OK;
 }
 
-/* No position may have a live slot of both kinds. */
-static wn_status check_once(loader *ld)
+/* No position may have a live slot in two lists. */
+static wn_status check_once(loader *ld, int list)
 {
     wn_kv *kv = ld->kv;
-    const wn_kv_lane *l = &kv->lanes[ld->lane];
-    for (int i = 0; i < l->n_merged; i++)
-        for (uint64_t k = l->merged[i].keep; k; k &= k - 1) {
-            int32_t pos = wn_page_pos(kv, &l->merged[i], __builtin_ctzll(k));
-            int p = wn_kv_find_page(kv, ld->lane, false, pos);
-            if (p == l->n_pages) continue;
-            int s = wn_page_find(kv, &l->pages[p], pos);
-            if (wn_page_pos(kv, &l->pages[p], s) == pos && (l->pages[p].keep >> s & 1))
+    for (int i = 0; i < wn_kv_list(kv, ld->lane, list); i++) {
+        wn_page m = wn_kv_list_page(kv, ld->lane, list, i), pg;
+        for (uint64_t k = m.keep; k; k &= k - 1) {
+            int32_t pos = wn_page_pos(kv, &m, __builtin_ctzll(k));
+            int s;
+            if (wn_kv_find_slot(kv, ld->lane, pos, &pg, &s) < list)
                 return FAIL("cache: lane %d: two live slots at position %d", ld->lane, pos);
         }
+    }
     return WN_OK;
 }
 
-static wn_status load_list(loader *ld, int n_pages, int n_merged)
+static wn_status load_some(loader *ld, wn_page *pages, int32_t *n, int want, int list)
 {
-    wn_kv *kv = ld->kv;
-    wn_kv_lane *l = &kv->lanes[ld->lane];
+    wn_kv_lane *l = &ld->kv->lanes[ld->lane];
     int32_t after = -1;
     wn_status st;
-    for (int i = 0; i < n_pages; i++) {
-        l->pages[l->n_pages++] = WN_PAGE_EMPTY;
-        if ((st = load_page(ld, &l->pages[i], false, i == n_pages - 1, &after))) return st;
-        l->live += (uint32_t)__builtin_popcountll(l->pages[i].keep);
+    for (int i = 0; i < want; i++) {
+        pages[(*n)++] = WN_PAGE_EMPTY;
+        if ((st = load_page(ld, &pages[i], list, list == WN_LIST_PAGES && i == want - 1, &after))) return st;
+        l->live += (uint32_t)__builtin_popcountll(pages[i].keep);
     }
-    after = -1;
-    for (int i = 0; i < n_merged; i++) {
-        l->merged[l->n_merged++] = WN_PAGE_EMPTY;
-        if ((st = load_page(ld, &l->merged[i], true, false, &after))) return st;
-        l->live += (uint32_t)__builtin_popcountll(l->merged[i].keep);
-    }
-    return check_once(ld);
+    return WN_OK;
+}
+
+static wn_status load_list(loader *ld, int n_pages, int n_low, int n_merged)
+{
+    wn_kv_lane *l = &ld->kv->lanes[ld->lane];
+    wn_status st = load_some(ld, l->pages, &l->n_pages, n_pages, WN_LIST_PAGES);
+    if (!st) st = load_some(ld, l->low, &l->n_low, n_low, WN_LIST_LOW);
+    if (!st) st = load_some(ld, l->merged, &l->n_merged, n_merged, WN_LIST_MERGED);
+    if (!st) st = check_once(ld, WN_LIST_LOW);
+    return st ? st : check_once(ld, WN_LIST_MERGED);
 }
 
 static wn_status load_segments(loader *ld, uint32_t n)
@@ -250,6 +250,21 @@ static wn_status load_segments(loader *ld, uint32_t n)
     return WN_OK;
 }
 
+/* Formats and lags, as wn_save_sides() wrote them. */
+static wn_status check_sides(loader *ld, const unsigned char *h)
+{
+    static const char *const what[6] = { "K", "V", "raw K", "raw V", "lower K", "lower V" };
+    unsigned char want[WN_SAVE_SIDES];
+    wn_save_sides(want, &ld->kv->lanes[ld->lane]);
+    for (int i = 0; i < 6; i++)
+        if (memcmp(h + WN_SAVE_NAME * i, want + WN_SAVE_NAME * i, WN_SAVE_NAME))
+            return FAIL("cache: lane %d: the saved sequence has another %s format than %s", ld->lane, what[i],
+                        want[WN_SAVE_NAME * i] ? (const char *)want + WN_SAVE_NAME * i : "none");
+    if (memcmp(h, want, sizeof want))
+        return FAIL("cache: lane %d: pages of the saved sequence stay raw for another time than here (lag, every)", ld->lane);
+    return WN_OK;
+}
+
 static wn_status load_lane(loader *ld)
 {
     wn_kv *kv = ld->kv;
@@ -258,23 +273,25 @@ static wn_status load_lane(loader *ld)
     unsigned char h[WN_SAVE_LANE];
     wn_status st = take(ld, h, sizeof h);
     if (st) return st;
-    uint32_t listed = wn_get32(h + 12), n_pages = wn_get32(h + 28), n_merged = wn_get32(h + 32);
+    uint32_t listed = wn_get32(h + 12), n_pages = wn_get32(h + 28), n_merged = wn_get32(h + 32), n_low = wn_get32(h + 36);
     int32_t decided_at = (int32_t)wn_get32(h + 16), gone = (int32_t)wn_get32(h + 20);
     uint32_t most = (uint32_t)wn_pages_of(ld->n, kv->P);
     if (wn_get32(h) != (uint32_t)w->k_dim || wn_get32(h + 4) != (uint32_t)w->v_dim ||
         wn_get32(h + 8) != (uint32_t)w->window)
         return FAIL("cache: lane %d has other dims or another window in the saved sequence", ld->lane);
     if (listed > 1 || (w->window && !listed) || decided_at < -1 || decided_at > ld->n || gone < 0 ||
-        gone > ld->n || (gone && !w->window) || n_pages > most || n_merged > most || (!listed && n_merged))
-        return FAIL("cache: lane %d: %u pages and %u merge pages, decided at %d, gone below %d, of %d positions",
-                    ld->lane, n_pages, n_merged, decided_at, gone, ld->n);
+        gone > ld->n || (gone && !w->window) || n_pages > most || n_merged > most || n_low > most ||
+        (!listed && (n_merged || n_low)) || (n_low && !l->low))
+        return FAIL("cache: lane %d: %u pages, %u of demoted slots and %u merge pages, decided at %d, gone below %d, of %d positions",
+                    ld->lane, n_pages, n_low, n_merged, decided_at, gone, ld->n);
+    if ((st = check_sides(ld, h + WN_SAVE_LANE - WN_SAVE_SIDES))) return st;
     l->decided_at = decided_at;
     l->gone_below = gone;
     if (listed && !l->listed) kv->n_unlisted--;
     l->listed = listed;
     ld->k_raw = ld->v_raw = false;
     if ((st = load_segments(ld, wn_get32(h + 24)))) return st;
-    return listed ? load_list(ld, (int)n_pages, (int)n_merged) : load_spans(ld, (int)n_pages);
+    return listed ? load_list(ld, (int)n_pages, (int)n_low, (int)n_merged) : load_spans(ld, (int)n_pages);
 }
 
 wn_status wn_kv_load(wn_kv *kv, wn_source src, wn_err *err)

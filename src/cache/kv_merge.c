@@ -22,8 +22,8 @@ static wn_page *next_slot(writer *w, int32_t pos, float bias, int32_t count)
     int s = w->n++ % kv->P;
     if (!s) {
         *pg = WN_PAGE_EMPTY;
-        pg->k = wn_kv_take(kv, l->kc, NULL);
-        pg->v = wn_kv_take(kv, l->vc, NULL);
+        pg->k = wn_kv_take(kv, l->k.raw_class, NULL);
+        pg->v = wn_kv_take(kv, l->v.raw_class, NULL);
         pg->pos = wn_kv_take(kv, kv->pos_class, NULL);
         pg->bias = wn_kv_take(kv, kv->pos_class, NULL);
         pg->count = wn_kv_take(kv, kv->pos_class, NULL);
@@ -40,25 +40,27 @@ static wn_page *next_slot(writer *w, int32_t pos, float bias, int32_t count)
 static void copy_old(writer *w, const wn_page *old, int s)
 {
     wn_kv *kv = w->kv;
-    const wn_lane *lane = &kv->map->lanes[w->lane];
+    const wn_kv_lane *l = &kv->lanes[w->lane];
     wn_page *pg = next_slot(w, wn_page_pos(kv, old, s), ((const float *)wn_kv_addr(kv, old->bias))[s],
                             ((const int32_t *)wn_kv_addr(kv, old->count))[s]);
-    kv->raw_k->copy_k(wn_kv_addr(kv, pg->k), pg->n - 1, wn_kv_addr(kv, old->k), s, kv->P, lane->k_dim);
-    kv->raw_v->copy_v(wn_kv_addr(kv, pg->v), pg->n - 1, wn_kv_addr(kv, old->v), s, kv->P, lane->v_dim);
+    l->k.raw->copy_k(wn_kv_addr(kv, pg->k), pg->n - 1, wn_kv_addr(kv, old->k), s, kv->P, l->k.dim);
+    l->v.raw->copy_v(wn_kv_addr(kv, pg->v), pg->n - 1, wn_kv_addr(kv, old->v), s, kv->P, l->v.dim);
 }
 
 /* sum of w[i] times the rows of the sources, one chain in the order given. */
 static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const float *w, int n, bool of_v)
 {
-    int dim = of_v ? kv->map->lanes[lane].v_dim : kv->map->lanes[lane].k_dim;
+    const wn_kv_side *side = of_v ? &kv->lanes[lane].v : &kv->lanes[lane].k;
+    int dim = side->dim;
     memset(kv->row_sum, 0, (size_t)dim * sizeof(float));
     for (int i = 0; i < n; i++) {
         wn_page pg;
         int s;
-        bool live = wn_kv_find_slot(kv, lane, src[i], &pg, &s);
-        WN_ASSERT(live);
+        int list = wn_kv_find_slot(kv, lane, src[i], &pg, &s);
+        bool low = list == WN_LIST_LOW;
+        WN_ASSERT(list < WN_LISTS);
         wn_frame_id raw = of_v ? pg.v : pg.k, sealed = of_v ? pg.vs : pg.ks;
-        const wn_format *f = wn_frame_ok(raw) ? (of_v ? kv->raw_v : kv->raw_k) : of_v ? kv->v_format : kv->k_format;
+        const wn_format *f = wn_frame_ok(raw) ? side->raw : low ? side->low : side->format;
         const void *frame = wn_kv_addr(kv, wn_frame_ok(raw) ? raw : sealed);
         (of_v ? f->get_v : f->get_k)(frame, kv->P, s, kv->row, dim);
         for (int c = 0; c < dim; c++) kv->row_sum[c] = fmaf(w[i], kv->row[c], kv->row_sum[c]);
@@ -69,13 +71,13 @@ static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const floa
 static void write_new(writer *w, const wn_plan *plan, const wn_plan_merge *m)
 {
     wn_kv *kv = w->kv;
-    const wn_lane *lane = &kv->map->lanes[w->lane];
+    const wn_kv_lane *l = &kv->lanes[w->lane];
     const int32_t *src = plan->src + m->first_src;
     wn_page *pg = next_slot(w, m->at, m->bias, m->count);
     const float *row = sum_rows(kv, w->lane, src, plan->wk + m->first_src, m->n_src, false);
-    kv->raw_k->put_k(wn_kv_addr(kv, pg->k), kv->P, pg->n - 1, row, 0, 1, lane->k_dim);
+    l->k.raw->put_k(wn_kv_addr(kv, pg->k), kv->P, pg->n - 1, row, 0, 1, l->k.dim);
     row = sum_rows(kv, w->lane, src, plan->wv + m->first_src, m->n_src, true);
-    kv->raw_v->put_v(wn_kv_addr(kv, pg->v), kv->P, pg->n - 1, row, 0, 1, lane->v_dim);
+    l->v.raw->put_v(wn_kv_addr(kv, pg->v), kv->P, pg->n - 1, row, 0, 1, l->v.dim);
 }
 
 /* New merges at positions below `end` that have not been written yet. */
@@ -124,17 +126,17 @@ int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t)
             return fresh;
         }
         for (int i = 0; i < fresh; i++) {
-            wn_tally_take(kv, l->kc, t);
-            wn_tally_take(kv, l->vc, t);
+            wn_tally_take(kv, l->k.raw_class, t);
+            wn_tally_take(kv, l->v.raw_class, t);
             for (int x = 0; x < 3; x++) wn_tally_take(kv, kv->pos_class, t);
         }
-        for (int i = 0; i < l->n_merged; i++) wn_tally_drop_page(kv, lane, i, &l->merged[i], true, t);
+        for (int i = 0; i < l->n_merged; i++) wn_tally_drop_page(kv, lane, i, &l->merged[i], WN_LIST_MERGED, t);
         return fresh;
     }
     for (int i = 0; i < l->n_merged; i++) {
         wn_page pg = l->merged[i];
         pg.keep = kv->merged_masks[i];
-        if (!pg.keep) wn_tally_drop_page(kv, lane, i, &pg, true, t);
+        if (!pg.keep) wn_tally_drop_page(kv, lane, i, &pg, WN_LIST_MERGED, t);
         else if (!t) l->merged[n_out] = pg;
         n_out += pg.keep != 0;
     }

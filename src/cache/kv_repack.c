@@ -10,7 +10,13 @@
  *
  * What is sealed stays sealed and is copied as codes, so a fresh page holds slots of one
  * kind (K sealed or raw, V sealed or raw); kinds come in order along a lane, because pages
- * are sealed in order. Pages of formats with parameters per page stay where they are.
+ * are sealed in order.
+ *
+ * Pages sealed in a format with parameters per page (the lane's first ones) stay where they
+ * are, and the pages after them are judged by themselves. Only where their live slots would
+ * fit into 3/4 of them are they rewritten too: such a side is decoded into a raw page of
+ * scratch, slot by slot, and encoded anew when the page is full. What that costs in precision
+ * a slot pays once for each quarter of its lane that goes, not at each decision.
  *
  * Fresh pages are never more than the pages already read, so the list is rewritten in
  * place, and a page's frames are given back before the next page is read.
@@ -19,44 +25,63 @@
 
 #include <string.h>
 
-/* Sealed in a format whose slots cannot be moved. */
-static bool is_fixed(const wn_kv *kv, const wn_page *pg)
+static bool is_fixed(wn_frame_id raw, const wn_kv_side *s)
 {
-    return (!wn_frame_ok(pg->k) && kv->k_format->k_repack == WN_REPACK_RAW_ONLY) ||
-           (!wn_frame_ok(pg->v) && kv->v_format->v_repack == WN_REPACK_RAW_ONLY);
+    return !wn_frame_ok(raw) && s->repack == WN_REPACK_RAW_ONLY;
 }
+
+/* Sealed in a format whose slots cannot be moved. */
+static bool page_is_fixed(const wn_kv_lane *l, const wn_page *pg) { return is_fixed(pg->k, &l->k) || is_fixed(pg->v, &l->v); }
 
 static int kind_of(const wn_page *pg) { return wn_frame_ok(pg->k) * 2 + wn_frame_ok(pg->v); }
 
-/* The first page to rewrite, or the number of pages when the lane stays as it is. */
-static int first_to_rewrite(const wn_kv *kv, int lane)
+/* Pages [from, to) as they are and as they would be; *first: the first one that is not full of
+ * live slots. Where nothing is gained by rewriting from there on, *first is `to`. */
+typedef struct { int before, after, first; } gain;
+
+static gain rewriting(const wn_kv *kv, int lane, int from, int to)
 {
-    int n = wn_kv_n_pages(kv, lane), first = n, before = 0, after = 0, slots = 0, kind = -1;
-    for (int i = 0; i < n; i++) {
+    gain g = { .first = to };
+    int slots = 0, kind = -1;
+    for (int i = from; i < to; i++) {
         wn_page pg = wn_kv_page(kv, lane, i);
         int live = __builtin_popcountll(kv->masks[i]);
         if (!live) continue;
-        before++;
-        if (first == n && (live == kv->P || is_fixed(kv, &pg))) {
-            after++;
+        g.before++;
+        if (g.first == to && live == kv->P) {
+            g.after++;
             continue;
         }
-        if (first == n) first = i;
+        if (g.first == to) g.first = i;
         if (kind_of(&pg) != kind) {     /* a page for the rest of the kind before */
-            after += wn_pages_of(slots, kv->P);
+            g.after += wn_pages_of(slots, kv->P);
             slots = 0;
             kind = kind_of(&pg);
         }
         slots += live;
     }
-    after += wn_pages_of(slots, kv->P);
-    return after * 16 <= before * 15 ? first : n;
+    g.after += wn_pages_of(slots, kv->P);
+    return g;
+}
+
+/* The first page to rewrite, or the number of pages when the lane stays as it is. */
+static int first_to_rewrite(const wn_kv *kv, int lane)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    int n = wn_kv_n_pages(kv, lane), n_fixed = 0;
+    for (; n_fixed < n; n_fixed++) {
+        wn_page pg = wn_kv_page(kv, lane, n_fixed);
+        if (!page_is_fixed(l, &pg)) break;
+    }
+    gain fixed = rewriting(kv, lane, 0, n_fixed), others = rewriting(kv, lane, n_fixed, n);
+    if (fixed.before && fixed.after * 4 <= fixed.before * 3) return fixed.first;
+    return others.after * 16 <= others.before * 15 ? others.first : n;
 }
 
 typedef struct {
     wn_kv *kv;
-    wn_kv_lane *l;
-    const wn_lane *w;
+    const wn_kv_lane *l;
+    wn_page *pages;                     /* the lane's list */
     wn_tally *t;
     wn_page pg;                         /* the fresh page being filled; n == 0: none */
     int kind, n_out;
@@ -64,10 +89,18 @@ typedef struct {
 
 static void close_page(packer *p)
 {
-    if (!p->pg.n) return;
-    if (!p->t) p->l->pages[p->n_out] = p->pg;
+    wn_kv *kv = p->kv;
+    wn_page *pg = &p->pg;
+    if (!pg->n) return;
+    if (!p->t) {
+        if (is_fixed(pg->k, &p->l->k))
+            p->l->k.format->encode_k(wn_kv_addr(kv, pg->ks), kv->raw_page[0], p->l->k.raw, kv->P, pg->n, pg->keep, p->l->k.dim);
+        if (is_fixed(pg->v, &p->l->v))
+            p->l->v.format->encode_v(wn_kv_addr(kv, pg->vs), kv->raw_page[1], p->l->v.raw, kv->P, pg->n, pg->keep, p->l->v.dim);
+        p->pages[p->n_out] = *pg;
+    }
     p->n_out++;
-    p->pg = WN_PAGE_EMPTY;
+    *pg = WN_PAGE_EMPTY;
 }
 
 static void open_page(packer *p, int kind, int32_t pos)
@@ -75,25 +108,47 @@ static void open_page(packer *p, int kind, int32_t pos)
     close_page(p);
     p->kind = kind;
     p->pg.pos0 = pos;
-    if (kind & 2) p->pg.k = wn_tally_take(p->kv, p->l->kc, p->t);
-    else p->pg.ks = wn_tally_take(p->kv, p->l->ksc, p->t);
-    if (kind & 1) p->pg.v = wn_tally_take(p->kv, p->l->vc, p->t);
-    else p->pg.vs = wn_tally_take(p->kv, p->l->vsc, p->t);
+    if (kind & 2) p->pg.k = wn_tally_take(p->kv, p->l->k.raw_class, p->t);
+    else p->pg.ks = wn_tally_take(p->kv, p->l->k.sealed_class, p->t);
+    if (kind & 1) p->pg.v = wn_tally_take(p->kv, p->l->v.raw_class, p->t);
+    else p->pg.vs = wn_tally_take(p->kv, p->l->v.sealed_class, p->t);
+}
+
+static void copy_k(packer *p, const wn_page *src, int s, wn_page *dst, int d)
+{
+    wn_kv *kv = p->kv;
+    const wn_kv_side *k = &p->l->k;
+    if (wn_frame_ok(src->k)) {
+        k->raw->copy_k(wn_kv_addr(kv, dst->k), d, wn_kv_addr(kv, src->k), s, kv->P, k->dim);
+    } else if (is_fixed(src->k, k)) {
+        k->format->get_k(wn_kv_addr(kv, src->ks), kv->P, s, kv->row, k->dim);
+        k->raw->put_k(kv->raw_page[0], kv->P, d, kv->row, 0, 1, k->dim);
+    } else {
+        k->format->copy_k(wn_kv_addr(kv, dst->ks), d, wn_kv_addr(kv, src->ks), s, kv->P, k->dim);
+    }
+}
+
+static void copy_v(packer *p, const wn_page *src, int s, wn_page *dst, int d)
+{
+    wn_kv *kv = p->kv;
+    const wn_kv_side *v = &p->l->v;
+    if (wn_frame_ok(src->v)) {
+        v->raw->copy_v(wn_kv_addr(kv, dst->v), d, wn_kv_addr(kv, src->v), s, kv->P, v->dim);
+    } else if (is_fixed(src->v, v)) {
+        v->format->get_v(wn_kv_addr(kv, src->vs), kv->P, s, kv->row, v->dim);
+        v->raw->put_v(kv->raw_page[1], kv->P, d, kv->row, 0, 1, v->dim);
+    } else {
+        v->format->copy_v(wn_kv_addr(kv, dst->vs), d, wn_kv_addr(kv, src->vs), s, kv->P, v->dim);
+    }
 }
 
 static void copy_slot(packer *p, const wn_page *src, int s, int32_t pos)
 {
     wn_kv *kv = p->kv;
     wn_page *dst = &p->pg;
-    int d = dst->n, P = kv->P;
-    if (wn_frame_ok(src->k))
-        kv->raw_k->copy_k(wn_kv_addr(kv, dst->k), d, wn_kv_addr(kv, src->k), s, P, p->w->k_dim);
-    else
-        kv->k_format->copy_k(wn_kv_addr(kv, dst->ks), d, wn_kv_addr(kv, src->ks), s, P, p->w->k_dim);
-    if (wn_frame_ok(src->v))
-        kv->raw_v->copy_v(wn_kv_addr(kv, dst->v), d, wn_kv_addr(kv, src->v), s, P, p->w->v_dim);
-    else
-        kv->v_format->copy_v(wn_kv_addr(kv, dst->vs), d, wn_kv_addr(kv, src->vs), s, P, p->w->v_dim);
+    int d = dst->n;
+    copy_k(p, src, s, dst, d);
+    copy_v(p, src, s, dst, d);
     if (wn_frame_ok(dst->pos)) ((int32_t *)wn_kv_addr(kv, dst->pos))[d] = pos;
     if (wn_frame_ok(src->bias))
         ((float *)wn_kv_addr(kv, dst->bias))[d] = ((const float *)wn_kv_addr(kv, src->bias))[s];
@@ -120,7 +175,7 @@ static void move_slot(packer *p, const wn_page *src, int s)
 int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t)
 {
     wn_kv_lane *l = &kv->lanes[lane];
-    packer p = { .kv = kv, .l = l, .w = &kv->map->lanes[lane], .t = t, .pg = WN_PAGE_EMPTY };
+    packer p = { .kv = kv, .l = l, .pages = l->pages, .t = t, .pg = WN_PAGE_EMPTY };
     int n = wn_kv_n_pages(kv, lane), first = repack ? first_to_rewrite(kv, lane) : n;
     for (int i = 0; i < n; i++) {
         wn_page pg = wn_kv_page(kv, lane, i);
@@ -132,7 +187,7 @@ int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t)
         }
         for (uint64_t k = pg.keep; k; k &= k - 1) move_slot(&p, &pg, __builtin_ctzll(k));
         WN_ASSERT(p.n_out + (p.pg.n > 0) <= i + 1);
-        wn_tally_drop_page(kv, lane, i, &pg, false, t);
+        wn_tally_drop_page(kv, lane, i, &pg, WN_LIST_PAGES, t);
     }
     close_page(&p);
     if (!t) {

@@ -1,21 +1,23 @@
 /* cache/kv_save.c - a sequence as a stream of bytes. Little-endian, no padding but what is
  * named; kv_load.c reads it and believes none of it.
  *
- *     header   0  4  "WNKV"                      52 16  name of the K format, zero-padded
- *              4  4  version, 1                  68 16  name of the V format
- *              8  4  slots per page, P           84 16  names of the raw formats of K
- *             12  4  lanes                      100 16  and V; at 116 the lanes follow
- *             16  4  layers
+ *     header   0  4  "WNKV"                       4  4  version, 2
+ *              8  4  slots per page, P           12  4  lanes                 16  4  layers
  *             20  4  rows of the ring            24  4  floats per row of it
  *             28  4  committed positions, n      32  4  first position the ring holds
- *             36  4  decisions                   40  4  repacks
- *             44  8  0
+ *             36  4  decisions                   40  4  repacks               44  8  0
  *
  *     lane     0  4  channels of K                4  4  channels of V
  *              8  4  window, 0: none             12  4  1: has a page list, 0: lies in spans
  *             16  4  position of last decision   20  4  positions below are gone (window)
  *             24  4  segments, s                 28  4  pages                32  4  merge pages
- *             36     s times: 4 first position, 4 shift; then pages, then merge pages
+ *             36  4  pages of demoted slots
+ *             40 16  name of the K format        56 16  of the V format, zero-padded
+ *             72 16  of the raw format of K      88 16  of that of V
+ *            104 16  of the lower format of K   120 16  of that of V, or zeros
+ *            136  4  lag of K, -1: never sealed 140  4  of pages that decisions have seen
+ *            144  8  the same for V
+ *            152     s times: 4 first position, 4 shift; then pages, demoted ones, merge pages
  *
  *     page     0  8  keep mask                    8  4  position of slot 0
  *             12  4  slots                       16  4  what is held: bit 0 K raw, 1 V raw,
@@ -45,16 +47,22 @@ uint32_t wn_get32(const unsigned char *p)
 static wn_status save_header(const wn_kv *kv, wn_sink sink, wn_err *err)
 {
     unsigned char h[WN_SAVE_HEADER] = { 'W', 'N', 'K', 'V' };
-    const wn_format *f[4] = { kv->k_format, kv->v_format, kv->raw_k, kv->raw_v };
     const uint32_t fields[] = { WN_SAVE_VERSION, (uint32_t)kv->P, (uint32_t)kv->map->n_lanes,
                                 (uint32_t)kv->map->n_layers, (uint32_t)kv->ring_rows,
                                 (uint32_t)kv->q_dim, (uint32_t)kv->n_committed,
                                 (uint32_t)kv->ring_from, kv->n_decisions, kv->n_repacks };
     for (size_t i = 0; i < WN_COUNT(fields); i++) wn_put32(h + 4 + 4 * i, fields[i]);
-    for (int i = 0; i < 4; i++)
-        memcpy(h + WN_SAVE_NAMES + WN_SAVE_NAME * i, f[i]->name,
-               strnlen(f[i]->name, WN_SAVE_NAME - 1));
     return sink.write(sink.ctx, h, sizeof h, err);
+}
+
+void wn_save_sides(unsigned char to[WN_SAVE_SIDES], const wn_kv_lane *l)
+{
+    const wn_format *f[6] = { l->k.format, l->v.format, l->k.raw, l->v.raw, l->k.low, l->v.low };
+    const int lag[4] = { l->k.lag, l->k.lag_decided, l->v.lag, l->v.lag_decided };
+    memset(to, 0, WN_SAVE_SIDES);
+    for (int i = 0; i < 6; i++)
+        if (f[i]) memcpy(to + WN_SAVE_NAME * i, f[i]->name, strnlen(f[i]->name, WN_SAVE_NAME - 1));
+    for (int i = 0; i < 4; i++) wn_put32(to + 6 * WN_SAVE_NAME + 4 * i, (uint32_t)lag[i]);
 }
 
 static wn_status save_page(const wn_kv *kv, const wn_page *pg, wn_sink sink, wn_err *err)
@@ -85,9 +93,11 @@ static wn_status save_lane(const wn_kv *kv, int lane, wn_sink sink, wn_err *err)
     int n = wn_kv_n_pages(kv, lane);
     const uint32_t fields[] = { (uint32_t)w->k_dim, (uint32_t)w->v_dim, (uint32_t)w->window, l->listed,
                                 (uint32_t)l->decided_at, (uint32_t)l->gone_below,
-                                (uint32_t)l->n_segments, (uint32_t)n, (uint32_t)l->n_merged };
+                                (uint32_t)l->n_segments, (uint32_t)n, (uint32_t)l->n_merged,
+                                (uint32_t)l->n_low };
     wn_status st;
     for (size_t i = 0; i < WN_COUNT(fields); i++) wn_put32(h + 4 * i, fields[i]);
+    wn_save_sides(h + WN_SAVE_LANE - WN_SAVE_SIDES, l);
     if ((st = sink.write(sink.ctx, h, sizeof h, err))) return st;
     for (int i = 0; i < l->n_segments; i++) {
         wn_put32(s, (uint32_t)l->segments[i].from);
@@ -98,6 +108,8 @@ static wn_status save_lane(const wn_kv *kv, int lane, wn_sink sink, wn_err *err)
         wn_page pg = wn_kv_page(kv, lane, i);
         if ((st = save_page(kv, &pg, sink, err))) return st;
     }
+    for (int i = 0; i < l->n_low; i++)
+        if ((st = save_page(kv, &l->low[i], sink, err))) return st;
     for (int i = 0; i < l->n_merged; i++)
         if ((st = save_page(kv, &l->merged[i], sink, err))) return st;
     return WN_OK;

@@ -5,15 +5,19 @@
 #include "cache/kv_int.h"
 
 enum {
-    WN_SAVE_VERSION = 1,
-    WN_SAVE_HEADER = 116, WN_SAVE_NAMES = 52, WN_SAVE_NAME = 16,
-    WN_SAVE_LANE = 36,
+    WN_SAVE_VERSION = 2,
+    WN_SAVE_HEADER = 52,
+    WN_SAVE_NAME = 16, WN_SAVE_SIDES = 6 * WN_SAVE_NAME + 16,
+    WN_SAVE_LANE = 40 + WN_SAVE_SIDES,
     WN_SAVE_PAGE = 20,
 };
 
 /* What a page may hold, in the order of the bits and of the frames in the stream. */
 enum { WN_HELD_K, WN_HELD_V, WN_HELD_KS, WN_HELD_VS, WN_HELD_POS, WN_HELD_BIAS, WN_HELD_COUNT,
        WN_HELD_KINDS, WN_HELD_TABLES = WN_HELD_POS };
+
+/* What a lane's pages are, as bytes: names and lags. */
+void wn_save_sides(unsigned char to[WN_SAVE_SIDES], const wn_kv_lane *l);
 
 static inline uint32_t wn_held(const wn_page *pg, wn_frame_id f[WN_HELD_KINDS])
 {

@@ -11,42 +11,42 @@
  */
 #include "cache/kv_int.h"
 
-int32_t wn_kv_due(const wn_kv *kv, int lane, int i, const wn_page *pg, int lag)
+int32_t wn_kv_due(const wn_kv *kv, int lane, int i, const wn_page *pg, const wn_kv_side *s)
 {
-    if (lag < 0) return INT32_MAX;
+    if (s->lag < 0) return INT32_MAX;
     bool last = i == wn_kv_n_pages(kv, lane) - 1;
     if (last && wn_page_is_open(kv, pg)) return INT32_MAX;
-    return kv->P * (wn_page_last(kv, pg) / kv->P + 1 + lag);
+    return wn_page_due(kv, &kv->lanes[lane], s, wn_page_last(kv, pg));
 }
 
 /* No frame of this page, and so of none before it, waits to be sealed or dropped. */
-static bool is_done(const wn_kv *kv, const wn_page *pg)
+static bool is_done(const wn_kv_lane *l, const wn_page *pg)
 {
-    return (kv->k_lag < 0 || !wn_frame_ok(pg->k)) && (kv->v_lag < 0 || !wn_frame_ok(pg->v));
+    return (l->k.lag < 0 || !wn_frame_ok(pg->k)) && (l->v.lag < 0 || !wn_frame_ok(pg->v));
 }
 
 /* ---- frames for what a pass will seal --------------------------------------------------- */
 
-static bool span_due(const wn_kv *kv, int j, int lag, int target)
+static bool span_due(const wn_kv *kv, const wn_kv_side *s, int j, int target)
 {
-    int due = kv->P * (j + 1 + lag);
-    return lag >= 0 && due >= kv->n_reserved && due < target;
+    int due = kv->P * (j + 1 + s->lag);
+    return s->lag >= 0 && due >= kv->n_reserved && due < target;
 }
 
 static void reserve_spans(wn_kv *kv, int target, uint32_t *need)
 {
-    int back = WN_MAX(kv->k_lag, kv->v_lag) + 2;
+    int back = kv->lag_most + 2;
     for (int j = WN_MAX(0, kv->n_reserved / kv->P - back); kv->P * (j + 1) < target; j++) {
-        bool k = span_due(kv, j, kv->k_lag, target), v = span_due(kv, j, kv->v_lag, target);
-        if (!k && !v) continue;
         /* The open page's span has been made private (or counted) with the page itself. */
-        bool was_open = j == kv->n_reserved / kv->P;
-        if (j < kv->n_spans && !(need && was_open)) wn_span_private(kv, j, need);
+        bool mine = j >= kv->n_spans || (need && j == kv->n_reserved / kv->P);
         for (int l = 0; l < kv->map->n_lanes; l++) {
             const wn_kv_lane *lane = &kv->lanes[l];
-            if (lane->listed) continue;
-            wn_frame_id ks = k ? wn_kv_take(kv, lane->ksc, need) : WN_NO_FRAME;
-            wn_frame_id vs = v ? wn_kv_take(kv, lane->vsc, need) : WN_NO_FRAME;
+            bool k = span_due(kv, &lane->k, j, target), v = span_due(kv, &lane->v, j, target);
+            if (lane->listed || (!k && !v)) continue;
+            if (!mine) wn_span_private(kv, j, need);
+            mine = true;
+            wn_frame_id ks = k ? wn_kv_take(kv, lane->k.sealed_class, need) : WN_NO_FRAME;
+            wn_frame_id vs = v ? wn_kv_take(kv, lane->v.sealed_class, need) : WN_NO_FRAME;
             if (need) continue;
             if (k) wn_span_lane(kv, j, l)[2] = ks;
             if (v) wn_span_lane(kv, j, l)[3] = vs;
@@ -57,13 +57,10 @@ static void reserve_spans(wn_kv *kv, int target, uint32_t *need)
 static void reserve_page(wn_kv *kv, const wn_kv_lane *l, wn_page *pg, int32_t last_pos, int target,
                          uint32_t *need)
 {
-    int text_page = last_pos / kv->P;
-    if (kv->k_lag >= 0 && wn_frame_ok(pg->k) && !wn_frame_ok(pg->ks) &&
-        kv->P * (text_page + 1 + kv->k_lag) < target)
-        pg->ks = wn_kv_take(kv, l->ksc, need);
-    if (kv->v_lag >= 0 && wn_frame_ok(pg->v) && !wn_frame_ok(pg->vs) &&
-        kv->P * (text_page + 1 + kv->v_lag) < target)
-        pg->vs = wn_kv_take(kv, l->vsc, need);
+    if (l->k.lag >= 0 && wn_frame_ok(pg->k) && !wn_frame_ok(pg->ks) && wn_page_due(kv, l, &l->k, last_pos) < target)
+        pg->ks = wn_kv_take(kv, l->k.sealed_class, need);
+    if (l->v.lag >= 0 && wn_frame_ok(pg->v) && !wn_frame_ok(pg->vs) && wn_page_due(kv, l, &l->v, last_pos) < target)
+        pg->vs = wn_kv_take(kv, l->v.sealed_class, need);
 }
 
 /* When counting, slots [n_reserved, target) are not there yet: they fill the last page
@@ -72,7 +69,7 @@ static void reserve_list(wn_kv *kv, int lane, int target, uint32_t *need)
 {
     wn_kv_lane *l = &kv->lanes[lane];
     int32_t at = kv->n_reserved;
-    for (int i = l->n_pages - 1; i >= 0 && !is_done(kv, &l->pages[i]); i--) {
+    for (int i = l->n_pages - 1; i >= 0 && !is_done(l, &l->pages[i]); i--) {
         wn_page pg = l->pages[i];
         int32_t last = wn_page_last(kv, &pg);
         if (i == l->n_pages - 1 && wn_page_is_open(kv, &pg)) {
@@ -102,17 +99,15 @@ void wn_seal_reserve(wn_kv *kv, int target, uint32_t *need)
 
 void wn_seal_put(wn_kv *kv, int lane, int end)
 {
-    const wn_lane *w = &kv->map->lanes[lane];
+    const wn_kv_lane *l = &kv->lanes[lane];
     for (int i = wn_kv_n_pages(kv, lane) - 1; i >= 0; i--) {
         wn_page pg = wn_kv_page(kv, lane, i);
-        if (is_done(kv, &pg)) break;
+        if (is_done(l, &pg)) break;
         if (wn_page_last(kv, &pg) >= end) continue;
         if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks))
-            kv->k_format->encode_k(wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), kv->raw_k, kv->P,
-                                   pg.n, pg.keep, w->k_dim);
+            l->k.format->encode_k(wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), l->k.raw, kv->P, pg.n, pg.keep, l->k.dim);
         if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs))
-            kv->v_format->encode_v(wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), kv->raw_v, kv->P,
-                                   pg.n, pg.keep, w->v_dim);
+            l->v.format->encode_v(wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), l->v.raw, kv->P, pg.n, pg.keep, l->v.dim);
     }
 }
 
@@ -132,14 +127,13 @@ static ids ids_of(wn_kv *kv, int lane, int i)
 void wn_seal_commit(wn_kv *kv)
 {
     for (int l = 0; l < kv->map->n_lanes; l++) {
+        const wn_kv_lane *lane = &kv->lanes[l];
         for (int i = wn_kv_n_pages(kv, l) - 1; i >= 0; i--) {
             wn_page pg = wn_kv_page(kv, l, i);
             ids f = ids_of(kv, l, i);
-            if (is_done(kv, &pg)) break;
-            if (wn_frame_ok(pg.ks) && wn_kv_due(kv, l, i, &pg, kv->k_lag) < kv->n_committed)
-                wn_kv_drop(kv, f.k);
-            if (wn_frame_ok(pg.vs) && wn_kv_due(kv, l, i, &pg, kv->v_lag) < kv->n_committed)
-                wn_kv_drop(kv, f.v);
+            if (is_done(lane, &pg)) break;
+            if (wn_frame_ok(pg.ks) && wn_kv_due(kv, l, i, &pg, &lane->k) < kv->n_committed) wn_kv_drop(kv, f.k);
+            if (wn_frame_ok(pg.vs) && wn_kv_due(kv, l, i, &pg, &lane->v) < kv->n_committed) wn_kv_drop(kv, f.v);
         }
     }
 }
@@ -148,15 +142,14 @@ void wn_seal_undo(wn_kv *kv, int target)
 {
     bool all = target == kv->n_committed;               /* no pass: nothing is held both ways */
     for (int l = 0; l < kv->map->n_lanes; l++) {
+        const wn_kv_lane *lane = &kv->lanes[l];
         for (int i = wn_kv_n_pages(kv, l) - 1; i >= 0; i--) {
             wn_page pg = wn_kv_page(kv, l, i);
             ids f = ids_of(kv, l, i);
-            if (is_done(kv, &pg)) break;
-            if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks) &&
-                (all || wn_kv_due(kv, l, i, &pg, kv->k_lag) >= target))
+            if (is_done(lane, &pg)) break;
+            if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks) && (all || wn_kv_due(kv, l, i, &pg, &lane->k) >= target))
                 wn_kv_drop(kv, f.ks);
-            if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs) &&
-                (all || wn_kv_due(kv, l, i, &pg, kv->v_lag) >= target))
+            if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs) && (all || wn_kv_due(kv, l, i, &pg, &lane->v) >= target))
                 wn_kv_drop(kv, f.vs);
         }
     }

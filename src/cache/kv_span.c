@@ -43,13 +43,13 @@ static void own_tail(wn_kv *kv, uint32_t *need)
         const wn_kv_lane *lane = &kv->lanes[l];
         if (lane->listed) continue;
         if (need && shared) {           /* frames of a shared span will have two references */
-            need[lane->kc]++;
-            need[lane->vc]++;
+            need[lane->k.raw_class]++;
+            need[lane->v.raw_class]++;
             continue;
         }
         wn_frame_id *s = wn_span_lane(kv, j, l);
-        wn_kv_own(kv, &s[0], lane->kc, need);
-        wn_kv_own(kv, &s[1], lane->vc, need);
+        wn_kv_own(kv, &s[0], lane->k.raw_class, need);
+        wn_kv_own(kv, &s[1], lane->v.raw_class, need);
     }
 }
 
@@ -72,7 +72,7 @@ void wn_span_grow(wn_kv *kv, int target, uint32_t *need)
         if (lane->listed) continue;
         for (int of_v = 0; of_v < 2; of_v++)
             for (int j = from; j < to; j++) {
-                wn_frame_id f = wn_kv_take(kv, of_v ? lane->vc : lane->kc, need);
+                wn_frame_id f = wn_kv_take(kv, of_v ? lane->v.raw_class : lane->k.raw_class, need);
                 if (!need) wn_span_lane(kv, j, l)[of_v] = f;
             }
     }
@@ -109,9 +109,9 @@ static bool can_resume(const wn_kv *kv, int lane, int n)
     for (int i = wn_kv_n_pages(kv, lane) - 1; i >= 0; i--) {
         wn_page pg = wn_kv_page(kv, lane, i);
         bool k_gone = !wn_frame_ok(pg.k), v_gone = !wn_frame_ok(pg.v);
-        if (k_gone && wn_kv_due(kv, lane, i, &pg, kv->k_lag) >= n) return false;
-        if (v_gone && wn_kv_due(kv, lane, i, &pg, kv->v_lag) >= n) return false;
-        if (wn_page_last(kv, &pg) < n && (k_gone || kv->k_lag < 0) && (v_gone || kv->v_lag < 0)) break;
+        if (k_gone && wn_kv_due(kv, lane, i, &pg, &l->k) >= n) return false;
+        if (v_gone && wn_kv_due(kv, lane, i, &pg, &l->v) >= n) return false;
+        if (wn_page_last(kv, &pg) < n && (k_gone || l->k.lag < 0) && (v_gone || l->v.lag < 0)) break;
     }
     return true;
 }
@@ -169,8 +169,8 @@ static void own_open_pages(wn_kv *kv, uint32_t *need)
         if (!l->listed || !l->n_pages) continue;
         wn_page *pg = &l->pages[l->n_pages - 1];
         if (!wn_page_is_open(kv, pg)) continue;
-        wn_kv_own(kv, &pg->k, l->kc, need);
-        wn_kv_own(kv, &pg->v, l->vc, need);
+        wn_kv_own(kv, &pg->k, l->k.raw_class, need);
+        wn_kv_own(kv, &pg->v, l->v.raw_class, need);
         wn_kv_own(kv, &pg->pos, kv->pos_class, need);
         wn_kv_own(kv, &pg->bias, kv->pos_class, need);
     }
@@ -183,9 +183,8 @@ wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err)
     *out = NULL;
     wn_kv_shrink(kv, kv->n_committed);
     wn_status st = wn_kv_open(&f, &(wn_kv_opts){
-        .pool = kv->pool, .map = kv->map, .k_format = kv->k_format, .v_format = kv->v_format,
-        .raw_format = kv->k_format->raw ? kv->raw_v : kv->raw_k, .page_slots = kv->P,
-        .max_positions = kv->max_positions,
+        .pool = kv->pool, .map = kv->map, .formats = kv->formats, .raw_format = kv->raw_format, .page_slots = kv->P,
+        .max_positions = kv->max_positions, .lag = kv->lag, .every = kv->every,
         .ring_rows = kv->ring_rows, .q_dim = kv->q_dim }, err);
     if (st) return st;
     f->n_committed = f->n_reserved = kv->n_committed;
@@ -200,11 +199,13 @@ wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err)
     f->n_spans = kv->n_spans;
     for (int i = 0; i < kv->map->n_lanes; i++) {
         wn_kv_lane *to = &f->lanes[i];
-        wn_page *pages = to->pages, *merged = to->merged;
+        wn_page *pages = to->pages, *low = to->low, *merged = to->merged;
         *to = kv->lanes[i];
         to->pages = pages;
+        to->low = low;
         to->merged = merged;
         share_list(kv, pages, kv->lanes[i].pages, to->n_pages);
+        share_list(kv, low, kv->lanes[i].low, to->n_low);
         share_list(kv, merged, kv->lanes[i].merged, to->n_merged);
     }
     own_open_pages(f, need);

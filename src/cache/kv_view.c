@@ -6,11 +6,6 @@
  */
 #include "cache/kv_int.h"
 
-static const wn_page *merged_page(const wn_run_iter *it)
-{
-    return &it->kv->lanes[it->lane].merged[it->merged_page];
-}
-
 static int32_t split_end(const wn_run_iter *it)
 {
     int64_t end = ((int64_t)it->split + 1) * WN_KV_SPLIT;
@@ -19,7 +14,6 @@ static int32_t split_end(const wn_run_iter *it)
 
 void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, int32_t limit)
 {
-    const wn_kv_lane *l = &kv->lanes[lane];
     int64_t from = (int64_t)first_split * WN_KV_SPLIT;
     *it = (wn_run_iter){ .kv = kv, .lane = lane, .split = first_split,
                          .limit = WN_MIN(limit, kv->n_reserved) };
@@ -27,85 +21,79 @@ void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, 
         it->done = true;
         return;
     }
-    it->page = wn_kv_find_page(kv, lane, false, (int32_t)from);
-    if (it->page < wn_kv_n_pages(kv, lane)) {
-        wn_page pg = wn_kv_page(kv, lane, it->page);
-        it->slot = wn_page_find(kv, &pg, (int32_t)from);
+    for (int x = 0; x < WN_LISTS; x++) {
+        it->page[x] = wn_kv_find_page(kv, lane, x, (int32_t)from);
+        if (it->page[x] == wn_kv_list(kv, lane, x)) continue;
+        wn_page pg = wn_kv_list_page(kv, lane, x, it->page[x]);
+        it->slot[x] = wn_page_find(kv, &pg, (int32_t)from);
     }
-    it->merged_page = wn_kv_find_page(kv, lane, true, (int32_t)from);
-    if (it->merged_page < l->n_merged)
-        it->merged_slot = wn_page_find(kv, merged_page(it), (int32_t)from);
 }
 
 /* One run of a page from slot *slot on, below end; false when the page has none there. */
-static bool cut_run(const wn_run_iter *it, int i, const wn_page *pg, bool merged, int *slot,
-                    int32_t end, wn_run *run)
+static bool cut_run(const wn_run_iter *it, int i, const wn_page *pg, int *slot, int32_t end, wn_run *run)
 {
     const wn_kv *kv = it->kv;
+    const wn_kv_lane *l = &kv->lanes[it->lane];
     int first = *slot, stop = wn_page_find(kv, pg, end);
     if (first >= stop) return false;
     int32_t segment_end, pos = wn_page_pos(kv, pg, first);
-    int32_t shift = wn_kv_shift_at(&kv->lanes[it->lane], pos, &segment_end);
+    int32_t shift = wn_kv_shift_at(l, pos, &segment_end);
     if (segment_end < end) stop = wn_page_find(kv, pg, segment_end);
     *run = (wn_run){
         .split = it->split, .first = first, .n = stop - first,
         .keep = pg->keep >> first & wn_low_bits(stop - first),
-        .pos0 = pos, .shift = shift, .merged = merged,
-        .k_sealed_from = INT32_MAX, .v_sealed_from = INT32_MAX,
+        .pos0 = pos, .shift = shift, .merged = it->list == WN_LIST_MERGED, .low = it->list == WN_LIST_LOW,
+        .k_format = l->k.format, .v_format = l->v.format, .k_sealed_from = INT32_MAX, .v_sealed_from = INT32_MAX,
     };
     if (wn_frame_ok(pg->pos)) run->pos = (const int32_t *)wn_kv_addr(kv, pg->pos) + first;
     if (wn_frame_ok(pg->bias)) run->bias = (const float *)wn_kv_addr(kv, pg->bias) + first;
     if (wn_frame_ok(pg->count)) run->count = (const int32_t *)wn_kv_addr(kv, pg->count) + first;
     if (wn_frame_ok(pg->k)) run->k = wn_kv_addr(kv, pg->k);
     if (wn_frame_ok(pg->v)) run->v = wn_kv_addr(kv, pg->v);
+    *slot = stop;
+    if (run->low) {
+        run->k_sealed = wn_kv_addr(kv, pg->ks);
+        run->v_sealed = wn_kv_addr(kv, pg->vs);
+        run->k_format = l->k.low;
+        run->v_format = l->v.low;
+        run->k_sealed_from = run->v_sealed_from = 0;
+        return true;
+    }
     if (wn_frame_ok(pg->ks)) {
         run->k_sealed = wn_kv_addr(kv, pg->ks);
-        run->k_sealed_from = wn_kv_due(kv, it->lane, i, pg, kv->k_lag);
+        run->k_sealed_from = wn_kv_due(kv, it->lane, i, pg, &l->k);
     }
     if (wn_frame_ok(pg->vs)) {
         run->v_sealed = wn_kv_addr(kv, pg->vs);
-        run->v_sealed_from = wn_kv_due(kv, it->lane, i, pg, kv->v_lag);
+        run->v_sealed_from = wn_kv_due(kv, it->lane, i, pg, &l->v);
     }
-    *slot = stop;
     return true;
 }
 
-/* The next run of ordinary slots in this split, live or not. */
-static bool next_ordinary(wn_run_iter *it, wn_run *run)
+/* The next run of the list in this split, live or not. */
+static bool next_of_list(wn_run_iter *it, wn_run *run)
 {
-    while (it->page < wn_kv_n_pages(it->kv, it->lane)) {
-        wn_page pg = wn_kv_page(it->kv, it->lane, it->page);
-        if (cut_run(it, it->page, &pg, false, &it->slot, split_end(it), run)) return true;
-        if (it->slot < pg.n) return false;                      /* the rest belongs to later splits */
-        it->page++;
-        it->slot = 0;
+    int *page = &it->page[it->list], *slot = &it->slot[it->list];
+    while (*page < wn_kv_list(it->kv, it->lane, it->list)) {
+        wn_page pg = wn_kv_list_page(it->kv, it->lane, it->list, *page);
+        if (cut_run(it, *page, &pg, slot, split_end(it), run)) return true;
+        if (*slot < pg.n) return false;                         /* the rest belongs to later splits */
+        ++*page;
+        *slot = 0;
     }
     return false;
 }
 
-static bool next_merged(wn_run_iter *it, wn_run *run)
-{
-    while (it->merged_page < it->kv->lanes[it->lane].n_merged) {
-        const wn_page *pg = merged_page(it);
-        if (cut_run(it, it->merged_page, pg, true, &it->merged_slot, split_end(it), run)) return true;
-        if (it->merged_slot < pg->n) return false;
-        it->merged_page++;
-        it->merged_slot = 0;
-    }
-    return false;
-}
-
-/* To the split of the next slot of either kind. */
+/* To the split of the next slot of any kind. */
 static void next_split(wn_run_iter *it)
 {
     const wn_kv *kv = it->kv;
     int32_t pos = INT32_MAX;
-    if (it->page < wn_kv_n_pages(kv, it->lane)) {
-        wn_page pg = wn_kv_page(kv, it->lane, it->page);
-        pos = wn_page_pos(kv, &pg, it->slot);
+    for (int x = 0; x < WN_LISTS; x++) {
+        if (it->page[x] == wn_kv_list(kv, it->lane, x)) continue;
+        wn_page pg = wn_kv_list_page(kv, it->lane, x, it->page[x]);
+        pos = WN_MIN(pos, wn_page_pos(kv, &pg, it->slot[x]));
     }
-    if (it->merged_page < kv->lanes[it->lane].n_merged)
-        pos = WN_MIN(pos, wn_page_pos(kv, merged_page(it), it->merged_slot));
     if (pos >= it->limit) it->done = true;
     else it->split = pos / WN_KV_SPLIT;
 }
@@ -113,19 +101,12 @@ static void next_split(wn_run_iter *it)
 bool wn_runs_next(wn_run_iter *it, wn_run *run)
 {
     while (!it->done) {
-        if (!it->in_merged) {
-            if (next_ordinary(it, run)) {
-                if (run->keep) return true;
-                continue;
-            }
-            it->in_merged = true;
-        }
-        if (next_merged(it, run)) {
+        if (next_of_list(it, run)) {
             if (run->keep) return true;
-            continue;
+        } else if (++it->list == WN_LISTS) {
+            it->list = WN_LIST_PAGES;
+            next_split(it);
         }
-        it->in_merged = false;
-        next_split(it);
     }
     return false;
 }

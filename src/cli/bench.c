@@ -350,8 +350,8 @@ int wn_cli_bench(int argc, char **argv)
         { 'b', "batch-size", WN_ARG_INT, &o.batch, "N", "rows of one pass (default 512)", 0, 4096, 0 },
         { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N", "context (default: what the model was trained for)", 0, 1e9, 0 },
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything (default: 80 % of what is available)", 0, 0, 0 },
-        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32", 0, 0, "-ctk" },
-        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values", 0, 0, "-ctv" },
+        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", WN_CLI_TYPE_K_HELP, 0, 0, "-ctk" },
+        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", WN_CLI_TYPE_V_HELP, 0, 0, "-ctv" },
         { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page (default 64)", 0, 64, 0 },
         { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps (winnow recipes lists them); decisions are timed", 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
@@ -388,6 +388,6 @@ int wn_cli_bench(int argc, char **argv)
         fprintf(stderr, "winnow bench: which model? give -m FILE, or --limits for the machine alone\n");
         return WN_EXIT_USAGE;
     }
-    if ((rc = wn_cli_policy("bench", o.lib, o.kv))) return rc;
+    if ((rc = wn_cli_policy("bench", o.lib, o.kv)) || (rc = wn_cli_formats("bench", o.k_type, o.v_type))) return rc;
     return bench_model(&o);
 }

@@ -28,7 +28,9 @@ typedef struct {
     size_t mem;
     bool json, csv, usable, no_speed, no_resume, quiet;
     wn_arg_list kv;
-    int at[MAX_LENGTHS], n_at;          /* --lengths */
+    const char *k_type, *v_type;
+    char spelled[MAX_POLICIES][WN_SPEC_BYTES + 48];     /* policies with formats of -ctk, -ctv */
+    int n_spelled, at[MAX_LENGTHS], n_at;               /* --lengths */
 } options;
 
 static int wrong(const char *what, const char *value)
@@ -54,7 +56,19 @@ static int parse_budgets(const char *s, double *out)
     return n;
 }
 
-static int make_rows(const options *o, wn_eval_row *rows, int *n)
+/* -ctk and -ctv are for policies that name no format for all lanes; the full cache of row 0 stays f16. */
+static wn_status with_formats(options *o, const wn_policy *p, const char **kv, wn_err *err)
+{
+    const char *k = *p->k ? "" : o->k_type, *v = *p->v_format ? "" : o->v_type;
+    if (!*k && !*v) return WN_OK;
+    if (o->n_spelled == MAX_POLICIES) return wn_fail(err, WN_ELIMIT, "more than %d policies", MAX_POLICIES);
+    char *to = o->spelled[o->n_spelled++];
+    snprintf(to, sizeof o->spelled[0], "%s%s%s%s%s", *kv, *k ? ",k=" : "", k, *v ? ",v=" : "", v);
+    *kv = to;
+    return WN_OK;
+}
+
+static int make_rows(options *o, wn_eval_row *rows, int *n)
 {
     double budgets[MAX_BUDGETS];
     int n_budgets = parse_budgets(o->budget, budgets);
@@ -63,9 +77,10 @@ static int make_rows(const options *o, wn_eval_row *rows, int *n)
     for (int i = 0; i < o->kv.n; i++) {
         wn_policy p;
         wn_err err;
-        if (wn_policy_check(o->kv.items[i], &err) || wn_policy_parse(&p, o->kv.items[i], &err)) return wrong(err.text, NULL);
+        if (wn_policy_parse(&p, o->kv.items[i], &err)) return wrong(err.text, NULL);
+        if (with_formats(o, &p, &o->kv.items[i], &err) || wn_policy_parse(&p, o->kv.items[i], &err)) return wrong(err.text, NULL);
         bool spread = p.recipe->kind != WN_CLASS_FULL && !p.budget_given && n_budgets;
-        if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !*p.k && !*p.v_format) continue;
+        if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !wn_policy_has_formats(&p)) continue;
         for (int b = 0; b < (spread ? n_budgets : 1); b++) {
             if (*n == MAX_ROWS) return wrong("more than 512 rows", NULL);
             rows[(*n)++] = (wn_eval_row){ .kv = o->kv.items[i], .share = spread ? budgets[b] : 0 };
@@ -203,7 +218,8 @@ const wn_help_page wn_cli_eval_page = {
 int wn_cli_eval(int argc, char **argv)
 {
     const char *kv[MAX_POLICIES];
-    options o = { .tasks = "all", .ask = "both", .chunks = "4", .budget = "50,25,12.5", .kv = { kv, 0, MAX_POLICIES } };
+    options o = { .tasks = "all", .ask = "both", .chunks = "4", .budget = "50,25,12.5", .kv = { kv, 0, MAX_POLICIES },
+                  .k_type = "", .v_type = "" };
     char path[600];
     const wn_arg table[] = {
         { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
@@ -212,6 +228,8 @@ int wn_cli_eval(int argc, char **argv)
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
         { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
+        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys in rows that name none (winnow recipes lists them)", 0, 0, "-ctk" },
+        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values; the full cache that rows are compared with is f16", 0, 0, "-ctv" },
         { 'c', "context", WN_ARG_INT, &o.context, "N", "tokens (default: the usable context, found first)", 64, 1e9, "ctx-size" },
         { 0, "usable", WN_ARG_FLAG, &o.usable, NULL, "find the usable context also when --context is given", 0, 0, 0 },
         { 0, "Text", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
@@ -252,6 +270,7 @@ int wn_cli_eval(int argc, char **argv)
         return wrong("--ask is before, after or both, not", o.ask);
     if (o.json && o.csv) return wrong("--json or --csv, one of them", NULL);
     if ((rc = wn_cli_policy("eval", o.lib, NULL))) return rc;
+    if ((rc = wn_cli_formats("eval", *o.k_type ? o.k_type : "f16", *o.v_type ? o.v_type : "f16"))) return rc;
     wn_eval_row *rows = calloc(MAX_ROWS, sizeof *rows);
     const wn_task *tasks[MAX_TASKS];
     rc = !rows ? wrong("out of memory", NULL) : make_rows(&o, rows, &n_rows);

@@ -7,6 +7,21 @@
 
 #include <stdio.h>
 
+static bool is_format(const char *command, const char *option, const char *name)
+{
+    char text[64];
+    wn_err err;
+    snprintf(text, sizeof text, "none,k=%.50s", name);
+    if (!wn_policy_check(text, &err)) return true;
+    fprintf(stderr, "winnow %s: --%s: %s\n", command, option, err.text);
+    return false;
+}
+
+int wn_cli_formats(const char *command, const char *k, const char *v)
+{
+    return is_format(command, "cache-type-k", k) && is_format(command, "cache-type-v", v) ? WN_EXIT_OK : WN_EXIT_USAGE;
+}
+
 int wn_cli_policy(const char *command, const char *lib, const char *kv)
 {
     wn_err err;

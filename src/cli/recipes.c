@@ -72,6 +72,7 @@ static const char *short_source(const char *source, char buf[64])
 static const char *value_of(const wn_param *a, double v, char buf[64])
 {
     const char *w = a->words;
+    if (a->kind == WN_PARAM_FORMAT) return a->words;
     if (a->kind != WN_PARAM_WORD) snprintf(buf, 64, a->kind == WN_PARAM_INT ? "%.0f" : "%g", v);
     else {
         for (int i = (int)v; i > 0; i--) w += strcspn(w, "|") + 1;
@@ -84,6 +85,7 @@ static const char *value_of(const wn_param *a, double v, char buf[64])
 static const char *range_of(const wn_param *a, char buf[128])
 {
     size_t k = 0;
+    if (a->kind == WN_PARAM_FORMAT) return "a format whose slots move";
     if (a->kind != WN_PARAM_WORD) snprintf(buf, 128, a->kind == WN_PARAM_INT ? "%.0f to %.0f" : "%g to %g", a->min, a->max);
     for (const char *s = a->kind == WN_PARAM_WORD ? a->words : ""; *s && k < 100; s++)
         k += (size_t)snprintf(buf + k, 128 - k, *s == '|' ? ", " : "%c", *s);
@@ -227,11 +229,12 @@ static void print_markdown(void)
 
 static json_t *params_json(const wn_param *a, int n)
 {
-    static const char *const kinds[] = { [WN_PARAM_INT] = "int", [WN_PARAM_FLOAT] = "float", [WN_PARAM_WORD] = "word" };
+    static const char *const kinds[] = { [WN_PARAM_INT] = "int", [WN_PARAM_FLOAT] = "float", [WN_PARAM_WORD] = "word",
+                                         [WN_PARAM_FORMAT] = "format" };
     json_t *list = json_array();
     for (int i = 0; i < n; i++) {
         char v[64];
-        bool word = a[i].kind == WN_PARAM_WORD;
+        bool word = a[i].kind == WN_PARAM_WORD || a[i].kind == WN_PARAM_FORMAT;
         json_t *j = json_pack("{s:s, s:s, s:s}", "name", a[i].name, "kind", kinds[a[i].kind], "help", a[i].help);
         json_object_set_new(j, "default", word ? json_string(value_of(&a[i], a[i].initial, v)) : json_real(a[i].initial));
         if (word) json_object_set_new(j, "words", json_string(a[i].words));

@@ -519,8 +519,8 @@ int wn_cli_run(int argc, char **argv)
         { 0, "protect", WN_ARG_LIST, &o.protect, "RANGE", "bytes FROM-TO of the prompt (the first is 0) that stay in the cache whatever the\npolicy; may be given many times", 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
-        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys: f16, bf16, f32 (default f16)", 0, 0, "-ctk" },
-        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values (default f16)", 0, 0, "-ctv" },
+        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", WN_CLI_TYPE_K_HELP, 0, 0, "-ctk" },
+        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", WN_CLI_TYPE_V_HELP, 0, 0, "-ctv" },
         { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page: 4 to 64, a power of two (default 64)", 0, 64, 0 },
         { 0, "session", WN_ARG_STRING, &o.session, "FILE", "continue from this file where the prompt agrees with it, and save to it", 0, 0, 0 },
         { 0, "session-read-only", WN_ARG_FLAG, &o.session_ro, NULL, "do not write the session file", 0, 0, 0 },
@@ -573,7 +573,7 @@ int wn_cli_run(int argc, char **argv)
         fprintf(stderr, "winnow run: --%s goes with --chat\n", o.system ? "system" : "template");
         return WN_EXIT_USAGE;
     }
-    if ((rc = wn_cli_policy("run", o.lib, o.kv))) return rc;
+    if ((rc = wn_cli_policy("run", o.lib, o.kv)) || (rc = wn_cli_formats("run", o.k_type, o.v_type))) return rc;
     if (o.trace_rows && !o.trace) {
         fprintf(stderr, "winnow run: --trace-rows says what goes into a trace; name its file with --trace\n");
         return WN_EXIT_USAGE;

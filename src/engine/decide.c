@@ -111,33 +111,68 @@ static void walk_lane(const wn_kv *kv, int lane, each_slot *fn, void *ctx)
 typedef struct {
     int32_t *pos, *count;
     float *bias;
-    int n;
+    bool *low;                          /* NULL: nothing can be */
+    int n, n_low;
     bool merged, biased;
 } lane_fill;
 
-static void note_slot(void *ctx, const wn_run *run, int s)
+/* The slots of one split by position: runs give them list after list. */
+typedef struct {
+    uint64_t live[WN_SPLIT / 64], low[WN_SPLIT / 64];
+    int32_t count[WN_SPLIT];
+    float bias[WN_SPLIT];
+} split_slots;
+
+static void list_split(lane_fill *f, const split_slots *s, int split)
 {
-    lane_fill *f = ctx;
-    int i = f->n++;
-    int32_t pos = run->pos ? run->pos[s] : run->pos0 + s;
-    int32_t count = run->count ? run->count[s] : 1;
-    float bias = run->bias ? run->bias[s] : 0;
+    for (int w = 0; w < WN_SPLIT / 64; w++)
+        for (uint64_t left = s->live[w]; left; left &= left - 1) {
+            int bit = __builtin_ctzll(left), i = f->n++, at = w * 64 + bit;
+            f->pos[i] = split * WN_SPLIT + at;
+            f->count[i] = s->count[at];
+            f->bias[i] = s->bias[at];
+            if (!f->low) continue;
+            f->low[i] = s->low[w] >> bit & 1;
+            f->n_low += f->low[i];
+        }
+}
+
+static void note_slot(lane_fill *f, split_slots *x, const wn_run *run, int s)
+{
+    int at = (run->pos ? run->pos[s] : run->pos0 + s) - run->split * WN_SPLIT;
+    uint64_t bit = 1ull << (at & 63);
+    x->live[at >> 6] |= bit;
+    x->low[at >> 6] |= run->low ? bit : 0;
+    x->count[at] = run->count ? run->count[s] : 1;
+    x->bias[at] = run->bias ? run->bias[s] : 0;
     f->merged |= run->merged;
-    f->biased |= bias != 0;
-    while (i > 0 && f->pos[i - 1] > pos) {      /* merge slots follow the ordinary ones of their split */
-        f->pos[i] = f->pos[i - 1];
-        f->count[i] = f->count[i - 1];
-        f->bias[i] = f->bias[i - 1];
-        i--;
+    f->biased |= x->bias[at] != 0;
+}
+
+/* All live slots of a lane in the order of their positions. */
+static void list_lane(const wn_kv *kv, int lane, lane_fill *f)
+{
+    split_slots x = { .live = { 0 } };
+    int split = 0;
+    wn_run_iter it;
+    wn_run run;
+    wn_runs_begin(&it, kv, lane, 0, wn_kv_n(kv));
+    while (wn_runs_next(&it, &run)) {
+        if (run.split != split) {
+            list_split(f, &x, split);
+            memset(x.live, 0, sizeof x.live);
+            memset(x.low, 0, sizeof x.low);
+            split = run.split;
+        }
+        for (uint64_t left = run.keep; left; left &= left - 1) note_slot(f, &x, &run, __builtin_ctzll(left));
     }
-    f->pos[i] = pos;
-    f->count[i] = count;
-    f->bias[i] = bias;
+    list_split(f, &x, split);
 }
 
 typedef struct {
     const wn_kv *kv;
     const wn_view_lane *lane;
+    int index;                          /* of the lane */
     bool values;
     float *rows;
 } load_job;
@@ -160,16 +195,16 @@ static void load_slot(void *ctx, const wn_run *run, int s)
     int dim = j->values ? l->v_dim : l->k_dim, P = wn_kv_page_slots(j->kv);
     float *row = j->rows + (size_t)index_of(l, run->pos ? run->pos[s] : run->pos0 + s) * (size_t)dim;
     const wn_kv *kv = j->kv;
-    if (j->values && run->v) wn_kv_raw_v(kv)->get_v(run->v, P, run->first + s, row, dim);
-    else if (j->values) wn_kv_v_format(kv)->get_v(run->v_sealed, P, run->first + s, row, dim);
-    else if (run->k) wn_kv_raw_k(kv)->get_k(run->k, P, run->first + s, row, dim);
-    else wn_kv_k_format(kv)->get_k(run->k_sealed, P, run->first + s, row, dim);
+    if (j->values && run->v) wn_kv_raw_v(kv, j->index)->get_v(run->v, P, run->first + s, row, dim);
+    else if (j->values) run->v_format->get_v(run->v_sealed, P, run->first + s, row, dim);
+    else if (run->k) wn_kv_raw_k(kv, j->index)->get_k(run->k, P, run->first + s, row, dim);
+    else run->k_format->get_k(run->k_sealed, P, run->first + s, row, dim);
 }
 
 static void load_rows(void *ctx, int lane, bool values, float *rows)
 {
     const shown *sh = ctx;
-    load_job j = { .kv = sh->kv, .lane = &sh->view.lanes[lane], .values = values, .rows = rows };
+    load_job j = { .kv = sh->kv, .lane = &sh->view.lanes[lane], .index = lane, .values = values, .rows = rows };
     walk_lane(sh->kv, lane, load_slot, &j);
 }
 
@@ -197,12 +232,15 @@ static void fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view
         lanes[l].pos = all;
         if (window || !wn_kv_is_listed(kv, l)) continue;
         lane_fill f = { .pos = wn_arena_array(a, int32_t, live) };
+        if (wn_kv_formats(kv, l).low_k) f.low = wn_arena_array(a, bool, live);
         wn_mark mark = wn_arena_mark(a);
         f.count = wn_arena_array(a, int32_t, live);
         f.bias = wn_arena_array(a, float, live);
-        walk_lane(kv, l, note_slot, &f);
+        list_lane(kv, l, &f);
         WN_ASSERT(f.n == live);
         lanes[l].pos = f.pos;
+        lanes[l].n_low = f.n_low;
+        if (f.n_low) lanes[l].low = f.low;
         if (f.merged) lanes[l].count = f.count;
         if (f.biased) lanes[l].bias = f.bias;
         if (!f.merged && !f.biased) wn_arena_rewind(a, mark);
@@ -260,7 +298,8 @@ static void window_lane(void *arg, int lane, int thread)
     if (n) wn_window_sums(&x, j->kv, lane, n, j->sums[lane], j->pos[thread], j->scratch[thread]);
 }
 
-/* Merge slots come behind the ordinary ones of their split in runs; views list by position. */
+/* Demoted slots and merge slots come behind the ordinary ones of their split in runs; views list by
+ * position. */
 static void sort_sums(const wn_view_lane *l, const int32_t *pos, float *sums, float *tmp)
 {
     for (int h = 0; h < l->group; h++) {
@@ -289,8 +328,8 @@ static const float *const *look_back(const wn_seq *s, const wn_kv *kv, wn_arena 
     window_job j = { e, w, kv, lanes, sums, pos, scratch };
     wn_threads_run(e->team, window_lane, &j, n_lanes);
     for (int l = 0; l < n_lanes; l++) {
-        if (!lanes[l].count) continue;  /* nothing merged: in order already */
-        lane_fill f = { .pos = pos[0], .count = (int32_t *)(void *)scratch[0], .bias = scratch[0] + lanes[l].n };
+        if (!lanes[l].count && !lanes[l].low) continue;         /* in order already */
+        lane_fill f = { .pos = pos[0] };
         wn_run_iter it;
         wn_run run;
         wn_runs_begin(&it, kv, l, 0, wn_kv_n(kv));
@@ -310,6 +349,18 @@ static double mean_slot_bytes(const wn_kv_opts *o)
     return (double)wn_kv_bytes_per_page(o) / o->page_slots / o->map->n_lanes;
 }
 
+/* Of a slot in lower formats; 0: there are none. */
+static double mean_low_bytes(const wn_kv_opts *o)
+{
+    double sum = 0;
+    for (int l = 0; l < o->map->n_lanes; l++) {
+        const wn_lane_formats *f = &o->formats[l];
+        if (f->low_k) sum += (double)f->low_k->k_bytes(o->page_slots, o->map->lanes[l].k_dim) +
+                             (double)f->low_v->v_bytes(o->page_slots, o->map->lanes[l].v_dim);
+    }
+    return sum / o->page_slots / o->map->n_lanes;
+}
+
 /* ---- hands: lanes are scored and settled on all threads ---------------------------------- */
 
 enum { HANDS_MAX = 16 };
@@ -317,7 +368,7 @@ enum { HANDS_MAX = 16 };
 int wn_engine_n_hands(const wn_engine *e, const wn_policy *p)
 {
     int n = WN_MIN(WN_MIN(e->n_threads, HANDS_MAX), e->m->map.n_lanes);
-    return p->recipe->score && !p->recipe->serial && n > 1 ? n : 0;
+    return p->recipe->score && !p->recipe->serial && !wn_policy_demotes(p) && n > 1 ? n : 0;
 }
 
 /* Every hand has room for merges of its lanes. */
@@ -359,7 +410,7 @@ size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
     for (int l = 0; l < e->m->map.n_lanes; l++)
         dim = WN_MAX(dim, (size_t)e->m->map.lanes[l].k_dim + (size_t)e->m->map.lanes[l].v_dim);
     return wn_arena_cost(4 * w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s) +
-           2 * wn_arena_cost(4 * dim * s) + 8 * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
+           2 * wn_arena_cost(4 * dim * s) + 9 * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
            (wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);    /* tiles of rows and cosines */
 }
 
@@ -410,7 +461,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
                                      .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
                                      .load_queries = load_queries, .load_stat = load_stat, .turn = turn,
                                      .stats = s->ledger.stats, .n_stats = s->ledger.n_stats, .profile = s->profile,
-                                     .window = w, .held = wn_kv_ring_valid(kv) } };
+                                     .window = w, .held = wn_kv_ring_valid(kv), .low_bytes = mean_low_bytes(&s->kv_opts) } };
     sh.view.ctx = &sh;
     if (s->log) {
         sh.view.verdicts = wn_arena_array(a, wn_verdict, map->n_lanes);
@@ -435,16 +486,24 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-static wn_status set_format(const wn_format **f, const char *name, wn_err *err)
-{
-    if (!*name) return WN_OK;
-    return (*f = wn_format_find(name)) ? WN_OK : wn_format_unknown(name, err);
-}
+int wn_policy_every(const wn_policy *p) { return wn_policy_decides(p) && (p->at & WN_AT_BOUNDARY) ? p->every : 0; }
 
-wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err)
+wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_opts *o, wn_err *err)
 {
-    wn_status st = set_format(&o->k_format, p->k, err);
-    return st ? st : set_format(&o->v_format, p->v_format, err);
+    const wn_lane_map *map = o->map;
+    for (int l = 0; l < map->n_lanes; l++) {
+        const wn_lane *w = &map->lanes[l];
+        int heads = map->first[w->layer + 1] - map->first[w->layer];
+        lanes[l] = (wn_lane_formats){ .k = o->k_format, .v = o->v_format };
+        wn_status st = wn_policy_format_at(p, false, w->layer, map->n_layers, w->head, heads, &lanes[l].k, err);
+        if (!st) st = wn_policy_format_at(p, true, w->layer, map->n_layers, w->head, heads, &lanes[l].v, err);
+        if (st) return st;
+        if (!w->window) wn_policy_low_formats(p, &lanes[l].low_k, &lanes[l].low_v);
+    }
+    o->formats = lanes;
+    o->lag = p->lag;
+    o->every = wn_policy_every(p);
+    return WN_OK;
 }
 
 size_t wn_seq_ledger_bytes(const wn_seq *s)
@@ -460,7 +519,7 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     if (!(s->policy = WN_NEW(wn_policy))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
     if ((st = wn_policy_parse(s->policy, text, err))) return st;
     s->opts.kv = s->policy->text;
-    if ((st = wn_policy_formats(s->policy, &s->kv_opts, err))) return st;
+    if ((st = wn_policy_kv_opts(s->policy, s->formats, &s->kv_opts, err))) return st;
     if (!wn_policy_decides(s->policy)) return WN_OK;
     if ((st = wn_seq_find_profile(s, err))) return st;
     if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;
@@ -477,10 +536,12 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
         wn_arena_release(&e->decisions);
         if ((st = wn_arena_init(&e->decisions, most, false, err))) return st;
     }
-    s->every = s->policy->at & WN_AT_BOUNDARY ? s->policy->every : 0;
+    s->every = s->kv_opts.every;
     s->decide = ask_policy;
     s->decide_ctx = s;
     wn_plan_init(&s->plan, s->opts.max_tokens, e->m->map.n_lanes);
+    if (wn_policy_demotes(s->policy)) wn_plan_reserve_low(&s->plan);
+    if (s->plan.status) return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions", s->opts.max_tokens);
     if (wn_policy_merges(s->policy)) {
         int64_t n = (int64_t)s->opts.max_tokens * e->m->map.n_lanes;
         wn_plan_reserve(&s->plan, (int32_t)WN_MIN(n, INT32_MAX / 4), (int32_t)WN_MIN(n, INT32_MAX / 4));
@@ -498,6 +559,12 @@ wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx,
     if (every < 1) return wn_fail(err, WN_EINVAL, "decisions every %d tokens: expected at least 1", every);
     wn_status st = wn_seq_reserve_again(s, every, err);
     if (st) return st;
+    if (wn_kv_is_encoded(s->kv)) {      /* how long pages stay raw goes by the schedule */
+        wn_kv *kv;
+        if ((st = wn_kv_open(&kv, &s->kv_opts, err))) return st;
+        wn_kv_close(s->kv);
+        s->kv = kv;
+    }
     s->decide = decide;
     s->decide_ctx = ctx;
     wn_plan_init(&s->plan, s->opts.max_tokens, s->e->m->map.n_lanes);

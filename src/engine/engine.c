@@ -14,30 +14,14 @@ static const size_t LIBRARY_BYTES = (size_t)64 << 20;
 enum { DEFAULT_BATCH = 512, MAX_BATCH = 4096, LOGITS_BYTES = 32 << 20, LEAST_POSITIONS = 64, PORTION = 512,
        MAX_CONTEXT = 1 << 26 };
 
-/* The engine's policy: what its sequences' caches are like. */
-static wn_status engine_opts(const wn_engine *e, wn_kv_opts *o, int *every, wn_err *err)
-{
-    *o = e->kv_opts;
-    *every = wn_policy_decides(&e->policy) && (e->policy.at & WN_AT_BOUNDARY) ? e->policy.every : 0;
-    return wn_policy_formats(&e->policy, o, err);
-}
-
 /* Frames of a sequence of n positions that names the engine's policy. */
 static wn_status frames_for(const wn_engine *e, int n, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
-    wn_kv_opts o;
-    int every;
-    wn_status st = engine_opts(e, &o, &every, err);
     int64_t held = (e->protected_tokens + e->max_seqs - 1) / e->max_seqs;
-    return st ? st : wn_seq_frames_for(&o, &e->policy, every, n, (int)WN_MIN(held, (int64_t)n), counts, err);
+    return wn_seq_frames_for(&e->policy_opts, &e->policy, n, (int)WN_MIN(held, (int64_t)n), counts, err);
 }
 
-int wn_engine_room(const wn_engine *e)
-{
-    wn_kv_opts o;
-    int every;
-    return engine_opts(e, &o, &every, NULL) ? 0 : wn_engine_room_for(e, &o, &e->policy, every);
-}
+int wn_engine_room(const wn_engine *e) { return wn_engine_room_for(e, &e->policy_opts, &e->policy); }
 
 /* Positions farther apart than in training mean nothing to a model. */
 wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tokens, wn_err *err)
@@ -80,7 +64,9 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
     }
     e->kv_opts = (wn_kv_opts){ .map = &m->map, .k_format = f[0], .v_format = f[1], .page_slots = slots,
                                .max_positions = e->n_ctx, .max_rows = e->n_batch, .q_dim = m->hp.n_heads * m->hp.k_dim };
-    return WN_OK;
+    e->policy_opts = e->kv_opts;
+    if (!(e->formats = WN_NEW_ARRAY(wn_lane_formats, m->map.n_lanes))) return wn_fail(err, WN_ENOMEM, "engine: out of memory");
+    return wn_policy_kv_opts(&e->policy, e->formats, &e->policy_opts, err);
 }
 
 /* Frame classes are registered with a pool; to size the pool first, a pool of one extent
@@ -88,7 +74,8 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
 static wn_status learn_classes(wn_engine *e, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
-    wn_status st = wn_kv_frames_for(&e->kv_opts, e->n_ctx, e->n_ctx, 1, 1, counts, err);
+    e->policy_opts.pool = e->kv_opts.pool;
+    wn_status st = wn_kv_frames_for(&e->kv_opts, &(wn_kv_hold){ .n = e->n_ctx, .slack = 1, .decides = true }, counts, err);
     return st ? st : frames_for(e, e->n_ctx, counts, err);
 }
 
@@ -99,11 +86,11 @@ static size_t extents_for_positions(const wn_engine *e, int64_t n)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 }, more[WN_POOL_CLASSES] = { 0 };
     int64_t each = (n + e->max_seqs - 1) / e->max_seqs;
-    int every, P = e->kv_opts.page_slots;
+    int P = e->kv_opts.page_slots;
     bool decides = wn_policy_decides(&e->policy);
-    wn_kv_opts o;
-    if (each > INT32_MAX || engine_opts(e, &o, &every, NULL) || frames_for(e, (int)each, counts, NULL) ||
-        wn_kv_frames_for(&o, P, P, decides ? P : 0, decides ? 3 : 0, more, NULL))
+    if (each > INT32_MAX || frames_for(e, (int)each, counts, NULL) ||
+        wn_kv_frames_for(&e->policy_opts, &(wn_kv_hold){ .n = P, .slack = decides ? P : 0, .decides = decides,
+                                                         .merges = decides }, more, NULL))
         return SIZE_MAX / WN_EXTENT_BYTES;
     for (int c = 0; c < WN_POOL_CLASSES && e->max_seqs > 1 && each < e->n_ctx; c++) counts[c] += more[c];
     return wn_engine_extents_for(e, counts, (uint32_t)e->max_seqs);
@@ -213,6 +200,7 @@ void wn_engine_close(wn_engine *e)
     wn_pool_close(e->pool);
     wn_arena_release(&e->scratch);
     wn_arena_release(&e->decisions);
+    wn_free(e->formats);
     wn_profile_close(e->profile);
     wn_free(e->profile_path);
     wn_engine_release_hands(e);

@@ -28,7 +28,9 @@ struct wn_engine {
     wn_arena decisions;                 /* views and scores; mapped for the most demanding policy so far */
     wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
     wn_view_hand *hands; int n_hands;   /* who decide, with plans; 0: the engine's thread alone */
-    wn_policy policy;                   /* the one the pool is sized for */
+    wn_policy policy;                   /* the one the pool is sized for, */
+    wn_kv_opts policy_opts;             /* what the caches of its sequences are like, */
+    wn_lane_formats *formats;           /* (n_lanes) and their formats */
     size_t mem, tables_bytes, scratch_bytes;
     size_t kept_bytes;                  /* of scratch beyond that: touched for policies with statistics (needs.c) */
     int64_t protected_tokens;           /* positions that callers are going to protect, all sequences together */
@@ -67,7 +69,8 @@ struct wn_seq {
     wn_engine *e;
     wn_kv *kv;
     wn_seq_opts opts;
-    wn_kv_opts kv_opts;                 /* the engine's, with this sequence's size and formats */
+    wn_kv_opts kv_opts;                 /* the engine's, with this sequence's size, schedule and formats */
+    wn_lane_formats *formats;           /* (n_lanes) of kv_opts */
     int32_t *tokens;                    /* (max_tokens) fed; the first wn_kv_n(kv) are computed */
     int n_fed, n_reported;              /* on_logits has been called for positions below n_reported */
     float *logits;                      /* (n_vocab) after token n_logits - 1 */
@@ -112,8 +115,9 @@ void wn_engine_lend_profile(wn_engine *e, const wn_profile *p);
 /* Parses and installs a policy while the sequence is being opened; NULL text: none. */
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
 size_t wn_seq_ledger_bytes(const wn_seq *s);             /* both */
-/* The cache formats a policy names, if any. */
-wn_status wn_policy_formats(const wn_policy *p, wn_kv_opts *o, wn_err *err);
+/* Puts what a policy says of formats and schedule into o; lanes (n_lanes) is o's from then on. */
+wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_opts *o, wn_err *err);
+int wn_policy_every(const wn_policy *p);                /* tokens between boundaries it decides at, 0: none */
 /* Hands for decisions of such a policy, with memory for their plans; they stay until release. */
 wn_status wn_engine_raise_hands(wn_engine *e, const wn_policy *p, wn_err *err);
 void wn_engine_release_hands(wn_engine *e);
@@ -153,7 +157,7 @@ bool wn_seq_next_range(const wn_seq *s, int n, wn_range_kind *kind, int *from, i
 /* Frames that a sequence of n tokens may need at most (DESIGN.md section 7): what its policy
  * leaves, n_held positions that it must keep, what comes in between two decisions, and one
  * repack. policy may be NULL. */
-wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens, int n_held,
+wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int n_tokens, int n_held,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err);
 /* Whole extents for `times` as many frames as counted, each class by itself. */
 size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times);
@@ -161,7 +165,7 @@ size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_C
  * the model was trained for. */
 wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tokens, wn_err *err);
 /* Positions one more sequence could be promised now: under its policy (NULL: none), under the engine's. */
-int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy, int every);
+int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy);
 int wn_engine_room(const wn_engine *e);
 size_t wn_engine_pool_bytes(const wn_engine *e);
 

@@ -23,7 +23,7 @@ typedef struct { size_t mean, most; } live;             /* slots of a lane at a 
 static live live_slots(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
     int64_t between = p->at & WN_AT_BOUNDARY ? p->every : 0;
-    int64_t mean = WN_MIN((int64_t)n, wn_policy_cap(p, n) + n_held + between), most = mean;
+    int64_t mean = WN_MIN((int64_t)n, wn_policy_cap(p, n) + wn_policy_low_cap(p, n) + n_held + between), most = mean;
     if (wn_policy_allocates(p)) most = WN_MIN((int64_t)n, mean * e->m->map.n_lanes);
     return (live){ (size_t)mean, (size_t)most };
 }
@@ -52,6 +52,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
     size_t sum = 4096 + lanes * (wn_arena_cost(sizeof(wn_view_lane)) + wn_arena_cost(sizeof(wn_verdict)) + 128) +
                  (size_t)map->n_layers * wn_arena_cost(8 * lanes) + wn_arena_cost(4 * (size_t)n) +
                  2 * wn_arena_cost((size_t)n / 8 + 8) + lanes * (wn_policy_merges(p) ? 3 : 1) * wn_arena_cost(4 * s.mean) +
+                 (wn_policy_demotes(p) ? lanes * wn_arena_cost(s.mean) : 0) +
                  2 * wn_arena_cost(4 * s.most);
     if (x.w) {                          /* sums of each query head; scratch of each thread, given back at once */
         sum += lanes * wn_arena_cost(4 * group * s.mean);
@@ -79,9 +80,10 @@ size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)
 
 static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
-    size_t lanes = (size_t)e->m->map.n_lanes;
+    size_t lanes = (size_t)e->m->map.n_lanes, low = 0;
     if (!p || !wn_policy_decides(p)) return 0;
-    return plan_bytes(p, lanes + 1 + WN_RANGE_KINDS, lanes, n, live_slots(e, p, n, n_held)) +    /* rows: protected ranges too */
+    if (wn_policy_demotes(p)) low = lanes * ((size_t)n / 8 + 8 + (size_t)(n / e->kv_opts.page_slots + 2) * 64);
+    return low + plan_bytes(p, lanes + 1 + WN_RANGE_KINDS, lanes, n, live_slots(e, p, n, n_held)) +    /* rows: protected ranges too */
            2 * lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);      /* now, and at the last decision */
 }
 

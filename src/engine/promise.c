@@ -27,20 +27,22 @@
 /* Policies that merge: survivors may move to merge pages, which have tables of positions,
  * biases and counts. A lane then has two lists, each with a page that is partly filled, and
  * its merge pages are made anew while the old ones and its ordinary pages are still there. */
-wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int every, int n_tokens, int n_held,
+wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int n_tokens, int n_held,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
     int64_t cap = policy ? WN_MIN(wn_policy_cap(policy, n_tokens) + n_held, (int64_t)n_tokens) : n_tokens;
     int64_t lanes = o->map->n_lanes;
-    int P = o->page_slots, slack = 0, tables = 0;
-    if (every || (policy && wn_policy_decides(policy))) {
-        bool merges = policy && wn_policy_merges(policy);
-        tables = merges ? 3 : 1;
-        slack = WN_MIN(every, n_tokens) + 2 * P + (int)(cap / lanes);           /* one repack of the largest lane */
-        if (merges) slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);  /* its merge pages beside it */
-        if (cap < n_tokens) cap = WN_MIN(n_tokens, cap * 16 / 15 + P);          /* up to 1/16 may lie dead */
+    int P = o->page_slots;
+    wn_kv_hold h = { .n = (int)cap, .text = n_tokens };
+    if (o->every || (policy && wn_policy_decides(policy))) {
+        h.decides = true;
+        h.uneven = policy && wn_policy_allocates(policy);
+        h.merges = policy && wn_policy_merges(policy);
+        h.low = policy ? (int)wn_policy_low_cap(policy, n_tokens) : 0;
+        h.slack = WN_MIN(o->every, n_tokens) + 2 * P + (int)(cap / lanes);              /* one repack of the largest lane */
+        if (h.merges) h.slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);      /* its merge pages beside it */
     }
-    return wn_kv_frames_for(o, (int)cap, n_tokens, slack, tables, counts, err);
+    return wn_kv_frames_for(o, &h, counts, err);
 }
 
 size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times)
@@ -62,7 +64,7 @@ static bool fits(const wn_seq *s, int n, int spare)
     uint32_t sum[WN_POOL_CLASSES];
     wn_pool_stats ps;
     wn_pool_get_stats(e->pool, &ps);
-    if (wn_seq_frames_for(&s->kv_opts, s->policy, s->every, n, s->n_held, sum, NULL)) return false;
+    if (wn_seq_frames_for(&s->kv_opts, s->policy, n, s->n_held, sum, NULL)) return false;
     for (int c = 0; c < WN_POOL_CLASSES; c++) sum[c] += e->reserved[c] - s->reserved[c];
     for (int i = spare; i < e->n_seqs; i++)
         for (int c = 0; c < WN_POOL_CLASSES && e->seqs[i]->growing && e->seqs[i] != s; c++)
@@ -92,7 +94,7 @@ static int alone(const wn_seq *s, int n)
     wn_pool_get_stats(s->e->pool, &ps);
     while (lo < hi) {
         int mid = hi == n ? n : lo + (hi - lo + 1) / 2;     /* n itself first: it nearly always fits */
-        if (!wn_seq_frames_for(&s->kv_opts, s->policy, s->every, mid, s->n_held, counts, NULL) &&
+        if (!wn_seq_frames_for(&s->kv_opts, s->policy, mid, s->n_held, counts, NULL) &&
             wn_engine_extents_for(s->e, counts, 1) <= ps.n_extents) lo = mid;
         else hi = mid - 1;
     }
@@ -104,9 +106,9 @@ int wn_seq_most_ever(const wn_seq *s)
     return s->growing ? alone(s, s->opts.max_tokens) : s->opts.max_tokens;
 }
 
-int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy, int every)
+int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy)
 {
-    wn_seq s = { .e = (wn_engine *)e, .kv_opts = *o, .policy = (wn_policy *)policy, .every = every };
+    wn_seq s = { .e = (wn_engine *)e, .kv_opts = *o, .policy = (wn_policy *)policy };
     return most_that_fits(&s, 1, e->n_ctx, e->n_seqs);
 }
 
@@ -122,7 +124,7 @@ void wn_seq_unpromise(wn_seq *s)
 static void promise(wn_seq *s, int n)
 {
     uint32_t counts[WN_POOL_CLASSES];
-    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, n, s->n_held, counts, NULL);
+    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, n, s->n_held, counts, NULL);
     WN_ASSERT(!st);                     /* it has just been counted */
     wn_seq_unpromise(s);
     memcpy(s->reserved, counts, sizeof counts);
@@ -148,14 +150,14 @@ static wn_status refuse(const wn_seq *s, int n, wn_err *err)
 {
     const wn_engine *e = s->e;
     return wn_fail(err, WN_EFULL, "%d positions do not fit: the cache pool can promise %d more (%d sequences are open, "
-                   "%d of them parked)", n, wn_engine_room_for(e, &s->kv_opts, s->policy, s->every), e->n_seqs, n_parked(e));
+                   "%d of them parked)", n, wn_engine_room_for(e, &s->kv_opts, s->policy), e->n_seqs, n_parked(e));
 }
 
 wn_status wn_seq_promise(wn_seq *s, int n, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES];
     int least = s->growing ? n : s->opts.max_tokens, most = s->growing ? ample(s, n) : s->opts.max_tokens;
-    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, s->every, WN_MAX(most, 1), s->n_held, counts, err);
+    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, WN_MAX(most, 1), s->n_held, counts, err);
     if (st) return st;
     if (s->growing && !n) least = alone(s, most);       /* a small pool may not have a portion */
     int got = most_that_fits(s, WN_MAX(least, 1), most, s->e->n_seqs);
@@ -195,9 +197,9 @@ wn_status wn_seq_promise_again(wn_seq *s, wn_err *err)
 wn_status wn_seq_reserve_again(wn_seq *s, int every, wn_err *err)
 {
     int before = s->every;
-    s->every = every;
+    s->every = s->kv_opts.every = every;
     wn_status st = wn_seq_promise_again(s, err);
-    if (st) s->every = before;
+    if (st) s->every = s->kv_opts.every = before;
     return st;
 }
 

@@ -18,6 +18,7 @@ static void release(wn_seq *s)
     wn_plan_release(&s->plan);
     if (s->ledger.x) wn_os_unmap(s->ledger.x, wn_seq_ledger_bytes(s));
     wn_free(s->policy);
+    wn_free(s->formats);
     wn_free(s->marks);
     for (int k = 0; k < WN_RANGE_KINDS; k++) wn_free(s->ranges[k]);
     wn_free(s->tokens);
@@ -51,7 +52,8 @@ static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts,
     s->kv_opts.ring_rows = s->opts.ring_rows;
     s->tokens = WN_NEW_ARRAY(int32_t, s->opts.max_tokens);
     s->logits = wn_alloc_aligned(sizeof(float) * (size_t)e->m->hp.n_vocab);
-    if (!s->tokens || !s->logits) {
+    s->formats = WN_NEW_ARRAY(wn_lane_formats, e->m->map.n_lanes);
+    if (!s->tokens || !s->logits || !s->formats) {
         st = wn_fail(err, WN_ENOMEM, "sequence: out of memory");
         goto fail;
     }
@@ -120,8 +122,8 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
     if (src->decide || wn_seq_next_point(s, 0) < n)
         return wn_fail(err, WN_EINVAL, "a fork at %d tokens cannot change its policy to %.200s: %s", n, kv,
                        src->decide ? "its source has one that decides" : "that would have decided earlier");
-    if (s->kv_opts.k_format != src->kv_opts.k_format || s->kv_opts.v_format != src->kv_opts.v_format)
-        return wn_fail(err, WN_EINVAL, "a fork keeps the cache formats of its source");
+    if (!wn_kv_same_formats(&s->kv_opts, &src->kv_opts))
+        return wn_fail(err, WN_EINVAL, "a fork keeps the cache formats of its source, and how long its pages stay raw");
     if (!keeps_same(s, src) || s->kv_opts.ring_rows > src->kv_opts.ring_rows)
         return wn_fail(err, WN_EINVAL, "a fork cannot change its policy to %.200s: its source has not kept the queries or "
                        "sums that asks for", kv);

@@ -23,7 +23,7 @@ wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err)
     out->every = p.every;
     out->profile = wn_policy_profile(&p);
     out->marks = wn_policy_decides(&p) && (p.at & WN_AT_MARK);
-    out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !*p.k && !*p.v_format && !p.n_stats;
+    out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !wn_policy_has_formats(&p) && !p.n_stats;
     return WN_OK;
 }
 

@@ -68,7 +68,7 @@ static void load_values(const wn_kv *kv, int lane, int limit, const int32_t *pos
         for (uint64_t left = run.keep; left; left &= left - 1, i++) {
             int k = __builtin_ctzll(left);
             WN_ASSERT(pos[i] == (run.pos ? run.pos[k] : run.pos0 + k) && run.v);
-            wn_kv_raw_v(kv)->get_v(run.v, P, run.first + k, rows + (size_t)i * (size_t)dim, dim);
+            wn_kv_raw_v(kv, lane)->get_v(run.v, P, run.first + k, rows + (size_t)i * (size_t)dim, dim);
         }
 }
 

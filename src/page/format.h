@@ -63,6 +63,9 @@ typedef struct {
     const void *ahead;
 } wn_page_mix;
 
+/* Rows of q into rows of wn_format_ready_bytes(). */
+typedef void wn_ready_fn(void *out, const float *q, size_t q_stride, int n_q, int head_dim);
+
 typedef struct wn_format wn_format;
 struct wn_format {
     const char *name;                   /* "f16": as in -ctk and in the identity */
@@ -93,8 +96,7 @@ struct wn_format {
     void (*encode_v)(void *frame, const void *raw, const wn_format *raw_format, int P, int n,
                      uint64_t keep, int head_dim);
 
-    /* Rows of q into rows of wn_format_ready_bytes(), for score. NULL: score takes q. */
-    void (*ready)(void *out, const float *q, size_t q_stride, int n_q, int head_dim);
+    wn_ready_fn *ready;                 /* for score; NULL: score takes q */
     void (*score)(const wn_page_score *s);
     void (*mix)(const wn_page_mix *m);
     /* NULL: mix adds to the answer. Else mix adds to an accumulator of the format's own, 0 at the

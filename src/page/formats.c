@@ -49,5 +49,5 @@ wn_status wn_format_unknown(const char *name, wn_err *err)
     char known[400] = "";
     for (int i = 0; wn_format_at(i); i++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", wn_format_at(i)->name);
-    return wn_fail(err, WN_EINVAL, "cache type \"%.40s\" is unknown: there are %s", name, known);
+    return wn_fail(err, WN_EINVAL, "cache type \"%.20s\" is unknown: there are %s", name, known);
 }

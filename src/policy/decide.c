@@ -76,6 +76,16 @@ int64_t wn_policy_cap(const wn_policy *p, int64_t n)
     return WN_MIN(n, cap + p->first + p->last + (p->special ? WN_POLICY_SPECIALS : 0));         /* added, not the larger: concave in n */
 }
 
+/* Demoted slots of a lane, mean, in a text of n tokens: what the budget does not keep as it is. */
+int64_t wn_policy_low_cap(const wn_policy *p, int64_t n)
+{
+    if (!wn_policy_demotes(p)) return 0;
+    bool told = p->budget_kind == WN_BUDGET_SHARE || p->budget_kind == WN_BUDGET_SLOTS;
+    int64_t low = told ? n - lane_slots(p, n, 1, 1) + 1 : n;
+    double most = p->stages[WN_STAGE_RECOVER].v[2] * (double)n + 1;
+    return WN_MIN(WN_MIN(n, low + p->first + p->last), (int64_t)most);
+}
+
 int64_t wn_policy_reach(const wn_policy *p)
 {
     wn_params a = { .v = p->v };
@@ -95,7 +105,7 @@ static int live_lanes(const wn_view *v, int64_t *slots)
     *slots = 0;
     for (int i = 0; i < v->n_lanes; i++) {
         n += v->lanes[i].n > 0;
-        *slots += v->lanes[i].n;
+        *slots += v->lanes[i].n - v->lanes[i].n_low;
     }
     return n;
 }
@@ -185,6 +195,24 @@ static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v, c
     return true;
 }
 
+/* One lane whose victims are kept in fewer bits, as far as that is allowed: the worst go, the
+ * best of those that are not demoted yet stay as they are. */
+static bool demote_lane(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
+{
+    const wn_view_lane *l = &v->lanes[lane];
+    int64_t kept = keep + (v->kept - v->budget) / WN_MAX(v->n_lanes, 1);
+    bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)l->n);
+    int32_t *low = wn_view_scratch(v, sizeof *low * (size_t)l->n);
+    int n = 0;
+    if (!stays || !low) return false;
+    if (v->kept < INT64_MAX && kept < l->n) wn_stage_retain(v, lane, score, kept, plan);
+    if (!wn_stage_choose(v, lane, score, keep, l->low, stays)) return false;
+    for (int i = 0; i < l->n; i++)
+        if (!stays[i] && wn_plan_keeps(plan, lane, l->pos[i])) low[n++] = l->pos[i];
+    wn_plan_demote(plan, lane, low, n);
+    return true;
+}
+
 /* One lane: the best stay; then a stage, or the recipe, says what becomes of the others. A
  * slot that the stage fills itself is left free for it, unless the protected ones need it. */
 static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score,
@@ -236,9 +264,11 @@ static void settle_lanes(void *arg, int hand, int thread)
     wn_plan *plan = plan_of(d, hand);
     (void)thread;
     for (int i = hand; i < v->n_lanes && !plan->status; i += d->n) {
-        if (d->keep[i] >= v->lanes[i].n) continue;
+        if (d->keep[i] >= v->lanes[i].n - v->lanes[i].n_low && v->kept == INT64_MAX) continue;
         wn_mark m = wn_arena_mark(v->scratch);
-        if (!settle_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan)) plan->status = WN_ENOMEM;
+        bool ok = wn_policy_demotes(d->p) ? demote_lane(v, i, d->score[i], d->keep[i], plan)
+                  : d->keep[i] >= v->lanes[i].n || settle_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan);
+        if (!ok) plan->status = WN_ENOMEM;
         wn_arena_rewind(v->scratch, m);
     }
 }
@@ -248,6 +278,7 @@ static void raise_hands(const deal *d)
     for (int i = 0; d->n > 1 && i < d->n; i++) {
         wn_view_hand *h = &d->v->hands[i];
         h->view.budget = d->v->budget;
+        h->view.kept = d->v->kept;
         h->view.protect = d->v->protect;
         h->view.layers = d->v->layers;
         h->view.lacking = false;
@@ -299,6 +330,28 @@ static void spare_protected(const wn_view *v, wn_plan *plan)
         for (size_t w = 0; plan->keep[l] && w < words; w++) plan->keep[l][w] |= v->protect[w];
 }
 
+static int64_t all_slots(const wn_view *v)
+{
+    int64_t n = 0;
+    for (int i = 0; i < v->n_lanes; i++) n += v->lanes[i].n;
+    return n;
+}
+
+/* How many slots stay as they are, and how many stay at all. Bytes are shared by both kinds: what
+ * is there costs at least the lower format's, the rest buys slots up. */
+static void share_with_low(const wn_policy *p, wn_view *v, double slot_bytes, int n_live, wn_params *a)
+{
+    double share = p->stages[WN_STAGE_RECOVER].v[2], more = share * (double)v->n_tokens * n_live;
+    int64_t all = all_slots(v);
+    if (p->budget_kind == WN_BUDGET_BYTES && v->low_bytes > 0 && v->low_bytes < slot_bytes) {
+        double most = p->budget / v->low_bytes, high = (p->budget - (double)all * v->low_bytes) / (slot_bytes - v->low_bytes);
+        v->budget = (int64_t)WN_MAX(WN_MIN(high, (double)all), 0.0);
+        if (most < (double)all) v->kept = (int64_t)most;
+        a->lane_slots = n_live ? v->budget / n_live : 0;
+    }
+    if (share < 1 && v->budget + (int64_t)more < v->kept) v->kept = v->budget + (int64_t)more;
+}
+
 /* What the policy needs of the model's profile; whoever opened it has seen to it (wn_profile_serves()). */
 static bool find_profile(const wn_policy *p, wn_view *v, int n_live)
 {
@@ -319,7 +372,9 @@ void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan
     int n_live = live_lanes(v, &slots);
     wn_params a = params_of(p, v->n_tokens, slot_bytes, n_live);
     v->budget = total_slots(p, v->n_tokens, slot_bytes, n_live);
-    if (p->budget_kind != WN_BUDGET_NONE && slots <= v->budget) return;
+    v->kept = INT64_MAX;
+    if (wn_policy_demotes(p)) share_with_low(p, v, slot_bytes, n_live, &a);
+    if (p->budget_kind != WN_BUDGET_NONE && slots <= v->budget && all_slots(v) <= v->kept) return;
     if (!find_profile(p, v, n_live)) plan->status = WN_EINVAL;
     else protect(p, v, plan);
     if (plan->status) return;

@@ -38,6 +38,7 @@ static bool eat(parser *p, char c)
 }
 
 static bool name_char(char c) { return isalnum((unsigned char)c) || c == '_' || c == '-'; }
+static bool where_char(char c) { return isdigit((unsigned char)c) || (c && strchr("-.:, ", c)); }
 static bool value_char(char c) { return name_char(c) || (c && strchr(".+|:/", c)); }
 
 /* Copies the word of such characters into the spec; NULL when there is none or no room. */
@@ -133,16 +134,34 @@ static wn_status stages(parser *p, wn_spec *s)
     return WN_OK;
 }
 
+/* "[0..1,-1:2]": what is between the brackets, without spaces; none: NULL. */
+static wn_status where(parser *p, const char **out)
+{
+    *out = NULL;
+    if (!eat(p, '[')) return WN_OK;
+    char *w = (char *)(uintptr_t)word(p, where_char), *to = w;
+    if (!w) return wrong(p, "layers, as in k[0]");
+    for (const char *from = w; *from; from++)
+        if (*from != ' ') *to++ = *from;
+    *to = '\0';
+    *out = w;
+    return eat(p, ']') ? WN_OK : wrong(p, "\"]\"");
+}
+
+static bool same(const char *a, const char *b) { return a && b ? !strcmp(a, b) : a == b; }
+
 static wn_status keys(parser *p, wn_spec *s)
 {
     while (eat(p, ',')) {
         if (s->n_keys == WN_SPEC_KEYS) return wrong(p, "fewer keys");
         if (!(s->keys[s->n_keys].key = word(p, name_char))) return wrong(p, "a key, as in ,k=f16");
-        if (!eat(p, '=')) return wrong(p, "= and a value");
-        wn_status st = call(p, &s->keys[s->n_keys].value, "a value");
+        wn_status st = where(p, &s->keys[s->n_keys].where);
         if (st) return st;
+        if (!eat(p, '=')) return wrong(p, "= and a value");
+        if ((st = call(p, &s->keys[s->n_keys].value, "a value"))) return st;
         for (int i = 0; i < s->n_keys; i++)
-            if (!strcmp(s->keys[i].key, s->keys[s->n_keys].key)) return wrong(p, "each key once");
+            if (!strcmp(s->keys[i].key, s->keys[s->n_keys].key) && same(s->keys[i].where, s->keys[s->n_keys].where))
+                return wrong(p, "each key once");
         s->n_keys++;
     }
     return WN_OK;

@@ -21,7 +21,9 @@ void wn_plan_init(wn_plan *p, int n_tokens, int n_lanes)
 void wn_plan_release(wn_plan *p)
 {
     wn_free(p->keep);
+    wn_free(p->low);
     wn_free(p->words);
+    wn_free(p->low_words);
     wn_free(p->chains);
     wn_free(p->merges);
     wn_free(p->src);
@@ -41,6 +43,7 @@ static void clear_chains(wn_plan *p)
 void wn_plan_clear(wn_plan *p)
 {
     if (p->keep) memset(p->keep, 0, (size_t)p->n_lanes * sizeof *p->keep);
+    if (p->low) memset(p->low, 0, (size_t)p->n_lanes * sizeof *p->low);
     p->n_merges = p->n_src = p->n_biases = p->n_shifts = 0;
     p->no_repack = false;
     p->status = p->n_lanes < 1 ? WN_EINVAL : WN_OK;
@@ -51,6 +54,8 @@ bool wn_plan_is_empty(const wn_plan *p)
 {
     for (int l = 0; p->keep && l < p->n_lanes; l++)
         if (p->keep[l]) return false;
+    for (int l = 0; p->low && l < p->n_lanes; l++)
+        if (p->low[l]) return false;
     return !p->n_merges && !p->n_biases && !p->n_shifts;
 }
 
@@ -164,6 +169,47 @@ void wn_plan_keep_only(wn_plan *p, int lane, const int32_t *positions, int n)
         uint64_t *m = mask(p, l);
         for (size_t w = 0; w < words; w++) m[w] &= only[w];
     }
+}
+
+/* The lane's demotions, none if it had none. */
+static uint64_t *low_mask(wn_plan *p, int lane)
+{
+    size_t row = words_of(p->cap_tokens);
+    if (!p->low && !(p->low = WN_NEW_ARRAY(uint64_t *, p->n_lanes))) {
+        failed(p, WN_ENOMEM);
+        return NULL;
+    }
+    if (!p->low_words && !(p->low_words = WN_NEW_ARRAY(uint64_t, row * (size_t)p->n_lanes))) {
+        failed(p, WN_ENOMEM);
+        return NULL;
+    }
+    if (!p->low[lane]) {
+        p->low[lane] = p->low_words + row * (size_t)lane;
+        memset(p->low[lane], 0, words_of(p->n_tokens) * 8);
+    }
+    return p->low[lane];
+}
+
+void wn_plan_demote(wn_plan *p, int lane, const int32_t *positions, int n)
+{
+    int l0, l1;
+    if (!lanes(p, lane, &l0, &l1)) return;
+    for (int l = l0; l < l1; l++) {
+        uint64_t *m = low_mask(p, l);
+        for (int i = 0; m && i < n; i++) {
+            if (positions[i] < 0 || positions[i] >= p->n_tokens) {
+                failed(p, WN_EINVAL);
+                return;
+            }
+            m[positions[i] >> 6] |= 1ull << (positions[i] & 63);
+        }
+    }
+}
+
+void wn_plan_reserve_low(wn_plan *p)
+{
+    if (p->status || !low_mask(p, 0)) return;
+    p->low[0] = NULL;
 }
 
 /* ---- entries -------------------------------------------------------------------------- */

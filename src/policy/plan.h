@@ -37,6 +37,8 @@ enum { WN_PLAN_MERGES, WN_PLAN_BIASES, WN_PLAN_SHIFTS, WN_PLAN_CHAINS };
 struct wn_plan {
     int32_t n_tokens, n_lanes;      /* p, and the lane map's size */
     uint64_t **keep;                /* NULL, or [n_lanes], each NULL (keep all) or (n_tokens+63)/64 words */
+    uint64_t **low;                 /* NULL, or [n_lanes], each NULL or such words: what moves to (or stays in)
+                                       lower formats; it stays whatever keep says */
     wn_plan_merge *merges;  int32_t n_merges, cap_merges;
     int32_t *src; float *wk, *wv;   int32_t n_src, cap_src;
     wn_plan_bias *biases;   int32_t n_biases, cap_biases;
@@ -44,7 +46,7 @@ struct wn_plan {
     bool no_repack;                 /* tests: leave survivors where they are */
     wn_status status;               /* the first failure while building (out of memory, bad range) */
     wn_plan_chain *chains;          /* [n_lanes][WN_PLAN_CHAINS], NULL: no entries yet */
-    uint64_t *words;                /* storage of keep, and one row of scratch */
+    uint64_t *words, *low_words;    /* storage of keep, and one row of scratch; of low */
     int32_t cap_tokens;             /* n_tokens it was made for */
 };
 
@@ -52,6 +54,7 @@ void wn_plan_init(wn_plan *p, int n_tokens, int n_lanes);
 void wn_plan_release(wn_plan *p);
 /* Memory for masks and for merges of n_src slots in all, taken now; failures are remembered. */
 void wn_plan_reserve(wn_plan *p, int32_t n_merges, int32_t n_src);
+void wn_plan_reserve_low(wn_plan *p);                   /* the same for demotions */
 void wn_plan_clear(wn_plan *p);                         /* empty again, memory kept */
 /* Adds what another plan (of as many tokens and lanes) says of a lane. */
 void wn_plan_take_lane(wn_plan *p, const wn_plan *from, int lane);
@@ -65,8 +68,15 @@ static inline int32_t wn_plan_first(const wn_plan *p, int lane, int kind)
 
 static inline bool wn_plan_keeps(const wn_plan *p, int lane, int pos)
 {
-    const uint64_t *k = p->keep ? p->keep[lane] : NULL;
-    return !k || (k[pos >> 6] >> (pos & 63) & 1);
+    const uint64_t *k = p->keep ? p->keep[lane] : NULL, *low = p->low ? p->low[lane] : NULL;
+    uint64_t bit = 1ull << (pos & 63);
+    return !k || (k[pos >> 6] & bit) || (low && (low[pos >> 6] & bit));
+}
+
+static inline bool wn_plan_demotes(const wn_plan *p, int lane, int pos)
+{
+    const uint64_t *low = p->low ? p->low[lane] : NULL;
+    return low && (low[pos >> 6] >> (pos & 63) & 1);
 }
 
 #endif

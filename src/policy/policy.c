@@ -1,8 +1,6 @@
 /* policy/policy.c - from the words of a policy to a recipe with numbers; decide.c asks it. */
 #include "policy/policy.h"
 
-#include "page/format.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +46,35 @@ static const char *word_at(const char *words, int i, char buf[32])
     return buf;
 }
 
+static int format_index(const char *name)
+{
+    int i = 0;
+    while (wn_format_at(i) && strcmp(wn_format_at(i)->name, name)) i++;
+    return i;
+}
+
+static bool moves(const wn_param *a, const wn_format *f)
+{
+    return (a->name[0] == 'v' ? f->v_repack : f->k_repack) == WN_REPACK_COPY;
+}
+
+/* Slots in lower formats move between pages: not every format lets them. */
+static wn_status set_format(const wn_param *a, double *v, const char *who, const char *text, wn_err *err)
+{
+    char fitting[300] = "";
+    size_t k = 0;
+    const wn_format *f = wn_format_find(text);
+    if (f && moves(a, f)) {
+        *v = format_index(text);
+        return WN_OK;
+    }
+    for (int i = 0; wn_format_at(i) && k < sizeof fitting; i++)
+        if (moves(a, wn_format_at(i)))
+            k += (size_t)snprintf(fitting + k, sizeof fitting - k, "%s%s", k ? ", " : "", wn_format_at(i)->name);
+    return wn_fail(err, WN_EINVAL, "%s(%s=%.20s): %s; possible are %s", who, a->name, text,
+                   f ? "slots cannot be added to pages of that format" : "there is no such format", fitting);
+}
+
 static wn_status set_param(const wn_param *a, double *v, const char *recipe, const char *text, wn_err *err)
 {
     char *end;
@@ -58,6 +85,7 @@ static wn_status set_param(const wn_param *a, double *v, const char *recipe, con
         *v = i;
         return WN_OK;
     }
+    if (a->kind == WN_PARAM_FORMAT) return set_format(a, v, recipe, text, err);
     double x = strtod(text, &end);
     if (end == text || *end || !isfinite(x) || (a->kind == WN_PARAM_INT && x != floor(x)))
         return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected a%s number", recipe, a->name, text,
@@ -166,7 +194,7 @@ static wn_status stage_params(const wn_stage *g, double *v, const wn_spec_call *
     snprintf(who, sizeof who, "+%s:%s", wn_stage_kind_name((int)g->kind), g->name);
     WN_ASSERT(g->n_params <= WN_STAGE_PARAMS);
     for (int i = 0; i < g->n_params; i++) {
-        v[i] = g->params[i].initial;
+        v[i] = g->params[i].kind == WN_PARAM_FORMAT ? format_index(g->params[i].words) : g->params[i].initial;
         k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", k ? ", " : "", g->params[i].name);
     }
     for (int i = 0; i < c->n_params; i++) {
@@ -240,11 +268,8 @@ static wn_status read_keys(wn_policy *p, const wn_spec *s, wn_err *err)
 {
     for (int i = 0; i < s->n_keys; i++) {
         const char *key = s->keys[i].key, *value = s->keys[i].value.name;
-        if (strlen(value) >= sizeof p->k)
-            return wn_fail(err, WN_EINVAL, "%.40s=%.40s: there is no such cache format", key, value);
-        if (!strcmp(key, "k")) strcpy(p->k, value);
-        else if (!strcmp(key, "v")) strcpy(p->v_format, value);
-        else return wn_fail(err, WN_EINVAL, "there is no key \"%.40s\"; there are k and v (cache formats)", key);
+        wn_status st = wn_policy_read_format(p, key, s->keys[i].where, value, err);
+        if (st) return st;
         if (s->keys[i].value.n_params)
             return wn_fail(err, WN_EINVAL, "%.40s=%.40s takes no parameters", key, value);
     }
@@ -285,6 +310,7 @@ static size_t write_param(char *t, size_t n, const wn_param *a, double *v)
     char w[32];
     size_t k = (size_t)snprintf(t, n, "%.32s=", a->name);
     if (a->kind == WN_PARAM_WORD) return k + (size_t)snprintf(t + k, n - k, "%s", word_at(a->words, (int)*v, w));
+    if (a->kind == WN_PARAM_FORMAT) return k + (size_t)snprintf(t + k, n - k, "%s", wn_format_at((int)*v)->name);
     if (a->kind == WN_PARAM_INT) return k + (size_t)snprintf(t + k, n - k, "%.0f", *v);
     return k + (size_t)write_number(t + k, n - k, v);
 }
@@ -305,7 +331,7 @@ static size_t write_stages(wn_policy *p, char *t, size_t n)
     return k;
 }
 
-/* The canonical text: recipe(every parameter)+stages@budget,k=,v= . */
+/* The canonical text: recipe(every parameter)+stages@budget,formats. */
 static wn_status write_text(wn_policy *p, wn_err *err)
 {
     const wn_recipe *r = p->recipe;
@@ -327,8 +353,7 @@ static wn_status write_text(wn_policy *p, wn_err *err)
         p->budget = percent / 100;
     } else if (p->budget_kind == WN_BUDGET_SLOTS) k += (size_t)snprintf(t + k, n - k, "@%.0f", p->budget);
     else if (p->budget_kind == WN_BUDGET_BYTES) k += (size_t)snprintf(t + k, n - k, "@%.0fB", p->budget);
-    if (*p->k) k += (size_t)snprintf(t + k, n - k, ",k=%s", p->k);
-    if (*p->v_format) k += (size_t)snprintf(t + k, n - k, ",v=%s", p->v_format);
+    k += wn_policy_write_formats(p, t + k, n - k);
     if (k >= sizeof p->text)
         return wn_fail(err, WN_EINVAL, "%s: spelled out, the policy takes %zu characters; %zu are possible", r->name, k,
                        sizeof p->text - 1);
@@ -359,10 +384,7 @@ const char *wn_recipe_format(int i) { return wn_format_at(i) ? wn_format_at(i)->
 wn_status wn_policy_check(const char *text, wn_err *err)
 {
     wn_policy p;
-    wn_status st = wn_policy_parse(&p, text, err);
-    if (!st && *p.k && !wn_format_find(p.k)) st = wn_format_unknown(p.k, err);
-    if (!st && *p.v_format && !wn_format_find(p.v_format)) st = wn_format_unknown(p.v_format, err);
-    return st;
+    return wn_policy_parse(&p, text, err);
 }
 
 wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err)
@@ -387,6 +409,20 @@ bool wn_policy_merges(const wn_policy *p)
 {
     const wn_stage *g = p->stages[WN_STAGE_RECOVER].stage;
     return g ? g->recover != NULL : p->recipe->recover != NULL;
+}
+
+bool wn_policy_demotes(const wn_policy *p)
+{
+    const wn_stage *g = p->stages[WN_STAGE_RECOVER].stage;
+    return g && g->demotes;
+}
+
+void wn_policy_low_formats(const wn_policy *p, const wn_format **k, const wn_format **v)
+{
+    const double *x = p->stages[WN_STAGE_RECOVER].v;
+    bool demotes = wn_policy_demotes(p);
+    *k = demotes ? wn_format_at((int)x[0]) : NULL;
+    *v = demotes ? wn_format_at((int)x[1]) : NULL;
 }
 
 bool wn_policy_allocates(const wn_policy *p)

@@ -9,11 +9,21 @@
 #ifndef WN_POLICY_POLICY_H
 #define WN_POLICY_POLICY_H
 
+#include "page/format.h"
 #include "policy/grammar.h"
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_POLICY_PARAMS = 16, WN_STAGE_PARAMS = 4, WN_EVERY_DEFAULT = 512, WN_POLICY_SPECIALS = 256 };
+enum { WN_POLICY_PARAMS = 16, WN_STAGE_PARAMS = 4, WN_EVERY_DEFAULT = 512, WN_FORMAT_RULES = 24, WN_FORMAT_NAME = 16,
+       WN_POLICY_SPECIALS = 256 };
+
+/* A format for some layers and heads; both ends of a range are in it, negative ones count
+ * from the end. */
+typedef struct {
+    bool of_v;
+    int16_t layer[2], head[2];
+    char name[WN_FORMAT_NAME];
+} wn_format_rule;
 
 typedef struct {
     const wn_recipe *recipe;
@@ -31,7 +41,10 @@ typedef struct {
     wn_budget_kind budget_kind;
     double budget;
     bool budget_given;                  /* else the recipe's own, if it has one */
-    char k[16], v_format[16];           /* cache formats, empty: the engine's */
+    char k[WN_FORMAT_NAME], v_format[WN_FORMAT_NAME];   /* cache formats, empty: the engine's */
+    wn_format_rule rules[WN_FORMAT_RULES];              /* of some lanes; the last that fits holds */
+    int n_rules;
+    int lag;                            /* pages raw behind a query, at least */
     char text[WN_SPEC_BYTES];           /* canonical, every parameter spelled out; says exactly the numbers above */
 } wn_policy;
 
@@ -39,6 +52,18 @@ typedef struct {
 wn_status wn_policy_parse(wn_policy *out, const char *text, wn_err *err);
 /* The same policy with another budget, for tables over budgets. */
 wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
+
+/* ---- formats (formats.c) --------------------------------------------------------- */
+
+/* key[where]=value of the text: k, v, kv, lag. */
+wn_status wn_policy_read_format(wn_policy *p, const char *key, const char *where, const char *value, wn_err *err);
+size_t wn_policy_write_formats(const wn_policy *p, char *t, size_t n);
+bool wn_policy_has_formats(const wn_policy *p);
+/* What this policy says of a lane's keys or values: *out is left alone where it says nothing. */
+wn_status wn_policy_format_at(const wn_policy *p, bool of_v, int layer, int n_layers, int head, int n_heads,
+                              const wn_format **out, wn_err *err);
+
+/* ---- what it needs ------------------------------------------------------------------ */
 
 /* Recent queries it reads at a decision; 0: none. */
 int wn_policy_window(const wn_policy *p);
@@ -48,6 +73,10 @@ bool wn_policy_decides(const wn_policy *p);
  * its text or by the recipe itself. */
 bool wn_policy_merges(const wn_policy *p);
 bool wn_policy_allocates(const wn_policy *p);
+/* Does it keep slots in fewer bits? In which formats, and how much of a text at most? */
+bool wn_policy_demotes(const wn_policy *p);
+void wn_policy_low_formats(const wn_policy *p, const wn_format **k, const wn_format **v);
+int64_t wn_policy_low_cap(const wn_policy *p, int64_t n_tokens);
 /* WN_PROFILE_*: what it needs of the model's profile. */
 int wn_policy_profile(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
@@ -71,5 +100,8 @@ void wn_policy_decide(const wn_policy *p, wn_view *view, double slot_bytes, wn_p
 void wn_stage_split(int64_t total, const double *weight, const int64_t *cap, int n, int64_t *out);
 /* Keeps the protected slots and the best of the others, `keep` in all; ties: lower position. */
 void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan);
+/* The same choice as flags (n); slots with skip set are none of its business (NULL: all are). False:
+ * no scratch. */
+bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip, bool *stays);
 
 #endif

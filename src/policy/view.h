@@ -27,6 +27,8 @@ struct wn_view {
     const wn_view_lane *lanes;          /* (n_lanes) */
     const int *layer_first;             /* (n_layers + 1) first lane of each layer */
     int64_t budget;                     /* slots over all lanes; set by wn_policy_decide() */
+    int64_t kept;                       /* with those in lower formats; set there, too */
+    double low_bytes;                   /* of a slot in them, mean; 0: there are none */
     const uint64_t *protect;            /* bits of positions [0, n_tokens); NULL: none */
     wn_arena *scratch;
     float *rows[2];                     /* room for the keys and the values of the longest lane */

@@ -32,26 +32,26 @@ static int close_model(void **state)
 /* ---- deciders: the right thing, and the same with a fault ------------------------------- */
 
 /* Slots [lo, hi) of each lane's pages, by run. */
-typedef void on_run(const wn_kv *kv, const wn_run *run, int v_dim);
+typedef void on_run(const wn_kv *kv, int lane, const wn_run *run, int v_dim);
 static void each_run(const wn_kv *kv, int lane, on_run *fn)
 {
     wn_run_iter it;
     wn_run run;
     wn_runs_begin(&it, kv, lane, 0, wn_kv_n(kv));
-    while (wn_runs_next(&it, &run)) fn(kv, &run, wn_kv_map(kv)->lanes[lane].v_dim);
+    while (wn_runs_next(&it, &run)) fn(kv, lane, &run, wn_kv_map(kv)->lanes[lane].v_dim);
 }
 
-static void zero_v(const wn_kv *kv, const wn_run *run, int v_dim)
+static void zero_v(const wn_kv *kv, int lane, const wn_run *run, int v_dim)
 {
     float zero[256] = { 0 };
     for (int s = 0; s < run->n; s++)
-        wn_kv_raw_v(kv)->put_v((void *)(uintptr_t)run->v, wn_kv_page_slots(kv), run->first + s, zero, (size_t)v_dim, 1, v_dim);
+        wn_kv_raw_v(kv, lane)->put_v((void *)(uintptr_t)run->v, wn_kv_page_slots(kv), run->first + s, zero, (size_t)v_dim, 1, v_dim);
 }
 
-static void shift_v(const wn_kv *kv, const wn_run *run, int v_dim)
+static void shift_v(const wn_kv *kv, int lane, const wn_run *run, int v_dim)
 {
     float row[256];
-    const wn_format *f = wn_kv_raw_v(kv);
+    const wn_format *f = wn_kv_raw_v(kv, lane);
     int P = wn_kv_page_slots(kv);
     for (int s = run->n - 1; s > 0; s--) {
         f->get_v(run->v, P, run->first + s - 1, row, v_dim);

@@ -70,16 +70,16 @@ static void check_pass(const model *m, const wn_kv *kv, int lane, int n)
             int pos = r.pos ? r.pos[s] : r.pos0 + s;
             float row[MODEL_DIM], k[MODEL_DIM], v[MODEL_DIM];
             const model_slot *x = &m->at[lane][pos];
-            if (!(r.keep >> s & 1) || r.merged || pos < model_first(m, lane)) continue;
+            if (!(r.keep >> s & 1) || r.merged || r.low || pos < model_first(m, lane)) continue;
             memcpy(k, x->k, sizeof k);
             memcpy(v, x->v, sizeof v);
             if (r.k_sealed_from < m->n + n) {
-                wn_kv_k_format(kv)->get_k(r.k_sealed, m->P, r.first + s, row, m->map->lanes[lane].k_dim);
+                r.k_format->get_k(r.k_sealed, m->P, r.first + s, row, m->map->lanes[lane].k_dim);
                 assert_true(row[0] == cut(k[0]));
                 assert_true(r.k != NULL || r.k_sealed_from < m->n);
             } else if (r.k_sealed_from == INT32_MAX) assert_non_null(r.k);
             if (r.v_sealed_from < m->n + n) {
-                wn_kv_v_format(kv)->get_v(r.v_sealed, m->P, r.first + s, row, m->map->lanes[lane].v_dim);
+                r.v_format->get_v(r.v_sealed, m->P, r.first + s, row, m->map->lanes[lane].v_dim);
                 assert_true(row[0] == cut(v[0]));
                 assert_true(r.v != NULL || r.v_sealed_from < m->n);
             } else if (r.v_sealed_from == INT32_MAX) assert_non_null(r.v);
@@ -130,13 +130,13 @@ static void get_row(const wn_kv *kv, const wn_run *r, int lane, int s, float *k,
 {
     const wn_lane *w = &wn_kv_map(kv)->lanes[lane];
     int P = wn_kv_page_slots(kv);
-    const wn_format *raw_k = wn_kv_raw_k(kv), *raw_v = wn_kv_raw_v(kv);
-    if (r->k_sealed && !r->k) wn_kv_k_format(kv)->get_k(r->k_sealed, P, s, k, w->k_dim);
+    const wn_format *raw_k = wn_kv_raw_k(kv, lane), *raw_v = wn_kv_raw_v(kv, lane);
+    if (r->k_sealed && !r->k) r->k_format->get_k(r->k_sealed, P, s, k, w->k_dim);
     else {
         assert_non_null(r->k);
         raw_k->get_k(r->k, P, s, k, w->k_dim);
     }
-    if (r->v_sealed && !r->v) wn_kv_v_format(kv)->get_v(r->v_sealed, P, s, v, w->v_dim);
+    if (r->v_sealed && !r->v) r->v_format->get_v(r->v_sealed, P, s, v, w->v_dim);
     else {
         assert_non_null(r->v);
         raw_v->get_v(r->v, P, s, v, w->v_dim);
@@ -181,6 +181,12 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
                 m->at[l][p].live = false;
                 if (p >= model_first(m, l)) m->decided_at[l] = m->n;
             }
+    for (int l = 0; l < plan->n_lanes; l++)
+        for (int p = 0; p < m->n; p++)
+            if (wn_plan_demotes(plan, l, p) && m->at[l][p].live && !m->at[l][p].low) {
+                m->at[l][p].low = true;
+                if (p >= model_first(m, l)) m->decided_at[l] = m->n;
+            }
     for (int i = 0; i < plan->n_merges; i++) {
         m->decided_at[plan->merges[i].lane] = m->n;
         for (int j = 0; j < plan->merges[i].n_src; j++)
@@ -207,6 +213,16 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
     }
 }
 
+/* The float that a slot's frame holds for f: cut to the upper 16 bits by encoding, to 12 by the
+ * lower format. */
+static float stored(const model_slot *x, bool sealed, float f)
+{
+    uint32_t mask = x->low ? 0xfff00000u : sealed ? 0xffff0000u : 0xffffffffu;
+    union { float f; uint32_t u; } w = { f };
+    w.u &= mask;
+    return w.f;
+}
+
 static void compare_slot(const model *m, const wn_kv *kv, const wn_run *r, int lane, int s)
 {
     int pos = r->pos ? r->pos[s] : r->pos0 + s;
@@ -218,27 +234,30 @@ static void compare_slot(const model *m, const wn_kv *kv, const wn_run *r, int l
     get_row(kv, r, lane, r->first + s, k, v);
     assert_true(x->live);
     assert_int_equal(r->merged, x->merged);
+    assert_int_equal(r->low, x->low);
     assert_int_equal(r->shift, x->shift);
     assert_int_equal(r->split, pos / 512);
     assert_int_equal(r->count ? r->count[s] : 1, x->count);
     assert_true((r->bias ? r->bias[s] : 0.0f) == x->bias);
-    for (int d = 0; d < w->k_dim; d++) assert_true(k[d] == (k_sealed ? cut(x->k[d]) : x->k[d]));
-    for (int d = 0; d < w->v_dim; d++) assert_true(v[d] == (v_sealed ? cut(x->v[d]) : x->v[d]));
+    for (int d = 0; d < w->k_dim; d++) assert_true(k[d] == stored(x, k_sealed, x->k[d]));
+    for (int d = 0; d < w->v_dim; d++) assert_true(v[d] == stored(x, v_sealed, x->v[d]));
 }
 
-/* The next live slot after (split, merged, pos) in the order of reading; false at the end. */
-static bool next_slot(const model *m, int lane, bool *merged, int *pos)
+static int kind_of(const model_slot *x) { return x->merged ? 2 : x->low; }
+
+/* The next live slot after (split, kind, pos) in the order of reading; false at the end. */
+static bool next_slot(const model *m, int lane, int *kind, int *pos)
 {
     int split = *pos / 512, p = *pos + 1;
     for (;;) {
         for (p = WN_MAX(p, model_first(m, lane)); p < WN_MIN(m->n, (split + 1) * 512); p++)
-            if (m->at[lane][p].live && m->at[lane][p].merged == *merged) {
+            if (m->at[lane][p].live && kind_of(&m->at[lane][p]) == *kind) {
                 *pos = p;
                 return true;
             }
-        if (*merged && (split + 1) * 512 >= m->n) return false;
-        if (*merged) split++;
-        *merged = !*merged;
+        if (*kind == 2 && (split + 1) * 512 >= m->n) return false;
+        if (*kind == 2) split++;
+        *kind = (*kind + 1) % 3;
         p = split * 512;
     }
 }
@@ -248,11 +267,11 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
     wn_run_iter it;
     wn_run r;
     const void *k = NULL, *v = NULL;
-    bool peeked = false, merged = false;
-    int want = first_split * 512;
+    bool peeked = false;
+    int kind = 0, want = first_split * 512;
     bool more = want < m->n;
-    if (more && !(m->at[lane][want].live && !m->at[lane][want].merged && want >= model_first(m, lane)))
-        more = next_slot(m, lane, &merged, &want);
+    if (more && !(m->at[lane][want].live && !kind_of(&m->at[lane][want]) && want >= model_first(m, lane)))
+        more = next_slot(m, lane, &kind, &want);
     wn_runs_begin(&it, kv, lane, first_split, wn_kv_n(kv));
     while (wn_runs_next(&it, &r)) {
         if (peeked) {
@@ -267,9 +286,9 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
             if (at < model_first(m, lane)) continue;    /* its page is still in the window */
             assert_true(more);
             assert_int_equal(at, want);
-            assert_int_equal(r.merged, merged);
+            assert_int_equal(r.merged ? 2 : r.low, kind);
             compare_slot(m, kv, &r, lane, s);
-            more = next_slot(m, lane, &merged, &want);
+            more = next_slot(m, lane, &kind, &want);
         }
     }
     assert_false(peeked);
@@ -322,12 +341,13 @@ void model_check_refs(wn_kv *const *kvs, int n_kvs, const wn_pool *pool, uint32_
         const wn_kv *kv = kvs[i];
         for (int j = 0; kv && j < kv->n_spans; j++) count_use(spans, &n_spans, kv->spans[j], 1 << 14);
         for (int l = 0; kv && l < kv->map->n_lanes; l++) {
-            for (int p = 0; p < kv->lanes[l].n_pages + kv->lanes[l].n_merged; p++) {
-                const wn_page *g = p < kv->lanes[l].n_pages ? &kv->lanes[l].pages[p]
-                                                            : &kv->lanes[l].merged[p - kv->lanes[l].n_pages];
+            const wn_kv_lane *x = &kv->lanes[l];
+            for (int p = 0; p < x->n_pages + x->n_low + x->n_merged; p++) {
+                const wn_page *g = p < x->n_pages ? &x->pages[p] : p < x->n_pages + x->n_low ? &x->low[p - x->n_pages]
+                                   : &x->merged[p - x->n_pages - x->n_low];
                 const wn_frame_id f[] = { g->k, g->v, g->ks, g->vs, g->pos, g->bias, g->count };
-                for (size_t x = 0; x < WN_COUNT(f); x++)
-                    if (wn_frame_ok(f[x])) named[n++] = f[x].i;
+                for (size_t y = 0; y < WN_COUNT(f); y++)
+                    if (wn_frame_ok(f[y])) named[n++] = f[y].i;
             }
         }
     }

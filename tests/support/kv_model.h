@@ -12,7 +12,7 @@
 enum { MODEL_DIM = 6, MODEL_MAX = 2200, MODEL_LANES = 5 };
 
 typedef struct {
-    bool live, merged;
+    bool live, merged, low;             /* low: in the lower format */
     float bias, k[MODEL_DIM], v[MODEL_DIM];
     int32_t count, shift;
 } model_slot;

@@ -112,4 +112,24 @@ static void cut_copy(void *dst, int ds, const void *src, int ss, int P, int dim)
     }
 const wn_format test_copy_lag1 = CUT("test-copy1", 1, WN_REPACK_COPY, cut_copy);
 const wn_format test_copy_lag0 = CUT("test-copy0", 0, WN_REPACK_COPY, cut_copy);
+
+static void low_encode_k(void *frame, const void *raw, const wn_format *f, int P, int n, uint64_t keep, int dim)
+{
+    cut_encode_k(frame, raw, f, P, n, keep, dim);
+    for (int s = 0; s < n; s++)
+        for (int d = 0; d < dim && (keep >> s & 1); d++) ((uint16_t *)frame)[s * dim + d] &= 0xfff0;
+}
+
+static void low_encode_v(void *frame, const void *raw, const wn_format *f, int P, int n, uint64_t keep, int dim)
+{
+    cut_encode_v(frame, raw, f, P, n, keep, dim);
+    for (int s = 0; s < n; s++)
+        for (int d = 0; d < dim && (keep >> s & 1); d++) ((uint16_t *)frame)[s * dim + d] &= 0xfff0;
+}
+
+const wn_format test_low = {
+    .name = "test-low", .lag = 1, .k_repack = WN_REPACK_COPY, .v_repack = WN_REPACK_COPY, .k_bytes = cut_bytes, .v_bytes = cut_bytes,
+    .get_k = cut_get, .get_v = cut_get, .copy_k = cut_copy, .copy_v = cut_copy,
+    .encode_k = low_encode_k, .encode_v = low_encode_v,
+};
 const wn_format test_fixed_lag2 = CUT("test-fixed2", 2, WN_REPACK_RAW_ONLY, NULL);

@@ -28,15 +28,17 @@ static void show(test_view *t)
     for (int l = 0; l < t->view.n_lanes; l++) {
         const test_lane *lane = &t->lanes[l];
         bool counts = false, biases = false;
+        int n_low = 0;
         for (int i = 0; i < lane->n; i++) {
             counts |= lane->count[i] != 1;
             biases |= lane->bias[i] != 0;
+            n_low += lane->low[i] = lane->demoted[lane->pos[i]];
         }
         t->shown[l] = (wn_view_lane){
             .layer = l / t->shape.heads, .head = l % t->shape.heads, .group = t->shape.group,
             .k_dim = t->shape.dim, .v_dim = t->shape.v_dim, .n = lane->no_slots ? 0 : lane->n, .pos = lane->pos,
             .count = counts ? lane->count : NULL, .bias = biases ? lane->bias : NULL,
-            .still = t->shown[l].still };
+            .low = n_low ? lane->low : NULL, .n_low = n_low, .still = t->shown[l].still };
     }
 }
 
@@ -114,6 +116,7 @@ test_view *test_view_open(const test_shape *shape)
     for (int i = 0; i <= s->n_layers; i++) t->layer_first[i] = i * s->heads;
     for (int l = 0; l < n_lanes; l++)
         t->lanes[l] = (test_lane){ .pos = zeroed(max, 4), .count = zeroed(max, 4), .bias = zeroed(max, 4),
+                                   .demoted = zeroed(max, 1), .low = zeroed(max, 1),
                                    .k = zeroed(max * (size_t)s->dim, 4), .v = zeroed(max * (size_t)s->v_dim, 4),
                                    .stats = zeroed(WN_STATS_MAX * max, 4), .q = zeroed(max * (size_t)s->group * (size_t)s->dim, 4),
                                    .sums = zeroed(max * (size_t)s->group, 4) };
@@ -138,6 +141,8 @@ void test_view_close(test_view *t)
         free(t->lanes[l].pos);
         free(t->lanes[l].count);
         free(t->lanes[l].bias);
+        free(t->lanes[l].demoted);
+        free(t->lanes[l].low);
         free(t->lanes[l].k);
         free(t->lanes[l].v);
         free(t->lanes[l].stats);
@@ -329,7 +334,11 @@ bool test_view_stays(const test_view *t, int lane, int32_t pos)
 int test_view_n_stays(const test_view *t, int lane)
 {
     int n = 0;
-    for (int i = 0; i < t->shown[lane].n; i++) n += test_view_stays(t, lane, t->lanes[lane].pos[i]);
+    for (int i = 0; i < t->shown[lane].n; i++) {
+        int32_t pos = t->lanes[lane].pos[i];
+        bool low = t->lanes[lane].demoted[pos] || wn_plan_demotes(&t->plan, lane, pos);
+        n += test_view_stays(t, lane, pos) && !low;
+    }
     for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0; i = t->plan.merges[i].next) n++;
     return n;
 }
@@ -372,6 +381,7 @@ static void carry_out_lane(test_view *t, int lane)
     float *k = zeroed((size_t)n_merges * kd, sizeof *k), *v = zeroed((size_t)n_merges * vd, sizeof *v);
     for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0; i = t->plan.merges[i].next, at++)
         sum_rows(t, lane, &t->plan.merges[i], k + (size_t)at * kd, v + (size_t)at * vd);
+    for (int i = 0; i < l->n; i++) l->demoted[l->pos[i]] |= wn_plan_demotes(&t->plan, lane, l->pos[i]);
     for (int i = 0; i < l->n; i++)
         if (wn_plan_keeps(&t->plan, lane, l->pos[i]) && !is_source(&t->plan, lane, l->pos[i])) move_slot(t, l, kept++, i);
     l->n = kept;

@@ -29,6 +29,7 @@ typedef struct {
 typedef struct {
     int n;
     int32_t *pos, *count;               /* (max_tokens) */
+    bool *demoted, *low;                /* (max_tokens) by position; by slot, as shown */
     float *bias, *k, *v;                /* (max_tokens), (max_tokens, dim), (max_tokens, v_dim) */
     float *stats;                       /* (WN_STATS_MAX, max_tokens) by position */
     float *q;                           /* (max_tokens, group, dim) by position */
@@ -73,7 +74,7 @@ void test_view_protect(test_view *t, int32_t from, int32_t to); /* as for ranges
  * be well-formed (status, ranges, only lanes with slots, merges of live slots). */
 const wn_plan *test_view_decide(test_view *t, const char *policy);
 const wn_plan *test_view_decide_bytes(test_view *t, const char *policy, double slot_bytes);
-int test_view_n_stays(const test_view *t, int lane);    /* slots after the plan, merges included */
+int test_view_n_stays(const test_view *t, int lane);    /* slots after the plan, merges included, demoted ones not */
 int test_view_total(const test_view *t);                /* over all lanes */
 bool test_view_stays(const test_view *t, int lane, int32_t pos);    /* its slot is neither dropped nor merged */
 

@@ -134,3 +134,21 @@ const wn_stage wn_stage_recover_compensate = {
     .differs = "on every lane, not on those of non-retrieval heads only",
     .slots = 1, .recover = compensate,
 };
+
+/* ---- +recover:demote -------------------------------------------------------------------- */
+
+static const wn_param demote_params[] = {
+    { "k", WN_PARAM_FORMAT, 0, 0, 0, "q4", "format of their keys: one with parameters per slot" },
+    { "v", WN_PARAM_FORMAT, 0, 0, 0, "kivi2", "format of their values" },
+    { "share", WN_PARAM_FLOAT, 1, 0, 1, NULL, "at most so much of the text is kept like this; the rest is dropped, worst first" },
+};
+
+const wn_stage wn_stage_recover_demote = {
+    .kind = WN_STAGE_RECOVER, .name = "demote",
+    .source = "Yang et al., \"No Token Left Behind: Reliable KV Cache Compression via Importance-Aware Mixed Precision "
+              "Quantization\", 2024",
+    .about = "What does not stay as it is is kept in fewer bits: the budget (a share, or slots) says how much stays as it "
+             "is; one in bytes counts both.",
+    .differs = "no channel balancer; demotion is one-way, and by any recipe's scores; a recipe's own lag keeps recent pages raw",
+    .params = demote_params, .n_params = 3, .demotes = true,
+};

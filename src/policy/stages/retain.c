@@ -38,31 +38,46 @@ static uint64_t select_key(const uint64_t *key, int n, int64_t m)
 
 void wn_stage_best(const wn_view *v, const float *score, int n, int64_t m, bool *best)
 {
+    wn_mark mark = wn_arena_mark(v->scratch);
     uint64_t *key = wn_view_scratch(v, sizeof *key * (size_t)n), last = 0;
     memset(best, 0, sizeof *best * (size_t)n);
-    if (!key || m <= 0) return;
-    for (int i = 0; i < n; i++) key[i] = key_of(score[i], i);
-    last = m < n ? select_key(key, n, m) : UINT64_MAX;
-    for (int i = 0; i < n; i++) best[i] = key[i] <= last;
+    if (key && m > 0) {
+        for (int i = 0; i < n; i++) key[i] = key_of(score[i], i);
+        last = m < n ? select_key(key, n, m) : UINT64_MAX;
+        for (int i = 0; i < n; i++) best[i] = key[i] <= last;
+    }
+    wn_arena_rewind(v->scratch, mark);
+}
+
+bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip, bool *stays)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    uint64_t *key = wn_view_scratch(v, sizeof *key * (size_t)l->n);
+    int n = 0, n_stay = 0;
+    if (!key) return false;
+    for (int i = 0; i < l->n; i++) {
+        stays[i] = (!skip || !skip[i]) && wn_view_protects(v, l->pos[i]);
+        n_stay += stays[i];
+        if (!stays[i] && (!skip || !skip[i])) key[n++] = key_of(score[i], i);
+    }
+    int64_t m = WN_MIN(keep - n_stay, (int64_t)n);
+    uint64_t last = m > 0 ? select_key(key, n, m) : 0;
+    for (int i = 0; i < n && m > 0; i++)
+        if (key[i] <= last) stays[(uint32_t)key[i]] = true;
+    return true;
 }
 
 void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    uint64_t *key = wn_view_scratch(v, sizeof *key * (size_t)l->n);
+    bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)l->n);
     int32_t *stay = wn_view_scratch(v, sizeof *stay * (size_t)l->n);
-    int n = 0, n_stay = 0;
-    if (!key || !stay) {
+    int n_stay = 0;
+    if (!stays || !stay || !wn_stage_choose(v, lane, score, keep, NULL, stays)) {
         plan->status = WN_ENOMEM;
         return;
     }
-    for (int i = 0; i < l->n; i++) {
-        if (wn_view_protects(v, l->pos[i])) stay[n_stay++] = l->pos[i];
-        else key[n++] = key_of(score[i], i);
-    }
-    int64_t m = WN_MIN(keep - n_stay, (int64_t)n);
-    uint64_t last = m > 0 ? select_key(key, n, m) : 0;
-    for (int i = 0; i < n && m > 0; i++)
-        if (key[i] <= last) stay[n_stay++] = l->pos[(uint32_t)key[i]];
+    for (int i = 0; i < l->n; i++)
+        if (stays[i]) stay[n_stay++] = l->pos[i];
     wn_plan_keep_only(plan, lane, stay, n_stay);
 }

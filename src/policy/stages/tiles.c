@@ -8,6 +8,7 @@
 
 #include "kernel/kernel.h"
 #include "kernel/vec.h"
+#include "policy/view.h"
 
 #include <math.h>
 #include <string.h>
@@ -70,6 +71,7 @@ void wn_stage_window_tiles(const wn_view *v, int lane, const float *noise, doubl
                            void (*each)(void *ctx, const wn_tile *tile), void *ctx)
 {
     desk d = { .v = v, .l = wn_view_get_lane(v, lane), .noise = noise, .tau = (float)tau };
+    wn_mark m = wn_arena_mark(v->scratch);
     const float *q = wn_view_queries(v, lane, &d.w);
     size_t dim = (size_t)d.l->k_dim, w = (size_t)d.w;
     d.keys = wn_view_keys(v, lane);
@@ -77,10 +79,11 @@ void wn_stage_window_tiles(const wn_view *v, int lane, const float *noise, doubl
     d.tmp = wn_view_scratch(v, sizeof(float) * w * dim);
     d.x = wn_view_scratch(v, sizeof(float) * w * TILE);
     d.turned = wn_view_scratch(v, sizeof(float) * w * TILE);
-    if (!d.q || !d.tmp || !d.x || !d.turned) return;
-    for (int h = 0; h < d.l->group; h++) {
+    bool ok = d.q && d.tmp && d.x && d.turned;
+    for (int h = 0; ok && h < d.l->group; h++) {
         for (size_t t = 0; t < w; t++)
             memcpy(d.q + t * dim, q + (t * (size_t)d.l->group + (size_t)h) * dim, sizeof(float) * dim);
         head(&d, h, each, ctx);
     }
+    wn_arena_rewind(v->scratch, m);
 }

@@ -100,7 +100,24 @@ static void random_drops(const model *m, wn_plan *plan, int lane, uint64_t *rng)
     }
 }
 
-static void random_plan(const model *m, wn_plan *plan, uint64_t *rng)
+/* Some of the slots that are neither merged nor about to be go to the lower format. */
+static void random_demotions(const model *m, wn_plan *plan, int lane, uint64_t *rng)
+{
+    static int32_t to[MODEL_MAX];
+    static bool taken[MODEL_MAX];
+    int n = 0, one_in = 1 + below(rng, 40), from = below(rng, 2) ? 0 : below(rng, m->n);
+    memset(taken, 0, sizeof taken);
+    for (int j = 0; j < plan->n_merges; j++) {
+        const wn_plan_merge *g = &plan->merges[j];
+        for (int i = 0; g->lane == lane && i < g->n_src; i++) taken[plan->src[g->first_src + i]] = true;
+        if (g->lane == lane) taken[g->at] = true;
+    }
+    for (int p = from; p < m->n; p++)
+        if (!m->at[lane][p].merged && !taken[p] && below(rng, one_in) == 0) to[n++] = p;
+    wn_plan_demote(plan, lane, to, n);
+}
+
+static void random_plan(const model *m, wn_plan *plan, uint64_t *rng, bool demotes)
 {
     static const int delta[4] = { 0, 5, -3, 100 };      /* few, so that a lane has few shifts */
     plan->no_repack = below(rng, 4) == 0;
@@ -116,6 +133,7 @@ static void random_plan(const model *m, wn_plan *plan, uint64_t *rng)
             for (int j = 0; j < plan->n_src && stays; j++) stays = plan->src[j] != p;
             if (stays) wn_plan_set_bias(plan, l, p, test_randf(rng));
         }
+        if (demotes && below(rng, 2)) random_demotions(m, plan, l, rng);
         if (below(rng, 4) == 0) {
             int from = below(rng, m->n);
             wn_plan_shift(plan, l, from, from + 1 + below(rng, m->n / 2), delta[below(rng, 4)]);
@@ -131,8 +149,10 @@ typedef struct {
     wn_kv_opts o;
     wn_kv *kv[N_SEQS];
     uint64_t rng;
+    wn_lane_formats formats[MODEL_LANES];
     int n_full, n_cut, n_restarted, n_applied, n_saved;
     uint32_t n_hogged;
+    bool raw;                           /* nothing is ever sealed */
 } run;
 
 static void check_all(run *r)
@@ -151,7 +171,7 @@ static void decide(run *r, int i)
     static model before;
     before = models[i];
     wn_plan_init(&plan, models[i].n, models[i].map->n_lanes);
-    random_plan(&models[i], &plan, &r->rng);
+    random_plan(&models[i], &plan, &r->rng, r->formats[0].low_k != NULL);
     model_apply(&models[i], r->kv[i], &plan);
     if (below(&r->rng, 3) == 0) wn_kv_reserve(r->kv[i], 1, NULL);       /* given back first */
     wn_alloc_forbid(true);
@@ -174,8 +194,7 @@ static void truncate(run *r, int i)
     for (int l = 0; l < m->map->n_lanes; l++) decided = WN_MAX(decided, m->decided_at[l]);
     assert_true(at == n || at == 0);
     if (n < m->n && decided > n) assert_int_equal(at, 0);
-    if (decided <= n && test_f32.raw == r->o.k_format->raw && r->o.v_format->raw &&
-        !m->map->lanes[m->map->n_lanes - 1].window) assert_int_equal(at, n);
+    if (decided <= n && r->raw && !m->map->lanes[m->map->n_lanes - 1].window) assert_int_equal(at, n);
     r->n_cut += at == n;
     r->n_restarted += at != n;
     model_truncate(m, at);
@@ -288,17 +307,27 @@ static wn_frame_id *hog(run *r, uint32_t spare)
     return f;
 }
 
-/* spare > 0: a pool with only so many frames of each size. */
+/* spare > 0: a pool with only so many frames of each size; k NULL: every lane has formats of
+ * its own, and a lower one; now and then lags are longer, and pages wait for a decision. */
 static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, int P, int window,
                        uint32_t spare, int n_steps)
 {
-    run r = { .pool = pool_of(spare ? 16 << 20 : 64 << 20), .rng = seed };
+    static const wn_format *const all[] = { &test_f32, &test_copy_lag1, &test_fixed_lag2, &test_copy_lag0 };
+    run r = { .pool = pool_of(spare ? 16 << 20 : 64 << 20), .rng = seed, .raw = k && k->raw && v->raw };
     wn_frame_id *hogged = NULL;
     printf("seed %llu: K %s, V %s, %d slots a page, window %d, %u frames of a size",
-           (unsigned long long)seed, k->name, v->name, P, window, spare);
+           (unsigned long long)seed, k ? k->name : "each", v ? v->name : "each", P, window, spare);
     r.o = (wn_kv_opts){ .pool = r.pool, .map = model_map(2 + (int)(seed % 4), window), .k_format = k,
                         .v_format = v, .raw_format = &test_f32, .page_slots = P, .max_positions = 1500,
                         .ring_rows = 8, .q_dim = 3 };
+    for (int l = 0; l < MODEL_LANES; l++)
+        r.formats[l] = (wn_lane_formats){ .k = all[(seed + 3 * (uint64_t)l) % 4], .v = all[(seed / 3 + (uint64_t)l) % 4] };
+    for (int l = 0; l < MODEL_LANES && !k; l++) r.formats[l].low_k = r.formats[l].low_v = &test_low;
+    if (!k) r.o.formats = r.formats;
+    if (!r.raw) {
+        r.o.every = seed % 2 ? 0 : 3 * P;
+        r.o.lag = seed % 3 ? 0 : 4;
+    }
     wn_kv_close(kv_open(&r.o));
     if (spare) hogged = hog(&r, spare);
     for (int s = 0; s < n_steps; s++) {
@@ -334,6 +363,8 @@ static void sealed_sequences_agree_with_arrays(void **state)
         random_run(seed + 300, &test_copy_lag0, &test_f32, P, 50, 0, n);
         random_run(seed + 400, &test_fixed_lag2, &test_copy_lag1, P, 0, 0, n);
         random_run(seed + 500, &test_copy_lag1, &test_fixed_lag2, P, 0, 0, n);
+        random_run(seed + 1500, NULL, NULL, P, 0, 0, n);
+        random_run(seed + 1600, NULL, NULL, P, 60, 0, n);
     }
 }
 
@@ -348,6 +379,7 @@ static void a_full_pool_changes_nothing(void **state)
         random_run(seed + 600, &test_f32, &test_f32, P, 0, spare, n);
         random_run(seed + 700, &test_copy_lag1, &test_fixed_lag2, P, 60, spare, n);
         random_run(seed + 800, &test_copy_lag1, &test_copy_lag0, P, 0, spare, n);
+        random_run(seed + 1800, NULL, NULL, P, 40, spare, n);
     }
 }
 

@@ -85,7 +85,7 @@ static void chunks_do_not_matter(void **state)
         uint32_t need[WN_POOL_CLASSES];
         wn_pool_stats s;
         uint32_t frames = 0;
-        assert_int_equal(wn_kv_frames_for(&o, m1.n, m1.n, 0, 0, need, NULL), WN_OK);
+        assert_int_equal(wn_kv_frames_for(&o, &(wn_kv_hold){ .n = m1.n }, need, NULL), WN_OK);
         for (int c = 0; c < WN_POOL_CLASSES; c++) frames += need[c];
         wn_pool_get_stats(pool, &s);
         assert_int_equal(s.n_frames_used, frames);
@@ -272,7 +272,7 @@ static void window_lanes_drop_what_left(void **state)
         }
         uint32_t need[WN_POOL_CLASSES], frames = 0;
         wn_pool_stats s;
-        assert_int_equal(wn_kv_frames_for(&o, m1.n, m1.n, 0, 0, need, NULL), WN_OK);
+        assert_int_equal(wn_kv_frames_for(&o, &(wn_kv_hold){ .n = m1.n }, need, NULL), WN_OK);
         for (int c = 0; c < WN_POOL_CLASSES; c++) frames += need[c];
         wn_pool_get_stats(pool, &s);
         assert_true(s.n_frames_used <= frames);

@@ -87,6 +87,38 @@ static void a_quarter_of_the_slots_is_a_quarter_of_the_pages(void **state)
 }
 
 /* A budget nobody reaches: a plan that drops nothing touches nothing. */
+/* Pages whose parameters are the page's own cannot lend a slot to another page. They are
+ * masked and freed whole, and made anew where masks would leave more than a third too much. */
+static void pages_that_cannot_be_repacked_do_not_pile_up(void **state)
+{
+    (void)state;
+    enum { P = 16 };
+    uint64_t rng = 3;
+    wn_err err;
+    fixture f = begin(2, P, 0);
+    wn_kv_close(f.kv);
+    f.o.k_format = f.o.v_format = &test_fixed_lag2;
+    f.o.raw_format = &test_f32;
+    assert_int_equal(wn_kv_open(&f.kv, &f.o, &err), WN_OK);
+    for (int round = 0; round < 12; round++) {
+        assert_int_equal(model_append(&m1, f.kv, 1, 160, NULL), WN_OK);
+        wn_plan_release(&f.plan);
+        wn_plan_init(&f.plan, m1.n, 2);
+        for (int l = 0; l < 2; l++)
+            for (int p = 0; p < m1.n; p++)
+                if (test_rand(&rng) % 16 < 5) wn_plan_drop(&f.plan, l, p, p + 1);
+        apply(&f);
+        for (int l = 0; l < 2; l++) {
+            int live = (int)wn_kv_live(f.kv, l), pages = wn_kv_n_pages(f.kv, l);
+            if (pages > live / P * 4 / 3 + 4) fail_msg("round %d: %d pages for %d slots", round, pages, live);
+        }
+    }
+    wn_kv_stats s;
+    wn_kv_get_stats(f.kv, &s);
+    assert_true(s.n_repacks > 12 && s.n_repacks <= 2 * 12);
+    end(&f);
+}
+
 static void an_empty_plan_changes_nothing(void **state)
 {
     (void)state;
@@ -371,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_quarter_of_the_slots_is_a_quarter_of_the_pages),
+        cmocka_unit_test(pages_that_cannot_be_repacked_do_not_pile_up),
         cmocka_unit_test(an_empty_plan_changes_nothing),
         cmocka_unit_test(a_shared_text_is_not_touched),
         cmocka_unit_test(tokens_go_on_after_a_repack),

@@ -17,7 +17,8 @@ static int32_t ids[MAX];
 
 static int pick(uint64_t *rng, int from, int to) { return from + (int)(test_rand(rng) % (uint64_t)(to - from + 1)); }
 
-enum { ANY, MERGING, STAGED };          /* which recipes; MERGING: those that merge; STAGED: with stages */
+enum { ANY, MERGING, STAGED, ENCODED }; /* which recipes; MERGING: those that merge; STAGED: with stages; ENCODED: any,
+                                           with formats that pages are encoded in */
 
 /* Any recipe of the table; small `every` and small budgets more often than not. */
 static void random_policy(char *text, size_t size, uint64_t *rng, int which)
@@ -38,16 +39,19 @@ static void random_policy(char *text, size_t size, uint64_t *rng, int which)
     k += (size_t)snprintf(text + k, size - k, ")");
     if (which == STAGED) {              /* what they allocate and merge is the stages' affair, not the recipe's */
         static const char *const stages[] = { "+recover:nearest", "+recover:compensate", "+alloc:ada+recover:nearest",
-                                              "+alloc:ada" };
-        k += (size_t)snprintf(text + k, size - k, "%s", stages[pick(rng, 0, 3)]);
+                                              "+alloc:ada", "+recover:demote", "+alloc:ada+recover:demote(k=q8,share=0.3)" };
+        k += (size_t)snprintf(text + k, size - k, "%s", stages[pick(rng, 0, 5)]);
     }
-    if (r->kind == WN_CLASS_FULL) return;
-    switch (pick(rng, 0, 7)) {
+    switch (r->kind == WN_CLASS_FULL ? 0 : pick(rng, 0, 7)) {
     case 0: break;
-    case 1: snprintf(text + k, size - k, "@%dB", pick(rng, 1, 200000)); break;
-    case 2: case 3: snprintf(text + k, size - k, "@%d", pick(rng, 1, 300)); break;
-    default: snprintf(text + k, size - k, "@%d%%", pick(rng, 1, 100));
+    case 1: k += (size_t)snprintf(text + k, size - k, "@%dB", pick(rng, 1, 200000)); break;
+    case 2: case 3: k += (size_t)snprintf(text + k, size - k, "@%d", pick(rng, 1, 300)); break;
+    default: k += (size_t)snprintf(text + k, size - k, "@%d%%", pick(rng, 1, 100));
     }
+    if (which != ENCODED) return;
+    static const char *const formats[] = { "kv=q8", "kv=q4", "kv=kivi2", "k=kivi2,v=q4", "k=q4_0,v=f32", "kv=q4,kv[0]=f16",
+                                           "k=f16,v=kivi4,lag=3", "kv=kivi4,k[-1]=q8,lag=2" };
+    snprintf(text + k, size - k, ",%s", formats[pick(rng, 0, 7)]);
 }
 
 static void check_reserved(test_engine *t, const char *what)
@@ -83,12 +87,12 @@ static wn_seq *must_open(test_engine *t, const char *kv, int n, const char *what
 static void a_round(uint64_t seed, bool one, int which)
 {
     uint64_t rng = seed;
-    char kv[SEQS][120], what[200];
+    char kv[SEQS][200], what[320];
     wn_err err = { 0 };
     wn_seq *s[SEQS] = { 0 };
     int slots = 4 << pick(&rng, 0, 4);
     test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){
-        .n_threads = 1, .max_seqs = SEQS, .page_slots = slots, .n_batch = pick(&rng, 1, 4) == 1 ? 7 : 1 << pick(&rng, 4, 9),
+        .n_threads = 1, .max_seqs = which >= STAGED ? 16 * SEQS : SEQS, .page_slots = slots, .n_batch = pick(&rng, 1, 4) == 1 ? 7 : 1 << pick(&rng, 4, 9),
         .n_ctx = 2048 });
     for (int i = 0; i < SEQS; i++) random_policy(kv[i], sizeof kv[i], &rng, which);
     int n_open = one ? 1 : pick(&rng, 2, SEQS), longest = pick(&rng, 1, 6) == 1 ? MAX : 300;
@@ -141,6 +145,13 @@ static void a_sequence_keeps_within_its_reservation(void **state)
     for (int i = 0; i < rounds(60); i++) a_round(1000 + (uint64_t)i, true, ANY);
 }
 
+/* Raw and sealed pages are frames of different sizes, and for a while a page has both. */
+static void so_do_encoded_ones(void **state)
+{
+    (void)state;
+    for (int i = 0; i < rounds(80); i++) a_round(4000 + (uint64_t)i, i % 3 != 0, ENCODED);
+}
+
 /* Merge pages have three tables each, are half empty too, and are made while their sources
  * are still there. The peak of each class is that inside decisions. */
 static void so_do_those_that_merge(void **state)
@@ -168,7 +179,7 @@ static void a_pool_runs_what_it_was_sized_for(void **state)
     (void)state;
     for (int i = 0; i < rounds(30); i++) {
         uint64_t seed = 9000 + (uint64_t)i, rng = seed;
-        char kv[120], what[200];
+        char kv[120], what[320];
         wn_seq *s[8];
         wn_err err = { 0 };
         int n_seqs = pick(&rng, 1, 8), n = pick(&rng, 8, MAX), left = n, rows = 1;
@@ -200,7 +211,7 @@ static void a_large_pool_admits_what_it_was_sized_for(void **state)
     (void)state;
     for (int i = 0; i < rounds(12); i++) {
         uint64_t seed = 300 + (uint64_t)i, rng = seed;
-        char kv[120], what[200];
+        char kv[120], what[320];
         wn_seq *s[32];
         int n_seqs = pick(&rng, 2, 32), n = n_seqs * pick(&rng, 64, 2048), left = n, n_open = 0;
         random_policy(kv, sizeof kv, &rng, i % 3 ? ANY : MERGING);
@@ -303,6 +314,7 @@ int main(void)
     test_tokens(ids, MAX, 320, 3);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_keeps_within_its_reservation),
+        cmocka_unit_test(so_do_encoded_ones),
         cmocka_unit_test(so_do_those_that_merge),
         cmocka_unit_test(so_do_those_with_stages),
         cmocka_unit_test(so_do_several_with_forks),

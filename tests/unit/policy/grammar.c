@@ -23,6 +23,9 @@ static wn_policy good(const char *text)
     assert_memory_equal(&p.budget, &q.budget, sizeof p.budget);
     assert_string_equal(p.k, q.k);
     assert_string_equal(p.v_format, q.v_format);
+    assert_int_equal(p.n_rules, q.n_rules);
+    assert_memory_equal(p.rules, q.rules, sizeof p.rules);
+    assert_int_equal(p.lag, q.lag);
     return p;
 }
 
@@ -65,6 +68,58 @@ static void good_texts(void **state)
         assert_ptr_equal(wn_recipe_find(wn_recipe_at(i)->name), wn_recipe_at(i));
     }
     assert_null(wn_recipe_at(-1));
+}
+
+/* The formats that the lanes of a model with 4 layers of 2 heads have: one letter for each,
+ * layer by layer; h f16, b bf16, s f32. */
+static void lanes_are(const char *text, const char *k, const char *v)
+{
+    wn_policy p = good(text);
+    for (int of_v = 0; of_v < 2; of_v++)
+        for (int i = 0; i < 8; i++) {
+            const wn_format *f = &wn_format_f16;
+            wn_err err = { 0 };
+            if (wn_policy_format_at(&p, of_v, i / 2, 4, i % 2, 2, &f, &err)) fail_msg("%s: %s", text, err.text);
+            char got = f == &wn_format_f16 ? 'h' : f == &wn_format_bf16 ? 'b' : 's';
+            if (got != (of_v ? v : k)[i]) fail_msg("%s: lane %d has %s for %s", text, i, f->name, of_v ? "V" : "K");
+        }
+}
+
+static void formats_of_lanes(void **state)
+{
+    (void)state;
+    lanes_are("none", "hhhhhhhh", "hhhhhhhh");
+    lanes_are("none,k=bf16", "bbbbbbbb", "hhhhhhhh");
+    lanes_are("none,kv=bf16,k[0]=f32", "ssbbbbbb", "bbbbbbbb");
+    lanes_are("none,k[0..1,-1]=f32,v[-2..-1]=bf16", "sssshhss", "hhhhbbbb");
+    lanes_are("none,kv[1:0]=f32,v[0..-1:1]=bf16", "hhshhhhh", "hbsbhbhb");
+    lanes_are("none,k[1..2]=f32,k[2]=bf16", "hhssbbhh", "hhhhhhhh");     /* the last that fits */
+    lanes_are("none,k[1]=f32,k=bf16", "bbssbbbb", "hhhhhhhh");           /* the bare key is for the others */
+    assert_string_equal(good("none,v=bf16,kv[ 0, -1 : 0..1 ]=f32,lag=3").text,
+                        "v1:none(at=boundary,every=512,first=0,last=0,system=off,special=off),v=bf16,k[0]=f32,v[0]=f32,k[-1:0..1]=f32,"
+                        "v[-1:0..1]=f32,lag=3");
+    assert_string_equal(good("none,lag=0").text, good("none").text);
+    bad("none,k=q77", "\"q77\" is unknown|f16, bf16, f32");
+    bad("none,k[0=f16", "\"]\"");
+    bad("none,k[]=f16", "layers, as in k[0]");
+    bad("none,k[0..]=f16", "k[0..]|expected layers and heads");
+    bad("none,k[:1]=f16", "expected layers and heads");
+    bad("none,k[1:]=f16", "expected layers and heads");
+    bad("none,k[1;2]=f16", "\"]\"");
+    bad("none,k[99999]=f16", "expected layers and heads");
+    bad("none,k[0]=f16,k[0]=f32", "each key once");
+    bad("none,lag=x", "pages stay raw");
+    bad("none,lag[0]=1", "no key \"lag[]\"");
+    const wn_format *f = NULL;
+    wn_err err = { 0 };
+    wn_policy p = good("none,k[40]=f32");
+    assert_int_equal(wn_policy_format_at(&p, false, 0, 32, 0, 8, &f, &err), WN_EINVAL);
+    assert_non_null(strstr(err.text, "no layer 40, the model has 0 to 31"));
+    p = good("none,v[0:-9]=f32");
+    assert_int_equal(wn_policy_format_at(&p, true, 0, 32, 0, 8, &f, &err), WN_EINVAL);
+    assert_non_null(strstr(err.text, "no head -9"));
+    p = good("none,v[3..2]=f32");
+    assert_int_equal(wn_policy_format_at(&p, true, 0, 32, 0, 8, &f, &err), WN_EINVAL);
 }
 
 static void budgets(void **state)
@@ -143,9 +198,9 @@ static void wrong_words(void **state)
     bad("recent(sinks=nan)", "expected a whole number");
     bad("recent(sinks=1e999)", "expected a whole number");
     bad("recent(at=start)", "expected one of boundary|mark|both");
-    bad("recent,z=f16", "no key \"z\"; there are k and v");
+    bad("recent,z=f16", "no key \"z\"; there are k, v and kv");
     bad("recent,k=f16(x=1)", "takes no parameters");
-    bad("recent,k=f16f16f16f16f16f16", "no such cache format");
+    bad("recent,k=f16f16f16f16f16f16", "is unknown: there are f16");
     bad("recent+alloc:ada", "+alloc:ada: recent makes whole plans and takes no stages");
 }
 
@@ -235,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_texts),
+        cmocka_unit_test(formats_of_lanes),
         cmocka_unit_test(budgets),
         cmocka_unit_test(wrong_places),
         cmocka_unit_test(wrong_words),

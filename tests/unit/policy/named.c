@@ -67,6 +67,47 @@ static void a_stage_does_what_its_recipe_does(void **state)
         for (uint64_t seed = 1; seed <= 12; seed++) same_plans(pairs[i][0], pairs[i][1], seed);
 }
 
+/* What a recipe gives up is kept in fewer bits: the best as they are, nothing twice, nothing back;
+ * bytes pay for both kinds; with a share the worst go. */
+static void victims_are_kept_in_fewer_bits(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        test_view *t = test_view_open(&(test_shape){ .n_tokens = 120, .max_tokens = 200, .n_layers = 2, .heads = 2 });
+        for (int step = 0; step < 4; step++) {
+            const wn_plan *p = test_view_decide(t, "h2o(first=4)+recover:demote@30%");
+            int lanes = t->view.n_lanes, n = t->view.n_tokens;
+            assert_true(test_view_total(t) == (int)(0.3 * n * lanes + 1e-6));
+            for (int l = 0; l < lanes; l++) {
+                for (int i = 0; i < t->shown[l].n; i++) assert_true(wn_plan_keeps(p, l, t->shown[l].pos[i]));
+                for (int i = 0; i < 4; i++) assert_false(wn_plan_demotes(p, l, i));
+            }
+            test_view_carry_out(t);
+            for (int l = 0; l < lanes; l++) assert_int_equal(t->shown[l].n, n);
+            test_view_grow(t, 20);
+        }
+        test_view_close(t);
+        t = test_view_open(&(test_shape){ .n_tokens = 100, .n_layers = 2, .heads = 2 });
+        t->view.low_bytes = 4;
+        test_view_decide_bytes(t, "h2o+recover:demote@2800B", 16);         /* 400 slots for 4 bytes, 100 for 12 more */
+        assert_int_equal(test_view_total(t), 100);
+        for (int l = 0; l < 4; l++) assert_true(wn_plan_keeps(&t->plan, l, 0));
+        test_view_decide_bytes(t, "h2o+recover:demote@1200B", 16);         /* 300 slots at all */
+        int kept = 0;
+        for (int l = 0; l < 4; l++)
+            for (int i = 0; i < 100; i++) kept += wn_plan_keeps(&t->plan, l, i);
+        assert_int_equal(test_view_total(t), 0);
+        assert_int_equal(kept, 300);
+        test_view_decide(t, "h2o+recover:demote(share=0.25)@25%");
+        kept = 0;
+        for (int l = 0; l < 4; l++)
+            for (int i = 0; i < 100; i++) kept += wn_plan_keeps(&t->plan, l, i);
+        assert_int_equal(test_view_total(t), 100);
+        assert_int_equal(kept, 200);
+        test_view_close(t);
+    }
+}
+
 /* ---- every stage with every recipe that takes it -------------------------------------------- */
 
 static void budgets_and_protection_hold(void **state)
@@ -250,6 +291,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stage_does_what_its_recipe_does),
+        cmocka_unit_test(victims_are_kept_in_fewer_bits),
         cmocka_unit_test(budgets_and_protection_hold),
         cmocka_unit_test(compensation_is_the_mean_of_all_that_is_gone),
         cmocka_unit_test(compensation_stays_within_the_budget),
