@@ -3,114 +3,13 @@
  * page size, beside neighbours with other policies, after a fork, a truncation, a session
  * file. And a policy that has nothing to drop gives the bytes of `none`. Every recipe of
  * the table, at boundaries, at marks and at both. */
-#include "tests/support/engine.h"
+#include "tests/support/law.h"
 #include "tests/support/recipes.h"
 #include "tests/unit/check.h"
 
 #include <unistd.h>
 
-enum { N = 650, VOCAB = 320 };
-static const int marks[] = { 100, 333, 512 };
-static int every = 64, slots = 0;       /* hard: 3, pages of 4 */
-static int32_t ids[N];
-static const char *model;
-static bool ranges;                     /* the caller names some */
-
-typedef struct {
-    const char *kv;
-    int threads, chunk, slots;
-    bool neighbours;
-} way;
-
-/* ---- running a text ---------------------------------------------------------------------- */
-
-static test_engine open_engine(way w)
-{
-    return test_engine_open(model, (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .max_seqs = 5,
-                                                     .page_slots = w.slots ? w.slots : slots, .protected_tokens = 64 * 5 });
-}
-
-/* Named again after a fork, a truncation, a session, which have those up to their tokens. */
-static void name_ranges(test_seq *q, int at)
-{
-    static const struct { int at, from, to; wn_range_kind kind; } named[] = {
-        { 0, 20, 44, WN_RANGE_NAMED }, { 0, 3, 11, WN_RANGE_SYSTEM }, { 0, 130, 137, WN_RANGE_NAMED }, { 333, 340, 351, WN_RANGE_NAMED },
-    };
-    wn_err err = { 0 };
-    for (size_t i = 0; ranges && i < WN_COUNT(named); i++)
-        if (named[i].at <= at && wn_seq_protect(q->s, named[i].from, named[i].to, named[i].kind, &err))
-            fail_msg("protect: %s", err.text);
-}
-
-/* Tokens [n_fed, to) with their marks, waiting to be computed. */
-static void feed(test_seq *q, int to)
-{
-    wn_err err = { 0 };
-    q->s->opts.on_logits_ctx = q;
-    for (int at = wn_seq_n_tokens(q->s), next; at < to; at = next) {
-        next = to;
-        name_ranges(q, at);
-        for (size_t i = 0; i < WN_COUNT(marks); i++) {
-            if (marks[i] == at && wn_seq_mark(q->s, &err)) fail_msg("mark: %s", err.text);
-            if (marks[i] > at) next = WN_MIN(next, marks[i]);
-        }
-        if (wn_seq_feed(q->s, ids + at, (size_t)(next - at), &err)) fail_msg("feed: %s", err.text);
-    }
-}
-
-static void run_to(test_engine *t, test_seq *q, int to)
-{
-    feed(q, to);
-    test_steps(t);
-}
-
-/* Sequences whose chunks, single tokens and decisions come in between. */
-static void run_among_others(test_engine *t, test_seq *q)
-{
-    static const char *const kv[3] = { "random(every=32)@30%", "recent(every=16,at=both)@40", NULL };
-    wn_seq *other[3];
-    wn_err err = { 0 };
-    for (int i = 0; i < 3; i++) {
-        if (wn_seq_open(&other[i], t->e, &(wn_seq_opts){ .max_tokens = 400, .kv = kv[i] }, &err)) fail_msg("%s", err.text);
-        assert_int_equal(wn_seq_feed(other[i], ids + i, 90 + 70 * (size_t)i, &err), WN_OK);
-    }
-    for (int at = 0; at < N; at += 50) {
-        feed(q, WN_MIN(at + 50, N));
-        assert_int_equal(wn_seq_feed(other[at / 50 % 3], ids + at, 1 + (size_t)at % 7, &err), WN_OK);
-        if (at % 150 == 0) assert_int_equal(wn_seq_mark(other[1], &err), WN_OK);
-        assert_int_equal(wn_engine_step(t->e, NULL, &err), WN_OK);
-    }
-    test_steps(t);
-    for (int i = 0; i < 3; i++) wn_seq_close(other[i]);
-}
-
-/* The logits of all N positions when computed in this way; the caller frees. */
-static float *logits_of(way w)
-{
-    test_engine t = open_engine(w);
-    test_seq q = test_seq_open_kv(&t, N, w.kv);
-    if (w.neighbours) run_among_others(&t, &q);
-    else run_to(&t, &q, N);
-    assert_int_equal(q.n_seen, N);
-    wn_kv_check(q.s->kv);
-    float *out = q.logits;
-    q.logits = NULL;
-    test_seq_close(&q);
-    test_engine_close(&t);
-    return out;
-}
-
-static float *reference(const char *kv) { return logits_of((way){ .kv = kv, .threads = 1, .chunk = 512 }); }
-
-static void compare(const float *ref, way w)
-{
-    char what[200];
-    float *got = logits_of(w);
-    snprintf(what, sizeof what, "%s, %d threads, chunks of %d, pages of %d%s", w.kv, w.threads, w.chunk, w.slots,
-             w.neighbours ? ", with neighbours" : "");
-    test_same_logits(what, ref, got, N, VOCAB);
-    free(got);
-}
+static int every = 64;                  /* hard: 3 */
 
 /* ---- which policies ----------------------------------------------------------------------- */
 
@@ -131,7 +30,7 @@ static bool spell(char kv[120], const wn_recipe *r, int schedule, const char *bu
 /* Every recipe in many ways where decisions are frequent; in the hardest few elsewhere. */
 static void chunks_threads_pages_neighbours(void **state)
 {
-    static const way ways[] = {
+    static const law_way ways[] = {
         { .threads = 2, .chunk = 7 },
         { .threads = 2, .chunk = 50, .neighbours = true },
         { .threads = 1, .chunk = 64, .slots = 4 },
@@ -139,18 +38,18 @@ static void chunks_threads_pages_neighbours(void **state)
         { .threads = 1, .chunk = 7 },
         { .threads = 2, .chunk = 64, .slots = 16 },
         { .threads = 2, .chunk = 512 },
-        { .threads = 1, .chunk = N },
+        { .threads = 1, .chunk = LAW_N },
     };
     char kv[120];
     (void)state;
     for (int i = 0; wn_recipe_at(i); i++)
         for (int schedule = 0; schedule < SCHEDULES; schedule++) {
             if (!spell(kv, wn_recipe_at(i), schedule, schedule == 3 ? "@90" : "@25%")) continue;
-            float *ref = reference(kv);
+            float *ref = law_reference(kv);
             for (size_t k = 0; k < (schedule == 0 ? WN_COUNT(ways) : 3); k++) {
-                way w = ways[k];
+                law_way w = ways[k];
                 w.kv = kv;
-                compare(ref, w);
+                law_compare(ref, w);
             }
             free(ref);
         }
@@ -160,16 +59,16 @@ static void chunks_threads_pages_neighbours(void **state)
 static void quantised_weights(void **state)
 {
     (void)state;
-    const char *tiny = model;
-    model = test_model_path("llama", "Q8_0");
+    const char *tiny = law_model;
+    law_model = test_model_path("llama", "Q8_0");
     static const char *const kv[] = { "random(every=64,at=both,first=4,last=8)@25%", "recent(every=64)@25%" };
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
-        float *ref = reference(kv[i]);
-        compare(ref, (way){ .kv = kv[i], .threads = 2, .chunk = 7 });
-        compare(ref, (way){ .kv = kv[i], .threads = 2, .chunk = 50, .neighbours = true });
+        float *ref = law_reference(kv[i]);
+        law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 7 });
+        law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 50, .neighbours = true });
         free(ref);
     }
-    model = tiny;
+    law_model = tiny;
 }
 
 /* Live slots of each lane after the text. */
@@ -212,59 +111,6 @@ static void windows_are_left_alone(void **state)
 
 /* ---- going back, and going two ways --------------------------------------------------------- */
 
-static const char *session_path(void)
-{
-    static char path[128];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-policies-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
-    return path;
-}
-
-static void finish(test_engine *t, test_seq *q, const char *kv, const char *how, int cut, const float *ref)
-{
-    char what[200];
-    run_to(t, q, N);
-    snprintf(what, sizeof what, "%s, %s at %d", kv, how, cut);
-    wn_kv_check(q->s->kv);
-    test_same_logits(what, ref, q->logits, N, VOCAB);
-}
-
-/* At a cut: a fork that goes on while its source strays and is taken back, there or further
- * (beyond a decision the engine computes from the start again); and a session file. */
-static void cut_at(const char *kv, int cut, const float *ref)
-{
-    test_engine t = open_engine((way){ .threads = 2, .chunk = 100 });
-    test_seq q = test_seq_open_kv(&t, N, kv), f = { .n_vocab = VOCAB }, r;
-    size_t bytes = sizeof(float) * N * VOCAB;
-    wn_err err = { 0 };
-    run_to(&t, &q, cut);
-    f.logits = malloc(bytes);
-    assert_non_null(f.logits);
-    memcpy(f.logits, q.logits, bytes);
-    if (wn_seq_fork(&f.s, q.s, NULL, &err)) fail_msg("fork: %s", err.text);
-    if (wn_seq_save(q.s, session_path(), &err)) fail_msg("save: %s", err.text);
-    if (wn_seq_feed(q.s, ids + 7, 90, &err)) fail_msg("%s", err.text);      /* not this text's tokens */
-    if (cut % 2 && wn_seq_mark(q.s, &err)) fail_msg("%s", err.text);
-    test_steps(&t);
-    finish(&t, &f, kv, "forked", cut, ref);
-    memset(q.logits, 0, bytes);         /* what is computed again is seen again */
-    memcpy(q.logits, ref, sizeof(float) * (size_t)cut * VOCAB);
-    if (wn_seq_truncate(q.s, cut, &err)) fail_msg("truncate: %s", err.text);
-    finish(&t, &q, kv, "taken back", cut, ref);
-    if (wn_seq_truncate(q.s, cut / 2, &err)) fail_msg("truncate: %s", err.text);
-    finish(&t, &q, kv, "taken back to half", cut, ref);
-    wn_seq_close(f.s);
-    r = test_seq_open_kv(&t, N, kv);
-    if (wn_seq_load(r.s, session_path(), &err)) fail_msg("load: %s", err.text);
-    memcpy(r.logits, ref, sizeof(float) * (size_t)cut * VOCAB);
-    finish(&t, &r, kv, "saved", cut, ref);
-    unlink(session_path());
-    test_seq_close(&r);
-    test_seq_close(&q);
-    free(f.logits);
-    test_engine_close(&t);
-}
-
 /* Right before a decision, where it is due and not taken, right after, and far from one. */
 static void forks_truncations_sessions(void **state)
 {
@@ -274,9 +120,9 @@ static void forks_truncations_sessions(void **state)
     for (int i = 0; wn_recipe_at(i); i++)
         for (int schedule = 0; schedule < SCHEDULES; schedule++) {
             if (!spell(kv, wn_recipe_at(i), schedule, "@25%")) continue;
-            float *ref = reference(kv);
+            float *ref = law_reference(kv);
             for (size_t k = 0; k < WN_COUNT(cuts); k++)
-                if (schedule == 3 || k % 2 == (size_t)schedule % 2) cut_at(kv, cuts[k], ref);
+                if (schedule == 3 || k % 2 == (size_t)schedule % 2) law_cut_at(kv, cuts[k], ref);
             free(ref);
         }
 }
@@ -294,15 +140,15 @@ static void classes_resume_where_they_say(void **state)
     for (int i = 0; wn_recipe_at(i); i++) {
         const wn_recipe *r = wn_recipe_at(i);
         if (r->kind == WN_CLASS_FULL || !spell(kv, r, 0, "@25%")) continue;
-        float *ref = reference(kv);
-        test_engine t = open_engine((way){ .threads = 2, .chunk = 100 });
+        float *ref = law_reference(kv);
+        test_engine t = law_engine((law_way){ .threads = 2, .chunk = 100 });
         test_seq q[3];
-        for (int k = 0; k < 3; k++) q[k] = test_seq_open_kv(&t, N, kv);
-        run_to(&t, &q[0], RAN);
+        for (int k = 0; k < 3; k++) q[k] = test_seq_open_kv(&t, LAW_N, kv);
+        law_run_to(&t, &q[0], RAN);
         wn_seq_close(q[1].s);
         if (wn_seq_fork(&q[1].s, q[0].s, NULL, &err)) fail_msg("fork: %s", err.text);
-        if (wn_seq_save(q[0].s, session_path(), &err) || wn_seq_load(q[2].s, session_path(), &err)) fail_msg("session: %s", err.text);
-        unlink(session_path());
+        if (wn_seq_save(q[0].s, law_session_path(), &err) || wn_seq_load(q[2].s, law_session_path(), &err)) fail_msg("session: %s", err.text);
+        unlink(law_session_path());
         int w = wn_policy_window(q[0].s->policy);
         int want = r->resume == WN_RESUME_RECORD ? LAST : w > 64 - (RAN - BACK) ? 0 : BACK;
         assert_int_equal(r->resume == WN_RESUME_RECORD, q[0].s->ledger.n_stats > 0);
@@ -310,13 +156,13 @@ static void classes_resume_where_they_say(void **state)
         for (int k = 0; k < 3; k++) {
             if (wn_seq_truncate(q[k].s, BACK, &err)) fail_msg("truncate: %s", err.text);
             if (wn_kv_n(q[k].s->kv) != want) fail_msg("%s: %d goes on from %d, not %d", kv, k, wn_kv_n(q[k].s->kv), want);
-            memcpy(q[k].logits, ref, sizeof(float) * BACK * VOCAB);
-            finish(&t, &q[k], kv, "resumed", BACK, ref);
+            memcpy(q[k].logits, ref, sizeof(float) * BACK * LAW_VOCAB);
+            law_finish(&t, &q[k], kv, "resumed", BACK, ref);
         }
-        run_to(&t, &q[1], N);
+        law_run_to(&t, &q[1], LAW_N);
         if (wn_seq_truncate(q[1].s, 380, &err)) fail_msg("truncate: %s", err.text);
         assert_int_equal(wn_kv_n(q[1].s->kv), 0);
-        finish(&t, &q[1], kv, "taken back beyond a decision", 380, ref);
+        law_finish(&t, &q[1], kv, "taken back beyond a decision", 380, ref);
         for (int k = 0; k < 3; k++) test_seq_close(&q[k]);
         test_engine_close(&t);
         free(ref);
@@ -334,16 +180,16 @@ static void a_session_belongs_to_its_policy(void **state)
     };
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
         wn_err err = { 0 };
-        test_engine t = open_engine((way){ .threads = 1, .chunk = 100 });
-        test_seq a = test_seq_open_kv(&t, N, cases[i].saved), b = test_seq_open_kv(&t, N, cases[i].loaded);
-        run_to(&t, &a, 90);
-        assert_int_equal(wn_seq_feed(a.s, ids, 30, &err), WN_OK);   /* waiting, with a mark: not saved */
+        test_engine t = law_engine((law_way){ .threads = 1, .chunk = 100 });
+        test_seq a = test_seq_open_kv(&t, LAW_N, cases[i].saved), b = test_seq_open_kv(&t, LAW_N, cases[i].loaded);
+        law_run_to(&t, &a, 90);
+        assert_int_equal(wn_seq_feed(a.s, law_ids, 30, &err), WN_OK);   /* waiting, with a mark: not saved */
         assert_int_equal(wn_seq_mark(a.s, &err), WN_OK);
-        if (wn_seq_save(a.s, session_path(), &err)) fail_msg("save: %s", err.text);
-        wn_status st = wn_seq_load(b.s, session_path(), &err);
+        if (wn_seq_save(a.s, law_session_path(), &err)) fail_msg("save: %s", err.text);
+        wn_status st = wn_seq_load(b.s, law_session_path(), &err);
         if ((st == WN_OK) != cases[i].fits) fail_msg("case %zu: %s", i, st ? err.text : "loaded");
         if (!st) assert_int_equal(b.s->n_marks, 0);
-        unlink(session_path());
+        unlink(law_session_path());
         test_seq_close(&a);
         test_seq_close(&b);
         test_engine_close(&t);
@@ -356,13 +202,13 @@ static void a_fork_leaves_waiting_marks(void **state)
     (void)state;
     wn_err err = { 0 };
     wn_seq *f;
-    test_engine t = open_engine((way){ .threads = 1, .chunk = 100 });
-    test_seq q = test_seq_open_kv(&t, N, "random(at=mark)@25%");
+    test_engine t = law_engine((law_way){ .threads = 1, .chunk = 100 });
+    test_seq q = test_seq_open_kv(&t, LAW_N, "random(at=mark)@25%");
     q.s->opts.on_logits = NULL;
-    assert_int_equal(wn_seq_feed(q.s, ids, 30, &err), WN_OK);
+    assert_int_equal(wn_seq_feed(q.s, law_ids, 30, &err), WN_OK);
     assert_int_equal(wn_seq_mark(q.s, &err), WN_OK);
     test_steps(&t);
-    assert_int_equal(wn_seq_feed(q.s, ids, 30, &err), WN_OK);
+    assert_int_equal(wn_seq_feed(q.s, law_ids, 30, &err), WN_OK);
     assert_int_equal(wn_seq_mark(q.s, &err), WN_OK);
     assert_int_equal(wn_seq_fork(&f, q.s, NULL, &err), WN_OK);
     assert_int_equal(wn_seq_n_tokens(f), 30);
@@ -374,11 +220,11 @@ static void a_fork_leaves_waiting_marks(void **state)
 }
 
 /* Ranges are part of what results depend on, like marks: the same ones give the same bytes in
- * every way, and others than without them. */
+ * every law_way, and others than without them. */
 static void ranges_are_kept_in_every_way(void **state)
 {
-    static const way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 2, .chunk = 50, .neighbours = true },
-                                { .threads = 1, .chunk = 64, .slots = 4 }, { .threads = 1, .chunk = N } };
+    static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 2, .chunk = 50, .neighbours = true },
+                                { .threads = 1, .chunk = 64, .slots = 4 }, { .threads = 1, .chunk = LAW_N } };
     static const int cuts[] = { 129, 333, 345 };
     char kv[120];
     (void)state;
@@ -387,17 +233,17 @@ static void ranges_are_kept_in_every_way(void **state)
         if (r->kind != WN_CLASS_BUDGETED) continue;
         snprintf(kv, sizeof kv, "%s(at=%s,every=%d,system=on,special=on)@70", r->name,
                  r->at == (WN_AT_BOUNDARY | WN_AT_MARK) ? "both" : r->at & WN_AT_MARK ? "mark" : "boundary", every);
-        float *without = reference(kv);
-        ranges = true;
-        float *ref = reference(kv);
-        if (!memcmp(without, ref, sizeof(float) * N * VOCAB)) fail_msg("%s: ranges change nothing", kv);
+        float *without = law_reference(kv);
+        law_ranges = true;
+        float *ref = law_reference(kv);
+        if (!memcmp(without, ref, sizeof(float) * LAW_N * LAW_VOCAB)) fail_msg("%s: ranges change nothing", kv);
         for (size_t k = 0; k < WN_COUNT(ways); k++) {
-            way w = ways[k];
+            law_way w = ways[k];
             w.kv = kv;
-            compare(ref, w);
+            law_compare(ref, w);
         }
-        for (size_t k = 0; k < WN_COUNT(cuts); k++) cut_at(kv, cuts[k], ref);
-        ranges = false;
+        for (size_t k = 0; k < WN_COUNT(cuts); k++) law_cut_at(kv, cuts[k], ref);
+        law_ranges = false;
         free(without);
         free(ref);
     }
@@ -410,14 +256,14 @@ static void nothing_to_drop_is_none(void **state)
     static const char *const budgets[] = { "@100%", "@650", "@64MiB" };
     char kv[120];
     (void)state;
-    float *none = reference(NULL);
+    float *none = law_reference(NULL);
     for (int i = 0; wn_recipe_at(i); i++) {
         const wn_recipe *r = wn_recipe_at(i);
         for (int schedule = 0; schedule < SCHEDULES; schedule++)
             for (size_t b = 0; b < WN_COUNT(budgets); b++) {
                 if (r->kind == WN_CLASS_FULL && b) continue;
                 if (!spell(kv, r, schedule, budgets[b])) continue;
-                compare(none, (way){ .kv = kv, .threads = 2, .chunk = 100 });
+                law_compare(none, (law_way){ .kv = kv, .threads = 2, .chunk = 100 });
             }
     }
     free(none);
@@ -428,16 +274,16 @@ static void dropping_is_visible(void **state)
 {
     char kv[120];
     (void)state;
-    float *none = reference(NULL);
+    float *none = law_reference(NULL);
     for (int i = 0; wn_recipe_at(i); i++)
         for (int schedule = 0; schedule < SCHEDULES; schedule++) {
             const wn_recipe *r = wn_recipe_at(i);
-            int first = schedule == 1 ? 512 : schedule == 2 ? marks[0] : every;
+            int first = schedule == 1 ? 512 : schedule == 2 ? law_marks[0] : every;
             if (r->kind == WN_CLASS_FULL || !spell(kv, r, schedule, "@25%")) continue;
-            float *got = reference(kv);
-            test_same_logits(kv, none, got, first, VOCAB);
+            float *got = law_reference(kv);
+            test_same_logits(kv, none, got, first, LAW_VOCAB);
             bool all_protected = first <= (int)(r->first + r->last);
-            if (!all_protected && !memcmp(got + first * VOCAB, none + first * VOCAB, sizeof(float) * VOCAB))
+            if (!all_protected && !memcmp(got + first * LAW_VOCAB, none + first * LAW_VOCAB, sizeof(float) * LAW_VOCAB))
                 fail_msg("%s: nothing changes at %d", kv, first);
             free(got);
         }
@@ -447,10 +293,10 @@ static void dropping_is_visible(void **state)
 int main(void)
 {
     test_recipes_add();
-    test_tokens(ids, N, VOCAB, 1);
-    model = test_tiny_model_path();
+    test_tokens(law_ids, LAW_N, LAW_VOCAB, 1);
+    law_model = test_tiny_model_path();
     if (getenv("WN_TEST_HARD")) {       /* small pages, decisions all the time */
-        slots = 4;
+        law_slots = 4;
         every = 3;
     }
     const struct CMUnitTest tests[] = {
