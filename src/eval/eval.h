@@ -25,7 +25,9 @@ typedef struct {
     const char *kv;                     /* a policy */
     double share;                       /* > 0: the budget it gets (1 = everything); 0: as it is */
     const wn_profile *profile;          /* where its policy goes by one; NULL: that of the options */
-    /* Tests: a decider in place of a policy, asked at multiples of every. */
+    /* Tests: a decider in place of a policy, asked at multiples of every; formats: NULL, or a policy that
+     * decides nothing, for its cache ("none,kv=q8"). */
+    const char *formats;
     wn_decide *decide;
     void *decide_ctx;
     int every;

@@ -49,7 +49,7 @@ wn_status wn_lab_seq(wn_seq **out, const wn_lab *lab, const wn_lab_row *row, wn_
 {
     bool own = row->row.decide != NULL;
     wn_engine_lend_profile(lab->e, row->row.profile);
-    wn_status st = wn_seq_open(out, lab->e, &(wn_seq_opts){ .max_tokens = lab->n_ctx, .kv = own ? NULL : row->kv,
+    wn_status st = wn_seq_open(out, lab->e, &(wn_seq_opts){ .max_tokens = lab->n_ctx, .kv = own ? row->row.formats : row->kv,
                                                                 .ring_rows = 64 }, err);
     if (st || !own) return st;
     if ((st = wn_seq_set_decider(*out, row->row.every, row->row.decide, row->row.decide_ctx, err))) {

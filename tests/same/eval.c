@@ -80,6 +80,21 @@ static wn_status shift_all_v(void *ctx, const wn_kv *kv, int p, wn_plan *plan, w
     return WN_OK;
 }
 
+/* The scales of page 1, one for each slot at the head of its frames, are those of page 0. */
+static wn_status plant_stale_scales(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *err)
+{
+    (void)ctx, (void)plan, (void)err;
+    for (int l = 0; l < wn_kv_map(kv)->n_lanes && p == HALF; l++) {
+        wn_run_iter it;
+        wn_run first, run;
+        wn_runs_begin(&it, kv, l, 0, p);
+        assert_true(wn_runs_next(&it, &first) && wn_runs_next(&it, &run) && first.v_sealed && run.v_sealed);
+        memcpy((void *)(uintptr_t)run.k_sealed, first.k_sealed, 2 * (size_t)wn_kv_page_slots(kv));
+        memcpy((void *)(uintptr_t)run.v_sealed, first.v_sealed, 2 * (size_t)wn_kv_page_slots(kv));
+    }
+    return WN_OK;
+}
+
 /* Drops two tokens far back: next to nothing, unless the others lose their places. */
 static wn_status evict(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *err)
 {
@@ -170,12 +185,15 @@ static void planted_faults_are_flagged(void **state)
         { .kv = "positions off by one", .decide = evict, .decide_ctx = &one, .every = HALF },
         { .kv = "merge", .decide = merge, .every = HALF },
         { .kv = "bias forgotten", .decide = merge, .decide_ctx = &without, .every = HALF },
+        { .kv = "q8", .decide = keep_all, .every = HALF, .formats = "none,kv=q8" },
+        { .kv = "stale scales", .decide = plant_stale_scales, .every = HALF, .formats = "none,kv=q8" },
     };
     wn_eval_report r = evaluate(rows, (int)WN_COUNT(rows), (wn_eval_opts){ .max_chunks = 4 });
     flagged("one head zeroed", &r.rows[1], &r.rows[2], r.n_layers);
     flagged("V shifted by one slot", &r.rows[1], &r.rows[3], r.n_layers);
     flagged("positions off by one", &r.rows[4], &r.rows[5], r.n_layers);
     flagged("bias forgotten", &r.rows[6], &r.rows[7], r.n_layers);
+    flagged("stale scales in a page", &r.rows[8], &r.rows[9], r.n_layers);
     wn_eval_report_release(&r);
 }
 
