@@ -205,7 +205,7 @@ static int thinned(const wn_kv_side *s, const wn_kv_hold *h, int n, int P)
 {
     if (!h->decides || n >= h->text) return n;
     bool moves = s->lag < 0 || s->repack == WN_REPACK_COPY;
-    int64_t most = moves ? (int64_t)n * 16 / 15 + P : (int64_t)n * 4 / 3 + 2 * P;
+    int64_t most = moves ? (int64_t)n * 16 / 15 + P : (int64_t)n * 5 / 4 + 2 * P;
     return (int)WN_MIN(most, (int64_t)h->text);
 }
 

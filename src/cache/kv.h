@@ -26,7 +26,7 @@
  * for a decision: with boundaries each `every` positions their lag is every / P + 1 at least,
  * so that a page is raw when it is first decided about; what was there at a decision of its
  * lane has the format's own lag. Later victims are masked, and where so many are that the
- * sealed pages' live slots would fit into 3/4 of them, those are decoded slot by slot, packed
+ * sealed pages' live slots would fit into 4/5 of them, those are decoded slot by slot, packed
  * and encoded anew.
  *
  * Positions, biases and masks of decided lanes live in pool frames and in tables reserved

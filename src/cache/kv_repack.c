@@ -14,9 +14,9 @@
  *
  * Pages sealed in a format with parameters per page (the lane's first ones) stay where they
  * are, and the pages after them are judged by themselves. Only where their live slots would
- * fit into 3/4 of them are they rewritten too: such a side is decoded into a raw page of
+ * fit into 4/5 of them are they rewritten too: such a side is decoded into a raw page of
  * scratch, slot by slot, and encoded anew when the page is full. What that costs in precision
- * a slot pays once for each quarter of its lane that goes, not at each decision.
+ * a slot pays once for each fifth of its lane that goes, not at each decision.
  *
  * Fresh pages are never more than the pages already read, so the list is rewritten in
  * place, and a page's frames are given back before the next page is read.
@@ -74,7 +74,7 @@ static int first_to_rewrite(const wn_kv *kv, int lane)
         if (!page_is_fixed(l, &pg)) break;
     }
     gain fixed = rewriting(kv, lane, 0, n_fixed), others = rewriting(kv, lane, n_fixed, n);
-    if (fixed.before && fixed.after * 4 <= fixed.before * 3) return fixed.first;
+    if (fixed.before && fixed.after * 5 <= fixed.before * 4) return fixed.first;
     return others.after * 16 <= others.before * 15 ? others.first : n;
 }
 

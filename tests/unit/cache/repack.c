@@ -88,7 +88,7 @@ static void a_quarter_of_the_slots_is_a_quarter_of_the_pages(void **state)
 
 /* A budget nobody reaches: a plan that drops nothing touches nothing. */
 /* Pages whose parameters are the page's own cannot lend a slot to another page. They are
- * masked and freed whole, and made anew where masks would leave more than a third too much. */
+ * masked and freed whole, and made anew where masks would leave more than a quarter too much. */
 static void pages_that_cannot_be_repacked_do_not_pile_up(void **state)
 {
     (void)state;

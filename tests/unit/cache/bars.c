@@ -1,0 +1,116 @@
+/* What a policy's cache costs right after its decisions, in every format: at 25 % of 8192
+ * positions frames, positions and masks are at most 1.10 times the budget and 128 raw tokens
+ * where slots move as codes, 1.35 times where K cannot be repacked once it is encoded. Decisions
+ * come each 512 positions, or once at a mark. What statistics add (4 bytes for each position of
+ * the text and lane, whatever the format) is printed beside it. */
+#include "tests/unit/check.h"
+
+#include "cache/kv.h"
+
+enum { N = 8192, EVERY = 512, LANES = 2 };
+
+typedef enum { REDRAWN, STABLE, RECENT } kind;
+
+static void append(wn_kv *kv, int n, int dim)
+{
+    static float rows[EVERY * 128];
+    uint64_t rng = (uint64_t)wn_kv_n(kv) + 1;
+    for (int i = 0; i < n * dim; i++) rows[i] = test_randf(&rng);
+    if (wn_kv_reserve(kv, n, NULL)) fail_msg("no room");
+    for (int l = 0; l < LANES; l++) wn_kv_put(kv, l, wn_kv_n(kv), rows, (size_t)dim, rows, (size_t)dim, n);
+    wn_kv_commit(kv, n);
+}
+
+/* What of positions [0, n) is worth: drawn anew at each decision, once for all, or by age. */
+static uint64_t worth(kind k, int pos, int n)
+{
+    uint64_t s = (uint64_t)pos * 2654435761u + (k == REDRAWN ? (uint64_t)n : 0);
+    return k == RECENT ? (uint64_t)pos : test_rand(&s) >> 8;
+}
+
+static int by_worth(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return x[0] < y[0] ? 1 : x[0] > y[0] ? -1 : 0;
+}
+
+/* Keeps the best quarter of n among what is live. */
+static void decide(wn_kv *kv, kind k)
+{
+    static uint64_t w[N][2];
+    static int32_t stay[N];
+    int n = wn_kv_n(kv);
+    wn_plan plan;
+    wn_err err;
+    wn_plan_init(&plan, n, LANES);
+    for (int l = 0; l < LANES; l++) {
+        int live = 0;
+        wn_run_iter it;
+        wn_run run;
+        wn_runs_begin(&it, kv, l, 0, n);
+        while (wn_runs_next(&it, &run))
+            for (uint64_t left = run.keep; left; left &= left - 1, live++) {
+                int pos = run.pos ? run.pos[__builtin_ctzll(left)] : run.pos0 + __builtin_ctzll(left);
+                w[live][0] = worth(k, pos + l, n);
+                w[live][1] = (uint64_t)pos;
+            }
+        qsort(w, (size_t)live, sizeof *w, by_worth);
+        for (int i = 0; i < n / 4; i++) stay[i] = (int32_t)w[i][1];
+        wn_plan_keep_only(&plan, l, stay, n / 4);
+    }
+    if (wn_kv_apply(kv, &plan, &err)) fail_msg("%s", err.text);
+    wn_plan_release(&plan);
+}
+
+/* The largest (bytes - 128 raw tokens) / budget after a decision, from 4096 positions on. */
+static double share_of_budget(const wn_format *f, int dim, kind k, bool mark, double *statistic)
+{
+    const wn_lane lanes[LANES] = { { 0, 0, (int16_t)dim, (int16_t)dim, 0 }, { 0, 1, (int16_t)dim, (int16_t)dim, 0 } };
+    const wn_lane_map map = { LANES, 1, lanes, (int[2]){ 0, LANES } };
+    wn_pool *pool;
+    wn_kv *kv;
+    wn_kv_stats s;
+    double worst = 0;
+    assert_int_equal(wn_pool_open(&pool, &(wn_pool_opts){ .bytes = 64 << 20 }, NULL), WN_OK);
+    wn_kv_opts o = { .pool = pool, .map = &map, .k_format = f, .v_format = f, .max_positions = N + 64, .every = mark ? 0 : EVERY };
+    assert_int_equal(wn_kv_open(&kv, &o, NULL), WN_OK);
+    double slot = (double)wn_kv_bytes_per_page(&o) / 64 / LANES, raw = 2.0 * 2 * dim;
+    while (wn_kv_n(kv) < N) {
+        append(kv, EVERY - wn_kv_n(kv) % EVERY, dim);
+        int n = wn_kv_n(kv);
+        if (mark && n < N) continue;
+        decide(kv, k);
+        append(kv, 1, dim);             /* what is due is encoded by the pass that follows */
+        wn_kv_get_stats(kv, &s);
+        double budget = slot * LANES * (n / 4);
+        *statistic = 4.0 * LANES * n / budget;
+        if (n >= N / 2) worst = WN_MAX(worst, ((double)s.bytes - 128 * raw * LANES) / budget);
+    }
+    wn_kv_check(kv);
+    wn_kv_close(kv);
+    wn_pool_close(pool);
+    return worst;
+}
+
+static void a_quarter_costs_a_quarter(void **state)
+{
+    (void)state;
+    for (int i = 0; wn_format_at(i); i++) {
+        const wn_format *f = wn_format_at(i);
+        double bar = f->k_repack == WN_REPACK_COPY ? 1.10 : 1.35;
+        for (int dim = 64; dim <= 128; dim += 64) {
+            double st = 0, x[4] = { share_of_budget(f, dim, REDRAWN, false, &st), share_of_budget(f, dim, STABLE, false, &st),
+                                    share_of_budget(f, dim, RECENT, false, &st), share_of_budget(f, dim, REDRAWN, true, &st) };
+            printf("%-6s %3d channels: redrawn %.3f, stable %.3f, recent %.3f, at a mark %.3f; a statistic %.3f\n", f->name, dim,
+                   x[0], x[1], x[2], x[3], st);
+            for (int k = 0; k < 4; k++)
+                if (x[k] > bar) fail_msg("%s, %d channels, case %d: %.3f of the budget", f->name, dim, k, x[k]);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(a_quarter_costs_a_quarter) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
