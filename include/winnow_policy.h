@@ -231,6 +231,16 @@ const wn_recipe *wn_recipe_find(const char *name);
 const wn_param *wn_recipe_common(int i);
 const char *wn_recipe_format(int i);            /* cache formats for k= and v=; NULL past the last */
 
+/* What a cache format costs and allows; docs/formats.md says what its bytes mean. */
+typedef struct {
+    const char *name;
+    bool encoded;               /* full pages are encoded, `lag` pages behind a query at the earliest */
+    int lag;
+    bool k_moves, v_moves;      /* a slot can be moved once it is encoded (for K: else boundaries wait for it) */
+    double k_bytes[2], v_bytes[2];  /* of a token and head with 64 and with 128 channels, everything counted */
+} wn_format_info;
+bool wn_recipe_format_info(int i, wn_format_info *out);     /* false past the last */
+
 /* ---- stages --------------------------------------------------------------------- */
 
 /* snapkv+alloc:ada+recover:nearest: a stage takes the place of what a recipe that scores

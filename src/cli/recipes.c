@@ -129,6 +129,12 @@ static void print_params(const char *indent, const wn_param *a)
     printf("%s%-10s %-8s %-22s %s\n", indent, a->name, value_of(a, a->initial, v), range_of(a, range), a->help);
 }
 
+static const char *moves_of(const wn_format_info *f)
+{
+    if (!f->encoded) return "never encoded";
+    return f->k_moves && f->v_moves ? "yes" : f->v_moves ? "V only" : f->k_moves ? "K only" : "no";
+}
+
 static void print_stages(void)
 {
     puts("Stages take the place of what a recipe that scores does by itself: snapkv+alloc:ada+recover:nearest@25%");
@@ -138,9 +144,12 @@ static void print_stages(void)
                g->window ? " Needs the last queries." : g->mass ? " Needs all queries." : g->profile ? " Needs the model's profile." : "");
         for (int j = 0; j < g->n_params; j++) print_params("                     ", &g->params[j]);
     }
-    printf("\nCache formats (k=, v=):");
-    for (int i = 0; wn_recipe_format(i); i++) printf("%s %s", i ? "," : "", wn_recipe_format(i));
-    putchar('\n');
+    wn_format_info f;
+    puts("\nCache formats (k=, v=, kv=; of some layers and heads: k[0,-1]=, v[2:0..1]=; lag= keeps more pages raw)\n"
+         "  name    bits of K, V    bytes of a token and head, K + V, 64 and 128 channels   once encoded, slots move");
+    for (int i = 0; wn_recipe_format_info(i, &f); i++)
+        printf("  %-7s %5.2f %5.2f %12.1f + %-5.1f %12.1f + %-5.1f %14s%s\n", f.name, f.k_bytes[1] / 16, f.v_bytes[1] / 16, f.k_bytes[0],
+               f.v_bytes[0], f.k_bytes[1], f.v_bytes[1], "", moves_of(&f));
 }
 
 static void print_table(void)
@@ -220,9 +229,13 @@ static void print_markdown(void)
         putchar('\n');
         markdown_params(g->params, g->n_params);
     }
-    printf("\n## Formats\n\n`k=` and `v=`:");
-    for (int i = 0; wn_recipe_format(i); i++) printf("%s `%s`", i ? "," : "", wn_recipe_format(i));
-    puts(".");
+    wn_format_info f;
+    puts("\n## Formats of `k=` and `v=`\n\nBytes of a token and head, everything counted; bits of a value at 128 channels. Slots that move keep "
+         "their codes;\nof those that do not, pages wait for a decision.\n\n"
+         "| format | K, V at 64 | at 128 | bits | lag | once encoded, slots move |\n| --- | ---: | ---: | ---: | ---: | --- |");
+    for (int i = 0; wn_recipe_format_info(i, &f); i++)
+        printf("| `%s` | %.1f, %.1f | %.1f, %.1f | %.2f, %.2f | %d | %s |\n", f.name, f.k_bytes[0], f.v_bytes[0], f.k_bytes[1],
+               f.v_bytes[1], f.k_bytes[1] / 16, f.v_bytes[1] / 16, f.lag, moves_of(&f));
 }
 
 /* ---- for programs ------------------------------------------------------------------------- */
@@ -263,6 +276,7 @@ static json_t *recipe_json(const wn_recipe *r)
 
 static json_t *all_json(void)
 {
+    wn_format_info f;
     json_t *recipes = json_array(), *stages = json_array(), *formats = json_array();
     for (int i = 0; wn_recipe_at(i); i++) json_array_append_new(recipes, recipe_json(wn_recipe_at(i)));
     for (int i = 0; wn_stage_at(i); i++) {
@@ -273,7 +287,10 @@ static json_t *all_json(void)
                               "params",
                               params_json(g->params, g->n_params)));
     }
-    for (int i = 0; wn_recipe_format(i); i++) json_array_append_new(formats, json_string(wn_recipe_format(i)));
+    for (int i = 0; wn_recipe_format_info(i, &f); i++)
+        json_array_append_new(formats, json_pack("{s:s, s:b, s:i, s:b, s:b, s:[f,f], s:[f,f]}", "name", f.name, "encoded", f.encoded,
+                              "lag", f.lag, "k_moves", f.k_moves, "v_moves", f.v_moves, "k_bytes", f.k_bytes[0], f.k_bytes[1],
+                              "v_bytes", f.v_bytes[0], f.v_bytes[1]));
     return json_pack("{s:o, s:o, s:o}", "recipes", recipes, "stages", stages, "formats", formats);
 }
 

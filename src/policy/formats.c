@@ -158,3 +158,18 @@ wn_status wn_policy_format_at(const wn_policy *p, bool of_v, int layer, int n_la
     if (*name) *out = wn_format_find(name);
     return *out || !*name ? WN_OK : wn_format_unknown(name, err);
 }
+
+/* ---- for lists -------------------------------------------------------------------------- */
+
+bool wn_recipe_format_info(int i, wn_format_info *out)
+{
+    const wn_format *f = wn_format_at(i);
+    if (!f) return false;
+    *out = (wn_format_info){ .name = f->name, .encoded = !f->raw, .lag = f->lag, .k_moves = f->k_repack == WN_REPACK_COPY,
+                             .v_moves = f->v_repack == WN_REPACK_COPY };
+    for (int d = 0; d < 2; d++) {
+        out->k_bytes[d] = (double)f->k_bytes(WN_PAGE_SLOTS_MAX, 64 << d) / WN_PAGE_SLOTS_MAX;
+        out->v_bytes[d] = (double)f->v_bytes(WN_PAGE_SLOTS_MAX, 64 << d) / WN_PAGE_SLOTS_MAX;
+    }
+    return true;
+}
