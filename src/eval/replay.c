@@ -271,6 +271,9 @@ bool wn_replay_same(const wn_view *v, const wn_plan *a, const wn_plan *b, char *
             bool was = wn_plan_keeps(a, lane, l->pos[i]);
             if (was != wn_plan_keeps(b, lane, l->pos[i]))
                 return differ(why, size, v, lane, was ? "stayed, is dropped" : "was dropped, stays", l->pos[i]);
+            was = wn_plan_demotes(a, lane, l->pos[i]);
+            if (was != wn_plan_demotes(b, lane, l->pos[i]))
+                return differ(why, size, v, lane, was ? "was demoted, is not" : "is demoted, was not", l->pos[i]);
         }
         if ((a->keep && a->keep[lane]) != (b->keep && b->keep[lane]))
             return differ(why, size, v, lane, "a mask in one of the plans only", 0);

@@ -70,7 +70,8 @@ static void put_bits(wn_trace_writer *w, int n, bit_of *bit, const void *ctx)
 
 /* ---- a decision ----------------------------------------------------------------------------- */
 
-enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128 };
+enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128,
+       LOW = 256, DEMOTE = 512 };
 
 typedef struct {
     const wn_view *v;
@@ -124,6 +125,14 @@ static bool stays(const void *ctx, int i)
     return wn_plan_keeps(m->plan, m->lane, m->pos[i]);
 }
 
+static bool moves(const void *ctx, int i)
+{
+    const mask_bits *m = ctx;
+    return wn_plan_demotes(m->plan, m->lane, m->pos[i]);
+}
+
+static bool is_low(const void *ctx, int i) { return ((const bool *)ctx)[i]; }
+
 static int chain_length(const wn_plan *p, int lane, int kind)
 {
     int n = 0;
@@ -135,6 +144,7 @@ static int chain_length(const wn_plan *p, int lane, int kind)
 static void put_plan(wn_trace_writer *w, const wn_plan *p, const wn_view_lane *l, int lane, uint32_t what)
 {
     if (what & MASK) put_bits(w, l->n, stays, &(mask_bits){ p, l->pos, lane });
+    if (what & DEMOTE) put_bits(w, l->n, moves, &(mask_bits){ p, l->pos, lane });
     if (what & MERGES) put_u32(w, (uint32_t)chain_length(p, lane, WN_PLAN_MERGES));
     for (int32_t i = wn_plan_first(p, lane, WN_PLAN_MERGES); i >= 0; i = p->merges[i].next) {
         const wn_plan_merge *m = &p->merges[i];
@@ -171,12 +181,14 @@ static void put_lane(wn_trace_writer *w, const decision *d, int lane)
     uint32_t what = (l->count ? COUNTS : 0u) | (l->bias ? BIASES : 0u) | (bitmap ? BITMAP : 0u) | (said ? SCORED : 0u) |
                     (p->keep && p->keep[lane] ? MASK : 0u) | (wn_plan_first(p, lane, WN_PLAN_MERGES) >= 0 ? MERGES : 0u) |
                     (wn_plan_first(p, lane, WN_PLAN_BIASES) >= 0 ? SET_BIASES : 0u) |
-                    (wn_plan_first(p, lane, WN_PLAN_SHIFTS) >= 0 ? SHIFTS : 0u);
+                    (wn_plan_first(p, lane, WN_PLAN_SHIFTS) >= 0 ? SHIFTS : 0u) | (l->low ? LOW : 0u) |
+                    (p->low && p->low[lane] ? DEMOTE : 0u);
     put_u32(w, what);
     put_u32(w, (uint32_t)l->n);
     put_positions(w, l, v->n_tokens, bitmap, n_runs);
     if (l->count) put(w, l->count, 4 * (size_t)l->n);
     if (l->bias) put(w, l->bias, 4 * (size_t)l->n);
+    if (l->low) put_bits(w, l->n, is_low, l->low);
     if (l->n) put_seen(w, d, lane);
     if (said) {
         put_u32(w, (uint32_t)WN_MIN(said->keep, (int64_t)INT32_MAX));
@@ -198,6 +210,7 @@ static void put_body(wn_trace_writer *w, const decision *d)
     put_u32(w, 0);
     put_f64(w, d->slot_bytes);
     put_u64(w, (uint64_t)v->budget);
+    if (d->has & WN_TRACE_LOW) put_f64(w, v->low_bytes);
     if (d->has & WN_TRACE_PROTECT) put_bits(w, v->n_tokens, protects, v);
     for (int l = 0; l < v->n_lanes; l++) put_lane(w, d, l);
 }
@@ -210,6 +223,7 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
     if (v->sums) d.has |= WN_TRACE_SUMS;
     if (v->n_stats) d.has |= WN_TRACE_STATS;
     if (v->protect) d.has |= WN_TRACE_PROTECT;
+    if (v->low_bytes > 0) d.has |= WN_TRACE_LOW;
     if (w->rows) d.has |= WN_TRACE_KEYS | WN_TRACE_VALUES;
     d.n_queries = !v->load_queries ? 0 : w->rows ? v->held : asked & WN_ASKED_QUERIES ? v->window : 0;
     if (d.n_queries) d.has |= WN_TRACE_QUERIES;

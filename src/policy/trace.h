@@ -50,7 +50,7 @@ wn_status wn_trace_finish(wn_trace_writer *w, wn_err *err);
 enum {
     WN_TRACE_KEYS = WN_ASKED_KEYS, WN_TRACE_VALUES = WN_ASKED_VALUES, WN_TRACE_QUERIES = WN_ASKED_QUERIES,
     WN_TRACE_SUMS = WN_ASKED_SUMS, WN_TRACE_STATS = WN_ASKED_STATS, WN_TRACE_SCORES = 32, WN_TRACE_PROTECT = 64,
-    WN_TRACE_ALL = 127,
+    WN_TRACE_LOW = 128, WN_TRACE_ALL = 255,
 };
 
 typedef struct wn_trace wn_trace;

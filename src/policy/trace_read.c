@@ -14,7 +14,8 @@
 #include <xxhash.h>
 
 enum { HEAD_FIXED = 44, LANE_BYTES = 24, STAT_BYTES = 24, RECORD_HEAD = 24, BODY_FIXED = 40 };
-enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128, KNOWN = 255 };
+enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128,
+       LOW = 256, DEMOTE = 512, KNOWN = 1023 };
 enum { MAX_LANES = 1 << 16, MAX_DIM = 1024, MAX_GROUP = 1024, MAX_QUERIES = 64, MAX_TEXT = 4096, MAX_TOKENS = 1 << 26 };
 static const int64_t most_slots = 1 << 27, most_mask_bits = (int64_t)1 << 31;
 
@@ -23,7 +24,7 @@ typedef struct {                        /* where a lane's arrays lie in the reco
     int32_t n;
     const uint32_t *positions;          /* runs, their number first, or a bitmap */
     const float *sums, *stats, *queries, *keys, *values;
-    const uint32_t *mask, *merges, *biases, *shifts;
+    const uint32_t *low, *mask, *demote, *merges, *biases, *shifts;
 } place;
 
 struct wn_trace {
@@ -44,7 +45,8 @@ struct wn_trace {
     wn_verdict *verdicts;
     const float **sums;
     int32_t *all, *pos;                 /* 0, 1, 2 ..; storage of the lists of lanes */
-    int64_t cap_all, cap_pos;
+    int64_t cap_all, cap_pos, cap_low;
+    bool *low;                          /* storage of the flags of lanes */
     uint64_t *protect;
 };
 
@@ -235,12 +237,14 @@ static const char *find_lane(wn_trace *t, cursor *c, int lane)
     for (uint32_t i = 0; l->count && i < n; i++)
         if (l->count[i] < 1) return "a slot that stands for no token";
     if (o->what & BIASES && !(l->bias = take(c, n))) return "biases are cut short";
+    if (o->what & LOW && !(o->low = take(c, ((uint64_t)n + 31) / 32))) return "flags of lower formats are cut short";
     if (!find_seen(d, c, t->head.n_stats, l, o)) return "statistics or rows are cut short";
     if (o->what & SCORED) {
         if (!take_u32(c, &keep) || !(t->verdicts[lane].score = take(c, n))) return "scores are cut short";
         t->verdicts[lane].keep = keep;
     }
     if (o->what & MASK && !(o->mask = take(c, ((uint64_t)n + 31) / 32))) return "a keep mask is cut short";
+    if (o->what & DEMOTE && !(o->demote = take(c, ((uint64_t)n + 31) / 32))) return "demotions are cut short";
     if ((o->what & MERGES && !find_merges(c, o)) || (o->what & SET_BIASES && !find_entries(c, &o->biases, 2)) ||
         (o->what & SHIFTS && !find_entries(c, &o->shifts, 3)))
         return "the plan is cut short";
@@ -267,6 +271,10 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
     memcpy(&d->slot_bytes, f + 6, 8);
     d->view.budget = (int64_t)u64_at(f + 8);
     if (!(d->slot_bytes > 0)) return bad(t, err, "a slot of no bytes");
+    const void *low = d->has & WN_TRACE_LOW ? take(c, 2) : NULL;
+    d->view.low_bytes = 0;
+    if (low) memcpy(&d->view.low_bytes, low, 8);
+    if (d->has & WN_TRACE_LOW && !(d->view.low_bytes > 0)) return bad(t, err, "a slot of no bytes");
     const uint32_t *protect = d->has & WN_TRACE_PROTECT ? take(c, ((uint64_t)f[0] + 31) / 32) : NULL;
     if (d->has & WN_TRACE_PROTECT) {
         if (!protect) return bad(t, err, "protected positions are cut short");
@@ -327,6 +335,30 @@ static bool list_lanes(wn_trace *t)
     return true;
 }
 
+/* Which slots are in lower formats already. */
+static bool list_low(wn_trace *t)
+{
+    int64_t own = 0;
+    for (int l = 0; l < t->head.n_lanes; l++) own += t->places[l].low ? t->lanes[l].n : 0;
+    if (own > t->cap_low) {
+        wn_free(t->low);
+        t->low = WN_NEW_ARRAY(bool, own);
+        t->cap_low = t->low ? own : 0;
+        if (!t->low) return false;
+    }
+    own = 0;
+    for (int l = 0; l < t->head.n_lanes; l++) {
+        wn_view_lane *x = &t->lanes[l];
+        const uint32_t *bits = t->places[l].low;
+        if (!bits) continue;
+        bool *low = t->low + own;
+        for (int i = 0; i < x->n; i++) x->n_low += low[i] = bits[i / 32] >> i % 32 & 1;
+        x->low = low;
+        own += x->n;
+    }
+    return true;
+}
+
 /* The plan's calls again; what they refuse is found in its status. tmp: (n_tokens). */
 static void plan_lane(wn_trace *t, int lane, int32_t *tmp)
 {
@@ -337,6 +369,12 @@ static void plan_lane(wn_trace *t, int lane, int32_t *tmp)
         for (int i = 0; i < o->n; i++)
             if (o->mask[i / 32] >> i % 32 & 1) tmp[n++] = t->lanes[lane].pos[i];
         wn_plan_keep_only(plan, lane, tmp, n);
+    }
+    if (o->demote) {
+        int n = 0;
+        for (int i = 0; i < o->n; i++)
+            if (o->demote[i / 32] >> i % 32 & 1) tmp[n++] = t->lanes[lane].pos[i];
+        wn_plan_demote(plan, lane, tmp, n);
     }
     const uint32_t *m = o->merges ? o->merges + 1 : NULL;
     for (uint32_t i = 0; m && i < o->merges[0] && !plan->status; i++) {
@@ -467,6 +505,7 @@ void wn_trace_close(wn_trace *t)
     wn_free(t->sums);
     wn_free(t->layer_first);
     wn_free(t->all);
+    wn_free(t->low);
     wn_free(t->pos);
     wn_free(t->protect);
     wn_os_file_close(&t->file);
@@ -515,7 +554,7 @@ wn_status wn_trace_next(wn_trace *t, const wn_trace_decision **out, wn_err *err)
                          .load_stat = load_stat, .stats = t->stats, .n_stats = t->head.n_stats };
     cursor c = { t->data + t->at + RECORD_HEAD, body };
     if ((st = find_body(t, &c, err))) return st;
-    if (!list_lanes(t)) return wn_fail(err, WN_ENOMEM, "trace: out of memory");
+    if (!list_lanes(t) || !list_low(t)) return wn_fail(err, WN_ENOMEM, "trace: out of memory");
     for (int l = 0; l < t->head.n_lanes; l++) t->sums[l] = t->places[l].sums;
     if (d->has & WN_TRACE_SUMS) d->view.sums = t->sums;
     if ((st = make_plan(t, err))) return st;

@@ -19,7 +19,7 @@ static void record(const char *kv, bool rows, int threads, int chunk, int page_s
     wn_err err;
     wn_watch *w;
     wn_seq *s;
-    test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = threads, .n_batch = chunk, .max_seqs = 5,
+    test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = threads, .n_batch = chunk, .max_seqs = 64,
                                                                                .page_slots = page_slots });
     if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = N, .kv = kv, .ring_rows = rows ? 64 : 0 }, &err)) fail_msg("%s", err.text);
     if (wn_watch_open(&w, s, &(wn_watch_opts){ .trace = path, .rows = rows }, &err)) fail_msg("%s", err.text);
@@ -98,6 +98,8 @@ static void statistics_are_enough_for_most(void **state)
         "random(every=32,at=boundary)@25%", "recent(every=32,at=boundary)@25%", "snapkv(every=32,at=boundary)@25%",
         "tova(every=32,at=boundary)@25%",   "h2o(every=32,at=boundary)@25%",    "adakv(every=32,at=boundary)@25%",
         "pyramidkv(every=32,at=boundary)@25%", "streaming(every=32,window=20)",
+        "h2o(every=32,at=boundary)+recover:demote@25%,kv=q8",
+        "random(every=32,at=boundary)+recover:demote(share=0.3)@30KiB",
     };
     int changes;
     (void)state;
