@@ -259,7 +259,8 @@ const int32_t *wn_seq_tokens(const wn_seq *s);      /* (n_tokens) */
  * Borrowed until the sequence's next step. */
 const float *wn_seq_logits(const wn_seq *s);
 
-/* Forgets all tokens from position n on. */
+/* Forgets all tokens from position n on. Where pages before n have been encoded or decided about since, the cache can
+ * go on from an earlier place only (wn_seq_n_done() says which); what lies between is computed again, to the same bytes. */
 wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err);
 /* A second sequence with the same computed tokens; full pages are shared, not copied.
  * opts as for wn_seq_open (NULL: as the source). A kv of its own is possible as long as

@@ -240,6 +240,8 @@ static wn_status resume(session *r, const int32_t *ids, size_t n, size_t *cached
                 wn_seq_n_tokens(r->s), k);
     if ((st = wn_seq_truncate(r->s, (int)k, err))) return st;
     *cached = (size_t)wn_seq_n_done(r->s);
+    if (!r->o->quiet && *cached < k)    /* what was encoded or decided since does not come back by cutting */
+        fprintf(stderr, "session %s: the cache can go on from token %zu, what comes after is computed again\n", r->o->session, *cached);
     return WN_OK;
 }
 

@@ -123,7 +123,7 @@ size_t wn_policy_write_formats(const wn_policy *p, char *t, size_t n)
     return k;
 }
 
-bool wn_policy_has_formats(const wn_policy *p) { return *p->k || *p->v_format || p->n_rules || p->lag; }
+bool wn_policy_has_formats(const wn_policy *p) { return *p->k || *p->v_format || p->n_rules || p->lag || wn_policy_demotes(p); }
 
 /* ---- binding to a model's lanes ------------------------------------------------------- */
 
