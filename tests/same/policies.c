@@ -74,10 +74,9 @@ static void quantised_weights(void **state)
 /* Live slots of each lane after the text. */
 static void live_slots(const char *kv, uint32_t live[16])
 {
-    test_engine t = open_engine((way){ .threads = 2, .chunk = 64 });
-    test_seq q = test_seq_open_kv(&t, N, kv);
-    feed(&q, N);
-    test_steps(&t);
+    test_engine t = law_engine((law_way){ .threads = 2, .chunk = 64 });
+    test_seq q = test_seq_open_kv(&t, LAW_N, kv);
+    law_run_to(&t, &q, LAW_N);
     assert_true(t.m->map.n_lanes <= 16);
     for (int l = 0; l < t.m->map.n_lanes; l++) live[l] = wn_kv_live(q.s->kv, l);
     test_seq_close(&q);
@@ -89,24 +88,24 @@ static void live_slots(const char *kv, uint32_t live[16])
 static void windows_are_left_alone(void **state)
 {
     (void)state;
-    const char *tiny = model;
+    const char *tiny = law_model;
     static const char *const archs[] = { "gemma2", "gpt-oss" };
     static const char *const kv[] = { "snapkv(at=both,every=64,window=16)@25%", "h2o(every=64)@25%", "expected(at=both,every=64)@25%" };
     for (size_t a = 0; a < WN_COUNT(archs); a++) {
         uint32_t full[16], few[16];
-        model = test_model_path(archs[a], "Q8_0");
+        law_model = test_model_path(archs[a], "Q8_0");
         live_slots("none", full);
         for (size_t i = 0; i < WN_COUNT(kv); i++) {
-            float *ref = reference(kv[i]);
-            compare(ref, (way){ .kv = kv[i], .threads = 2, .chunk = 7 });
-            compare(ref, (way){ .kv = kv[i], .threads = 2, .chunk = 50, .neighbours = true });
+            float *ref = law_reference(kv[i]);
+            law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 7 });
+            law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 50, .neighbours = true });
             free(ref);
             live_slots(kv[i], few);
             for (int l = 0; l < 4; l++)         /* two lanes of layer 0, two of layer 1 */
                 assert_true(l < 2 ? few[l] == full[l] : few[l] < full[l]);
         }
     }
-    model = tiny;
+    law_model = tiny;
 }
 
 /* ---- going back, and going two ways --------------------------------------------------------- */
