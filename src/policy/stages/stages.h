@@ -96,6 +96,24 @@ void wn_alloc_entropy(const wn_view *v, double tau, int window, int64_t *keep);
 /* ---- recovery ------------------------------------------------------------------------- */
 
 enum { WN_BIAS_LOG, WN_BIAS_NONE };
+#define WN_BIAS_WORDS "log|none"
+/* Tokens that a slot stands for. */
+static inline int wn_stage_count(const wn_view_lane *l, int i) { return l->count ? l->count[i] : 1; }
+/* For each slot of `from` the slot of `to` with the most similar key (ties: the earlier; -1: there is
+ * none) and the cosine; for others -1 and 0. With values the product of both cosines, a negative one 0. */
+void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *to, bool values, int32_t *nearest,
+                      float *like);
+/* The same from slots that do not stay to those that do and are not protected; false: no scratch. */
+bool wn_recover_find(const wn_view *v, int lane, const bool *stays, int32_t *into, float *like);
+/* into (n): the slot that slot i joins, -1: none. Chain lists those that join s: head[s] is the first,
+ * next[i] the one behind i, -1: no more; false: no scratch. Shares make the weights of each merge sum to 1;
+ * gather writes the merges with the weights as they are (n each) and the bias scale ln count; by
+ * tokens is both, every slot with the tokens it stands for. */
+bool wn_stage_chain(const wn_view *v, const int32_t *into, int n, int32_t **head, int32_t **next);
+void wn_stage_shares(const wn_view *v, int lane, const int32_t *into, float *w);
+void wn_stage_gather(const wn_view *v, int lane, const int32_t *into, const float *wk, const float *wv, double scale,
+                     wn_plan *out);
+void wn_stage_by_tokens(const wn_view *v, int lane, const int32_t *into, double scale, wn_plan *out);
 /* D2O: slots that do not stay are merged into the slot that stays with the most similar key,
  * where the cosine is at least the mean over all of them (up to rounding). */
 void wn_recover_nearest(const wn_view *v, int lane, const bool *stays, int bias, wn_plan *out);
@@ -109,6 +127,9 @@ void wn_recover_compensate(const wn_view *v, int lane, const bool *stays, wn_pla
 /* out[i * n_b + j] = a_i . b_j for rows of dim floats, one chain over the channels: the same
  * bits with every kernel table. tmp (n_b, dim). */
 void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim, float *tmp);
+
+/* Rows of the listed slots, of length 1; a row of zeros stays one. */
+void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int n, int dim);
 
 /* Of rows (n, dim), of keys or values: their lengths; the cosine of each with a vector, and with
  * the row behind it (n - 1 of them); 0 where there is a row or vector of zeros. */
