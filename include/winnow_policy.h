@@ -216,6 +216,7 @@ typedef struct {
      * what becomes of the slots that do not stay. NULL: the same for every lane; dropped. */
     void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
     void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
+    int (*spread)(const wn_params *p);  /* merges that one slot may be a source of; NULL: 1 */
     /* Most slots a lane holds right after a decision at p tokens, without @ (of a head-share recipe:
      * one that does not keep everything), protected ones beyond the recipe's own left out;
      * concave in p (constants and shares are). NULL: p. */

@@ -386,7 +386,8 @@ wn_status wn_engine_raise_hands(wn_engine *e, const wn_policy *p, wn_err *err)
         }
         int64_t merges = wn_policy_merges(p) ? (int64_t)e->n_ctx * ((lanes + n - 1) / n) : 0;
         wn_plan_clear(h->plan);
-        wn_plan_reserve(h->plan, (int32_t)WN_MIN(merges, INT32_MAX / 4), (int32_t)WN_MIN(merges, INT32_MAX / 4));
+        int64_t n_src = merges * wn_policy_spread(p);
+        wn_plan_reserve(h->plan, (int32_t)WN_MIN(merges, INT32_MAX / 4), (int32_t)WN_MIN(n_src, INT32_MAX / 4));
         if (h->plan->status) return wn_fail(err, h->plan->status, "policy: out of memory for plans of %d positions", e->n_ctx);
     }
     return WN_OK;
@@ -543,8 +544,8 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     if (wn_policy_demotes(s->policy)) wn_plan_reserve_low(&s->plan);
     if (s->plan.status) return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions", s->opts.max_tokens);
     if (wn_policy_merges(s->policy)) {
-        int64_t n = (int64_t)s->opts.max_tokens * e->m->map.n_lanes;
-        wn_plan_reserve(&s->plan, (int32_t)WN_MIN(n, INT32_MAX / 4), (int32_t)WN_MIN(n, INT32_MAX / 4));
+        int64_t n = (int64_t)s->opts.max_tokens * e->m->map.n_lanes, n_src = n * wn_policy_spread(s->policy);
+        wn_plan_reserve(&s->plan, (int32_t)WN_MIN(n, INT32_MAX / 4), (int32_t)WN_MIN(n_src, INT32_MAX / 4));
         if (s->plan.status) return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions", s->opts.max_tokens);
     }
     return WN_OK;

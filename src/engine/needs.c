@@ -31,7 +31,7 @@ static live live_slots(const wn_engine *e, const wn_policy *p, int n, int n_held
 /* Masks of a plan with so many rows; merges of all lanes and their sources. */
 static size_t plan_bytes(const wn_policy *p, size_t rows, size_t lanes, int n, live s)
 {
-    size_t each = sizeof(wn_plan_merge) + sizeof(int32_t) + 2 * sizeof(float);
+    size_t each = sizeof(wn_plan_merge) + (size_t)wn_policy_spread(p) * (sizeof(int32_t) + 2 * sizeof(float));
     return rows * ((size_t)n / 8 + 8) + (wn_policy_merges(p) ? lanes * s.mean * each : 0);
 }
 

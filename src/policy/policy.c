@@ -425,6 +425,13 @@ void wn_policy_low_formats(const wn_policy *p, const wn_format **k, const wn_for
     *v = demotes ? wn_format_at((int)x[1]) : NULL;
 }
 
+int wn_policy_spread(const wn_policy *p)
+{
+    wn_params a = { .v = p->v };
+    bool own = !p->stages[WN_STAGE_RECOVER].stage && p->recipe->spread;
+    return !wn_policy_merges(p) ? 0 : own ? p->recipe->spread(&a) : 1;
+}
+
 bool wn_policy_allocates(const wn_policy *p)
 {
     const wn_stage *g = p->stages[WN_STAGE_ALLOC].stage;

@@ -77,6 +77,8 @@ bool wn_policy_allocates(const wn_policy *p);
 bool wn_policy_demotes(const wn_policy *p);
 void wn_policy_low_formats(const wn_policy *p, const wn_format **k, const wn_format **v);
 int64_t wn_policy_low_cap(const wn_policy *p, int64_t n_tokens);
+/* Merges that one slot may be a source of; 0: it merges nothing. */
+int wn_policy_spread(const wn_policy *p);
 /* WN_PROFILE_*: what it needs of the model's profile. */
 int wn_policy_profile(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in

@@ -1,0 +1,105 @@
+/* policy/recipes/cam.c - heavy hitters, and values of victims handed to those that follow them.
+ *
+ * Source     Zhang et al., "CaM: Cache Merging for Memory-efficient LLMs Inference", 2024, section 4
+ * When       every 64 tokens           Observes  all queries, summed   Resume  record
+ * Retains    4 first slots, the last `recent` share of the budget, and of the others those with the most
+ *            attention
+ * Recovers   a victim's value, cut in m, is added to the values of the next m slots that stay, with the
+ *            probability (its attention) / (mean attention of those); keys are dropped. What the
+ *            victim would have added to an answer is then added by them, on the mean
+ * Differs    decides every 64 tokens, not at each step; the coin belongs to (seed, layer, head, position); where
+ *            fewer than m follow, the value is cut in as many; protected slots take nothing in
+ */
+#include "policy/stages/stages.h"
+
+#include <math.h>
+
+enum { RECENT, NEXT, SEED };
+
+static const wn_param params[] = {
+    [RECENT] = { "recent", WN_PARAM_FLOAT, 0.5, 0, 1, 0, "share of the budget for the last slots" },
+    [NEXT] = { "next", WN_PARAM_INT, 16, 1, 64, 0, "slots that a victim's value is handed to" },
+    [SEED] = { "seed", WN_PARAM_INT, 1, 0, 1e9, 0, "of the coins" },
+};
+
+static int stats(const wn_params *p, wn_stat *out)
+{
+    (void)p;
+    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
+    return 1;
+}
+
+static void score(const wn_view *v, const wn_params *p, int lane, float *out)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    const float *mass = wn_view_stat(v, lane, 0);
+    for (int i = 0; i < l->n; i++) out[i] = mass[i];
+    wn_stage_keep_recent(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
+}
+
+static int spread(const wn_params *p) { return (int)p->v[NEXT]; }
+
+/* The victims in the order of their positions, and of each the first of the m heirs behind it. */
+typedef struct { int32_t *victim, *first; int n; } gone;
+
+/* heirs (n_heirs): slots that may take something in. Victims whose coin says no are left out. */
+static void toss(const wn_view *v, const wn_params *p, int lane, const bool *stays, const int32_t *heirs, int n_heirs,
+                 gone *g)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    const float *mass = wn_view_stat(v, lane, 0);
+    int most = (int)p->v[NEXT], first = 0;
+    g->n = 0;
+    for (int i = 0; i < l->n; i++) {
+        double sum = 0;
+        while (first < n_heirs && heirs[first] < i) first++;
+        int m = n_heirs - first < most ? n_heirs - first : most;
+        if (stays[i] || m == 0) continue;
+        for (int k = first; k < first + m; k++) sum += (double)mass[heirs[k]];
+        /* drawn below attention / mean attention: never at 0, always at the mean or above */
+        if (!(wn_stage_draw((uint64_t)p->v[SEED], l, l->pos[i]) * (sum / m) < (double)mass[i])) continue;
+        g->victim[g->n] = i;
+        g->first[g->n++] = first;
+    }
+}
+
+static void recover(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    size_t n = (size_t)l->n;
+    int32_t *heirs = wn_view_scratch(v, 4 * n * sizeof *heirs), *src = heirs ? heirs + n : NULL;
+    float *wk = wn_view_scratch(v, 2 * n * sizeof *wk), *wv = wk ? wk + n : NULL;
+    int n_heirs = 0, most = (int)p->v[NEXT], from = 0;
+    if (!heirs || !wk) return;
+    gone g = { src + n, src + 2 * n, 0 };
+    for (int i = 0; i < l->n; i++)
+        if (stays[i] && !wn_view_protects(v, l->pos[i])) heirs[n_heirs++] = i;
+    toss(v, p, lane, stays, heirs, n_heirs, &g);
+    for (int h = 0; h < n_heirs; h++) {
+        int m = 1, s = heirs[h];
+        src[0] = l->pos[s];
+        wk[0] = wv[0] = 1;
+        while (from < g.n && g.first[from] + most <= h) from++;
+        for (int k = from; k < g.n && g.first[k] <= h; k++) {
+            int shared = n_heirs - g.first[k] < most ? n_heirs - g.first[k] : most;
+            src[m] = l->pos[g.victim[k]];
+            wk[m] = 0;
+            wv[m++] = 1 / (float)shared;
+        }
+        if (m > 1)
+            wn_plan_merge_slots(out, lane, l->pos[s], src, wk, wv, m, l->bias ? l->bias[s] : 0, wn_stage_count(l, s));
+    }
+}
+
+const wn_recipe wn_recipe_cam = {
+    .name = "cam", .family = "merging",
+    .source = "Zhang et al., \"CaM: Cache Merging for Memory-efficient LLMs Inference\", 2024, section 4",
+    .about = "Heavy hitters and recent tokens as in H2O; values of what goes are handed to the slots behind it, by chance as "
+             "its attention says.",
+    .differs = "decides every 64 tokens; the coin belongs to the position",
+    .cost = "as h2o, and a sum of values per decision",
+    .params = params, .n_params = 3, .budget = "20%", .first = 4,
+    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
+    .stats = stats, .score = score, .recover = recover, .spread = spread,
+};
