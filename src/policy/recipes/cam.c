@@ -5,8 +5,9 @@
  * Retains    4 first slots, the last `recent` share of the budget, and of the others those with the most
  *            attention
  * Recovers   a victim's value, cut in m, is added to the values of the next m slots that stay, with the
- *            probability (its attention) / (mean attention of those); keys are dropped. What the
- *            victim would have added to an answer is then added by them, on the mean
+ *            probability (its attention) / (mean attention of those), attention per query that has
+ *            seen a slot; keys are dropped. What the victim would have added to an answer is then
+ *            added by them, on the mean
  * Differs    decides every 64 tokens, not at each step; the coin belongs to (seed, layer, head, position); where
  *            fewer than m follow, the value is cut in as many; protected slots take nothing in
  */
@@ -42,6 +43,13 @@ static int spread(const wn_params *p) { return (int)p->v[NEXT]; }
 /* The victims in the order of their positions, and of each the first of the m heirs behind it. */
 typedef struct { int32_t *victim, *first; int n; } gone;
 
+/* Of slot i, what a query that has seen it has given it, mean. Sums would say that the old are
+ * attended to more than their heirs, and all of them would be handed on. */
+static double attention(const wn_view *v, const wn_view_lane *l, const float *mass, int i)
+{
+    return (double)mass[i] / (wn_view_n_tokens(v) - l->pos[i]);
+}
+
 /* heirs (n_heirs): slots that may take something in. Victims whose coin says no are left out. */
 static void toss(const wn_view *v, const wn_params *p, int lane, const bool *stays, const int32_t *heirs, int n_heirs,
                  gone *g)
@@ -55,9 +63,9 @@ static void toss(const wn_view *v, const wn_params *p, int lane, const bool *sta
         while (first < n_heirs && heirs[first] < i) first++;
         int m = n_heirs - first < most ? n_heirs - first : most;
         if (stays[i] || m == 0) continue;
-        for (int k = first; k < first + m; k++) sum += (double)mass[heirs[k]];
+        for (int k = first; k < first + m; k++) sum += attention(v, l, mass, heirs[k]);
         /* drawn below attention / mean attention: never at 0, always at the mean or above */
-        if (!(wn_stage_draw((uint64_t)p->v[SEED], l, l->pos[i]) * (sum / m) < (double)mass[i])) continue;
+        if (!(wn_stage_draw((uint64_t)p->v[SEED], l, l->pos[i]) * (sum / m) < attention(v, l, mass, i))) continue;
         g->victim[g->n] = i;
         g->first[g->n++] = first;
     }
