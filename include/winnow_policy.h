@@ -103,7 +103,27 @@ typedef struct {
     float threshold;            /* of HITS, LAST and GAP: above 0 */
     bool even;                  /* it counts in even shares: 1 / slots that the query sees */
     int near;                   /* queries so far away or farther change nothing; 0: all count */
+    bool probe;                 /* set for recipes with a probe: of its queries, not of the text's */
 } wn_stat;
+
+/* ---- probes ------------------------------------------------------------------------ */
+
+/* Tokens that run on a throw-away fork right before a decision, to see what of the text they look
+ * at; nothing of them stays. The statistics of a recipe that has one are of the probe's queries on
+ * the slots of the text, begun anew at each decision. Nothing is probed where nothing would be
+ * decided. It costs a pass over the probe's tokens, and what they put into the cache meanwhile. */
+typedef enum {
+    WN_PROBE_REPEAT,            /* the text once more, `chunk` tokens at a time */
+    WN_PROBE_AHEAD,             /* the next n tokens, always the likeliest; fewer where the text ends */
+} wn_probe_kind;
+
+typedef struct {
+    wn_probe_kind kind;
+    const char *say;            /* what each chunk comes behind, up to 64 tokens; its own queries do not count */
+    int chunk;                  /* its queries see the chunk, protected slots, and the probe; 0: all of the text */
+    int overlap;                /* tokens in front of a chunk that are repeated with it */
+    int n;
+} wn_probe;
 
 /* ---- what has been measured of the model ------------------------------------------- */
 
@@ -205,6 +225,7 @@ typedef struct {
     const char *budget;         /* without @: as in the grammar ("2048", "20%"); NULL: its own sizes hold */
     int (*window)(const wn_params *p);  /* recent queries it reads, 1 .. 64; NULL: none */
     int (*stats)(const wn_params *p, wn_stat *out);     /* what it asks wn_view_stat() for: how many; NULL: nothing */
+    void (*probe)(const wn_params *p, wn_probe *out);       /* NULL: none */
     int profile;                /* WN_PROFILE_*: what it needs of the model's profile; 0: nothing */
     const char *reads;          /* "keys", "keys, values": rows that its score reads; NULL: none */
     double first, last;         /* defaults of the protected slots at both ends */
@@ -278,7 +299,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 5 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 6 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

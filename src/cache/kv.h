@@ -130,9 +130,9 @@ void wn_kv_commit(wn_kv *kv, int n);
  * has not dropped what the query at n sees; else *at is 0 and the sequence is empty. */
 wn_status wn_kv_truncate(wn_kv *kv, int n, int *at, wn_err *err);
 
-/* A second sequence with the same text; shares every full page. Like truncating and
+/* A second sequence with the same text, that may hold max_positions (0: as many as kv); shares every full page. Like truncating and
  * applying a plan, this first gives back what is reserved and not committed. */
-wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err);
+wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, int max_positions, wn_err *err);
 
 /* Carries out a decision made at position plan->n_tokens == wn_kv_n(). On failure (bad
  * plan: WN_EINVAL with the lane and position; no room for the repack: WN_EFULL) nothing

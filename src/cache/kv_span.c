@@ -176,7 +176,7 @@ static void own_open_pages(wn_kv *kv, uint32_t *need)
     }
 }
 
-wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err)
+wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, int max_positions, wn_err *err)
 {
     uint32_t need[WN_POOL_CLASSES] = { 0 };
     wn_kv *f;
@@ -184,7 +184,7 @@ wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, wn_err *err)
     wn_kv_shrink(kv, kv->n_committed);
     wn_status st = wn_kv_open(&f, &(wn_kv_opts){
         .pool = kv->pool, .map = kv->map, .formats = kv->formats, .raw_format = kv->raw_format, .page_slots = kv->P,
-        .max_positions = kv->max_positions, .lag = kv->lag, .every = kv->every,
+        .max_positions = max_positions ? max_positions : kv->max_positions, .lag = kv->lag, .every = kv->every,
         .ring_rows = kv->ring_rows, .q_dim = kv->q_dim }, err);
     if (st) return st;
     f->n_committed = f->n_reserved = kv->n_committed;

@@ -50,7 +50,7 @@ static const char *observes_of(const wn_recipe *r, char buf[96])
     for (int i = 0; i < r->n_params && i < MAX_PARAMS; i++) v[i] = r->params[i].initial;
     int w = r->window ? r->window(&(wn_params){ .v = v }) : 0, k = 0;
     if (w) k += snprintf(buf, 96, w == 1 ? "last query" : "last %d queries", w);
-    if (r->stats) k += snprintf(buf + k, 96 - (size_t)k, "%sall queries", k ? ", " : "");
+    if (r->stats) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->probe ? "queries of a probe" : "all queries");
     if (r->reads) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->reads);
     return k ? buf : "nothing";
 }

@@ -22,7 +22,7 @@
 static bool at_boundary(const wn_seq *s) { return s->every > 0; }
 static bool at_mark(const wn_seq *s) { return s->policy && (s->policy->at & WN_AT_MARK); }
 
-static bool is_point(const wn_seq *s, int p)
+bool wn_seq_is_point(const wn_seq *s, int p)
 {
     if (at_boundary(s) && p % s->every == 0) return true;
     for (int i = 0; at_mark(s) && i < s->n_marks; i++)
@@ -76,7 +76,8 @@ wn_status wn_seq_decide(wn_seq *s, wn_err *err)
 {
     int p = wn_kv_n(s->kv);
     wn_status st;
-    if (!s->decide || p == 0 || s->decided_at == p || !is_point(s, p)) return WN_OK;
+    if (!s->decide || p == 0 || s->decided_at == p || !wn_seq_is_point(s, p)) return WN_OK;
+    if ((st = wn_seq_probe(s, p, err))) return st;
     wn_plan_clear(&s->plan);
     s->plan.n_tokens = p;
     if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
@@ -264,7 +265,7 @@ static void load_stat(void *ctx, int lane, int i, float *x)
 {
     const shown *sh = ctx;
     const wn_view_lane *l = &sh->view.lanes[lane];
-    const float *all = wn_ledger_row(&sh->seq->ledger, lane, i);
+    const float *all = wn_ledger_row(sh->seq->probed.x ? &sh->seq->probed : &sh->seq->ledger, lane, i);
     for (int k = 0; k < l->n; k++) x[k] = all[l->pos[k]];
 }
 
@@ -344,8 +345,9 @@ static const float *const *look_back(const wn_seq *s, const wn_kv *kv, wn_arena 
     return (const float *const *)sums;
 }
 
-static double mean_slot_bytes(const wn_kv_opts *o)
+double wn_seq_slot_bytes(const wn_seq *s)
 {
+    const wn_kv_opts *o = &s->kv_opts;
     return (double)wn_kv_bytes_per_page(o) / o->page_slots / o->map->n_lanes;
 }
 
@@ -461,7 +463,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
                                      .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
                                      .load_queries = load_queries, .load_stat = load_stat, .turn = turn,
-                                     .stats = s->ledger.stats, .n_stats = s->ledger.n_stats, .profile = s->profile,
+                                     .stats = s->policy->stats, .n_stats = s->policy->n_stats, .profile = s->profile,
                                      .window = w, .held = wn_kv_ring_valid(kv), .low_bytes = mean_low_bytes(&s->kv_opts) } };
     sh.view.ctx = &sh;
     if (s->log) {
@@ -478,9 +480,10 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     take_rows(s, &sh.view, a, longest, dim);
     take_hands(s, &sh.view, a, own, longest, dim);
     const uint64_t *named = sh.view.protect = wn_seq_protected(s, p, a);
-    wn_policy_decide(s->policy, &sh.view, mean_slot_bytes(&s->kv_opts), plan);
+    wn_policy_decide(s->policy, &sh.view, wn_seq_slot_bytes(s), plan);
     sh.view.protect = named;            /* what the policy itself protects is its own affair */
-    wn_status st = s->log && !plan->status ? s->log->decided(s->log->ctx, &sh.view, mean_slot_bytes(&s->kv_opts), plan, err) : WN_OK;
+    wn_status st = WN_OK;
+    if (s->log && !plan->status) st = s->log->decided(s->log->ctx, &sh.view, wn_seq_slot_bytes(s), plan, err);
     wn_arena_rewind(a, mark);
     return st;
 }
@@ -524,7 +527,8 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     if (!wn_policy_decides(s->policy)) return WN_OK;
     if ((st = wn_seq_find_profile(s, err))) return st;
     if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;
-    if (s->policy->n_stats) {
+    if ((st = wn_seq_open_probe(s, err))) return st;
+    if (s->policy->n_stats && !s->policy->probes) {
         s->ledger = (wn_ledger){ .stats = s->policy->stats, .n_stats = s->policy->n_stats, .stride = (size_t)s->opts.max_tokens };
         s->ledger.x = wn_os_map(wn_seq_ledger_bytes(s), false);
         if (!s->ledger.x) return wn_fail(err, WN_ENOMEM, "policy: out of memory for the attention of %d positions", s->opts.max_tokens);

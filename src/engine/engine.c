@@ -158,7 +158,7 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     size_t per_row = sizeof(float) * (size_t)m->hp.n_vocab;
     e->max_out = WN_MAX(e->max_seqs, WN_MIN(e->n_batch, (int)(LOGITS_BYTES / per_row)));
     e->max_out = WN_MIN(e->max_out, e->n_batch);
-    e->scratch_bytes = wn_pass_scratch_bytes(m, e->n_batch, e->max_seqs, e->max_out, e->n_ctx, e->n_threads) + 4096;
+    e->scratch_bytes = wn_engine_pass_bytes(e, e->n_ctx);
     e->kept_bytes = wn_attend_ledger_bytes(&m->shape, e->n_batch, e->n_threads);
     e->tables_bytes = per_row * (size_t)(e->max_out + e->max_seqs) +
                       (size_t)e->max_seqs * (wn_kv_table_bytes(&e->kv_opts) + sizeof(int32_t) * (size_t)e->n_ctx);
@@ -171,7 +171,9 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
                      e->planned >> 20, e->mem >> 20);
         goto fail;
     }
-    if ((st = wn_arena_init(&e->scratch, e->scratch_bytes + e->kept_bytes, false, err))) goto fail;
+    /* probes go up to twice as far, and what they touch of this is counted with their policies */
+    size_t far = wn_engine_pass_bytes(e, 2 * e->n_ctx + WN_PROBE_BEYOND);
+    if ((st = wn_arena_init(&e->scratch, far + e->kept_bytes, false, err))) goto fail;
     if ((st = open_pool(e, &o, err))) goto fail;
     if ((st = wn_threads_open(&e->team, e->n_threads, err))) goto fail;
     e->seqs = WN_NEW_ARRAY(wn_seq *, e->max_seqs);
@@ -211,6 +213,11 @@ void wn_engine_close(wn_engine *e)
     wn_free(e->out_rows);
     wn_free(e->logits);
     wn_free(e);
+}
+
+size_t wn_engine_pass_bytes(const wn_engine *e, int n_positions)
+{
+    return wn_pass_scratch_bytes(e->m, e->n_batch, e->max_seqs, e->max_out, n_positions, e->n_threads) + 4096;
 }
 
 size_t wn_engine_pool_bytes(const wn_engine *e)

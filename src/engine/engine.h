@@ -87,6 +87,9 @@ struct wn_seq {
     const wn_profile *profile;          /* what it needs of the model's; NULL: it needs none */
     wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats 0: none */
     wn_ledger noted; int noted_at;      /* the same right after the last decision, at noted_at; 0: nothing is noted */
+    wn_ledger probed;                   /* of a policy that probes, in place of ledger: filled before each decision */
+    int32_t *say; int n_say;            /* tokens that its probe begins with */
+    int32_t next; int next_at;          /* the likeliest token at a decision point, for probes that go on from there; 0: none */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
     uint64_t *ranges[WN_RANGE_KINDS];   /* bits of positions that are to stay, (max_tokens); NULL: none */
@@ -127,6 +130,9 @@ size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
 size_t wn_engine_hand_spare(int longest);
 /* The decision at the tokens computed so far, if one is due there. */
 wn_status wn_seq_decide(wn_seq *s, wn_err *err);
+bool wn_seq_is_point(const wn_seq *s, int p);
+/* Bytes of a slot of one lane, mean. */
+double wn_seq_slot_bytes(const wn_seq *s);
 int wn_seq_next_point(const wn_seq *s, int p);          /* the first decision point above p */
 int wn_seq_last_point(const wn_seq *s, int p);          /* the last at or below p, 0: none */
 void wn_seq_set_log(wn_seq *s, const wn_decision_log *log);     /* NULL: none */
@@ -137,6 +143,23 @@ wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx,
 
 /* A session from memory, the model and numerics not compared (fuzzers, tests). */
 wn_status wn_seq_load_memory(wn_seq *s, const void *data, size_t size, wn_err *err);
+
+/* ---- probes (probe.c) ---------------------------------------------------------------- */
+
+enum { WN_PROBE_BEYOND = 1024 };
+/* What the sequence's policy needs to probe, if it does; while the sequence is being opened. */
+wn_status wn_seq_open_probe(wn_seq *s, wn_err *err);
+void wn_seq_close_probe(wn_seq *s);
+/* Tokens beyond a text of n that a fork for a probe holds at most, n + WN_PROBE_BEYOND or fewer; 0: the policy (NULL: none) does not probe. */
+int wn_probe_tokens(const wn_policy *p, int n);
+/* Runs the probe of the decision at p, the tokens computed so far. */
+wn_status wn_seq_probe(wn_seq *s, int p, wn_err *err);
+/* Does it go on from the likeliest token at p? Then logits are needed there, and are noted. */
+bool wn_seq_foresees(const wn_seq *s, int p);
+void wn_seq_note_next(wn_seq *s, int p, const float *logits);
+int32_t wn_likeliest(const float *logits, int n);       /* ties: the lower */
+/* Accounts for rows of a pass over kv that belong to the policy's statistics. */
+void wn_seq_count_observed(wn_seq *s, const wn_kv *kv, int rows);
 
 /* ---- protected positions (protect.c; wn_seq_protect() is public) ----------------------- */
 
@@ -197,6 +220,8 @@ int wn_seq_n_computed(const wn_seq *s);
  * keep for ledgers), and what it is mapped for. */
 size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held);
 size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p);
+/* Scratch of a pass that ends within so many positions. */
+size_t wn_engine_pass_bytes(const wn_engine *e, int n_positions);
 /* For max_seqs sequences of the engine's policy with so many positions in all. */
 size_t wn_engine_plan_bytes(const wn_engine *e, int64_t n_positions);
 size_t wn_engine_slack(const wn_engine *e);             /* under the ceiling, promised to nobody (engine.c) */

@@ -67,7 +67,9 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
 size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
     if (!p || !wn_policy_decides(p)) return 0;
-    return arena_bytes(e, p, n, live_slots(e, p, n, n_held)) + (p->n_stats ? e->kept_bytes : 0);
+    int beyond = wn_probe_tokens(p, e->n_ctx);      /* a pass at such positions takes more scratch */
+    return arena_bytes(e, p, n, live_slots(e, p, n, n_held)) + (p->n_stats ? e->kept_bytes : 0) +
+           (beyond ? wn_engine_pass_bytes(e, e->n_ctx + beyond) - wn_engine_pass_bytes(e, e->n_ctx) : 0);
 }
 
 size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)
@@ -83,8 +85,13 @@ static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_he
     size_t lanes = (size_t)e->m->map.n_lanes, low = 0;
     if (!p || !wn_policy_decides(p)) return 0;
     if (wn_policy_demotes(p)) low = lanes * ((size_t)n / 8 + 8 + (size_t)(n / e->kv_opts.page_slots + 2) * 64);
-    return low + plan_bytes(p, lanes + 1 + WN_RANGE_KINDS, lanes, n, live_slots(e, p, n, n_held)) +    /* rows: protected ranges too */
-           2 * lanes * (size_t)p->n_stats * (size_t)n * sizeof(float);      /* now, and at the last decision */
+    size_t sum = low + plan_bytes(p, lanes + 1 + WN_RANGE_KINDS, lanes, n, live_slots(e, p, n, n_held));   /* rows: protected ranges too */
+    size_t row = lanes * (size_t)p->n_stats * sizeof(float);
+    if (!p->probes) return sum + 2 * row * (size_t)n;                       /* now, and at the last decision */
+    wn_kv_opts o = e->kv_opts;                                              /* its numbers, and its fork's tables */
+    o.max_positions = n + wn_probe_tokens(p, n);
+    o.ring_rows = wn_policy_window(p) ? 64 : 0;
+    return sum + row * (size_t)o.max_positions + wn_kv_table_bytes(&o);
 }
 
 static size_t ring_bytes(const wn_engine *e, int rows)

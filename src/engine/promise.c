@@ -24,6 +24,17 @@
 
 /* ---- frames ------------------------------------------------------------------------- */
 
+/* A fork for a probe shares what is full: its own are the page that is filling, its tokens, and what
+ * window lanes see. */
+static wn_status add_fork(const wn_kv_opts *o, int n_tokens, int probe, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+{
+    uint32_t more[WN_POOL_CLASSES] = { 0 };
+    wn_kv_hold h = { .n = probe, .text = n_tokens + probe, .slack = 2 * o->page_slots, .decides = true };
+    wn_status st = wn_kv_frames_for(o, &h, more, err);
+    for (int c = 0; !st && c < WN_POOL_CLASSES; c++) counts[c] += more[c];
+    return st;
+}
+
 /* Policies that merge: survivors may move to merge pages, which have tables of positions,
  * biases and counts. A lane then has two lists, each with a page that is partly filled, and
  * its merge pages are made anew while the old ones and its ordinary pages are still there. */
@@ -42,7 +53,9 @@ wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int n_
         h.slack = WN_MIN(o->every, n_tokens) + 2 * P + (int)(cap / lanes);              /* one repack of the largest lane */
         if (h.merges) h.slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);      /* its merge pages beside it */
     }
-    return wn_kv_frames_for(o, &h, counts, err);
+    wn_status st = wn_kv_frames_for(o, &h, counts, err);
+    int probe = wn_probe_tokens(policy, n_tokens);
+    return st || !probe ? st : add_fork(o, n_tokens, probe, counts, err);
 }
 
 size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times)

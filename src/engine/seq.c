@@ -17,6 +17,7 @@ static void release(wn_seq *s)
     wn_kv_close(s->kv);
     wn_plan_release(&s->plan);
     if (s->ledger.x) wn_os_unmap(s->ledger.x, wn_seq_ledger_bytes(s));
+    wn_seq_close_probe(s);
     wn_free(s->policy);
     wn_free(s->formats);
     wn_free(s->marks);
@@ -90,6 +91,8 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
 static bool keeps_same(const wn_seq *s, const wn_seq *src)
 {
     bool same = s->ledger.n_stats == 0 || s->ledger.n_stats == src->ledger.n_stats;
+    int n = wn_kv_n(src->kv);
+    if (wn_seq_foresees(s, n) && src->next_at != n) return false;       /* the likeliest token there */
     for (int i = 0; same && i < s->ledger.n_stats; i++) same = wn_stat_same(&s->ledger.stats[i], &src->ledger.stats[i]);
     return same;
 }
@@ -159,11 +162,13 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
         return st;
     }
     if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, wn_kv_n(src->kv), err)) &&
-        !(st = wn_kv_fork(&s->kv, src->kv, err))) {
+        !(st = wn_kv_fork(&s->kv, src->kv, 0, err))) {
         s->n_fed = wn_kv_n(s->kv);
         copy_ledger(s, &s->ledger, &src->ledger, s->n_fed);
         copy_ledger(s, &s->noted, &src->noted, src->noted_at);
         s->noted_at = src->noted_at;
+        s->next = src->next;
+        s->next_at = src->next_at;
         memcpy(s->tokens, src->tokens, sizeof *s->tokens * (size_t)s->n_fed);
         s->n_reported = s->n_fed;
         if (src->n_logits == s->n_fed && s->n_fed > 0) {
@@ -258,6 +263,7 @@ wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err)
     s->n_known = WN_MIN(s->n_known, n);
     s->n_fed = n;
     if (s->n_logits != n) s->n_logits = 0;
+    if (s->next_at > n) s->next_at = 0;
     return WN_OK;
 }
 

@@ -126,6 +126,7 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     for (uint32_t i = 0; i < n; i++)
         if ((st = put_u32(w, (uint32_t)s->tokens[i], err))) goto fail;
     if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
+    if (s->probed.x && ((st = put_u32(w, (uint32_t)s->next, err)) || (st = put_u32(w, (uint32_t)s->next_at, err)))) goto fail;
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
         if ((st = wn_record_write(w, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err))) goto fail;
     if (s->ledger.n_stats && (st = put_u32(w, (uint32_t)s->noted_at, err))) goto fail;
@@ -216,7 +217,7 @@ static wn_status read_tokens(wn_seq *s, wn_record *r, uint32_t *n, wn_err *err)
 /* r holds a checked record whose id has been compared. */
 static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
 {
-    uint32_t decided_at = 0, noted_at = 0, n = 0;
+    uint32_t decided_at = 0, noted_at = 0, n = 0, next = 0, next_at = 0;
     wn_seq_cut_ranges(s, 0);            /* what was named here before was not there when the session decided */
     wn_status st = check_fields(s, r, &decided_at, err);
     if (st || (st = read_marks(s, r, err)) || (st = read_ranges(s, r, err)) ||
@@ -227,6 +228,10 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
     }
     if (s->growing && (int)n > s->promised && (st = wn_seq_promise(s, (int)n, err))) goto fail;
     if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) goto fail;
+    if (s->probed.x && !(st = get_u32(r, &next, err)) && !(st = get_u32(r, &next_at, err)) &&
+        (next >= (uint32_t)s->e->m->hp.n_vocab || next_at > n))
+        st = wn_fail(err, WN_EFORMAT, "token %u foreseen at %u: a text of %u, a vocabulary of %d", next, next_at, n,
+                     s->e->m->hp.n_vocab);
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
         st = wn_record_read(r, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err);
     if (s->ledger.n_stats && !st && !(st = get_u32(r, &noted_at, err)) && noted_at && noted_at != decided_at)
@@ -243,6 +248,8 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
     s->n_fed = s->n_reported = (int)n;
     s->decided_at = (int)decided_at;
     s->noted_at = (int)noted_at;
+    s->next = (int32_t)next;
+    s->next_at = (int)next_at;
     s->n_logits = 0;
     return WN_OK;
 fail:

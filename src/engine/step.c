@@ -16,17 +16,20 @@ static int first_out(const wn_seq *s)
 
 /* Statistics of all queries account for every row's weights: on what was live, and on the rows of the
  * pass up to its own. */
-static void count_stats(wn_seq *s, int n)
+void wn_seq_count_observed(wn_seq *s, const wn_kv *kv, int n)
 {
-    const wn_lane_map *map = wn_kv_map(s->kv);
+    const wn_lane_map *map = wn_kv_map(kv);
     uint64_t rows = (uint64_t)n;
-    for (int l = 0; s->ledger.n_stats && l < map->n_lanes; l++) {
+    for (int l = 0; l < map->n_lanes; l++) {
         if (map->lanes[l].window) continue;
         int layer = map->lanes[l].layer;
         uint64_t group = (uint64_t)(s->e->m->hp.n_heads / (map->first[layer + 1] - map->first[layer]));
-        s->observed += group * (rows * wn_kv_live(s->kv, l) + rows * (rows + 1) / 2);
+        s->observed += group * (rows * wn_kv_live(kv, l) + rows * (rows + 1) / 2);
     }
 }
+
+/* Are the logits behind position p wanted, by the caller or by a probe? */
+static bool is_out(const wn_seq *s, int p, int first) { return p >= first || wn_seq_foresees(s, p + 1); }
 
 /* Rows this sequence may put into a batch with `room` rows left and `out_room` logits rows. */
 static int chunk_rows(const wn_seq *s, int room, int out_room)
@@ -34,6 +37,7 @@ static int chunk_rows(const wn_seq *s, int room, int out_room)
     int p = wn_kv_n(s->kv), n = WN_MIN(n_pending(s), room);
     n = WN_MIN(n, wn_seq_next_point(s, p) - p);
     n = WN_MIN(n, s->promised - p);
+    if (wn_seq_foresees(s, p + n) && p + n <= first_out(s)) return out_room ? n : n - 1;
     return WN_MIN(n, WN_MAX(first_out(s) - p, 0) + out_room);
 }
 
@@ -42,13 +46,13 @@ static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_r
     int p = wn_kv_n(s->kv), first = first_out(s);
     wn_status st = wn_kv_reserve(s->kv, n, err);
     if (st) return wn_fail_prefix(err, st, "sequence at position %d", p);
-    count_stats(s, n);
+    if (s->ledger.n_stats) wn_seq_count_observed(s, s->kv, n);
     e->item_seqs[*n_items] = s;
     e->items[(*n_items)++] = (wn_attend_item){ .kv = s->kv, .pos = p, .row = *n_rows, .n_rows = n,
                                                 .ledger = s->ledger.n_stats ? &s->ledger : NULL };
     for (int i = 0; i < n; i++) {
         e->tokens[*n_rows] = s->tokens[p + i];
-        if (p + i >= first) e->out_rows[(*n_out)++] = *n_rows;
+        if (is_out(s, p + i, first)) e->out_rows[(*n_out)++] = *n_rows;
         (*n_rows)++;
     }
     return WN_OK;
@@ -77,6 +81,7 @@ static void settle(wn_engine *e, int n_items, int n_out)
         for (; out < n_out && e->out_rows[out] < it->row + it->n_rows; out++) {
             const float *logits = e->logits + (size_t)out * n_vocab;
             int pos = it->pos + e->out_rows[out] - it->row;
+            if (pos + 1 == it->pos + it->n_rows) wn_seq_note_next(s, pos + 1, logits);
             if (s->opts.on_logits && pos >= s->n_reported) {
                 s->opts.on_logits(s->opts.on_logits_ctx, pos, logits);
                 s->n_reported = pos + 1;

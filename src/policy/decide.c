@@ -364,6 +364,12 @@ static bool find_profile(const wn_policy *p, wn_view *v, int n_live)
     return v->layers || !(needs & WN_PROFILE_BUDGETS);
 }
 
+bool wn_policy_is_idle(const wn_policy *p, int64_t n_tokens, double slot_bytes, int n_lanes, int64_t slots)
+{
+    return !wn_policy_decides(p) ||
+           (p->budget_kind != WN_BUDGET_NONE && slots <= total_slots(p, n_tokens, slot_bytes, n_lanes));
+}
+
 void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan *plan)
 {
     int64_t slots;

@@ -249,13 +249,19 @@ static wn_status read_stats(wn_policy *p, wn_err *err)
     wn_params a = { .v = p->v };
     p->n_stats = r->stats ? r->stats(&a, p->stats) : 0;
     WN_ASSERT(p->n_stats >= 0 && p->n_stats <= WN_STATS_MAX);
-    for (int i = 0; i < p->n_stats; i++)
+    if ((p->probes = r->probe != NULL)) r->probe(&a, &p->probe);
+    for (int i = 0; i < p->n_stats; i++) {
         if (p->stats[i].decay == 1) p->stats[i].decay = 0;      /* one spelling of "all of it" */
+        p->stats[i].probe = p->probes;
+    }
     const char *fault = fault_of_stats(p->stats, p->n_stats);
     if (fault) return wn_fail(err, WN_EINVAL, "%s: the statistics it asks for: %s", r->name, fault);
     for (int k = 0; k < WN_STAGE_KINDS; k++) {
         const wn_stage *g = p->stages[k].stage;
         if (!g || !g->mass || wn_stat_find(p->stats, p->n_stats, &plain) >= 0) continue;
+        if (p->probes)
+            return wn_fail(err, WN_EINVAL, "+%s:%s: it goes by the attention of all queries, %s by that of a probe",
+                           wn_stage_kind_name(k), g->name, r->name);
         if (p->n_stats == WN_STATS_MAX)
             return wn_fail(err, WN_EINVAL, "+%s:%s: %s keeps %d statistics of all queries already", wn_stage_kind_name(k),
                            g->name, r->name, p->n_stats);

@@ -34,6 +34,8 @@ typedef struct {
     } stages[WN_STAGE_KINDS];
     wn_stat stats[WN_STATS_MAX];        /* kept of all queries: the recipe's, and the plain sum where a stage asks */
     int n_stats;
+    bool probes;
+    wn_probe probe;                     /* where it probes: the statistics are of that */
     int at;                             /* WN_AT_BOUNDARY or WN_AT_MARK, or both */
     int every;                          /* boundaries are its multiples */
     int first, last;                    /* slots protected at both ends of the text */
@@ -90,6 +92,9 @@ int64_t wn_policy_cap(const wn_policy *p, int64_t n_tokens);
 
 /* The farthest that a query sees back, however long the text; INT64_MAX: to its start. */
 int64_t wn_policy_reach(const wn_policy *p);
+
+/* Is there nothing to decide: are the live slots, in n_lanes lanes that have some, within the budget? */
+bool wn_policy_is_idle(const wn_policy *p, int64_t n_tokens, double slot_bytes, int n_lanes, int64_t slots);
 
 /* The decision at view->n_tokens. slot_bytes: frame bytes of a slot of one lane (mean). The
  * view's budget is set here. A failed plan carries its status. */

@@ -272,7 +272,7 @@ static void put_head(wn_trace_writer *w, const wn_trace_head *h)
         put_u32(w, (uint32_t)x->reduce);
         put_f32(w, x->decay);
         put_f32(w, x->threshold);
-        put_u32(w, x->even);
+        put_u32(w, (uint32_t)x->even | (uint32_t)x->probe << 1);
         put_u32(w, (uint32_t)x->near);
     }
     for (int j = 0; j < h->rope_dims / 2; j++) put_f64(w, h->rope_rate[j]);

@@ -123,9 +123,10 @@ static wn_status read_stats(wn_trace *t, const uint8_t *p, uint32_t n, wn_err *e
         wn_stat *s = &t->stats[i];
         uint32_t f[6];
         memcpy(f, p, sizeof f);
-        if (f[0] >= WN_STAT_KINDS || f[1] > WN_REDUCE_MAX || f[5] > INT32_MAX)
+        if (f[0] >= WN_STAT_KINDS || f[1] > WN_REDUCE_MAX || f[4] > 3 || f[5] > INT32_MAX)
             return wn_fail(err, WN_EFORMAT, "statistic %u: kind %u, reduced by %u, near %u", i, f[0], f[1], f[5]);
-        *s = (wn_stat){ .kind = (wn_stat_kind)f[0], .reduce = (wn_reduce)f[1], .even = f[4] != 0, .near = (int)f[5] };
+        *s = (wn_stat){ .kind = (wn_stat_kind)f[0], .reduce = (wn_reduce)f[1], .even = f[4] & 1, .near = (int)f[5],
+                       .probe = f[4] >> 1 };
         memcpy(&s->decay, f + 2, 4);
         memcpy(&s->threshold, f + 3, 4);
     }

@@ -75,7 +75,7 @@ const float *wn_view_mass(const wn_view *v, int lane)
 bool wn_stat_same(const wn_stat *a, const wn_stat *b)
 {
     return a->kind == b->kind && a->reduce == b->reduce && a->decay == b->decay && a->threshold == b->threshold &&
-           a->even == b->even && a->near == b->near;
+           a->even == b->even && a->near == b->near && a->probe == b->probe;
 }
 
 int wn_stat_find(const wn_stat *list, int n, const wn_stat *s)

@@ -229,7 +229,7 @@ static void ranges_are_kept_in_every_way(void **state)
     (void)state;
     for (int i = 0; wn_recipe_at(i); i++) {
         const wn_recipe *r = wn_recipe_at(i);
-        if (r->kind != WN_CLASS_BUDGETED) continue;
+        if (r->kind != WN_CLASS_BUDGETED && r->kind != WN_CLASS_PROBE) continue;
         snprintf(kv, sizeof kv, "%s(at=%s,every=%d,system=on,special=on)@70", r->name,
                  r->at == (WN_AT_BOUNDARY | WN_AT_MARK) ? "both" : r->at & WN_AT_MARK ? "mark" : "boundary", every);
         float *without = law_reference(kv);

@@ -274,7 +274,7 @@ static void step(run *r)
     int i = below(&r->rng, N_SEQS), j = below(&r->rng, N_SEQS), what = below(&r->rng, 16);
     if (!r->kv[i]) {
         if (what < 8 && r->kv[j]) {
-            wn_status st = wn_kv_fork(&r->kv[i], r->kv[j], NULL);
+            wn_status st = wn_kv_fork(&r->kv[i], r->kv[j], 0, NULL);
             assert_true(st == WN_OK || st == WN_EFULL);
             models[i] = models[j];
         } else {

@@ -143,7 +143,7 @@ static void fork_touches_no_frame_of_full_pages(void **state)
     assert_int_equal(model_append(&m1, kv, 1, 1000, NULL), WN_OK);
     wn_pool_stats before, after;
     wn_pool_get_stats(pool, &before);
-    assert_int_equal(wn_kv_fork(&f, kv, NULL), WN_OK);
+    assert_int_equal(wn_kv_fork(&f, kv, 0, NULL), WN_OK);
     wn_pool_get_stats(pool, &after);
     assert_int_equal(after.n_frames_used - before.n_frames_used, 1 + 2 * 5);    /* the open page */
     for (int j = 0; j < kv->n_spans; j++) {
@@ -173,7 +173,7 @@ static void truncated_shared_page_is_copied(void **state)
     wn_kv *kv = kv_open(&o), *f;
     model_init(&m1, o.map, 16);
     assert_int_equal(model_append(&m1, kv, 1, 64, NULL), WN_OK);
-    assert_int_equal(wn_kv_fork(&f, kv, NULL), WN_OK);
+    assert_int_equal(wn_kv_fork(&f, kv, 0, NULL), WN_OK);
     m2 = m1;
     assert_int_equal(wn_kv_truncate(f, 37, &at, NULL), WN_OK);
     assert_int_equal(at, 37);
@@ -206,7 +206,7 @@ static void open_and_fork_survive_failed_allocations(void **state)
     assert_int_equal(model_append(&m1, kv, 1, 30, NULL), WN_OK);
     for (int n = 1, fired = 1; fired; n++) {
         wn_fault_alloc(n);
-        wn_status st = wn_kv_fork(&f, kv, NULL);
+        wn_status st = wn_kv_fork(&f, kv, 0, NULL);
         fired = wn_fault_clear();
         assert_int_equal(st, fired ? WN_ENOMEM : WN_OK);
         wn_kv_close(f);
@@ -240,7 +240,7 @@ static void ring_knows_what_it_holds(void **state)
     assert_int_equal(wn_kv_ring_valid(kv), 54);
     assert_null(wn_kv_ring(kv, 0, 235));
     assert_null(wn_kv_ring(kv, 0, 290));
-    assert_int_equal(wn_kv_fork(&f, kv, NULL), WN_OK);
+    assert_int_equal(wn_kv_fork(&f, kv, 0, NULL), WN_OK);
     for (int p = 236; p < 290; p++) assert_true(*wn_kv_ring(f, 1, p) == (float)(p * 2 + 1));
     assert_int_equal(wn_kv_truncate(kv, 100, &at, NULL), WN_OK);
     assert_int_equal(wn_kv_ring_valid(kv), 0);
@@ -276,7 +276,7 @@ static void window_lanes_drop_what_left(void **state)
         for (int c = 0; c < WN_POOL_CLASSES; c++) frames += need[c];
         wn_pool_get_stats(pool, &s);
         assert_true(s.n_frames_used <= frames);
-        assert_int_equal(wn_kv_fork(&f, kv, NULL), WN_OK);
+        assert_int_equal(wn_kv_fork(&f, kv, 0, NULL), WN_OK);
         model_compare(&m1, f, pool);
         m2 = m1;
         assert_int_equal(wn_kv_truncate(f, m1.n - 20, &at, NULL), WN_OK);

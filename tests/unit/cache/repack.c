@@ -145,7 +145,7 @@ static void a_shared_text_is_not_touched(void **state)
     fixture f = begin(5, 16, 700);
     wn_kv *g;
     wn_pool_stats before, after;
-    assert_int_equal(wn_kv_fork(&g, f.kv, NULL), WN_OK);
+    assert_int_equal(wn_kv_fork(&g, f.kv, 0, NULL), WN_OK);
     m2 = m1;
     wn_plan_drop(&f.plan, 1, 0, 640);
     wn_plan_drop(&f.plan, 3, 100, 650);
@@ -305,7 +305,7 @@ static void use(wn_kv *kv, wn_pool *pool)
     float row[MODEL_DIM] = { 0 };
     int at;
     wn_kv_check(kv);
-    if (wn_kv_fork(&g, kv, NULL) == WN_OK) wn_kv_close(g);
+    if (wn_kv_fork(&g, kv, 0, NULL) == WN_OK) wn_kv_close(g);
     int room = WN_MIN(50, MODEL_MAX - wn_kv_n(kv));
     if (wn_kv_reserve(kv, room, NULL) == WN_OK) {
         for (int l = 0; l < wn_kv_map(kv)->n_lanes; l++) wn_kv_put(kv, l, wn_kv_n(kv), row, 0, row, 0, room);

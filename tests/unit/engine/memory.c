@@ -29,8 +29,9 @@ static void random_policy(char *text, size_t size, uint64_t *rng, int which)
     const wn_recipe *r;
     do r = wn_recipe_at(pick(rng, 0, n - 1));
     while ((which == MERGING && !r->recover) || (which == STAGED && !r->score));
+    static const int needs[] = { WN_AT_BOUNDARY, WN_AT_BOUNDARY, WN_AT_MARK, WN_AT_BOUNDARY | WN_AT_MARK };
     int when = pick(rng, 0, 3);
-    while (when && !(r->at & (when == 2 ? WN_AT_MARK : WN_AT_BOUNDARY))) when = pick(rng, 0, 3);
+    while (needs[when] & ~r->at) when = pick(rng, 0, 3);
     int every = pick(rng, 1, 8) == 1 ? 512 : 1 << pick(rng, 0, 8);
     every -= every > 2 && pick(rng, 0, 2) == 0;
     size_t k = (size_t)snprintf(text, size, "%s(at=%s,every=%d", r->name, at[when], every);

@@ -47,7 +47,7 @@ static int protected_slots(const test_view *t)
     return n;
 }
 
-static bool is_budgeted(const wn_recipe *r) { return r->kind == WN_CLASS_BUDGETED; }
+static bool is_budgeted(const wn_recipe *r) { return r->kind == WN_CLASS_BUDGETED || r->kind == WN_CLASS_PROBE; }
 
 static void budgets_are_kept_in_every_unit(void **state)
 {

@@ -1,0 +1,200 @@
+/* Probes: what a recipe is told its probe looked at is what those queries look at in a sequence
+ * that is fed the same tokens; and nothing of a probe stays: no frame, no token, no change of what
+ * comes after a decision that drops nothing. */
+#include "tests/support/engine.h"
+#include "tests/unit/check.h"
+
+#include <math.h>
+
+enum { T = 120, MOST = 512, LANES = 8, WIDEST = 8, VOCAB = 320 };
+static int32_t ids[MOST];
+static wn_err err;
+
+static void good(wn_status st)
+{
+    if (st) fail_msg("%s", err.text);
+}
+
+static test_engine open_engine(int batch)
+{
+    return test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 2, .max_seqs = 2, .n_batch = batch });
+}
+
+/* ---- the same by hand -------------------------------------------------------------------------- */
+
+/* What queries at positions >= from give to slots in front of T. */
+typedef struct {
+    int from, keep_from, keep_to;
+    float most[LANES][T], sum[LANES][T];        /* over queries: of the largest head, of the mean */
+} by_hand;
+
+static void look(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos, const float *w, int group, int n)
+{
+    by_hand *h = ctx;
+    if (item->pos < h->from) return;
+    for (int i = 0; i < n; i++) {
+        float most = 0, sum = 0;
+        if (pos[i] >= T) continue;
+        for (int g = 0; g < group; g++) most = fmaxf(most, w[g * n + i]), sum += w[g * n + i];
+        h->most[lane][pos[i]] = fmaxf(h->most[lane][pos[i]], most);
+        h->sum[lane][pos[i]] += sum / (float)group;
+    }
+}
+
+/* The first four, and [keep_from, keep_to), stay. */
+static wn_status narrow(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn_err *e)
+{
+    const by_hand *h = ctx;
+    (void)kv, (void)e;
+    if (p != T) return WN_OK;
+    wn_plan_drop(plan, WN_ALL_LANES, 4, h->keep_from);
+    wn_plan_drop(plan, WN_ALL_LANES, WN_MAX(4, h->keep_to), T);
+    return WN_OK;
+}
+
+static void feed_one(test_engine *t, wn_seq *s, int32_t id)
+{
+    good(wn_seq_feed(s, &id, 1, &err));
+    test_steps(t);
+}
+
+/* The text token by token, then n tokens of a probe, or, where there are none, the likeliest ones. */
+static void run_by_hand(by_hand *h, const int32_t *probe, int n)
+{
+    test_engine t = open_engine(64);
+    wn_seq *s;
+    wn_attend_observer o = { .ctx = h, .weights = look };
+    good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = MOST }, &err));
+    good(wn_seq_set_decider(s, T, narrow, h, &err));
+    t.e->observer = &o;
+    for (int i = 0; i < T; i++) feed_one(&t, s, ids[i]);
+    for (int i = 0; i < n; i++) {
+        int32_t id = probe ? probe[i] : wn_likeliest(wn_seq_logits(s), VOCAB);
+        feed_one(&t, s, id);
+    }
+    t.e->observer = NULL;
+    wn_seq_close(s);
+    test_engine_close(&t);
+}
+
+/* ---- what a recipe is told ---------------------------------------------------------------------- */
+
+typedef struct { float x[LANES][T]; int n_lanes, n; } told;
+
+static wn_status listen(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *e)
+{
+    told *o = ctx;
+    (void)slot_bytes, (void)plan, (void)e;
+    o->n_lanes = wn_view_n_lanes(v);
+    o->n = wn_view_get_lane(v, 0)->n;
+    for (int l = 0; l < o->n_lanes; l++) memcpy(o->x[l], wn_view_stat(v, l, 0), sizeof(float) * (size_t)o->n);
+    return WN_OK;
+}
+
+static told ask(const char *kv, int batch)
+{
+    told o = { .n = 0 };
+    test_engine t = open_engine(batch);
+    wn_seq *s;
+    wn_decision_log log = { .decided = listen, .ctx = &o };
+    good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = T + 20, .kv = kv }, &err));
+    wn_seq_set_log(s, &log);
+    good(wn_seq_feed(s, ids, T, &err));
+    good(wn_seq_mark(s, &err));
+    feed_one(&t, s, ids[0]);
+    assert_int_equal(o.n, T);
+    wn_seq_close(s);
+    test_engine_close(&t);
+    return o;
+}
+
+static void check_same(const char *kv, const told *o, float want[LANES][T], int from, int to)
+{
+    for (int l = 0; l < o->n_lanes; l++)
+        for (int i = from; i < to; i++)
+            if (!(fabsf(o->x[l][i] - want[l][i]) <= 1e-5f * (1 + want[l][i])))
+                fail_msg("%s: lane %d slot %d: %g, by hand %g", kv, l, i, (double)o->x[l][i], (double)want[l][i]);
+}
+
+/* Chunk by chunk: what is said, the tokens in front of the chunk, and it; the largest weight of any. */
+static void the_text_is_repeated(void **state)
+{
+    (void)state;
+    static const struct { const char *kv; int chunk, overlap; } cases[] = {
+        { "kvzip@50%", T, 8 }, { "kvzip(chunk=50,overlap=6)@50%", 50, 6 } };
+    for (size_t c = 0; c < WN_COUNT(cases); c++) {
+        told o = ask(cases[c].kv, 512), cut = ask(cases[c].kv, 7);
+        assert_memory_equal(&o, &cut, sizeof o);                /* however it falls into passes */
+        for (int from = 0; from < T; from += cases[c].chunk) {
+            test_engine t = open_engine(64);
+            wn_seq *s;
+            int to = WN_MIN(from + cases[c].chunk, T), before = WN_MIN(from, cases[c].overlap), n = to - from + before;
+            int32_t probe[MOST];
+            good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = T, .kv = cases[c].kv }, &err));
+            int n_say = s->n_say;
+            assert_true(n_say > 0);
+            memcpy(probe, s->say, sizeof *probe * (size_t)n_say);
+            memcpy(probe + n_say, ids + from - before, sizeof *probe * (size_t)n);
+            wn_seq_close(s);
+            test_engine_close(&t);
+            by_hand h = { .from = T + n_say, .keep_from = from, .keep_to = to };
+            run_by_hand(&h, probe, n_say + n);
+            check_same(cases[c].kv, &o, h.most, WN_MAX(from, 4), to);
+        }
+    }
+}
+
+/* The next five tokens, and what their queries look at together. */
+static void the_next_tokens_are_foreseen(void **state)
+{
+    (void)state;
+    by_hand h = { .from = T, .keep_from = 4, .keep_to = T };
+    told o = ask("laq(ahead=5)@50%", 512), cut = ask("laq(ahead=5)@50%", 7);
+    assert_memory_equal(&o, &cut, sizeof o);
+    run_by_hand(&h, NULL, 5);
+    check_same("laq", &o, h.sum, 0, T);
+}
+
+/* ---- nothing stays -------------------------------------------------------------------------------- */
+
+/* A pool's frames after the decision are those of the slots that stay; at its peak there were more. */
+static void forks_are_gone(void **state)
+{
+    (void)state;
+    static const char *const kv[] = { "kvzip@50%", "kvzip(chunk=40)@50%", "laq@50%", "kvzip@100%", "laq@100%" };
+    for (size_t i = 0; i < WN_COUNT(kv); i++) {
+        test_engine t = open_engine(64);
+        wn_seq *s;
+        wn_pool_stats ps;
+        wn_kv_stats ks;
+        good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = T + 20, .kv = kv[i] }, &err));
+        good(wn_seq_feed(s, ids, T, &err));
+        good(wn_seq_mark(s, &err));
+        test_steps(&t);
+        wn_pool_get_stats(t.e->pool, &ps);
+        size_t before = ps.bytes_used;
+        feed_one(&t, s, ids[0]);
+        wn_pool_get_stats(t.e->pool, &ps);
+        wn_kv_get_stats(s->kv, &ks);
+        assert_true(ps.bytes_used <= before);
+        assert_int_equal(wn_kv_n(s->kv), T + 1);
+        if (i < 3) assert_true(ps.bytes_peak > before && s->observed > 0);
+        if (i == 3) assert_int_equal(s->observed, 0);           /* nothing to decide: nothing is probed */
+        wn_kv_check(s->kv);
+        wn_seq_close(s);
+        wn_pool_get_stats(t.e->pool, &ps);
+        assert_int_equal(ps.bytes_used, 0);
+        test_engine_close(&t);
+    }
+}
+
+int main(void)
+{
+    test_tokens(ids, MOST, VOCAB, 5);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_text_is_repeated),
+        cmocka_unit_test(the_next_tokens_are_foreseen),
+        cmocka_unit_test(forks_are_gone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
