@@ -24,12 +24,17 @@
 
 /* ---- frames ------------------------------------------------------------------------- */
 
-/* A fork for a probe shares what is full: its own are the page that is filling, its tokens, and what
- * window lanes see. */
+/* A fork for a probe shares what is full: its own are the page that is filling, its tokens, pages of
+ * the text that are sealed behind these, and what window lanes see. */
 static wn_status add_fork(const wn_kv_opts *o, int n_tokens, int probe, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
     uint32_t more[WN_POOL_CLASSES] = { 0 };
-    wn_kv_hold h = { .n = probe, .text = n_tokens + probe, .slack = 2 * o->page_slots, .decides = true };
+    int P = o->page_slots, raw = 0;
+    for (int l = 0; l < o->map->n_lanes; l++) {             /* of encoded formats: rows that wait to be sealed */
+        const wn_format *k = o->formats ? o->formats[l].k : o->k_format, *v = o->formats ? o->formats[l].v : o->v_format;
+        if (!k->raw || !v->raw) raw = probe;
+    }
+    wn_kv_hold h = { .n = probe + 2 * P, .text = n_tokens + probe, .slack = raw + 2 * P, .decides = true };
     wn_status st = wn_kv_frames_for(o, &h, more, err);
     for (int c = 0; !st && c < WN_POOL_CLASSES; c++) counts[c] += more[c];
     return st;
