@@ -414,7 +414,7 @@ size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
         dim = WN_MAX(dim, (size_t)e->m->map.lanes[l].k_dim + (size_t)e->m->map.lanes[l].v_dim);
     return wn_arena_cost(4 * w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s) +
            2 * wn_arena_cost(4 * dim * s) + 9 * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
-           (wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);    /* tiles of rows and cosines */
+           (p->recipe->recover || wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);      /* tiles of rows and cosines */
 }
 
 /* Rows, queries and statistics of the longest lane, for a view or a hand's. */
