@@ -26,8 +26,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_norms(out, wn_view_values(v, lane), n, l->v_dim);
     for (int from = 0, to; from < n; from = to) {
         double sum = 0;
-        for (to = from; to < n && l->pos[to] / page == l->pos[from] / page; to++)
-            sum += k[to] > 0 ? (double)out[to] / (double)k[to] : 0;
+        to = wn_stage_unit_end(l, from, page);
+        for (int i = from; i < to; i++) sum += k[i] > 0 ? (double)out[i] / (double)k[i] : 0;
         for (int i = from; i < to; i++) out[i] = (float)(sum / (to - from));
     }
     wn_stage_keep_recent(v, lane, (wn_view_n_tokens(v) - 1) % page + 1, out);

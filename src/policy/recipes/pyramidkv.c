@@ -32,7 +32,7 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
 {
     (void)scores;
-    wn_alloc_pyramid(v, p->v[BETA], (int)p->v[WINDOW], keep);
+    wn_alloc_pyramid(v, p->v[BETA], (int)p->v[WINDOW], 1, keep);
 }
 
 const wn_recipe wn_recipe_pyramidkv = {

@@ -59,11 +59,11 @@ void wn_alloc_level(const wn_view *v, int64_t *keep)
         keep[i] = WN_MIN(wn_view_budget(v) / live, (int64_t)wn_view_get_lane(v, i)->n);
 }
 
-void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep)
+void wn_alloc_pyramid(const wn_view *v, double beta, int window, int layers, int64_t *keep)
 {
     double *weight;
     int64_t *cap = caps_of(v, &weight);
-    int n = wn_view_n_lanes(v), L = wn_view_n_layers(v), live = 0, longest = 0;
+    int n = wn_view_n_lanes(v), last = (wn_view_n_layers(v) - 1) / layers, live = 0, longest = 0;
     for (int i = 0; i < n; i++) {
         live += wn_view_get_lane(v, i)->n > 0;
         longest = WN_MAX(longest, wn_view_get_lane(v, i)->n);
@@ -77,7 +77,7 @@ void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep)
     }
     for (int i = 0; i < n; i++) {
         const wn_view_lane *l = wn_view_get_lane(v, i);
-        double ramp = L > 1 ? most - (most - least) * l->layer / (L - 1) : base;
+        double ramp = last > 0 ? most - (most - least) * (l->layer / layers) / last : base;
         weight[i] = l->n > 0 ? ramp + (mean < window ? mean : window) + 1e-9 : 0;
     }
     wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
@@ -124,21 +124,42 @@ void wn_alloc_layers(const wn_view *v, const double *layer_weight, int window, i
     wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
 }
 
+void wn_alloc_alike(const wn_view *v, int layers, int64_t *keep)
+{
+    for (int first = 0, from, to, end; first < wn_view_n_layers(v); first += layers) {
+        int64_t least = INT64_MAX;
+        wn_view_layer(v, first, &from, &to);
+        wn_view_layer(v, WN_MIN(first + layers, wn_view_n_layers(v)) - 1, &to, &end);
+        for (int l = from; l < end; l++)
+            if (keep[l] < wn_view_get_lane(v, l)->n) least = WN_MIN(least, keep[l]);
+        for (int l = from; l < end; l++) keep[l] = WN_MIN(keep[l], least);
+    }
+}
+
+void wn_alloc_round(const wn_view *v, const float *const *scores, int64_t *keep)
+{
+    for (int lane = 0; lane < wn_view_n_lanes(v); lane++) {
+        const wn_view_lane *l = wn_view_get_lane(v, lane);
+        if (keep[lane] >= l->n) continue;
+        wn_mark mark = wn_arena_mark(v->scratch);
+        bool *best = wn_view_scratch(v, sizeof *best * (size_t)l->n);
+        float *score = wn_view_scratch(v, sizeof *score * (size_t)l->n), last = INFINITY;
+        int64_t above = 0, with = 0;
+        if (!best || !score) return;
+        for (int i = 0; i < l->n; i++) score[i] = wn_view_protects(v, l->pos[i]) ? INFINITY : scores[lane][i];
+        wn_stage_best(v, score, l->n, keep[lane], best);
+        for (int i = 0; i < l->n; i++)
+            if (best[i]) last = fminf(last, score[i]);
+        for (int i = 0; i < l->n; i++) above += score[i] > last, with += score[i] >= last;
+        keep[lane] = with <= keep[lane] ? with : above;
+        wn_arena_rewind(v->scratch, mark);
+    }
+}
+
 void wn_alloc_whole(const wn_view *v, const float *const *scores, int64_t *keep)
 {
     wn_alloc_level(v, keep);
-    for (int lane = 0; lane < wn_view_n_lanes(v); lane++) {
-        int n = wn_view_get_lane(v, lane)->n;
-        bool *best = wn_view_scratch(v, sizeof *best * (size_t)WN_MAX(n, 1));
-        float last = INFINITY;
-        int64_t above = 0, with = 0;
-        if (!best || keep[lane] >= n) continue;
-        wn_stage_best(v, scores[lane], n, keep[lane], best);
-        for (int i = 0; i < n; i++)
-            if (best[i]) last = fminf(last, scores[lane][i]);
-        for (int i = 0; i < n; i++) above += scores[lane][i] > last, with += scores[lane][i] >= last;
-        keep[lane] = with <= keep[lane] ? with : above;
-    }
+    wn_alloc_round(v, scores, keep);
 }
 
 void wn_alloc_above(const wn_view *v, float bar, const float *const *scores, int64_t *keep)

@@ -38,7 +38,7 @@ static const wn_param pyramid_params[] = {
 static void pyramid(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
 {
     (void)scores;
-    wn_alloc_pyramid(v, p->v[0], p->window, keep);
+    wn_alloc_pyramid(v, p->v[0], p->window, 1, keep);
 }
 
 const wn_stage wn_stage_alloc_pyramid = {

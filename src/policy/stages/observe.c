@@ -46,15 +46,18 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
     wn_stage_keep_recent(v, lane, w, score);
 }
 
+bool wn_stage_alike(const wn_view *v, int a, int b)
+{
+    const wn_view_lane *x = wn_view_get_lane(v, a), *y = wn_view_get_lane(v, b);
+    return x->n == y->n && (!x->n || !memcmp(x->pos, y->pos, sizeof *x->pos * (size_t)x->n));
+}
+
 bool wn_stage_same_slots(const wn_view *v, int lane)
 {
-    const wn_view_lane *l = wn_view_get_lane(v, lane);
     int from, to;
-    wn_view_layer(v, l->layer, &from, &to);
-    for (int k = from; k < to; k++) {
-        const wn_view_lane *other = wn_view_get_lane(v, k);
-        if (other->n != l->n || memcmp(other->pos, l->pos, sizeof *l->pos * (size_t)l->n)) return false;
-    }
+    wn_view_layer(v, wn_view_get_lane(v, lane)->layer, &from, &to);
+    for (int k = from; k < to; k++)
+        if (!wn_stage_alike(v, k, lane)) return false;
     return true;
 }
 
@@ -105,6 +108,11 @@ int wn_stage_slot_at(const wn_view_lane *l, int64_t pos)
         else hi = mid;
     }
     return lo;
+}
+
+int wn_stage_unit_end(const wn_view_lane *l, int i, int size)
+{
+    return wn_stage_slot_at(l, (int64_t)(l->pos[i] / size + 1) * size);
 }
 
 /* The float that lies `age` steps below INFINITY. */

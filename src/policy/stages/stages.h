@@ -37,7 +37,8 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
 bool wn_stage_layer_mean(const wn_view *v, int lane,
                          void (*one)(const wn_view *v, int lane, float *out), float *score);
 
-/* Do the lanes of this one's layer hold the same slots? */
+/* Do two lanes hold the same slots? Do those of this one's layer? */
+bool wn_stage_alike(const wn_view *v, int a, int b);
 bool wn_stage_same_slots(const wn_view *v, int lane);
 /* A number in [0, 1), of 24 bits, that belongs to (seed, layer, head, position). */
 double wn_stage_draw(uint64_t seed, const wn_view_lane *l, int32_t pos);
@@ -48,6 +49,8 @@ void wn_stage_ends(const wn_view *v, int64_t left, int *sinks, int *cut);
 
 /* First slot at or after a position; l->n if there is none. */
 int wn_stage_slot_at(const wn_view_lane *l, int64_t pos);
+/* Units of `size` positions, the first at 0: the slot behind those of the unit that slot i is in. */
+int wn_stage_unit_end(const wn_view_lane *l, int i, int size);
 /* Marks the m best of n scores, of equal ones the earlier; NaN is as bad as can be. */
 void wn_stage_best(const wn_view *v, const float *score, int n, int64_t m, bool *best);
 /* How few of the largest values (not negative) sum to a share of all. */
@@ -66,15 +69,21 @@ void wn_alloc_level(const wn_view *v, int64_t *keep);
  * `floor` of it evenly. */
 void wn_alloc_ada(const wn_view *v, double floor, const float *const *scores, int64_t *keep);
 /* PyramidKV: beside the window, slots fall linearly with depth to 1/beta of the mean; where
- * the first layer would get more than it has, the line is tilted less. */
-void wn_alloc_pyramid(const wn_view *v, double beta, int window, int64_t *keep);
+ * the first layer would get more than it has, the line is tilted less. `layers` neighbouring
+ * layers have the same share. */
+void wn_alloc_pyramid(const wn_view *v, double beta, int window, int layers, int64_t *keep);
 /* D2O: layers by softmax(-variance) of their (scaled) accumulated attention; whole keeps
  * layers 0, 1 and the last whole as far as half of the budget goes. */
 void wn_alloc_density(const wn_view *v, bool whole, int64_t *keep);
 
 /* Linear over depth: the last layer gets `ratio` times the slots of the first. */
 void wn_alloc_slope(const wn_view *v, double ratio, int64_t *keep);
-/* The same for every lane, but no fewer than all or none of the slots that share a score. */
+/* Lanes of `layers` neighbouring layers come down to the least of those that drop something, so
+ * that they can keep the same slots. */
+void wn_alloc_alike(const wn_view *v, int layers, int64_t *keep);
+/* Fewer, so that of slots that share a score all stay or none; protected ones stay first. */
+void wn_alloc_round(const wn_view *v, const float *const *scores, int64_t *keep);
+/* The same for every lane, rounded in that way. */
 void wn_alloc_whole(const wn_view *v, const float *const *scores, int64_t *keep);
 /* How many of the `total` best scores of lanes [from, to) each of them has (n_lanes); ties: the
  * lower lane, the earlier slot. */

@@ -249,7 +249,7 @@ static void check_pyramid(int n, int capacity, int window, int first, int last)
     int64_t keep[32], sum = 0;
     test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 32, .heads = 1, .group = 1, .dim = 1 });
     t->view.budget = 32 * capacity;
-    wn_alloc_pyramid(&t->view, 20, window, keep);
+    wn_alloc_pyramid(&t->view, 20, window, 1, keep);
     for (int l = 0; l < 32; l++) {
         if (l && keep[l] > keep[l - 1]) fail_msg("layer %d gets more than the one before", l);
         sum += keep[l];

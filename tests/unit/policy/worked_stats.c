@@ -132,6 +132,45 @@ static void lazyeviction_waits(void **state)
     test_view_close(t);
 }
 
+/* Sums .7 .2 .05 .05 and .25 each: for a share of .5 one slot and two, .7 one and three, .75 two and three, .9 two and
+ * four. */
+static void prefixkv_keeps_the_same_share(void **state)
+{
+    (void)state;
+    static const float sums[2][4] = { { 0.7f, 0.2f, 0.05f, 0.05f }, { 0.25f, 0.25f, 0.25f, 0.25f } };
+    static const struct { const char *kv; int a, b; } cases[] = {
+        { "prefixkv(first=0,last=0)@37.5%", 1, 2 }, { "prefixkv(first=0,last=0)@2", 1, 3 },
+        { "prefixkv(first=0,last=0)@62.5%", 2, 3 }, { "prefixkv(first=0,last=0)@3", 2, 4 } };
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 2, .heads = 1 });
+    for (int l = 0; l < 2; l++)
+        for (int p = 0; p < 4; p++) *test_view_stat(t, l, 0, p) = sums[l][p];
+    for (size_t i = 0; i < WN_COUNT(cases); i++) {
+        test_view_decide(t, cases[i].kv);
+        for (int p = 0; p < 4; p++)
+            assert_true(test_view_stays(t, 0, p) == (p < cases[i].a) && test_view_stays(t, 1, p) == (p < cases[i].b));
+    }
+    check_stat(t, 0, WN_STAT_SUM, 0, 0);
+    test_view_close(t);
+}
+
+/* One list per layer, of the mean over its heads; what all of the attention leaves of a budget is split, too. */
+static void prefixkv_one_list_per_layer(void **state)
+{
+    (void)state;
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 100, .n_layers = 2, .heads = 2 });
+    for (int l = 0; l < 4; l++)
+        for (int p = 0; p < 100; p++) *test_view_stat(t, l, 0, p) = p < (l < 2 ? 5 : 15) ? 1 : 0;
+    *test_view_stat(t, 0, 0, 50) = 9;
+    test_view_decide(t, "prefixkv(first=0)@9");
+    for (int l = 0; l < 2; l++) assert_true(test_view_stays(t, l, 50));
+    assert_int_equal(test_view_n_stays(t, 0), test_view_n_stays(t, 1));
+    assert_true(test_view_n_stays(t, 0) < test_view_n_stays(t, 2));
+    *test_view_stat(t, 0, 0, 50) = 0;
+    test_view_decide(t, "prefixkv(first=0)@40");                /* 5 and 15 hold all: one to three */
+    for (int l = 0; l < 4; l++) assert_int_equal(test_view_n_stays(t, l), l < 2 ? 20 : 60);
+    test_view_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +180,8 @@ int main(void)
         cmocka_unit_test(scissorhands_may_give_late_layers_more),
         cmocka_unit_test(corm_asks_the_last_queries),
         cmocka_unit_test(lazyeviction_waits),
+        cmocka_unit_test(prefixkv_keeps_the_same_share),
+        cmocka_unit_test(prefixkv_one_list_per_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

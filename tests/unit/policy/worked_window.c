@@ -185,6 +185,65 @@ static void pagedeviction_drops_pages(void **state)
     STAYS(t, 0, 0, 1, 4, 5);
     test_view_decide(t, "pagedeviction(page=2,first=0)@3");
     STAYS(t, 0, 4, 5);
+    test_view_decide(t, "pagedeviction(page=2,first=1)@4");     /* a protected slot breaks no page: its other half would be the fourth */
+    STAYS(t, 0, 0, 1, 4, 5);
+    test_view_decide(t, "pagedeviction(page=2,first=3)@6");
+    assert_true(test_view_total(t) == 6);
+    test_view_close(t);
+}
+
+/* ---- WindowKV ------------------------------------------------------------------------------------ */
+
+/* Units of 4: means .1 and .12, better halves .2 and .12; then .05 and .01. The two queries' slots make no whole unit:
+ * they stay, and nothing before them has to. */
+static void windowkv_keeps_whole_windows(void **state)
+{
+    (void)state;
+    static const float votes[18] = { 0.4f, 0, 0, 0, 0.12f, 0.12f, 0.12f, 0.12f, 0.05f, 0.05f, 0.05f, 0.05f, 0.01f, 0.01f, 0.01f, 0.01f };
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 18, .n_layers = 1, .heads = 1 });
+    test_view_votes(t, 0, votes);
+    test_view_decide(t, "windowkv(window=2,unit=4)@6");
+    STAYS(t, 0, 4, 5, 6, 7, 16, 17);
+    test_view_decide(t, "windowkv(window=2,unit=4,mode=localise)@6");
+    STAYS(t, 0, 0, 1, 2, 3, 16, 17);
+    test_view_decide(t, "windowkv(window=2,unit=4)@9");         /* no part of a unit */
+    STAYS(t, 0, 4, 5, 6, 7, 16, 17);
+    test_view_decide(t, "windowkv(window=2,unit=4)@5");
+    STAYS(t, 0, 16, 17);
+    test_view_decide(t, "windowkv(window=1,unit=4,mode=localise)@6");   /* 17 / 4: the window begins at 16 all the same */
+    STAYS(t, 0, 0, 1, 2, 3, 16, 17);
+    test_view_decide(t, "windowkv(window=2,unit=4,first=2)@9");         /* protected slots break no unit */
+    STAYS(t, 0, 0, 1, 4, 5, 6, 7, 16, 17);
+    test_view_close(t);
+}
+
+/* Each layer would like another unit: the first of two chooses for both, unless they hold other slots. Shares of 12/14 and
+ * 23.1 beside the window of 2: no unit, and five. */
+static void windowkv_groups_choose_as_one(void **state)
+{
+    (void)state;
+    static const int likes[4] = { 1, 5, 3, 6 };
+    float votes[4][34];
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 34, .n_layers = 4, .heads = 2, .group = 1 });
+    for (int l = 0; l < 8; l++) {
+        for (int p = 0; p < 34; p++) votes[l / 2][p] = (p / 4 == likes[l / 2] ? 1 : 0) + 0.001f / (float)(p + 1);
+        test_view_votes(t, l, votes[l / 2]);
+    }
+    for (int layers = 1; layers <= 4; layers++) {
+        char kv[80];
+        snprintf(kv, sizeof kv, "windowkv(window=2,unit=4,beta=1,layers=%d)@6", layers);
+        test_view_decide(t, kv);
+        for (int l = 0; l < 8; l++) {
+            int at = 4 * likes[l / 2 / layers * layers];
+            STAYS(t, l, at, at + 1, at + 2, at + 3, 32, 33);
+        }
+    }
+    test_view_decide(t, "windowkv(window=2,unit=4,layers=2)@14");
+    for (int l = 0; l < 8; l++) assert_int_equal(test_view_n_stays(t, l), l < 4 ? 22 : 2);
+    test_view_thin(t, 2, 30, 1);
+    test_view_decide(t, "windowkv(window=2,unit=4,beta=1,layers=2)@6");
+    for (int l = 0; l < 4; l++) assert_true(test_view_stays(t, l, l == 2 ? 33 : 4));
+    assert_false(test_view_stays(t, 2, 4));
     test_view_close(t);
 }
 
@@ -198,6 +257,8 @@ int main(void)
         cmocka_unit_test(cake_prefers_what_changes),
         cmocka_unit_test(zigzagkv_goes_by_need),
         cmocka_unit_test(pagedeviction_drops_pages),
+        cmocka_unit_test(windowkv_keeps_whole_windows),
+        cmocka_unit_test(windowkv_groups_choose_as_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
