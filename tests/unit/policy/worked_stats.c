@@ -153,6 +153,27 @@ static void prefixkv_keeps_the_same_share(void **state)
     test_view_close(t);
 }
 
+/* Half in one slot and the rest in 50, against ten alike: half of it all takes 1 and 5, nine tenths 41 and 9. Which layer gets
+ * more turns with the budget, so no fixed share will do. */
+static void prefixkv_searches_the_share(void **state)
+{
+    (void)state;
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 51, .n_layers = 2, .heads = 1 });
+    for (int p = 0; p < 51; p++) {
+        *test_view_stat(t, 0, 0, p) = p == 7 ? 0.5f : 0.01f;
+        *test_view_stat(t, 1, 0, p) = p >= 20 && p < 30 ? 0.1f : 0;
+    }
+    for (int at = 3; at <= 25; at += 22) {
+        char kv[40];
+        snprintf(kv, sizeof kv, "prefixkv(first=0)@%d", at);
+        test_view_decide(t, kv);
+        assert_int_equal(test_view_n_stays(t, 0), at == 3 ? 1 : 41);
+        assert_int_equal(test_view_n_stays(t, 1), at == 3 ? 5 : 9);
+        assert_true(test_view_stays(t, 0, 7) && test_view_stays(t, 1, 20));
+    }
+    test_view_close(t);
+}
+
 /* One list per layer, of the mean over its heads; what all of the attention leaves of a budget is split, too. */
 static void prefixkv_one_list_per_layer(void **state)
 {
@@ -181,6 +202,7 @@ int main(void)
         cmocka_unit_test(corm_asks_the_last_queries),
         cmocka_unit_test(lazyeviction_waits),
         cmocka_unit_test(prefixkv_keeps_the_same_share),
+        cmocka_unit_test(prefixkv_searches_the_share),
         cmocka_unit_test(prefixkv_one_list_per_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
