@@ -42,6 +42,7 @@ typedef struct {
 } wn_view_lane;
 
 int32_t wn_view_n_tokens(const wn_view *v);     /* p: tokens in the text so far */
+int32_t wn_view_mark(const wn_view *v);         /* the last mark that the caller set, up to p; 0: none */
 int32_t wn_view_n_layers(const wn_view *v);
 int32_t wn_view_n_lanes(const wn_view *v);      /* lanes of sliding-window layers show no slots */
 const wn_view_lane *wn_view_get_lane(const wn_view *v, int lane);

@@ -39,6 +39,14 @@ int wn_seq_next_point(const wn_seq *s, int p)
     return next;
 }
 
+/* Marks belong to the text, whenever its policy decides. */
+static int32_t last_mark(const wn_seq *s, int p)
+{
+    int n = s->n_marks;
+    while (n && s->marks[n - 1] > p) n--;
+    return n ? s->marks[n - 1] : 0;
+}
+
 int wn_seq_last_point(const wn_seq *s, int p)
 {
     int last = at_boundary(s) ? p / s->every * s->every : 0;
@@ -460,7 +468,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         longest = WN_MAX(longest, lanes[l].n);
     }
     int w = WN_MIN(wn_policy_window(s->policy), wn_kv_ring_valid(kv));
-    shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .n_layers = map->n_layers, .n_lanes = map->n_lanes,
+    shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .mark = last_mark(s, p), .n_layers = map->n_layers, .n_lanes = map->n_lanes,
                                      .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
                                      .load_queries = load_queries, .load_stat = load_stat, .turn = turn,
                                      .stats = s->policy->stats, .n_stats = s->policy->n_stats, .profile = s->profile,

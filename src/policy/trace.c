@@ -207,7 +207,7 @@ static void put_body(wn_trace_writer *w, const decision *d)
     put_u32(w, v->asked ? *v->asked : 0);
     put_u32(w, (uint32_t)v->window);
     put_u32(w, (uint32_t)d->n_queries);
-    put_u32(w, 0);
+    put_u32(w, (uint32_t)v->mark);
     put_f64(w, d->slot_bytes);
     put_u64(w, (uint64_t)v->budget);
     if (d->has & WN_TRACE_LOW) put_f64(w, v->low_bytes);

@@ -19,7 +19,7 @@
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_TRACE_VERSION = 3 };
+enum { WN_TRACE_VERSION = 4 };
 
 typedef struct {
     const char *policy, *model;         /* canonical text; a name for people */

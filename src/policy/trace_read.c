@@ -259,7 +259,7 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
     int64_t slots = 0;
     if (!f) return bad(t, err, "cut short");
     if (!f[0] || f[0] > MAX_TOKENS || f[1] & ~(uint32_t)WN_TRACE_ALL || f[3] > MAX_QUERIES || f[4] > MAX_QUERIES ||
-        f[3] > f[0] || f[4] > f[0] || (f[1] & WN_TRACE_SUMS && !f[3]) || (f[1] & WN_TRACE_QUERIES && !f[4]))
+        f[3] > f[0] || f[4] > f[0] || f[5] > f[0] || (f[1] & WN_TRACE_SUMS && !f[3]) || (f[1] & WN_TRACE_QUERIES && !f[4]))
         return bad(t, err, "its sizes make no sense");
     if ((int64_t)f[0] * t->head.n_lanes > most_mask_bits || (int64_t)f[0] > t->max_slots)
         return wn_fail(err, WN_ELIMIT, "decision %d: %u tokens in %d lanes are more than this program reads", t->index + 1, f[0],
@@ -269,6 +269,7 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
     d->asked = f[2];
     d->view.window = (int32_t)f[3];
     d->n_queries = d->view.held = (int32_t)f[4];
+    d->view.mark = (int32_t)f[5];
     memcpy(&d->slot_bytes, f + 6, 8);
     d->view.budget = (int64_t)u64_at(f + 8);
     if (!(d->slot_bytes > 0)) return bad(t, err, "a slot of no bytes");

@@ -4,6 +4,7 @@
 #include "base/err.h"
 
 int32_t wn_view_n_tokens(const wn_view *v) { return v->n_tokens; }
+int32_t wn_view_mark(const wn_view *v) { return v->mark; }
 int32_t wn_view_n_layers(const wn_view *v) { return v->n_layers; }
 int32_t wn_view_n_lanes(const wn_view *v) { return v->n_lanes; }
 int64_t wn_view_budget(const wn_view *v) { return v->budget; }

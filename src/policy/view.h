@@ -24,6 +24,7 @@ typedef struct wn_view_hand wn_view_hand;
 
 struct wn_view {
     int32_t n_tokens, n_layers, n_lanes;
+    int32_t mark;                       /* the last one up to n_tokens; 0: none */
     const wn_view_lane *lanes;          /* (n_lanes) */
     const int *layer_first;             /* (n_layers + 1) first lane of each layer */
     int64_t budget;                     /* slots over all lanes; set by wn_policy_decide() */

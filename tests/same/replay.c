@@ -54,6 +54,8 @@ static int replay(const char *kv, int *changes)
         wn_policy_parse(&p, wn_trace_get_head(t)->policy, &err))
         fail_msg("%s", err.text);
     for (; !wn_trace_next(t, &d, &err) && d; n++) {
+        int at = wn_view_n_tokens(&d->view);
+        assert_int_equal(wn_view_mark(&d->view), at < marks[0] ? 0 : at < marks[1] ? marks[0] : marks[1]);
         if (wn_replay_decide(r, d, &p, &plan, &err)) fail_msg("%s: %s", kv, err.text);
         if (!wn_replay_same(&d->view, &d->plan, plan, why, sizeof why)) fail_msg("%s: %s", kv, why);
         *changes += !wn_plan_is_empty(plan);

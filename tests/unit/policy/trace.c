@@ -34,6 +34,7 @@ static test_view *open_view(void)
     test_view_hide(t, 2);
     t->shown[3].still = true;           /* a lane whose queries and keys are not rotated */
     test_view_protect(t, 20, 23);
+    t->view.mark = N / 2;
     return t;
 }
 
@@ -145,6 +146,7 @@ static void what_was_written_is_read(void **state)
             char why[200];
             assert_non_null(d);
             assert_int_equal(d->view.n_tokens, N);
+            assert_int_equal(wn_view_mark(&d->view), N / 2);
             assert_true(d->slot_bytes == 20);
             for (int l = 0; l < t->view.n_lanes; l++) same_lane(t, d, l, rows);
             for (int p = 0; p < N; p++) assert_int_equal(wn_view_protects(&d->view, p), p >= 20 && p < 23);

@@ -246,6 +246,36 @@ static void windowkv_groups_choose_as_one(void **state)
     test_view_close(t);
 }
 
+/* ---- SCOPE ----------------------------------------------------------------------------------------- */
+
+/* A budget of 8, half of it for what is generated. At the mark 4 of 12 prompt slots stay, though 8 would fit; they are never
+ * looked at again, whatever is attended to later, and 4 of what came since stay beside them. */
+static void scope_freezes_the_prompt(void **state)
+{
+    (void)state;
+    static const char kv[] = "scope(window=1,kernel=1,generated=0.5,recent=0.5)@8";
+    float votes[20] = { 0.1f, 0, 0.5f, 0.2f, 0, 0, 0.4f };
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 12, .max_tokens = 20, .n_layers = 1, .heads = 1 });
+    test_view_votes(t, 0, votes);
+    t->view.mark = 12;
+    test_view_decide(t, kv);
+    STAYS(t, 0, 2, 3, 6, 11);
+    test_view_carry_out(t);
+    test_view_grow(t, 4);
+    memcpy(votes, (const float[8]){ 0, 0, 0, 0, 0.1f, 0.5f, 0.3f, 0 }, sizeof(float) * 8);
+    assert_true(wn_plan_is_empty(test_view_decide(t, kv)));     /* 4 and 4 */
+    test_view_grow(t, 2);                                       /* slots 2 3 6 11, 12 .. 17 */
+    test_view_decide(t, kv);
+    STAYS(t, 0, 2, 3, 6, 11, 13, 14, 16, 17);                   /* of 12 .. 17 the best two, the last two */
+    test_view_carry_out(t);
+    t->view.mark = 18;                                          /* all of it is a prompt now */
+    memcpy(votes, (const float[8]){ 0, 0.1f, 0, 0, 0.5f, 0.4f, 0, 0 }, sizeof(float) * 8);
+    test_view_grow(t, 1);
+    test_view_decide(t, kv);
+    STAYS(t, 0, 2, 3, 13, 14, 18);                              /* 4 of it, of equal ones the earlier; one came since */
+    test_view_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +288,7 @@ int main(void)
         cmocka_unit_test(pagedeviction_drops_pages),
         cmocka_unit_test(windowkv_keeps_whole_windows),
         cmocka_unit_test(windowkv_groups_choose_as_one),
+        cmocka_unit_test(scope_freezes_the_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
