@@ -9,6 +9,7 @@
 #include "policy/stages/stages.h"
 
 #include "base/err.h"
+#include "kernel/attn.h"
 
 #include <math.h>
 
@@ -68,6 +69,7 @@ void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     int32_t *a = wn_view_scratch(v, sizeof *a * (size_t)l->n), *b = wn_view_scratch(v, sizeof *b * (size_t)l->n);
+    float (*max)(const float *x, int n) = wn_kernels_get()->attn->max;
     desk d[2];
     int n_desks = values ? 2 : 1;
     for (int i = 0; i < l->n; i++) nearest[i] = -1, like[i] = 0;
@@ -83,14 +85,17 @@ void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *
                 wn_stage_unit_rows(d[k].b, d[k].rows, b + b0, nb, d[k].dim);
                 wn_stage_dots(d[k].c, d[k].a, na, d[k].b, nb, d[k].dim, d[k].cols);
             }
-            for (int i = 0; i < na; i++)
+            for (int i = 0; i < na; i++) {
+                int32_t me = a[a0 + i];
+                /* most tiles hold nobody better: one maximum says so */
+                if (n_desks == 1 && nearest[me] >= 0 && !(max(d[0].c + i * nb, nb) > like[me])) continue;
                 for (int s = 0; s < nb; s++) {
                     float x = common(d, n_desks, i * nb + s);
-                    int32_t me = a[a0 + i];
                     if (nearest[me] >= 0 && !(x > like[me])) continue;
                     nearest[me] = b[b0 + s];
                     like[me] = x;
                 }
+            }
         }
     }
 }
