@@ -105,18 +105,6 @@ typedef struct {
     wn_view view;
 } shown;
 
-/* Lane `lane`'s live slots as runs give them: ordinary ones ascending, merge slots in
- * between by split. fn is called with each slot's run and index. */
-typedef void each_slot(void *ctx, const wn_run *run, int s);
-static void walk_lane(const wn_kv *kv, int lane, each_slot *fn, void *ctx)
-{
-    wn_run_iter it;
-    wn_run run;
-    wn_runs_begin(&it, kv, lane, 0, wn_kv_n(kv));
-    while (wn_runs_next(&it, &run))
-        for (uint64_t left = run.keep; left; left &= left - 1) fn(ctx, &run, __builtin_ctzll(left));
-}
-
 typedef struct {
     int32_t *pos, *count;
     float *bias;
@@ -186,6 +174,9 @@ typedef struct {
     float *rows;
 } load_job;
 
+/* Slots turned into rows at a time, and how many channels they may have for that. */
+enum { AT_ONCE = 16, WIDE = 256 };
+
 static int index_of(const wn_view_lane *l, int32_t pos)
 {
     int lo = 0, hi = l->n - 1;
@@ -197,24 +188,42 @@ static int index_of(const wn_view_lane *l, int32_t pos)
     return lo;
 }
 
-static void load_slot(void *ctx, const wn_run *run, int s)
+/* Slots of raw pages come some at a time: a kernel turns them from columns into rows. */
+static void load_run(const load_job *j, const wn_run *run)
 {
-    const load_job *j = ctx;
     const wn_view_lane *l = j->lane;
-    int dim = j->values ? l->v_dim : l->k_dim, P = wn_kv_page_slots(j->kv);
-    float *row = j->rows + (size_t)index_of(l, run->pos ? run->pos[s] : run->pos0 + s) * (size_t)dim;
-    const wn_kv *kv = j->kv;
-    if (j->values && run->v) wn_kv_raw_v(kv, j->index)->get_v(run->v, P, run->first + s, row, dim);
-    else if (j->values) run->v_format->get_v(run->v_sealed, P, run->first + s, row, dim);
-    else if (run->k) wn_kv_raw_k(kv, j->index)->get_k(run->k, P, run->first + s, row, dim);
-    else run->k_format->get_k(run->k_sealed, P, run->first + s, row, dim);
+    const void *raw = j->values ? run->v : run->k, *sealed = j->values ? run->v_sealed : run->k_sealed;
+    const void *frame = raw ? raw : sealed;
+    const wn_format *f = raw ? (j->values ? wn_kv_raw_v : wn_kv_raw_k)(j->kv, j->index)
+                             : j->values ? run->v_format : run->k_format;
+    int dim = j->values ? l->v_dim : l->k_dim, P = wn_kv_page_slots(j->kv), at = -1;
+    bool many = dim <= WIDE && (j->values ? f->rows_v : f->rows_k);
+    float some[AT_ONCE * WIDE];
+    for (int first = 0; first < run->n; first += AT_ONCE) {
+        uint64_t left = run->keep >> first & ((1u << AT_ONCE) - 1);
+        if (left && many)
+            (j->values ? f->rows_v : f->rows_k)(frame, P, run->first + first, some, (size_t)dim,
+                                                WN_MIN(AT_ONCE, run->n - first), dim);
+        for (; left; left &= left - 1) {
+            int s = __builtin_ctzll(left);
+            int32_t pos = run->pos ? run->pos[first + s] : run->pos0 + first + s;
+            if (at < 0) at = index_of(l, pos);
+            while (l->pos[at] < pos) at++;
+            float *row = j->rows + (size_t)at * (size_t)dim;
+            if (many) memcpy(row, some + s * dim, sizeof *row * (size_t)dim);
+            else (j->values ? f->get_v : f->get_k)(frame, P, run->first + first + s, row, dim);
+        }
+    }
 }
 
 static void load_rows(void *ctx, int lane, bool values, float *rows)
 {
     const shown *sh = ctx;
     load_job j = { .kv = sh->kv, .lane = &sh->view.lanes[lane], .index = lane, .values = values, .rows = rows };
-    walk_lane(sh->kv, lane, load_slot, &j);
+    wn_run_iter it;
+    wn_run run;
+    wn_runs_begin(&it, sh->kv, lane, 0, wn_kv_n(sh->kv));
+    while (wn_runs_next(&it, &run)) load_run(&j, &run);
 }
 
 wn_view_lane wn_engine_lane(const wn_engine *e, int lane)

@@ -11,8 +11,10 @@
 #include "policy/stages/stages.h"
 
 #include "base/err.h"
+#include "kernel/attn.h"
 
 #include <math.h>
+#include <string.h>
 
 /* A cosine is exact to some ulps of 1: that much below the bar is at it. Else of victims
  * that are all alike none would reach the mean, if that is rounded up. */
