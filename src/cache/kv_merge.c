@@ -5,8 +5,8 @@
  * or thins out the old ones, the lane's merge pages are made anew.
  */
 #include "cache/kv_int.h"
+#include "kernel/attn.h"
 
-#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -63,7 +63,7 @@ static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const floa
         const wn_format *f = wn_frame_ok(raw) ? side->raw : low ? side->low : side->format;
         const void *frame = wn_kv_addr(kv, wn_frame_ok(raw) ? raw : sealed);
         (of_v ? f->get_v : f->get_k)(frame, kv->P, s, kv->row, dim);
-        for (int c = 0; c < dim; c++) kv->row_sum[c] = fmaf(w[i], kv->row[c], kv->row_sum[c]);
+        wn_kernels_get()->attn->merge(kv->row_sum, 1, kv->row, w[i], dim);
     }
     return kv->row_sum;
 }

@@ -72,6 +72,10 @@ static inline void wn_raw_copy(wn_elem e, void *dst, size_t dst_at, const void *
                                size_t step, int head_dim)
 {
     size_t w = wn_elem_bytes(e);
+    if (step == 1) {
+        memcpy(wn_raw_at(e, dst, dst_at), wn_raw_at_const(e, src, src_at), w * (size_t)head_dim);
+        return;
+    }
     for (int d = 0; d < head_dim; d++, dst_at += step, src_at += step)
         memcpy(wn_raw_at(e, dst, dst_at), wn_raw_at_const(e, src, src_at), w);
 }
