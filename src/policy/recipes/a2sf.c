@@ -38,7 +38,7 @@ const wn_recipe wn_recipe_a2sf = {
               "Transformer Decoder\", 2024, section 3",
     .about = "As h2o, but sums fade: what was attended to long ago counts little.",
     .differs = "decides every 64 tokens; alpha is not tuned by task",
-    .cost = "the weights of every query added up: a few per cent of a prompt and of a step",
+    .cost = "the weights of every query added up, in prompts and in steps",
     .params = params, .n_params = 2, .budget = "20%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,

@@ -45,7 +45,7 @@ const wn_recipe wn_recipe_corm = {
               "section 4",
     .about = "Keeps what any of the last queries gave at least an even share. As many slots as that takes, head by head.",
     .differs = "decides every 64 tokens; @ is a ceiling",
-    .cost = "the weights of every query compared with an even share: a few per cent of a prompt and of a step",
+    .cost = "the weights of every query compared with an even share, in prompts and in steps",
     .params = params, .n_params = 2,
     .kind = WN_CLASS_BUDGET_FREE, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,

@@ -55,7 +55,7 @@ const wn_recipe wn_recipe_d2o = {
     .about = "Heavy hitters and recent tokens as in H2O, more slots for flat layers, and victims merged into survivors "
              "with similar keys.",
     .differs = "per lane; one threshold per decision; merged slots count for their tokens",
-    .cost = "as h2o, and a cosine of each victim with each survivor",
+    .cost = "as h2o, a cosine of each victim with each survivor, and merged slots in pages of their own: up to 5 % of a step",
     .params = params, .n_params = 3, .budget = "20%", .first = 4,
     .reads = "keys",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,

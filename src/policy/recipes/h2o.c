@@ -40,7 +40,7 @@ const wn_recipe wn_recipe_h2o = {
               "2023, algorithm 1",
     .about = "Keeps what has been attended to most since it came in, and the recent tokens.",
     .differs = "decides every 64 tokens; heads of a group are averaged",
-    .cost = "the weights of every query added up: a few per cent of a prompt and of a step",
+    .cost = "the weights of every query added up: about 1 % of a step, more of a prompt",
     .params = params, .n_params = 2, .budget = "20%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,

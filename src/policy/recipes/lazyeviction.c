@@ -47,7 +47,7 @@ const wn_recipe wn_recipe_lazyeviction = {
               "Reasoning\", 2025, section 4",
     .about = "Waits for slots that come back: none goes before the longest gap between its hits has passed. For reasoning.",
     .differs = "a group's heads are reduced by maximum",
-    .cost = "two numbers per slot brought up to date by every query: a few per cent of a prompt and of a step",
+    .cost = "two numbers per slot brought up to date by every query, in prompts and in steps",
     .params = params, .n_params = 2, .budget = "50%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 128,

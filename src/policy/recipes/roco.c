@@ -51,7 +51,7 @@ const wn_recipe wn_recipe_roco = {
               "Inference\", 2024, section 4",
     .about = "Keeps the largest mean attention, and slots whose attention varies much whatever their mean.",
     .differs = "decides every 64 tokens; heads of a group are averaged",
-    .cost = "the weights of every query and their squares added up: a few per cent of a prompt and of a step",
+    .cost = "the weights of every query and their squares added up, in prompts and in steps",
     .params = params, .n_params = 2, .budget = "20%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,

@@ -55,7 +55,7 @@ const wn_recipe wn_recipe_scissorhands = {
               "Compression at Test Time\", 2023, algorithm 2",
     .about = "Drops what most of the last queries gave less than an even share: what was pivotal stays pivotal.",
     .differs = "counts fade instead of ending; decides every 64 tokens",
-    .cost = "the weights of every query compared with an even share: a few per cent of a prompt and of a step",
+    .cost = "the weights of every query compared with an even share, in prompts and in steps",
     .params = params, .n_params = 3, .budget = "20%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
