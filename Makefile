@@ -1,6 +1,6 @@
 # winnow: `make` builds ./winnow and build/libwinnow.a; `make help` lists the rest.
 #
-#   make                 the program            make check        the tests (under 3 minutes)
+#   make                 the program            make check        the tests
 #   make demo            a first session        make check-hard   rare paths made common
 #   make asan, tsan      unit tests, sanitized  make fuzz         each fuzzer, FUZZ_SECONDS each
 #   make bench           ratios on this machine make install PREFIX=/usr/local DESTDIR=
