@@ -95,8 +95,11 @@ static void put_code(const wn_coding *c, const parts *x, int k, int n, int code)
 static int get_code(const wn_coding *c, const parts *x, int k, int n)
 {
     int low = wn_codes_low(c->kind), high = wn_codes_high(c->kind), shift;
-    int code = x->low[wn_codes_at(low, x->depth, x->cols, k, n, &shift)] >> shift & ((1 << low) - 1);
-    if (high) code |= (x->high[wn_codes_at(high, x->depth, x->cols, k, n, &shift)] >> shift & ((1 << high) - 1)) << low;
+    const uint8_t *at = x->low + wn_codes_at(low, x->depth, x->cols, k, n, &shift);
+    int code = *at >> shift & ((1 << low) - 1);
+    if (!high) return code;
+    at = x->high + wn_codes_at(high, x->depth, x->cols, k, n, &shift);
+    code |= (*at >> shift & ((1 << high) - 1)) << low;
     return code;
 }
 
