@@ -193,7 +193,7 @@ static double encode_us(const wn_format *f, int dim)
 
 static void formats(wn_threads *team, int only_dim, char **names, int n_names)
 {
-    enum { RUNS = 7, N = 16384, PROMPT = 8192 };
+    enum { RUNS = 7, N = 16384 + 31, PROMPT = 8192 };      /* off a border: no page is sealed in the step */
     printf("what,format,head_dim,bits,us per layer,f16,ratio,GB/s,probe GB/s,share,Gop/s,int8 Gop/s,share,"
            "prefill ms per layer,f16,ratio,us to encode a slot\n");
     for (int dim = 64; dim <= 128; dim *= 2) {
@@ -235,6 +235,34 @@ static void formats(wn_threads *team, int only_dim, char **names, int n_names)
     }
 }
 
+/* What computing alone takes: a layer that stays in the second cache, as 16384 positions of it. */
+static void cached(wn_threads *const team[2], int only_dim, char **names, int n_names)
+{
+    enum { RUNS = 199, N = 1024 + 31, SHOWN = 16384 };
+    printf("what,format,head_dim,threads,us per layer of 16384,int8 share\n");
+    for (int dim = 64; dim <= 128; dim *= 2) {
+        if (only_dim && dim != only_dim) continue;
+        for (int i = 0; wn_format_at(i); i++) {
+            const wn_format *f = wn_format_at(i);
+            bool wanted = n_names == 0;
+            for (int k = 0; k < n_names; k++) wanted |= !strcmp(names[k], f->name);
+            for (int t = 0; t < 2 && wanted; t++) {
+                double s[RUNS], none, int8 = wn_probe_int8(team[t]), ops = 2.0 * 2 * 2 * HEADS * dim * SHOWN;
+                cache *c = open_cache(f, dim, 1, 0);
+                time_pass(c, 1, team[t], s, RUNS);
+                none = s[0];
+                close_cache(c);
+                c = open_cache(f, dim, 1, N);
+                time_pass(c, 1, team[t], s, RUNS);
+                double us = (s[0] - none) * SHOWN / N;
+                printf("cached,%s,%d,%d,%.0f,%.2f\n", f->name, dim, t + 1, us * 1e6, ops / us / int8);
+                fflush(stdout);
+                close_cache(c);
+            }
+        }
+    }
+}
+
 static void prefill(wn_threads *const team[2], int only_dim, int only_context)
 {
     enum { RUNS = 3 };
@@ -267,6 +295,7 @@ int main(int argc, char **argv)
     int dim = argc > 2 ? atoi(argv[2]) : 0, context = argc > 3 ? atoi(argv[3]) : 0;
     if (argc < 2 || !strcmp(argv[1], "decode")) decode(team, dim);
     if (argc > 1 && !strcmp(argv[1], "formats")) formats(team[1], dim, argv + 3, argc > 3 ? argc - 3 : 0);
+    if (argc > 1 && !strcmp(argv[1], "cached")) cached(team, dim, argv + 3, argc > 3 ? argc - 3 : 0);
     if (argc < 2 || !strcmp(argv[1], "prefill")) prefill(team, dim, context);
     wn_threads_close(team[0]);
     wn_threads_close(team[1]);
