@@ -23,6 +23,7 @@
  * whether a block was cut, changes no bit: splits are always merged left to right.
  */
 #include "attention/block.h"
+#include "kernel/codes.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -125,8 +126,10 @@ static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     n += take(a, &d->run_acc, R * (size_t)s->v_dim * F);
     n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, WN_SPLIT * F) + take(a, &d->most, WN_SPLIT * F);
     n += take(a, &d->cs, (size_t)s->k_dim * F) + take(a, &d->tmp, tmp);
-    n += take(a, &d->stretches, sizeof(wn_stretch) * WN_SPLIT);
-    n += take(a, &d->index, sizeof(int16_t) * WN_LOGIT_STRIDE);
+    for (int i = 0; i < 2; i++) {
+        n += take(a, &d->stretches[i], sizeof(wn_stretch) * WN_SPLIT);
+        n += take(a, &d->index[i], sizeof(int16_t) * WN_LOGIT_STRIDE);
+    }
     d->n_rows = rows;
     d->kept = d->kept_m = NULL;
     return n;
@@ -407,10 +410,14 @@ static void answer_blocks(wn_attend_pass *p, const piece *x, wn_desk *d)
     }
 }
 
-static void answer(void *arg, int part, int thread)
+/* Products with encoded pages, many of them, on this thread. */
+static void hold(const wn_attend_pass *p, const piece *x, bool on)
 {
-    wn_attend_pass *p = arg;
-    const piece *x = &p->pieces[part];
+    if (p->kernels->planes->hold && wn_kv_is_encoded(p->items[x->item].kv)) p->kernels->planes->hold(on);
+}
+
+static void answer_piece(wn_attend_pass *p, const piece *x, int thread)
+{
     wn_desk *d = &p->desks[thread];
     wn_block b = block_of(p, x);
     for (int h = 0; x->prepares && h < x->n_heads; h++) prepare_lane(p, b.item, x->head + h);
@@ -429,6 +436,15 @@ static void answer(void *arg, int part, int thread)
     atomic_store_explicit(&u->left, u->n_pieces, memory_order_relaxed);    /* the last: ready for the next layer */
     wn_block_merge(&b, d, &u->partials);
     wn_block_finish(&b, d, p->ml);
+}
+
+static void answer(void *arg, int part, int thread)
+{
+    wn_attend_pass *p = arg;
+    const piece *x = &p->pieces[part];
+    hold(p, x, true);
+    answer_piece(p, x, thread);
+    hold(p, x, false);
 }
 
 /* ---- observers ------------------------------------------------------------------ */

@@ -83,8 +83,7 @@ typedef struct { int from, to, n; } portion;
  * each portion with the slots up to its last row's own: what lies beyond is neither scored
  * nor mixed. Encoded or thinned pages are taken whole, and where entries are not in the order of
  * positions nothing can be left out. */
-static bool next_portion(const wn_block *b, const wn_desk *d, const wn_gathered *g, const wn_stretch *st,
-                         bool raw, portion *x)
+static bool next_portion(const wn_block *b, const wn_gathered *g, const wn_stretch *st, bool raw, portion *x)
 {
     if (!raw || !g->dense || st->n_entries != st->n || b->np == 1) {
         if (x->to) return false;
@@ -92,7 +91,7 @@ static bool next_portion(const wn_block *b, const wn_desk *d, const wn_gathered 
         return true;
     }
     /* positions of the block count from its first */
-    int first = g->base + d->index[st->entry] - b->pos0, last = first + st->n - 1, end = b->np;
+    int first = g->base + g->index[st->entry] - b->pos0, last = first + st->n - 1, end = b->np;
     if (b->args->window > 0) end = WN_MIN(end, last + b->args->window);
     x->from = x->to ? x->to : WN_MAX(first, 0);
     if (x->from >= end) return false;
@@ -103,7 +102,7 @@ static bool next_portion(const wn_block *b, const wn_desk *d, const wn_gathered 
 }
 
 static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
-                          const void *ahead)
+                          wn_ahead ahead)
 {
     const wn_format *f = st->k_format;
     size_t D = (size_t)b->shape->k_dim, group = (size_t)b->group;
@@ -113,7 +112,7 @@ static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, c
         .out_stride = whole ? WN_LOGIT_STRIDE : 64, .q_stride = D, .frame = st->k, .P = P, .first = st->first,
         .head_dim = b->shape->k_dim, .ahead = ahead,
     };
-    for (portion x = { 0 }; next_portion(b, d, g, st, f->raw, &x); s.ahead = NULL) {
+    for (portion x = { 0 }; next_portion(b, g, st, f->raw, &x); s.ahead = (wn_ahead){ 0 }) {
         size_t row = (size_t)x.from * group;
         s.n_q = x.to * b->group - (int)row;
         s.n = x.n;
@@ -131,7 +130,7 @@ static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, c
 }
 
 static void mix_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
-                        const void *ahead)
+                        wn_ahead ahead)
 {
     const wn_format *f = st->v_format;
     size_t D = (size_t)b->shape->v_dim;
@@ -152,7 +151,7 @@ static void mix_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, con
         w = d->part;
         m.w_stride = 64;
     }
-    for (portion x = { 0 }; next_portion(b, d, g, st, f->raw, &x); m.ahead = NULL) {
+    for (portion x = { 0 }; next_portion(b, g, st, f->raw, &x); m.ahead = (wn_ahead){ 0 }) {
         size_t row = (size_t)x.from * (size_t)b->group;
         m.n_q = x.to * b->group - (int)row;
         m.n = x.n;
@@ -174,10 +173,10 @@ static void add_bias(const wn_block *b, wn_desk *d, const wn_stretch *st)
 /* Entries of a split that a row looks at; dense: those it sees. */
 typedef struct { int from, to; } entries;
 
-static entries seen_by(const wn_block *b, const wn_desk *d, const wn_gathered *g, int r)
+static entries seen_by(const wn_block *b, const wn_gathered *g, int r)
 {
     if (!g->dense) return (entries){ g->begin, g->end };
-    int32_t first = g->base + d->index[g->begin], p = b->pos0 + r;     /* of entry begin */
+    int32_t first = g->base + g->index[g->begin], p = b->pos0 + r;     /* of entry begin */
     int lo = wn_lowest_seen(b, p) - first, hi = p - first + 1;
     return (entries){ g->begin + WN_MAX(lo, 0), WN_MIN(g->end, g->begin + hi) };
 }
@@ -192,7 +191,7 @@ static void mask(const wn_block *b, wn_desk *d, const wn_gathered *g)
         for (int h = 0; h < b->group; h++) {
             float *x = d->logits + (size_t)(r * b->group + h) * WN_LOGIT_STRIDE;
             for (int e = g->begin; e < g->end; e++)
-                x[e] = d->index[e] > hi || d->index[e] < lo ? -INFINITY : x[e];
+                x[e] = g->index[e] > hi || g->index[e] < lo ? -INFINITY : x[e];
         }
     }
 }
@@ -201,7 +200,7 @@ static void mask(const wn_block *b, wn_desk *d, const wn_gathered *g)
 static void sum_by_position(const wn_block *b, wn_desk *d, const wn_gathered *g, const float *w, float chains[16])
 {
     memset(d->by_pos, 0, sizeof(float) * WN_SPLIT);
-    for (int e = g->begin; e < g->end; e++) d->by_pos[d->index[e]] = w[e];
+    for (int e = g->begin; e < g->end; e++) d->by_pos[g->index[e]] = w[e];
     b->kernels->attn->sum(d->by_pos, WN_SPLIT, chains);
 }
 
@@ -214,7 +213,7 @@ static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int
 {
     const wn_attn_ops *ops = b->kernels->attn;
     float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE, chains[16] = { 0 };
-    entries see = seen_by(b, d, g, i / b->group);
+    entries see = seen_by(b, g, i / b->group);
     int from = see.from & ~15, to = (see.to + 15) & ~15;
     d->m[i] = -INFINITY;
     d->l[i] = 0;
@@ -250,29 +249,47 @@ static void softmax(const wn_block *b, wn_desk *d, const wn_gathered *g)
     }
 }
 
-static const void *ahead_k(const wn_desk *d, const wn_gathered *g, int t)
+/* What is fetched while a page is worked on: of raw pages the next one, a stream that the machine
+ * follows. Work on encoded pages is not as even as one long stream, and memory would stand idle
+ * behind every one of them: while K of a split is scored its V is fetched, page for page, and while
+ * V is mixed K of the split that comes next. */
+static wn_ahead k_bytes(const wn_block *b, const wn_stretch *st, int P)
 {
-    if (t + 1 == g->n) return d->stretches[0].v;
-    return d->stretches[t + 1].k == d->stretches[t].k ? NULL : d->stretches[t + 1].k;
+    return (wn_ahead){ st->k, (const char *)st->k + st->k_format->k_bytes(P, b->shape->k_dim) };
 }
 
-static const void *ahead_v(const wn_desk *d, const wn_gathered *g, const void *then, int t)
+static wn_ahead v_bytes(const wn_block *b, const wn_stretch *st, int P)
 {
-    if (t + 1 == g->n) return then;
-    return d->stretches[t + 1].v == d->stretches[t].v ? NULL : d->stretches[t + 1].v;
+    return (wn_ahead){ st->v, (const char *)st->v + st->v_format->v_bytes(P, b->shape->v_dim) };
+}
+
+static wn_ahead ahead_of_k(const wn_block *b, const wn_gathered *g, int t, int P)
+{
+    const wn_stretch *st = &g->stretches[t];
+    if (!st->k_format->raw) return v_bytes(b, st, P);
+    if (t + 1 == g->n) return v_bytes(b, &g->stretches[0], P);
+    return st[1].k == st->k ? (wn_ahead){ 0 } : k_bytes(b, st + 1, P);
+}
+
+static wn_ahead ahead_of_v(const wn_block *b, const wn_gathered *g, const wn_gathered *next, int t, int P)
+{
+    const wn_stretch *st = &g->stretches[t];
+    if (!st->v_format->raw) return next && t < next->n ? k_bytes(b, &next->stretches[t], P) : (wn_ahead){ 0 };
+    if (t + 1 == g->n) return next ? k_bytes(b, &next->stretches[0], P) : (wn_ahead){ 0 };
+    return st[1].v == st->v ? (wn_ahead){ 0 } : v_bytes(b, st + 1, P);
 }
 
 static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P)
 {
     int rows = b->np * b->group;
-    for (int t = 0; t < g->n; t++) score_stretch(b, d, g, &d->stretches[t], P, ahead_k(d, g, t));
+    for (int t = 0; t < g->n; t++) score_stretch(b, d, g, &g->stretches[t], P, ahead_of_k(b, g, t, P));
     for (int i = 0; b->shape->softcap > 0 && i < rows; i++) {
-        entries see = seen_by(b, d, g, i / b->group);
+        entries see = seen_by(b, g, i / b->group);
         b->kernels->attn->softcap(d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from, b->shape->softcap,
                                   see.to - see.from);
     }
     for (int t = 0; t < g->n; t++)
-        if (d->stretches[t].bias) add_bias(b, d, &d->stretches[t]);
+        if (g->stretches[t].bias) add_bias(b, d, &g->stretches[t]);
     if (b->np > 1 && !g->dense) mask(b, d, g);
 }
 
@@ -310,31 +327,31 @@ static void start_queries(const wn_block *b, wn_desk *d)
 
 /* The products with V of a split: raw pages, and encoded ones in channels, straight into acc;
  * encoded ones in a basis of their own beside it, brought back once. */
-static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P, const void *then)
+static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P, const wn_gathered *next)
 {
     int rows = b->np * b->group;
     size_t D = (size_t)b->shape->v_dim;
     const wn_format *own = NULL;
     memset(d->acc, 0, sizeof(float) * (size_t)rows * D);
     for (int t = 0; t < g->n; t++) {
-        const wn_format *f = d->stretches[t].v_format;
+        const wn_format *f = g->stretches[t].v_format;
         if (f->mixed && !own) {
             memset(d->own, 0, sizeof(float) * (size_t)rows * D);
             own = f;
         }
         WN_ASSERT(!f->mixed || f->mixed == own->mixed);         /* one basis beside the channels */
-        mix_stretch(b, d, g, &d->stretches[t], P, ahead_v(d, g, then, t));
+        mix_stretch(b, d, g, &g->stretches[t], P, ahead_of_v(b, g, next, t, P));
     }
     if (own) own->mixed(d->acc, D, d->own, D, rows, b->shape->v_dim);
 }
 
-/* Logits, weights and their products with V of a gathered split; then: read after it. */
-static void answer_split(const wn_block *b, wn_desk *d, const wn_gathered *g, const void *then)
+/* Logits, weights and their products with V of a gathered split; next: read after it, or NULL. */
+static void answer_split(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_gathered *next)
 {
     int P = wn_kv_page_slots(b->item->kv);
     score_split(b, d, g, P);
     softmax(b, d, g);
-    mix_split(b, d, g, P, then);
+    mix_split(b, d, g, P, next);
 }
 
 static void merge_rows(const wn_block *b, wn_desk *d)
@@ -363,12 +380,6 @@ static void take_queries(wn_desk *d, const wn_desk *x)
     memcpy(d->ready_for, x->ready_for, sizeof d->ready_for);
 }
 
-static const void *next_k(const wn_walk *w)
-{
-    if (!w->more) return NULL;
-    return w->run.k ? w->run.k : w->run.k_sealed;
-}
-
 /* The heads' sinks, as a last split without values: behind it m and l are the rows' own. */
 static void merge_sinks(const wn_block *b, wn_desk *d)
 {
@@ -381,23 +392,26 @@ static void merge_sinks(const wn_block *b, wn_desk *d)
 
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
 {
-    int rows = b->np * b->group, split;
+    int rows = b->np * b->group, splits[2];
     size_t step = wn_partial_floats(rows, b->shape->v_dim);
-    wn_gathered g;
+    wn_gathered g[2];
     start_queries(b, d);
     if (!keep) clear_run(b, d);
     else
         for (int s = from; s < to; s++)
             for (int i = 0; i < rows; i++) keep->data[(size_t)(s - keep->from) * step + (size_t)i] = -INFINITY;
     wn_walk w = wn_walk_begin(b, from);
-    while (wn_walk_next(b, d, &w, to, &g, &split)) {
+    bool more = wn_walk_next(b, d, 0, &w, to, &g[0], &splits[0]);
+    for (int i = 0; more; i ^= 1) {     /* the next split is gathered before this one is answered */
+        int split = splits[i];
+        more = wn_walk_next(b, d, i ^ 1, &w, to, &g[i ^ 1], &splits[i ^ 1]);
         wn_desk x = desk_of_split(b, d, split);
         if (keep) {                     /* the split's record takes the place of the desk's */
             x.m = keep->data + (size_t)(split - keep->from) * step;
             x.l = x.m + rows;
             x.acc = x.l + rows;
         }
-        answer_split(b, &x, &g, next_k(&w));
+        answer_split(b, &x, &g[i], more ? &g[i ^ 1] : NULL);
         if (!keep) merge_rows(b, &x);
         take_queries(d, &x);
     }
@@ -423,13 +437,24 @@ static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
     return x;
 }
 
+/* A split of the lane behind l that has one left, of n in turn; false: none has. */
+typedef struct { wn_gathered g; int lane, split; } turn;
+
+static bool next_turn(const wn_block *b, const wn_desk *desks, wn_walk *w, int n, int place, int lane, turn *t)
+{
+    for (int k = 1; k <= n; k++) {
+        t->lane = (lane + k) % n;
+        if (wn_walk_next(&b[t->lane], &desks[t->lane], place, &w[t->lane], INT32_MAX, &t->g, &t->split)) return true;
+    }
+    return false;
+}
+
 void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
 {
     wn_block b[WN_BLOCK_LANES];
     wn_desk desks[WN_BLOCK_LANES];
     wn_walk w[WN_BLOCK_LANES];
-    wn_gathered g;
-    int left = n, split;
+    turn turns[2];
     WN_ASSERT(first->np == 1 && n <= WN_BLOCK_LANES);
     for (int l = 0; l < n; l++) {
         b[l] = *first;
@@ -440,16 +465,14 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
         clear_run(&b[l], &desks[l]);
         w[l] = wn_walk_begin(&b[l], 0);
     }
-    while (left > 0) {
-        left = 0;
-        for (int l = 0; l < n; l++) {
-            if (!wn_walk_next(&b[l], &desks[l], &w[l], INT32_MAX, &g, &split)) continue;
-            wn_desk x = desk_of_split(&b[l], &desks[l], split);
-            answer_split(&b[l], &x, &g, next_k(&w[l + 1 < n ? l + 1 : 0]));
-            merge_rows(&b[l], &x);
-            take_queries(&desks[l], &x);
-            left++;
-        }
+    bool more = next_turn(b, desks, w, n, 0, n - 1, &turns[0]);
+    for (int i = 0; more; i ^= 1) {
+        turn *t = &turns[i], *next = &turns[i ^ 1];
+        more = next_turn(b, desks, w, n, i ^ 1, t->lane, next);
+        wn_desk x = desk_of_split(&b[t->lane], &desks[t->lane], t->split);
+        answer_split(&b[t->lane], &x, &t->g, more ? &next->g : NULL);
+        merge_rows(&b[t->lane], &x);
+        take_queries(&desks[t->lane], &x);
     }
     for (int l = 0; l < n; l++) {
         wn_block_fill_ring(&b[l], &desks[l]);
@@ -544,7 +567,7 @@ static void account(const wn_block *b, wn_desk *d, int from, int to)
     bool max = wn_ledger_wants_max(x);
     wn_gathered g;
     wn_walk w = wn_walk_begin(b, from);
-    while (wn_walk_next(b, d, &w, to, &g, &split)) {
+    while (wn_walk_next(b, d, 0, &w, to, &g, &split)) {
         wn_desk s = desk_of_split(b, d, split);
         if (s.logits == d->logits) {
             score_split(b, &s, &g, P);
@@ -553,12 +576,12 @@ static void account(const wn_block *b, wn_desk *d, int from, int to)
         }
         const float *f = factors(b, &s);
         for (int r = 0; r < b->np; r++) {
-            entries see = seen_by(b, &s, &g, r);
+            entries see = seen_by(b, &g, r);
             if (see.from >= see.to) continue;
             weights_of_row(b, &s, see, r, f, max);
             wn_ledger_add(x, b->lane, &(wn_weights){
                 .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1), .base = g.base,
-                .index = d->index + see.from, .dense = g.dense, .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
+                .index = g.index + see.from, .dense = g.dense, .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
         }
     }
 }
@@ -585,9 +608,9 @@ void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void
     WN_ASSERT(b->np == 1);
     start_queries(b, d);
     wn_walk w = wn_walk_begin(b, 0);
-    while (wn_walk_next(b, d, &w, INT32_MAX, &g, &split)) {
+    while (wn_walk_next(b, d, 0, &w, INT32_MAX, &g, &split)) {
         score_split(b, d, &g, P);
-        for (int e = g.begin; e < g.end; e++) pos[e - g.begin] = g.base + d->index[e];
+        for (int e = g.begin; e < g.end; e++) pos[e - g.begin] = g.base + g.index[e];
         fn(ctx, pos, d->logits + g.begin, WN_LOGIT_STRIDE, g.end - g.begin);
     }
 }

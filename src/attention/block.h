@@ -63,8 +63,8 @@ typedef struct {
     float *most;                        /* (WN_SPLIT) weights of a row, maximum of the group */
     float *cs;                          /* (k_dim) angles of a shifted position */
     void *tmp;                          /* wn_format_tmp_bytes() */
-    wn_stretch *stretches;              /* (WN_SPLIT) */
-    int16_t *index;                     /* (WN_LOGIT_STRIDE) position in the split, by entry */
+    wn_stretch *stretches[2];           /* (WN_SPLIT), of the split at hand and of the next */
+    int16_t *index[2];                  /* (WN_LOGIT_STRIDE) position in the split, by entry */
 } wn_desk;
 
 typedef struct {

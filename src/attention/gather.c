@@ -43,9 +43,9 @@ static void add_stretch(wn_stretch *st, const wn_run *run, const wn_walk *w, boo
 }
 
 /* n entries at neighbouring positions, the first with this index. */
-static void add_entries(wn_desk *d, wn_gathered *g, int index, int n)
+static void add_entries(wn_gathered *g, int index, int n)
 {
-    int16_t *x = d->index + g->end;
+    int16_t *x = g->index + g->end;
     g->dense &= g->end == g->begin ? ((index - g->begin) & 15) == 0 : index == x[-1] + 1;
     g->lowest = WN_MIN(g->lowest, index);
     g->highest = WN_MAX(g->highest, index + n - 1);
@@ -53,7 +53,7 @@ static void add_entries(wn_desk *d, wn_gathered *g, int index, int n)
     g->end += n;
 }
 
-static void add_run(const wn_block *b, wn_desk *d, const wn_walk *w, wn_gathered *g)
+static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
 {
     const wn_run *run = &w->run;
     uint64_t keep = visible(run, w->lo, w->hi);
@@ -68,11 +68,11 @@ static void add_run(const wn_block *b, wn_desk *d, const wn_walk *w, wn_gathered
     for (uint64_t left = keep; left;) {
         int s = __builtin_ctzll(left), n = ~(left >> s) ? __builtin_ctzll(~(left >> s)) : 64 - s;
         if (run->pos) n = 1;            /* positions of their own: one at a time */
-        add_entries(d, g, (run->pos ? run->pos[s] : run->pos0 + s) - g->base, n);
+        add_entries(g, (run->pos ? run->pos[s] : run->pos0 + s) - g->base, n);
         left &= ~(low_bits(n) << s);
     }
     if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
-        add_stretch(&d->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
+        add_stretch(&g->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
         return;
     }
     int s = 0;
@@ -81,21 +81,24 @@ static void add_run(const wn_block *b, wn_desk *d, const wn_walk *w, wn_gathered
         keep >>= skip;
         s += skip;
         n = ~keep ? __builtin_ctzll(~keep) : 64;
-        add_stretch(&d->stretches[g->n++], run, w, false, false, s, n, low_bits(n), entry);
+        add_stretch(&g->stretches[g->n++], run, w, false, false, s, n, low_bits(n), entry);
         entry += n;
         s += n;
         keep = n < 64 ? keep >> n : 0;
     }
 }
 
-bool wn_walk_next(const wn_block *b, wn_desk *d, wn_walk *w, int to, wn_gathered *g, int *split)
+bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, int to, wn_gathered *g, int *split)
 {
     do {
         if (!w->more || w->run.split >= to) return false;
         *split = w->run.split;
-        *g = (wn_gathered){ .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT, .highest = -1 };
+        *g = (wn_gathered){
+            .stretches = d->stretches[place], .index = d->index[place],
+            .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT, .highest = -1,
+        };
         while (w->more && w->run.split == *split) {
-            add_run(b, d, w, g);
+            add_run(b, w, g);
             WN_ASSERT(g->end <= WN_SPLIT + 16);
             w->more = wn_runs_next(&w->it, &w->run);
         }

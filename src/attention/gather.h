@@ -9,8 +9,6 @@
 
 #include "attention/block.h"
 
-/* One run is read ahead, so that its frames can be fetched while the split before it is
- * worked on. */
 typedef struct {
     wn_run_iter it;
     wn_run run;
@@ -19,8 +17,10 @@ typedef struct {
     const wn_format *raw_k, *raw_v;
 } wn_walk;
 
-/* Stretches and entries of one split, in the desk. */
+/* Stretches and entries of one split, in one of the desk's two places for them. */
 typedef struct {
+    wn_stretch *stretches;
+    int16_t *index;                     /* position in the split, by entry */
     int n;                              /* stretches */
     int begin, end;                     /* entries [begin, end) */
     int32_t base;                       /* position of index 0 */
@@ -35,8 +35,8 @@ static inline int32_t wn_lowest_seen(const wn_block *b, int32_t p)
     return window > 0 && p - window + 1 > 0 ? p - window + 1 : 0;
 }
 
-/* The lane's splits from `from` on; next fills the desk with the split that comes, false at `to`. */
+/* The lane's splits from `from` on; next fills place 0 or 1 with the split that comes, false at `to`. */
 wn_walk wn_walk_begin(const wn_block *b, int from);
-bool wn_walk_next(const wn_block *b, wn_desk *d, wn_walk *w, int to, wn_gathered *g, int *split);
+bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, int to, wn_gathered *g, int *split);
 
 #endif

@@ -65,11 +65,8 @@ static inline bool wn_codes_mapped(wn_codes_kind k) { return k >= WN_CODES_4T; }
 static inline int wn_codes_bits(wn_codes_kind k) { return wn_codes_low(k) + wn_codes_high(k); }
 
 /* Rows of a block of the narrowest plane. */
-static inline int wn_codes_unit(wn_codes_kind k)
-{
-    int narrow = wn_codes_high(k) ? WN_MIN(wn_codes_low(k), wn_codes_high(k)) : wn_codes_low(k);
-    return 32 / narrow;
-}
+static inline int wn_codes_unit_of(int low, int high) { return 32 / (high && high < low ? high : low); }
+static inline int wn_codes_unit(wn_codes_kind k) { return wn_codes_unit_of(wn_codes_low(k), wn_codes_high(k)); }
 
 static inline int wn_codes_depth(wn_codes_kind k, int rows)
 {
@@ -127,8 +124,7 @@ typedef struct {
     int col_group;                      /* columns that share an x: a multiple of 16 */
     size_t x_group;                     /* bytes from one column group's x to the next's */
     bool add;                           /* continue what c holds; else start from 0 */
-    /* What will be read after the planes' ends: fetched meanwhile. NULL: nothing. */
-    const void *low_ahead, *high_ahead;
+    wn_ahead *ahead;                    /* fetched evenly meanwhile; NULL: nothing */
 } wn_codes_product;
 
 /* How a row of numbers becomes codes and parameters. s and m are stored as f16; s is rounded up
@@ -158,12 +154,6 @@ struct wn_codes_ops {
     /* Sum of v[i] * by[i] in 16 chains by i mod 16 and wn_tree16(); v == 0 gives 0. */
     float (*dot)(const float *v, const float *by, int n);
 
-    /* c = x.scale * chain over groups g of fma(s_g, t_g, .) [then fma(m_g, sum of x_g, .)]; all
-     * n_cols are written. */
-    void (*score[WN_CODES_KINDS])(const wn_codes_product *p);
-    /* c = fma(x.scale, t, c) + x.offset; all n_cols are written. */
-    void (*mix[WN_CODES_KINDS])(const wn_codes_product *p);
-
     /* In place, orthonormal: blocks of the powers of two that make up n, largest first. */
     void (*hadamard)(float *x, int n);
     /* n values into n codes and the parameters of each `group` of them (0: one for all), f16 at
@@ -173,6 +163,19 @@ struct wn_codes_ops {
 };
 
 extern const wn_codes_ops wn_codes_ops_scalar, wn_codes_ops_avx2, wn_codes_ops_avx512;
+
+/* Products with the planes of a page. */
+struct wn_planes_ops {
+    /* c = x.scale * chain over groups g of fma(s_g, t_g, .) [then fma(m_g, sum of x_g, .)]; all
+     * n_cols are written. */
+    void (*score[WN_CODES_KINDS])(const wn_codes_product *p);
+    /* c = fma(x.scale, t, c) + x.offset; all n_cols are written. */
+    void (*mix[WN_CODES_KINDS])(const wn_codes_product *p);
+    /* Around many products on one thread, where setting up costs: what it sets up stays. NULL: nothing. */
+    void (*hold)(bool hold);
+};
+
+extern const wn_planes_ops wn_planes_ops_scalar, wn_planes_ops_avx2, wn_planes_ops_avx512, wn_planes_ops_amx;
 
 /* Halves for parameters. */
 

@@ -120,11 +120,9 @@ INLINE void pack64(void *out, const ivec y[8])
     }
 }
 
-/* How far ahead a stream is fetched: see kernel/attn_simd.h. */
-INLINE size_t near_bytes(void) { return __builtin_cpu_is("intel") ? 2048 : 8192; }
-
 #undef INLINE
 #include "kernel/codes_simd.h"
 #include "kernel/codes_rows_simd.h"
 
 const wn_codes_ops wn_codes_ops_avx2 = WN_CODES_OPS;
+const wn_planes_ops wn_planes_ops_avx2 = WN_PLANES_OPS;

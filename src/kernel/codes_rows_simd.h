@@ -197,7 +197,11 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
 #define WN_CODES_OPS                                                                               \
     {                                                                                              \
         .quantise = quantise, .scales = scales, .weigh = weigh, .widen = widen, .dot = dot,        \
+        .hadamard = hadamard, .encode = encode,                                                    \
+    }
+
+#define WN_PLANES_OPS                                                                              \
+    {                                                                                              \
         .score = { score_8, score_44, score_42, score_41, score_4, score_21, score_2, score_4t, score_21t, score_2t }, \
         .mix = { mix_8, mix_44, mix_42, mix_41, mix_4, mix_21, mix_2, mix_4t, mix_21t, mix_2t },   \
-        .hadamard = hadamard, .encode = encode,                                                    \
     }

@@ -291,8 +291,11 @@ const wn_codes_ops wn_codes_ops_scalar = {
     .weigh = weigh,
     .widen = widen,
     .dot = dot,
-    .score = { score_8, score_44, score_42, score_41, score_4, score_21, score_2, score_4t, score_21t, score_2t },
-    .mix = { mix_8, mix_44, mix_42, mix_41, mix_4, mix_21, mix_2, mix_4t, mix_21t, mix_2t },
     .hadamard = hadamard,
     .encode = encode,
+};
+
+const wn_planes_ops wn_planes_ops_scalar = {
+    .score = { score_8, score_44, score_42, score_41, score_4, score_21, score_2, score_4t, score_21t, score_2t },
+    .mix = { mix_8, mix_44, mix_42, mix_41, mix_4, mix_21, mix_2, mix_4t, mix_21t, mix_2t },
 };

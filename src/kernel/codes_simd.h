@@ -14,54 +14,17 @@
  * of a unit (the rows of a block of the narrowest plane) are taken out of their fields once
  * for all rows of the tile; every field's place is a constant of the inlined body.
  */
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
-
-/* ---- codes out of their fields --------------------------------------------------------- */
-
-typedef struct { const uint8_t *low, *high; int width; } panel;     /* width: columns */
-
-/* Field j (of 4 rows) of a unit, shifted to bit `to` of each byte; at: its first block's W columns. */
-INLINE ivec field(const uint8_t *at, const int bits, const int j, size_t block, const int to)
-{
-    const int fields = 8 / bits, down = j % fields * bits;
-    ivec v = i_load(at + (size_t)(j / fields) * block);
-    if (bits == 8) return v;
-    if (down > to) v = i_srl(v, down - to);
-    if (down < to) v = i_sll(v, to - down);
-    return i_and(v, i_set8(((1 << bits) - 1) << to));
-}
-
-INLINE ivec codes(const uint8_t *at_low, const uint8_t *at_high, const int low, const int high, const bool mapped,
-                  ivec table, const int j, size_t block)
-{
-    ivec v = field(at_low, low, j, block, 0);
-    if (high) v = i_or(v, field(at_high, high, j, block, low));
-    return mapped ? i_map(table, v) : v;
-}
+#include "kernel/codes_fields_simd.h"
 
 /* ---- a tile ------------------------------------------------------------------------------ */
-
-/* Bytes to fetch while a plane is read: so far ahead in the plane's own order, and from its end on
- * from what is read next. */
-typedef struct { const uint8_t *end, *next; size_t near; } fetcher;
-
-INLINE void fetch(const fetcher *f, const uint8_t *at, size_t n)
-{
-    for (size_t i = 0; i < n; i += 64) {
-        const uint8_t *p = at + i + f->near;
-        if (p >= f->end) p = f->next + (p - f->end);
-        __builtin_prefetch(p, 0, 3);
-    }
-}
 
 typedef struct {
     const wn_codes_product *p;
     panel in;
     int at;                             /* first column, in the panel */
     const char *x[4];                   /* integers of the rows */
-    fetcher low, high;
-    bool fetches;
+    wn_ahead *ahead;                    /* or NULL */
+    size_t lines;                       /* of it, for each unit */
 } tile;
 
 /* Keeps a pointer a pointer: left to itself gcc turns each operand of a step into one of its own
@@ -80,10 +43,7 @@ INLINE void product(const tile *t, const int MR, const int NV, const int low, co
     const char *x[4];
     UNROLL for (int i = 0; i < MR; i++) x[i] = t->x[i] + (size_t)(from * quads) * 8;
     for (int u = from; u < to; u++) {
-        if (t->fetches) {
-            fetch(&t->low, at_low, low_step);
-            if (high) fetch(&t->high, at_high, high_step);
-        }
+        if (t->ahead) wn_ahead_fetch(t->ahead, t->lines);
         UNROLL for (int i = 0; i < MR; i++) PLAIN(x[i]);
         PLAIN(at_low);
         UNROLL for (int j = 0; j < quads; j++) {
@@ -178,20 +138,11 @@ INLINE panel panel_of(const wn_codes_product *p, const int low, const int high, 
     };
 }
 
-INLINE fetcher fetcher_of(const wn_codes_product *p, const uint8_t *plane, const int bits, const void *next, size_t near)
-{
-    fetcher f = { .near = near };
-    f.end = plane + wn_codes_plane_bytes(bits, p->depth, p->n_cols);
-    f.next = next;
-    return f;
-}
-
 #define TILE(MR, NV, WHAT) WHAT(&t, MR, NV, low, high, mapped, row, col)
 
 #define TILES(NV, WHAT)                                                                            \
     do {                                                                                           \
         if (rows == 4) TILE(4, NV, WHAT);                                                          \
-        else if (rows == 3) TILE(3, NV, WHAT);                                                     \
         else if (rows == 2) TILE(2, NV, WHAT);                                                     \
         else TILE(1, NV, WHAT);                                                                    \
     } while (0)
@@ -199,15 +150,17 @@ INLINE fetcher fetcher_of(const wn_codes_product *p, const uint8_t *plane, const
 INLINE void all_tiles(const wn_codes_product *p, const int low, const int high, const bool mapped, const bool scores)
 {
     tile t = { .p = p };
-    size_t near = near_bytes();
-    t.low = fetcher_of(p, p->low, low, p->low_ahead, near);
-    if (high) t.high = fetcher_of(p, p->high, high, p->high_ahead, near);
-    for (int row = 0; row < p->n_rows; row += 4) {
-        int rows = p->n_rows - row < 4 ? p->n_rows - row : 4;
+    if (p->ahead) {                             /* by the first rows, with every unit of every panel */
+        int units = p->depth / wn_codes_unit_of(low, high) * ((p->n_cols + WN_CODES_PANEL - 1) / WN_CODES_PANEL);
+        t.lines = (wn_ahead_left(p->ahead) / 64 + (size_t)units - 1) / (size_t)units;
+    }
+    for (int row = 0, rows; row < p->n_rows; row += rows) {
+        int left = p->n_rows - row;
+        rows = left >= 4 ? 4 : left >= 2 ? 2 : 1;       /* three: a third kind would cost more to compile than it gains */
         for (int col = 0; col < p->n_cols; col += t.in.width < STEP ? t.in.width : STEP) {
             t.in = panel_of(p, low, high, col);
             t.at = col % WN_CODES_PANEL;
-            t.fetches = row == 0 && t.at == 0 && p->low_ahead;
+            t.ahead = row == 0 && t.at == 0 ? p->ahead : NULL;
             for (int i = 0; i < rows; i++)
                 t.x[i] = (const char *)(row_at(p, row + i, scores ? 0 : col / p->col_group) + 1);
             if (STEP / W == 2 && t.in.width >= STEP) {

@@ -14,7 +14,19 @@
 typedef struct wn_vec_ops wn_vec_ops;           /* kernel/vec.h: norms, activations, rope, exp */
 typedef struct wn_matmul_ops wn_matmul_ops;     /* kernel/matmul_ops.h: tiles of weights times activations */
 typedef struct wn_attn_ops wn_attn_ops;         /* kernel/attn.h: score and mix over raw pages */
-typedef struct wn_codes_ops wn_codes_ops;       /* kernel/codes.h: the same over encoded pages */
+typedef struct wn_codes_ops wn_codes_ops;       /* kernel/codes.h: rows of encoded pages */
+typedef struct wn_planes_ops wn_planes_ops;     /* kernel/codes.h: products over them */
+
+/* Bytes that will be read soon, to be fetched a few lines at a time while something else is worked on. */
+typedef struct { const char *at, *end; } wn_ahead;
+
+static inline size_t wn_ahead_left(const wn_ahead *a) { return (size_t)(a->end - a->at); }
+
+/* Fetches the next lines, into the second cache. */
+static inline void wn_ahead_fetch(wn_ahead *a, size_t lines)
+{
+    for (; lines && a->at < a->end; lines--, a->at += 64) __builtin_prefetch(a->at, 0, 2);
+}
 
 typedef struct {
     const char *name;                           /* "scalar", "avx2", "avx512", "amx" */
@@ -23,6 +35,7 @@ typedef struct {
     const wn_matmul_ops *matmul;
     const wn_attn_ops *attn;
     const wn_codes_ops *codes;
+    const wn_planes_ops *planes;
 } wn_kernels;
 
 /* The best table this CPU runs, or what WN_CPU names. The same pointer at every call. */

@@ -22,6 +22,7 @@
  * whole product is avx512's.
  */
 #include "kernel/matmul_avx512.h"
+#include "kernel/tiles_amx.h"
 
 #include <cpuid.h>
 #include <stdalign.h>
@@ -43,21 +44,13 @@ bool wn_matmul_amx_runs(void)
     return !syscall(SYS_arch_prctl, REQ_XCOMP_PERM, TILE_DATA);
 }
 
-/* Constants, because gcc's _tile_loadconfig() does not say that it reads all of them. */
-typedef struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-_Static_assert(sizeof(tile_config) == 64, "as ldtilecfg reads it");
-
 /* Tiles 0 to 3 are C, 4 and 5 are A, 6 and 7 are B. */
-static const tile_config of_32 = {              /* A: 16 tokens x 32 k, B: 32 k x 16 rows */
+static const wn_tile_config of_32 = {              /* A: 16 tokens x 32 k, B: 32 k x 16 rows */
     .palette = 1,
     .row_bytes = { 64, 64, 64, 64, 32, 32, 64, 64 },
     .rows = { 16, 16, 16, 16, 16, 16, 8, 8 },
 };
-static const tile_config of_64 = {
+static const wn_tile_config of_64 = {
     .palette = 1,
     .row_bytes = { 64, 64, 64, 64, 64, 64, 64, 64 },
     .rows = { 16, 16, 16, 16, 16, 16, 16, 16 },
@@ -360,11 +353,11 @@ static void groups_no_min(const wn_chunk *c) { groups_256(c, 0); }
 /* ---- any number of tokens ------------------------------------------------------------------------ */
 
 /* Whole groups in place, the rest in a copy of 16 tokens. */
-static void all_tokens(const wn_chunk *c, const tile_config *config, wn_tiles_fn *groups, bool has_min)
+static void all_tokens(const wn_chunk *c, const wn_tile_config *config, wn_tiles_fn *groups, bool has_min)
 {
     int whole = c->n_tokens / GROUP * GROUP, rest = c->n_tokens - whole;
     wn_chunk part = *c;
-    _tile_loadconfig(config);
+    wn_tiles_use(config);
     WRITTEN();
     part.n_tokens = whole;
     if (whole) groups(&part);
@@ -390,7 +383,7 @@ static void all_tokens(const wn_chunk *c, const tile_config *config, wn_tiles_fn
             if (has_min) memcpy(sub + t * WN_PART_ROWS, min[t], row);
         }
     }
-    _tile_release();                /* a thread switched out with tiles in use saves 8 KB */
+    wn_tiles_done();
 }
 
 static void tiles_32(const wn_chunk *c)

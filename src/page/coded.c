@@ -339,17 +339,9 @@ static wn_codes_product product_of(const wn_coding *c, const parts *x)
     };
 }
 
-/* The next frame is probably one of the same kind. */
-static void fetch(wn_codes_product *p, const void *frame, const void *ahead)
-{
-    if (!ahead) return;
-    p->low_ahead = ahead;
-    if (p->high) p->high_ahead = (const char *)ahead + (p->high - (const uint8_t *)frame);
-}
-
 /* Some queries against a whole page, into rows of whole pages. */
 static void score_by_slot(const wn_coding *c, const parts *x, const wn_page_score *s, int row, int n_rows, float *out,
-                          size_t stride, const void *ahead)
+                          size_t stride, wn_ahead *ahead)
 {
     wn_codes_product p = product_of(c, x);
     p.x_stride = wn_format_ready_bytes(s->head_dim);
@@ -358,12 +350,12 @@ static void score_by_slot(const wn_coding *c, const parts *x, const wn_page_scor
     p.c = out, p.c_stride = stride;
     p.group = c->group ? c->group : x->depth;
     p.s = x->s, p.m = x->m, p.param_stride = x->stride;
-    fetch(&p, s->frame, ahead);
-    wn_kernels_get()->codes->score[c->kind](&p);
+    p.ahead = ahead;
+    wn_kernels_get()->planes->score[c->kind](&p);
 }
 
 static void score_by_channel(const wn_coding *c, const parts *x, const wn_page_score *s, const float *scales,
-                             const float *mins, int row, int n_rows, float *out, size_t stride, const void *ahead)
+                             const float *mins, int row, int n_rows, float *out, size_t stride, wn_ahead *ahead)
 {
     enum { X_BYTES = sizeof(wn_codes_x) + 2 * DIM_MAX };        /* wn_codes_x_bytes(DIM_MAX) */
     const wn_codes_ops *ops = wn_kernels_get()->codes;
@@ -380,8 +372,8 @@ static void score_by_channel(const wn_coding *c, const parts *x, const wn_page_s
     p.n_rows = n_rows;
     p.c = out, p.c_stride = stride;
     p.col_group = x->cols;
-    fetch(&p, s->frame, ahead);
-    ops->mix[c->kind](&p);
+    p.ahead = ahead;
+    wn_kernels_get()->planes->mix[c->kind](&p);
     for (uint64_t left = *x->spoiled; left; left &= left - 1)
         for (int i = 0; i < n_rows; i++) out[(size_t)i * stride + (size_t)__builtin_ctzll(left)] = NAN;
 }
@@ -400,7 +392,7 @@ void wn_coded_score(const wn_coding *c, const wn_page_score *s)
         int rows = WN_MIN(step, s->n_q - i);
         float *out = direct ? s->out + (size_t)i * s->out_stride : page[0];
         size_t stride = direct ? s->out_stride : WN_PAGE_SLOTS_MAX;
-        const void *ahead = i ? NULL : s->ahead;
+        wn_ahead left = s->ahead, *ahead = i || !left.at ? NULL : &left;
         if (c->by_channel) score_by_channel(c, &x, s, scales, mins, i, rows, out, stride, ahead);
         else score_by_slot(c, &x, s, i, rows, out, stride, ahead);
         for (int r = 0; !direct && r < rows; r++)
@@ -445,9 +437,12 @@ void wn_coded_mix(const wn_coding *c, const wn_page_mix *m)
     p.to = WN_MIN(x.depth, (m->first + m->n + unit - 1) / unit * unit);
     p.add = true;
     p.c = sums[0], p.c_stride = DIM_MAX;
+    wn_ahead ahead = m->ahead;
+    size_t share = (wn_ahead_left(&ahead) / 64 + 2 * ROWS - 1) / (2 * ROWS);
     for (int i = 0; i < m->n_q; i += ROWS) {
         p.n_rows = WN_MIN(ROWS, m->n_q - i);
         for (int r = 0; r < p.n_rows; r++) {
+            wn_ahead_fetch(&ahead, share);          /* half of it here */
             memcpy(w + m->first, m->w + (size_t)(i + r) * m->w_stride, sizeof *w * (size_t)m->n);
             ops->weigh((wn_codes_x *)(void *)weights[r][0], X_BYTES, w, &by, groups);
             set_offsets(&x, m, w, weights[r][0], X_BYTES, groups);
@@ -456,9 +451,8 @@ void wn_coded_mix(const wn_coding *c, const wn_page_mix *m)
         size_t row = sizeof *acc * (size_t)m->head_dim;
         if (direct) p.c = acc, p.c_stride = m->acc_stride;
         for (int r = 0; !direct && r < p.n_rows; r++) memcpy(sums[r], acc + (size_t)r * m->acc_stride, row);
-        if (i == 0) fetch(&p, m->frame, m->ahead);
-        ops->mix[c->kind](&p);
-        p.low_ahead = p.high_ahead = NULL;
+        p.ahead = i || !ahead.at ? NULL : &ahead;
+        wn_kernels_get()->planes->mix[c->kind](&p);
         for (int r = 0; !direct && r < p.n_rows; r++) memcpy(acc + (size_t)r * m->acc_stride, sums[r], row);
     }
 }

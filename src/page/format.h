@@ -46,7 +46,7 @@ typedef struct {
     const void *frame;
     int P, first, n, head_dim;
     void *tmp;                          /* NULL or scratch (n_q_tmp) */
-    const void *ahead;                  /* NULL, or a frame that will be read next: it is fetched meanwhile */
+    wn_ahead ahead;                     /* fetched meanwhile */
 } wn_page_score;
 
 /* acc[i * acc_stride + d] += sum over s of w[i * w_stride + s] * v_(first + s)[d]. A masked slot
@@ -60,7 +60,7 @@ typedef struct {
     const void *frame;
     int P, first, n, head_dim;
     void *tmp;
-    const void *ahead;
+    wn_ahead ahead;
 } wn_page_mix;
 
 /* Rows of q into rows of wn_format_ready_bytes(). */

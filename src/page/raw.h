@@ -91,7 +91,7 @@ static inline void wn_raw_score(wn_elem e, const wn_page_score *s)
         .b = wn_raw_at_const(e, s->frame, (size_t)s->first), .b_stride = (size_t)s->P,
         .n_rows = s->n_q, .n_cols = WN_MIN(n16, s->P - s->first), .depth = s->head_dim,
         .tmp = s->n_q >= WN_RAW_N_Q_TMP ? s->tmp : NULL,
-        .ahead = s->ahead, .ahead_bytes = wn_raw_bytes(e, s->P, s->head_dim),
+        .ahead = s->ahead.at, .ahead_bytes = wn_ahead_left(&s->ahead),
     };
     wn_kernels_get()->attn->product[e](&p);
 }
@@ -104,7 +104,7 @@ static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
         .b = wn_raw_at_const(e, m->frame, (size_t)m->first * (size_t)m->head_dim), .b_stride = (size_t)m->head_dim,
         .n_rows = m->n_q, .n_cols = m->head_dim, .depth = m->n, .add = true,
         .tmp = m->n_q >= WN_RAW_N_Q_TMP ? m->tmp : NULL,
-        .ahead = m->ahead, .ahead_bytes = wn_raw_bytes(e, m->P, m->head_dim),
+        .ahead = m->ahead.at, .ahead_bytes = wn_ahead_left(&m->ahead),
     };
     wn_kernels_get()->attn->product[e](&p);
 }

@@ -69,10 +69,10 @@ static void run(const wn_format *f, const wn_format *raw, const input *in, char 
     float out[Q][P_MAX + 16];
     f->score(&(wn_page_score){ .out = out[0], .out_stride = P_MAX + 16, .q = in->q[0], .q_stride = DIM_MAX, .ready = ready,
                                .n_q = in->n_q, .frame = k, .P = P, .first = in->first, .n = in->len, .head_dim = D,
-                               .ahead = v });
+                               .ahead = { v, v + f->v_bytes(P, D) } });
     for (int i = 0; i < in->n_q; i++) memcpy(a->out[i], out[i], sizeof(float) * (size_t)in->len);
     f->mix(&(wn_page_mix){ .acc = f->mixed ? own[0] : a->acc[0], .acc_stride = DIM_MAX, .w = in->w[0], .w_stride = P_MAX,
-                           .n_q = in->n_q, .frame = v, .P = P, .first = in->first, .n = in->len, .head_dim = D, .ahead = k });
+                           .n_q = in->n_q, .frame = v, .P = P, .first = in->first, .n = in->len, .head_dim = D, .ahead = { k, k + f->k_bytes(P, D) } });
     if (f->mixed) f->mixed(a->acc[0], DIM_MAX, own[0], DIM_MAX, in->n_q, D);
     f->get_k(k, P, 0, a->row[0], D), f->get_v(v, P, P - 1, a->row[1], D);
     free(raw_k), free(raw_v), free(ready);
@@ -125,7 +125,7 @@ typedef struct {
     float v[ROWS][WN_CODES_DEPTH], c[ROWS][WN_CODES_DEPTH], start[ROWS][WN_CODES_DEPTH];
     _Alignas(64) char x[ROWS][X_BYTES];
     uint8_t table[16];
-    uint16_t s[WN_CODES_GROUPS * 64], m[WN_CODES_GROUPS * 64];
+    uint16_t s[WN_CODES_GROUPS * 128], m[WN_CODES_GROUPS * 128];
 } trial;
 
 static void quantise_rows(trial *t, const wn_codes_ops *ops, int depth)
@@ -150,8 +150,16 @@ static void products_of_all_kinds_have_the_scalar_bits(void **state)
                                      .x = (const wn_codes_x *)(void *)t->x[0], .x_stride = X_BYTES, .c = t->c[0],
                                      .c_stride = WN_CODES_DEPTH, .s = t->s, .m = n % 3 ? t->m : NULL, .param_stride = 64,
                                      .col_group = cols, .add = n % 2 };
-            p->group = n % 4 ? 32 << n % 3 : p->depth;
+            if (n % 3 == 0) {           /* what fills tiles, in as many groups as a page has */
+                p->depth = 64 * (1 + n % 4);
+                p->n_cols = n % 2 ? 64 : 128;
+                p->zero = wn_codes_mapped((wn_codes_kind)kind) ? 128 : p->zero;
+                p->shift = wn_codes_mapped((wn_codes_kind)kind) ? 0 : p->shift;
+                p->param_stride = 128;
+            }
+            p->group = n % 4 ? 32 << n % 5 % 3 : p->depth;
             p->to = p->depth;
+            depth = p->depth, cols = p->n_cols;
             size_t low = wn_codes_plane_bytes(wn_codes_low((wn_codes_kind)kind), p->depth, cols);
             size_t high = wn_codes_plane_bytes(wn_codes_high((wn_codes_kind)kind), p->depth, cols);
             fenced a = fence(low), b = fence(high ? high : 1);
@@ -167,7 +175,7 @@ static void products_of_all_kinds_have_the_scalar_bits(void **state)
                 quantise_rows(t, all[k]->codes, depth);
                 for (int mix = 0; mix < 2; mix++) {
                     memcpy(t->c, t->start, sizeof t->c);
-                    (mix ? all[k]->codes->mix : all[k]->codes->score)[kind](p);
+                    (mix ? all[k]->planes->mix : all[k]->planes->score)[kind](p);
                     if (!k) memcpy(want[mix], t->c, sizeof t->c);
                     else if (memcmp(want[mix], t->c, sizeof t->c))
                         fail_msg("kind %d, %d x %d, %s: %s", kind, depth, cols, mix ? "mix" : "score", all[k]->name);
@@ -192,7 +200,7 @@ static void the_largest_sums_are_exact(void **state)
                                        .n_rows = 1, .x = (const wn_codes_x *)(void *)t->x[0], .c = t->c[0], .col_group = 16 };
             quantise_rows(t, all[k]->codes, WN_CODES_DEPTH);
             ((wn_codes_x *)(void *)t->x[0])->offset = 0;
-            all[k]->codes->mix[WN_CODES_8](&t->p);
+            all[k]->planes->mix[WN_CODES_8](&t->p);
             float scale = 1.0f / WN_CODES_X_MAX;
             float want = fmaf(scale, (float)((int64_t)WN_CODES_X_MAX * WN_CODES_DEPTH * (sign > 0 ? 127 : -128)), 0);
             for (int n = 0; n < 16; n++) assert_true(t->c[0][n] == want);

@@ -120,7 +120,7 @@ static void parts_of_a_page_give_the_same_bits(void **state)
                                     .P = P, .n = P, .head_dim = D };
             wn_page_score part = whole;
             part.out = some[0], part.n_q = n_q, part.first = first, part.n = n;
-            part.tmp = t & 1 ? tmp : NULL, part.ahead = v;
+            part.tmp = t & 1 ? tmp : NULL, part.ahead = (wn_ahead){ (char *)v, (char *)v + f->v_bytes(P, D) };
             f->score(&whole);
             f->score(&part);
             for (int a = 0; a < n_q; a++) assert_memory_equal(some[a], all[a] + first, sizeof(float) * (size_t)n);
@@ -130,7 +130,7 @@ static void parts_of_a_page_give_the_same_bits(void **state)
             f->mix(&m);
             for (int s = 0; s < n; s++)
                 f->mix(&(wn_page_mix){ .acc = acc2[0], .acc_stride = D, .w = w[0] + s, .w_stride = 64, .n_q = n_q,
-                                       .frame = v, .P = P, .first = first + s, .n = 1, .head_dim = D, .ahead = k });
+                                       .frame = v, .P = P, .first = first + s, .n = 1, .head_dim = D, .ahead = { (char *)k, (char *)k + f->k_bytes(P, D) } });
             assert_memory_equal(acc, acc2, sizeof acc);
             free(k), free(v);
         }
