@@ -26,10 +26,7 @@ static int stats(const wn_params *p, wn_stat *out)
 
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
-    const wn_view_lane *l = wn_view_get_lane(v, lane);
-    const float *sum = wn_view_stat(v, lane, 0);
-    for (int i = 0; i < l->n; i++) out[i] = sum[i];
-    wn_stage_keep_recent(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
+    wn_stage_hitters(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
 }
 
 const wn_recipe wn_recipe_a2sf = {

@@ -23,19 +23,9 @@ static const wn_param params[] = {
     [SEED] = { "seed", WN_PARAM_INT, 1, 0, 1e9, 0, "of the coins" },
 };
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
-    const wn_view_lane *l = wn_view_get_lane(v, lane);
-    const float *mass = wn_view_stat(v, lane, 0);
-    for (int i = 0; i < l->n; i++) out[i] = mass[i];
-    wn_stage_keep_recent(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
+    wn_stage_hitters(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
 }
 
 static int spread(const wn_params *p) { return (int)p->v[NEXT]; }
@@ -109,5 +99,5 @@ const wn_recipe wn_recipe_cam = {
     .params = params, .n_params = 3, .budget = "20%", .first = 4,
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .stats = stats, .score = score, .recover = recover, .spread = spread,
+    .stats = wn_stage_ask_sums, .score = score, .recover = recover, .spread = spread,
 };

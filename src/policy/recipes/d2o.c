@@ -22,19 +22,9 @@ static const wn_param params[] = {
     [WHOLE] = { "whole", WN_PARAM_INT, 0, 0, 1, 0, "keep layers 0, 1 and the last whole (inside the budget)" },
 };
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
-    const wn_view_lane *l = wn_view_get_lane(v, lane);
-    const float *mass = wn_view_stat(v, lane, 0);
-    for (int i = 0; i < l->n; i++) out[i] = mass[i];
-    wn_stage_keep_recent(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
+    wn_stage_hitters(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
 }
 
 static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
@@ -60,5 +50,5 @@ const wn_recipe wn_recipe_d2o = {
     .reads = "keys",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .stats = stats, .score = score, .allocate = allocate, .recover = recover,
+    .stats = wn_stage_ask_sums, .score = score, .allocate = allocate, .recover = recover,
 };

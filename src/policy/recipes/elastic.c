@@ -13,30 +13,16 @@
  */
 #include "policy/stages/stages.h"
 
-#include <string.h>
-
 enum { BIAS };
 
 static const wn_param params[] = {
     [BIAS] = { "bias", WN_PARAM_WORD, WN_BIAS_LOG, 0, 1, WN_BIAS_WORDS, "what a merged slot adds to its logit" },
 };
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
-static void mass(const wn_view *v, int lane, float *out)
-{
-    memcpy(out, wn_view_stat(v, lane, 0), sizeof *out * (size_t)wn_view_get_lane(v, lane)->n);
-}
-
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     (void)p;
-    wn_stage_layer_mean(v, lane, mass, out);
+    wn_stage_layer_mean(v, lane, wn_stage_sums, out);
     wn_stage_keep_recent(v, lane, 1, out);
 }
 
@@ -67,5 +53,5 @@ const wn_recipe wn_recipe_elastic = {
     .params = params, .n_params = 1, .budget = "20%", .first = 4,
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .stats = stats, .score = score, .recover = recover,
+    .stats = wn_stage_ask_sums, .score = score, .recover = recover,
 };

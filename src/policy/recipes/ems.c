@@ -29,13 +29,6 @@ static const wn_param params[] = {
 
 static int window(const wn_params *p) { return (int)p->v[WINDOW]; }
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
 static double mean(const float *x, int n)
 {
     double sum = 0;
@@ -132,5 +125,5 @@ const wn_recipe wn_recipe_ems = {
     .reads = "keys, values",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .window = window, .stats = stats, .score = score, .recover = recover,
+    .window = window, .stats = wn_stage_ask_sums, .score = score, .recover = recover,
 };

@@ -18,13 +18,6 @@ static const wn_param params[] = {
     [NORM] = { "norm", WN_PARAM_WORD, 0, 0, 1, "none|seen", "divide by how many queries have seen a slot" },
 };
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
@@ -44,5 +37,5 @@ const wn_recipe wn_recipe_h2o = {
     .params = params, .n_params = 2, .budget = "20%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .stats = stats, .score = score,
+    .stats = wn_stage_ask_sums, .score = score,
 };

@@ -25,13 +25,6 @@ static const wn_param params[] = {
     [HEAVY] = { "heavy", WN_PARAM_FLOAT, 0.12, 0, 1, 0, "share of the text with the most attention that is, too" },
 };
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
 /* pivot[i]: of slot i's run, itself where it stands alone. x: 2 for what is left alone, 1 for pivots, 0
  * for the others, and what the slot's attention makes of it. */
 static bool find_runs(const wn_view *v, const wn_params *p, int lane, int32_t *pivot, float *x)
@@ -103,5 +96,5 @@ const wn_recipe wn_recipe_kvmerger = {
     .reads = "keys",
     .kind = WN_CLASS_BUDGET_FREE, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .stats = stats, .score = score, .allocate = allocate, .recover = recover,
+    .stats = wn_stage_ask_sums, .score = score, .allocate = allocate, .recover = recover,
 };

@@ -28,13 +28,6 @@ static void probe(const wn_params *p, wn_probe *out)
     *out = (wn_probe){ .kind = WN_PROBE_AHEAD, .n = (int)p->v[AHEAD] };
 }
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
@@ -59,5 +52,5 @@ const wn_recipe wn_recipe_laq = {
     .params = params, .n_params = 3, .budget = "2048",
     .kind = WN_CLASS_PROBE, .resume = WN_RESUME_WINDOW,
     .at = WN_AT_MARK, .at_default = WN_AT_MARK,
-    .window = window, .probe = probe, .stats = stats, .score = score,
+    .window = window, .probe = probe, .stats = wn_stage_ask_sums, .score = score,
 };

@@ -27,19 +27,9 @@ static const wn_param params[] = {
     [BIAS] = { "bias", WN_PARAM_WORD, WN_BIAS_LOG, 0, 1, WN_BIAS_WORDS, "what a merged slot adds to its logit" },
 };
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
-    const wn_view_lane *l = wn_view_get_lane(v, lane);
-    const float *mass = wn_view_stat(v, lane, 0);
-    for (int i = 0; i < l->n; i++) out[i] = mass[i];
-    wn_stage_keep_recent(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
+    wn_stage_hitters(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
 }
 
 static void recover(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out)
@@ -76,5 +66,5 @@ const wn_recipe wn_recipe_lookm = {
     .reads = "keys",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .stats = stats, .score = score, .recover = recover,
+    .stats = wn_stage_ask_sums, .score = score, .recover = recover,
 };

@@ -13,24 +13,10 @@
  */
 #include "policy/stages/stages.h"
 
-#include <string.h>
-
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
-    return 1;
-}
-
-static void sums(const wn_view *v, int lane, float *out)
-{
-    memcpy(out, wn_view_stat(v, lane, 0), sizeof *out * (size_t)wn_view_get_lane(v, lane)->n);
-}
-
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     (void)p;
-    wn_stage_layer_mean(v, lane, sums, out);
+    wn_stage_layer_mean(v, lane, wn_stage_sums, out);
 }
 
 /* The slots that hold a share of the attention, over all lanes; weight: their mean in a lane of each layer. */
@@ -81,5 +67,5 @@ const wn_recipe wn_recipe_prefixkv = {
     .budget = "20%", .first = 4,
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .stats = stats, .score = score, .allocate = allocate,
+    .stats = wn_stage_ask_sums, .score = score, .allocate = allocate,
 };

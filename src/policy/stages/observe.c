@@ -46,6 +46,24 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
     wn_stage_keep_recent(v, lane, w, score);
 }
 
+int wn_stage_ask_sums(const wn_params *p, wn_stat *out)
+{
+    (void)p;
+    out[0] = (wn_stat){ .kind = WN_STAT_SUM };
+    return 1;
+}
+
+void wn_stage_sums(const wn_view *v, int lane, float *out)
+{
+    memcpy(out, wn_view_stat(v, lane, 0), sizeof *out * (size_t)wn_view_get_lane(v, lane)->n);
+}
+
+void wn_stage_hitters(const wn_view *v, int lane, int64_t recent, float *score)
+{
+    wn_stage_sums(v, lane, score);
+    wn_stage_keep_recent(v, lane, recent, score);
+}
+
 bool wn_stage_alike(const wn_view *v, int a, int b)
 {
     const wn_view_lane *x = wn_view_get_lane(v, a), *y = wn_view_get_lane(v, b);

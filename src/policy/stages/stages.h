@@ -32,6 +32,12 @@ void wn_stage_window_tiles(const wn_view *v, int lane, const float *noise, doubl
 typedef struct { int kernel, pool, reduce; } wn_votes;
 void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score);
 
+/* A recipe's stats() that asks for the plain sum alone; and statistic 0 as a score. */
+int wn_stage_ask_sums(const wn_params *p, wn_stat *out);
+void wn_stage_sums(const wn_view *v, int lane, float *out);
+/* Heavy hitters (Zhang et al., "H2O", 2023): by statistic 0, the last `recent` positions before all others. */
+void wn_stage_hitters(const wn_view *v, int lane, int64_t recent, float *score);
+
 /* The mean of a layer's lanes, slot by slot, where they hold the same slots; false where
  * they do not. score: of the lane asked about, replaced. */
 bool wn_stage_layer_mean(const wn_view *v, int lane,
