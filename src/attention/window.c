@@ -42,13 +42,15 @@ typedef struct {
     wn_ready_fn *ready_for;             /* which format's; NULL: nothing there */
 } job;
 
-static void load_queries(job *j)
+void wn_window_queries(const wn_kv *kv, int lane, int group, int w, float *rows)
 {
-    size_t k_dim = (size_t)j->x->shape->k_dim, width = (size_t)j->group * k_dim;
-    for (int t = 0; t < j->x->w; t++) {
-        const float *row = wn_kv_ring((wn_kv *)j->kv, j->lane->layer, j->n_tokens - j->x->w + t);
+    const wn_lane *l = &wn_kv_map(kv)->lanes[lane];
+    size_t width = (size_t)group * (size_t)l->k_dim;
+    int n = wn_kv_n(kv);
+    for (int t = 0; t < w; t++) {
+        const float *row = wn_kv_ring((wn_kv *)(uintptr_t)kv, l->layer, n - w + t);
         WN_ASSERT(row);
-        memcpy(j->q + (size_t)t * width, row + (size_t)j->lane->head * width, sizeof(float) * width);
+        memcpy(rows + (size_t)t * width, row + (size_t)l->head * width, sizeof *rows * width);
     }
 }
 
@@ -154,7 +156,7 @@ void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float 
     j.ready = (char *)(((uintptr_t)(j.part + rows * WN_PAGE_SLOTS_MAX) + 63) / 64 * 64);
     j.tmp = j.ready + rows * wn_format_ready_bytes(x->shape->k_dim);
     j.angles = (float *)j.tmp + wn_format_tmp_bytes(wn_kv_page_slots(kv), x->shape->k_dim) / sizeof(float);
-    load_queries(&j);
+    wn_window_queries(kv, lane, group, x->w, j.q);
     wn_run_iter it;
     wn_run run;
     wn_runs_begin(&it, kv, lane, 0, j.n_tokens);

@@ -17,6 +17,9 @@ typedef struct {
     int w;                              /* queries at positions [n - w, n), w <= wn_kv_ring_valid() */
 } wn_window;
 
+/* The last w queries of a lane's group, (w, group, k_dim), the oldest first. */
+void wn_window_queries(const wn_kv *kv, int lane, int group, int w, float *rows);
+
 /* Scratch floats for a lane with n live slots. */
 size_t wn_window_floats(const wn_window *x, int n, int P);
 /* sum[h * n + i] = sum over the w queries, in order, of the weight of query head h of the

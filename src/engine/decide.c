@@ -268,14 +268,7 @@ static void fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view
 static void load_queries(void *ctx, int lane, int w, float *rows)
 {
     const shown *sh = ctx;
-    const wn_view_lane *l = &sh->view.lanes[lane];
-    size_t width = (size_t)l->group * (size_t)l->k_dim;
-    int p = sh->view.n_tokens;
-    for (int t = 0; t < w; t++) {
-        const float *row = wn_kv_ring((wn_kv *)sh->kv, l->layer, p - w + t);
-        WN_ASSERT(row);
-        memcpy(rows + (size_t)t * width, row + (size_t)l->head * width, width * sizeof *rows);
-    }
+    wn_window_queries(sh->kv, lane, sh->view.lanes[lane].group, w, rows);
 }
 
 static void load_stat(void *ctx, int lane, int i, float *x)
