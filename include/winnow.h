@@ -313,7 +313,11 @@ void wn_sampler_close(wn_sampler *s);
 wn_status wn_sampler_pick(wn_sampler *s, const float *logits, const int32_t *history, int n,
                           int32_t *id, wn_err *err);
 
-/* ---- limits of this machine ------------------------------------------------ */
+/* ---- this machine and its limits -------------------------------------------- */
+
+/* The kernels in use: the best this CPU runs, or what WN_CPU names, and those whose bits they give. */
+typedef struct { const char *name, *numerics; } wn_kernels_info;
+void wn_kernels_get_info(wn_kernels_info *out);
 
 typedef struct {
     double read_bytes_per_s;        /* memory, plain loads, all threads */

@@ -1,7 +1,6 @@
 /* cli/main.c - `winnow COMMAND ...`: finds the command and leaves the rest to it. */
 #include "cli/cli.h"
 
-#include "kernel/kernel.h"
 #include "winnow.h"
 
 #include <jansson.h>
@@ -48,11 +47,13 @@ static const wn_help_page page = {
 static void print_version(void)
 {
     char pcre2[64] = "";
+    wn_kernels_info k;
+    wn_kernels_get_info(&k);
     pcre2_config_8(PCRE2_CONFIG_VERSION, pcre2);
     pcre2[strcspn(pcre2, " ")] = '\0';
     puts("winnow " WN_VERSION " (" WN_COMMIT ")");
     printf("built      by %s %s, %s\n", WN_COMPILER, __VERSION__, WN_BUILD_FLAGS);
-    printf("kernels    %s here, numerics %s\n", wn_kernels_get()->name, wn_kernels_get()->numerics);
+    printf("kernels    %s here, numerics %s\n", k.name, k.numerics);
     printf("libraries  PCRE2 %s, utf8proc %s, jansson %s, xxHash %u.%u.%u\n", pcre2, utf8proc_version(), jansson_version_str(),
            XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100, XXH_versionNumber() % 100);
 }

@@ -1,7 +1,14 @@
-/* engine/limits.c - what this machine can do at most, behind the public interface. */
+/* engine/limits.c - what this machine runs and can do at most, behind the public interface. */
+#include "kernel/kernel.h"
 #include "kernel/probe.h"
 #include "base/os.h"
 #include "winnow.h"
+
+void wn_kernels_get_info(wn_kernels_info *out)
+{
+    const wn_kernels *k = wn_kernels_get();
+    *out = (wn_kernels_info){ k->name, k->numerics };
+}
 
 wn_status wn_limits_measure(wn_limits *out, int n_threads, wn_err *err)
 {
