@@ -480,6 +480,31 @@ const wn_help_page wn_cli_run_page = {
                 "-n 32 --temp 0",
 };
 
+static int usage(const char *says)
+{
+    fprintf(stderr, "winnow run: %s\n", says);
+    return WN_EXIT_USAGE;
+}
+
+/* What the table cannot say: options that need or exclude each other; texts that must be understood. */
+static int check(const options *o)
+{
+    int rc;
+    if (!o->model) return usage("which model? give -m FILE (a GGUF file)");
+    if (o->tokens_file && o->protect.n) return usage("--protect names bytes of a text, and --tokens has none");
+    if (o->tokens_file && (o->prompt || o->file))
+        return usage("--tokens takes the place of -p and -f; give one or the other");
+    if (o->chat && (o->tokens_file || o->parse_special || o->no_bos || o->protect.n))
+        return usage("--chat lets the model's template make the prompt; --tokens, --parse-special, --no-bos and "
+                     "--protect do not go with it");
+    if (!o->chat && o->system) return usage("--system goes with --chat");
+    if (!o->chat && o->template) return usage("--template goes with --chat");
+    if ((rc = wn_cli_policy("run", o->lib, o->kv)) || (rc = wn_cli_formats("run", o->k_type, o->v_type))) return rc;
+    if (o->trace_rows && !o->trace)
+        return usage("--trace-rows says what goes into a trace; name its file with --trace");
+    return 0;
+}
+
 int wn_cli_run(int argc, char **argv)
 {
     wn_sampling d = wn_sampling_defaults();
@@ -555,30 +580,5 @@ int wn_cli_run(int argc, char **argv)
         fprintf(stderr, "winnow run: \"%.60s\" is not an option; the prompt is given with -p\n", rest[0]);
         return WN_EXIT_USAGE;
     }
-    if (!o.model) {
-        fprintf(stderr, "winnow run: which model? give -m FILE (a GGUF file)\n");
-        return WN_EXIT_USAGE;
-    }
-    if (o.tokens_file && o.protect.n) {
-        fprintf(stderr, "winnow run: --protect names bytes of a text, and --tokens has none\n");
-        return WN_EXIT_USAGE;
-    }
-    if (o.tokens_file && (o.prompt || o.file)) {
-        fprintf(stderr, "winnow run: --tokens takes the place of -p and -f; give one or the other\n");
-        return WN_EXIT_USAGE;
-    }
-    if (o.chat && (o.tokens_file || o.parse_special || o.no_bos || o.protect.n)) {
-        fprintf(stderr, "winnow run: --chat lets the model's template make the prompt; --tokens, --parse-special, --no-bos and --protect do not go with it\n");
-        return WN_EXIT_USAGE;
-    }
-    if (!o.chat && (o.system || o.template)) {
-        fprintf(stderr, "winnow run: --%s goes with --chat\n", o.system ? "system" : "template");
-        return WN_EXIT_USAGE;
-    }
-    if ((rc = wn_cli_policy("run", o.lib, o.kv)) || (rc = wn_cli_formats("run", o.k_type, o.v_type))) return rc;
-    if (o.trace_rows && !o.trace) {
-        fprintf(stderr, "winnow run: --trace-rows says what goes into a trace; name its file with --trace\n");
-        return WN_EXIT_USAGE;
-    }
-    return run(&o);
+    return (rc = check(&o)) ? rc : run(&o);
 }
