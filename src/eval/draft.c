@@ -20,7 +20,7 @@ enum { MAX_TRIES = 1000, TRIES_HAYSTACK = 100, MAX_FITS = 32 };
 
 /* ---- strings ----------------------------------------------------------------------- */
 
-void wn_str_add(wn_str *s, const char *text, size_t n)
+void wn_strbuf_add(wn_strbuf *s, const char *text, size_t n)
 {
     if (s->failed) return;
     if (s->n + n + 1 > s->cap) {
@@ -38,12 +38,12 @@ void wn_str_add(wn_str *s, const char *text, size_t n)
     s->s[s->n] = '\0';
 }
 
-void wn_str_puts(wn_str *s, const char *text) { wn_str_add(s, text, strlen(text)); }
+void wn_strbuf_puts(wn_strbuf *s, const char *text) { wn_strbuf_add(s, text, strlen(text)); }
 
-void wn_str_release(wn_str *s)
+void wn_strbuf_release(wn_strbuf *s)
 {
     wn_free(s->s);
-    *s = (wn_str){ 0 };
+    *s = (wn_strbuf){ 0 };
 }
 
 /* ---- failure and growth -------------------------------------------------------------- */
@@ -81,17 +81,17 @@ static void *grow(wn_draft *d, void *p, int *n, int *cap, size_t bytes)
 #define GROW(d, array, n, cap) \
     ((d)->st || ((d)->array = grow(d, (d)->array, &(d)->n, &(d)->cap, sizeof *(d)->array), (d)->st) ? false : true)
 
-const char *wn_draft_keep(wn_draft *d, wn_str *s)
+const char *wn_draft_keep(wn_draft *d, wn_strbuf *s)
 {
-    wn_str_add(s, "", 0);               /* an empty string is one too */
+    wn_strbuf_add(s, "", 0);               /* an empty string is one too */
     char *text = s->s;
     if (s->failed) out_of_memory(d);
     if (!text || !GROW(d, kept, n_kept, cap_kept)) {
-        wn_str_release(s);
+        wn_strbuf_release(s);
         return "";
     }
     d->kept[d->n_kept - 1] = text;
-    *s = (wn_str){ 0 };
+    *s = (wn_strbuf){ 0 };
     return text;
 }
 
@@ -183,9 +183,9 @@ static const char *draw_value(wn_draft *d, wn_binds *b, const char *name, size_t
 {
     int digits = wn_phrases_digits(name, n);
     const char *value;
-    wn_str s = { 0 };
+    wn_strbuf s = { 0 };
     if (digits) {
-        for (int i = 0; i < digits; i++) wn_str_add(&s, &"0123456789"[wn_draft_below(d, 10)], 1);
+        for (int i = 0; i < digits; i++) wn_strbuf_add(&s, &"0123456789"[wn_draft_below(d, 10)], 1);
         value = wn_draft_keep(d, &s);
     } else {
         value = draw_word(d, b, name, n);
@@ -202,11 +202,11 @@ static const char *draw_value(wn_draft *d, wn_binds *b, const char *name, size_t
 
 const char *wn_draft_expand(wn_draft *d, wn_binds *b, const char *phrase)
 {
-    wn_str s = { 0 };
+    wn_strbuf s = { 0 };
     size_t n;
     while (*phrase && !d->st) {
         if (!wn_phrases_placeholder(phrase, &n)) {
-            wn_str_add(&s, phrase++, 1);
+            wn_strbuf_add(&s, phrase++, 1);
             continue;
         }
         const char *value = NULL;
@@ -217,7 +217,7 @@ const char *wn_draft_expand(wn_draft *d, wn_binds *b, const char *phrase)
                           (int)n + 2, phrase);
             break;
         }
-        wn_str_puts(&s, value ? value : draw_value(d, b, phrase + 1, n));
+        wn_strbuf_puts(&s, value ? value : draw_value(d, b, phrase + 1, n));
         phrase += n + 2;
     }
     return wn_draft_keep(d, &s);
@@ -287,21 +287,21 @@ void wn_draft_fact(wn_draft *d, double at, const char *text, bool block)
 
 /* ---- turns --------------------------------------------------------------------------- */
 
-void wn_draft_answer(wn_draft *d, wn_str *s, const char *lead)
+void wn_draft_answer(wn_draft *d, wn_strbuf *s, const char *lead)
 {
     const char *prefix = d->markup->assistant_prefix;
     size_t n = strlen(prefix);
-    wn_str_puts(s, prefix);
-    if (*lead && n && prefix[n - 1] != ' ' && prefix[n - 1] != '\n' && *lead != ' ') wn_str_puts(s, " ");
-    wn_str_puts(s, lead);
+    wn_strbuf_puts(s, prefix);
+    if (*lead && n && prefix[n - 1] != ' ' && prefix[n - 1] != '\n' && *lead != ' ') wn_strbuf_puts(s, " ");
+    wn_strbuf_puts(s, lead);
 }
 
-static void add_turn(wn_draft *d, wn_str *ask, bool marked, wn_score_kind score)
+static void add_turn(wn_draft *d, wn_strbuf *ask, bool marked, wn_score_kind score)
 {
     const char *stop = wn_phrases_optional(d->p, d->task, "stop");
     if (ask->failed || !GROW(d, turns, n_turns, cap_turns)) {
         if (ask->failed) out_of_memory(d);
-        wn_str_release(ask);
+        wn_strbuf_release(ask);
         return;
     }
     wn_turn *t = &d->turns[d->n_turns - 1];
@@ -315,16 +315,16 @@ static void add_turn(wn_draft *d, wn_str *ask, bool marked, wn_score_kind score)
 
 void wn_draft_ask_with(wn_draft *d, const char *question, const char *lead, wn_score_kind score)
 {
-    wn_str s = { 0 };
+    wn_strbuf s = { 0 };
     bool open = !d->closed && (d->apart || d->n_turns == 0);
     if (open) {
-        wn_str_puts(&s, d->markup->question);
+        wn_strbuf_puts(&s, d->markup->question);
     } else {
-        wn_str_puts(&s, d->markup->user_prefix);
-        wn_str_puts(&s, d->markup->next_question);
+        wn_strbuf_puts(&s, d->markup->user_prefix);
+        wn_strbuf_puts(&s, d->markup->next_question);
     }
-    wn_str_puts(&s, question);
-    wn_str_puts(&s, d->markup->user_suffix);
+    wn_strbuf_puts(&s, question);
+    wn_strbuf_puts(&s, d->markup->user_suffix);
     wn_draft_answer(d, &s, lead);
     add_turn(d, &s, true, score);
 }
@@ -333,8 +333,8 @@ void wn_draft_ask(wn_draft *d, wn_binds *b, wn_score_kind score)
 {
     const char *raw = wn_phrases_optional(d->p, d->task, "ask");
     if (raw && *raw) {
-        wn_str s = { 0 };
-        wn_str_puts(&s, wn_draft_expand(d, b, raw));
+        wn_strbuf s = { 0 };
+        wn_strbuf_puts(&s, wn_draft_expand(d, b, raw));
         add_turn(d, &s, false, score);
     } else {
         const char *question = wn_draft_phrase(d, b, "question");
@@ -388,51 +388,51 @@ static wn_piece filler_piece(const wn_draft *d, int64_t j)
     return wn_phrases_piece(d->p, (int)((start + j % n) % n));
 }
 
-static bool ends_in_space(const wn_str *s) { return !s->n || s->s[s->n - 1] == ' ' || s->s[s->n - 1] == '\n'; }
+static bool ends_in_space(const wn_strbuf *s) { return !s->n || s->s[s->n - 1] == ' ' || s->s[s->n - 1] == '\n'; }
 
-static void put_fact(wn_str *s, const wn_fact *f)
+static void put_fact(wn_strbuf *s, const wn_fact *f)
 {
-    if (f->block && s->n && s->s[s->n - 1] != '\n') wn_str_puts(s, "\n\n");
-    wn_str_puts(s, f->text);
+    if (f->block && s->n && s->s[s->n - 1] != '\n') wn_strbuf_puts(s, "\n\n");
+    wn_strbuf_puts(s, f->text);
 }
 
 /* At most n bytes of a sentence, cut between two words and ended with a full stop. */
-static void put_part(wn_str *s, const char *text, size_t n)
+static void put_part(wn_strbuf *s, const char *text, size_t n)
 {
     while (n && text[n] != ' ' && text[n] != '\n') n--;
     while (n && !((text[n - 1] | 32) >= 'a' && (text[n - 1] | 32) <= 'z') && (unsigned char)text[n - 1] < 0x80) n--;
     if (!n) return;
-    wn_str_add(s, text, n);
-    wn_str_puts(s, ".");
+    wn_strbuf_add(s, text, n);
+    wn_strbuf_puts(s, ".");
 }
 
 /* The context with this many bytes of filler. */
-static void render(const wn_draft *d, size_t filler, wn_str *s)
+static void render(const wn_draft *d, size_t filler, wn_strbuf *s)
 {
     size_t used = 0;
     int k = 0;
     s->n = 0;
-    wn_str_puts(s, d->head);
+    wn_strbuf_puts(s, d->head);
     for (int64_t j = 0; used < filler; j++) {
         wn_piece piece = filler_piece(d, j);
         size_t n = WN_MIN(piece.n, filler - used);
         while (k < d->n_facts && d->facts[k].at * (double)filler <= (double)used + (double)n / 2)
             put_fact(s, &d->facts[k++]);
         size_t skip = ends_in_space(s) ? piece.n_space : 0;
-        if (!piece.n_space && !ends_in_space(s)) wn_str_puts(s, "\n\n");    /* the haystack's first */
-        if (n == piece.n) wn_str_add(s, piece.text + skip, n - skip);
+        if (!piece.n_space && !ends_in_space(s)) wn_strbuf_puts(s, "\n\n");    /* the haystack's first */
+        if (n == piece.n) wn_strbuf_add(s, piece.text + skip, n - skip);
         else if (n > skip)
             put_part(s, piece.text + skip, n - skip);
         used += n;
     }
     while (k < d->n_facts) put_fact(s, &d->facts[k++]);
-    wn_str_add(s, "", 0);
+    wn_strbuf_add(s, "", 0);
 }
 
 /* Finds the filler that brings the context to room tokens or a few less; *out takes the text. */
-static void fit(wn_draft *d, size_t room, wn_str *out)
+static void fit(wn_draft *d, size_t room, wn_strbuf *out)
 {
-    wn_str s = { 0 };
+    wn_strbuf s = { 0 };
     size_t lo = 0, hi = SIZE_MAX, n_lo, n_hi = 0, slack = room / 256;
     render(d, 0, out);
     n_lo = out->failed ? 0 : d->o->count(d->o->count_ctx, out->s, out->n);
@@ -459,7 +459,7 @@ static void fit(wn_draft *d, size_t room, wn_str *out)
         if (s.failed) {
             out->failed = true;
         } else if (n <= room) {
-            wn_str t = *out;
+            wn_strbuf t = *out;
             *out = s;
             s = t;
             lo = guess;
@@ -469,7 +469,7 @@ static void fit(wn_draft *d, size_t room, wn_str *out)
             n_hi = n;
         }
     }
-    wn_str_release(&s);
+    wn_strbuf_release(&s);
     if (out->failed) out_of_memory(d);
 }
 
@@ -479,26 +479,26 @@ static const char *make_head(wn_draft *d)
 {
     const wn_markup *m = d->markup;
     wn_binds none = { 0 };
-    wn_str s = { 0 };
+    wn_strbuf s = { 0 };
     if (*m->system_text) {
-        wn_str_puts(&s, m->system_prefix);
-        wn_str_puts(&s, m->system_text);
-        wn_str_puts(&s, m->system_suffix);
+        wn_strbuf_puts(&s, m->system_prefix);
+        wn_strbuf_puts(&s, m->system_text);
+        wn_strbuf_puts(&s, m->system_suffix);
     }
-    wn_str_puts(&s, m->user_prefix);
-    wn_str_puts(&s, wn_draft_expand(d, &none, wn_phrases_text(d->p, d->task, "intro")));
+    wn_strbuf_puts(&s, m->user_prefix);
+    wn_strbuf_puts(&s, wn_draft_expand(d, &none, wn_phrases_text(d->p, d->task, "intro")));
     return wn_draft_keep(d, &s);
 }
 
 static wn_status make_once(wn_case *out, wn_draft *d, void (*build)(wn_draft *d))
 {
-    wn_str context = { 0 };
+    wn_strbuf context = { 0 };
     build(d);
     if (!d->st && !d->head) d->head = make_head(d);
     size_t room = wn_draft_room(d);
     if (!d->st) fit(d, room, &context);
     if (d->st) {
-        wn_str_release(&context);
+        wn_strbuf_release(&context);
     } else {
         *out = (wn_case){ .context = context.s, .turns = d->turns, .n_turns = d->n_turns, .apart = d->apart };
         d->turns = NULL;

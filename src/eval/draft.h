@@ -22,11 +22,11 @@ typedef struct {
     char *s;                            /* NUL-terminated once something was added */
     size_t n, cap;
     bool failed;                        /* out of memory: what it holds is incomplete */
-} wn_str;
+} wn_strbuf;
 
-void wn_str_add(wn_str *s, const char *text, size_t n);
-void wn_str_puts(wn_str *s, const char *text);
-void wn_str_release(wn_str *s);
+void wn_strbuf_add(wn_strbuf *s, const char *text, size_t n);
+void wn_strbuf_puts(wn_strbuf *s, const char *text);
+void wn_strbuf_release(wn_strbuf *s);
 
 /* What the placeholders of one fact stand for. Lists and digits join it when first met. */
 typedef struct {
@@ -72,7 +72,7 @@ double wn_draft_depth(wn_draft *d);             /* of the first fact: as asked, 
 /* A number of the section, scaled down as far as floor when the case must get smaller. */
 int wn_draft_number(wn_draft *d, const char *key, int floor);
 
-const char *wn_draft_keep(wn_draft *d, wn_str *s);      /* takes the string over */
+const char *wn_draft_keep(wn_draft *d, wn_strbuf *s);      /* takes the string over */
 void wn_draft_bind(wn_draft *d, wn_binds *b, const char *name, const char *value);
 const char *wn_draft_bound(const wn_binds *b, const char *name);    /* "" when nothing stands for it */
 const char *wn_draft_expand(wn_draft *d, wn_binds *b, const char *phrase);
@@ -101,7 +101,7 @@ void wn_draft_expect(wn_draft *d, const char *value);   /* of the turn asked las
 size_t wn_draft_count(wn_draft *d, const char *text);
 size_t wn_draft_room(wn_draft *d);              /* tokens left for the context by the turns so far */
 /* "Answer:" and "The key is" need a space between them, markup that ends in white space does not. */
-void wn_draft_answer(wn_draft *d, wn_str *s, const char *lead);
+void wn_draft_answer(wn_draft *d, wn_strbuf *s, const char *lead);
 
 /* A task NAME made by build_NAME() on a draft. */
 #define WN_TASK(NAME, ABOUT, HAS_DEPTH) \

@@ -45,7 +45,7 @@ static void build_toolcall(wn_draft *d)
 static void build_list(wn_draft *d)
 {
     wn_binds b = { 0 };
-    wn_str s = { 0 };
+    wn_strbuf s = { 0 };
     char digits[16];
     int n = wn_draft_number(d, "n", 2);
     for (int i = 0; i < n && !d->st; i++) {
@@ -55,7 +55,7 @@ static void build_list(wn_draft *d)
         wn_draft_fact(d, at, x.statement, false);
     }
     snprintf(digits, sizeof digits, "%d", n);
-    wn_str_puts(&s, digits);
+    wn_strbuf_puts(&s, digits);
     b = (wn_binds){ 0 };
     wn_draft_bind(d, &b, "n", wn_draft_keep(d, &s));
     wn_draft_ask(d, &b, WN_SCORE_LIST);

@@ -51,22 +51,22 @@ static bool draw_pair(wn_draft *d, pair *out, set *used)
 static const char *write_data(wn_draft *d, const pair *asked, double depth, const pair *others, int n)
 {
     wn_binds none = { 0 };
-    wn_str s = { 0 };
+    wn_strbuf s = { 0 };
     int place = (int)(depth * n + 0.5);
-    wn_str_puts(&s, wn_draft_phrase(d, &none, "open"));
+    wn_strbuf_puts(&s, wn_draft_phrase(d, &none, "open"));
     for (int i = 0; i <= n && !d->st; i++) {
         const pair *t = i == place ? asked : &others[i - (i > place)];
         const char *phrase = wn_phrases_text(d->p, d->task, "pair");
-        if (i) wn_str_puts(&s, wn_phrases_text(d->p, d->task, "between"));
+        if (i) wn_strbuf_puts(&s, wn_phrases_text(d->p, d->task, "between"));
         for (const char *c; (c = strchr(phrase, '{')); ) {      /* not expanded: a draft keeps all it expands */
             bool key = !strncmp(c, "{key}", 5), value = !strncmp(c, "{value}", 7);
-            wn_str_add(&s, phrase, (size_t)(c - phrase) + !(key || value));
-            wn_str_puts(&s, key ? t->key : value ? t->value : "");
+            wn_strbuf_add(&s, phrase, (size_t)(c - phrase) + !(key || value));
+            wn_strbuf_puts(&s, key ? t->key : value ? t->value : "");
             phrase = c + (key ? 5 : value ? 7 : 1);
         }
-        wn_str_puts(&s, phrase);
+        wn_strbuf_puts(&s, phrase);
     }
-    wn_str_puts(&s, wn_draft_phrase(d, &none, "close"));
+    wn_strbuf_puts(&s, wn_draft_phrase(d, &none, "close"));
     return wn_draft_keep(d, &s);
 }
 

@@ -69,12 +69,12 @@ static void build_multivalue(wn_draft *d)
 static void build_multiquery(wn_draft *d)
 {
     wn_binds b;
-    wn_str keys = { 0 };
+    wn_strbuf keys = { 0 };
     int n = wn_draft_number(d, "n", 2);
     for (int i = 0; i < n && !d->st; i++) {
         add_needle(d, &b, NULL, i ? wn_draft_unit(d) : wn_draft_depth(d));
-        wn_str_puts(&keys, !i ? "" : i < n - 1 ? ", " : n > 2 ? ", and " : " and ");
-        wn_str_puts(&keys, wn_draft_bound(&b, "key"));
+        wn_strbuf_puts(&keys, !i ? "" : i < n - 1 ? ", " : n > 2 ? ", and " : " and ");
+        wn_strbuf_puts(&keys, wn_draft_bound(&b, "key"));
     }
     wn_draft_bind(d, &b, "keys", wn_draft_keep(d, &keys));
     wn_draft_ask(d, &b, WN_SCORE_VALUES);

@@ -55,13 +55,13 @@ static void build_multiturn(wn_draft *d)
     d->markup = wn_phrases_talk(d->p);
     d->closed = true;
     for (int i = 0; i < n && !d->st; i++) {
-        wn_str s = { 0 };
+        wn_strbuf s = { 0 };
         asked f = draw_fact(d);
-        wn_str_puts(&s, f.statement);
-        wn_str_puts(&s, d->markup->user_suffix);
+        wn_strbuf_puts(&s, f.statement);
+        wn_strbuf_puts(&s, d->markup->user_suffix);
         wn_draft_answer(d, &s, wn_draft_phrase(d, &none, "ack"));
-        wn_str_puts(&s, d->markup->assistant_suffix);
-        if (i < n - 1) wn_str_puts(&s, d->markup->user_prefix);
+        wn_strbuf_puts(&s, d->markup->assistant_suffix);
+        if (i < n - 1) wn_strbuf_puts(&s, d->markup->user_prefix);
         wn_draft_fact(d, (double)(i + 1) / n, wn_draft_keep(d, &s), false);
     }
 }
