@@ -9,14 +9,17 @@ int32_t law_ids[LAW_N];
 int law_slots;
 bool law_ranges;
 const char *law_model;
+const wn_profile *law_profile;
 
 /* ---- running a text ---------------------------------------------------------------------- */
 
 /* Room for many sequences: each size of frames takes whole extents, and encoded caches have several. */
 test_engine law_engine(law_way w)
 {
-    return test_engine_open(law_model, (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .max_seqs = 64,
+    test_engine t = test_engine_open(law_model, (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .max_seqs = 64,
                                                      .page_slots = w.slots ? w.slots : law_slots, .protected_tokens = 64 * 64 });
+    if (law_profile) wn_engine_lend_profile(t.e, law_profile);
+    return t;
 }
 
 /* Named again after a fork, a truncation, a session, which have those up to their tokens. */

@@ -13,6 +13,7 @@ enum { LAW_N = 650, LAW_VOCAB = 320 };
 extern int32_t law_ids[LAW_N];
 extern const int law_marks[3];          /* 100, 333, 512 */
 extern const char *law_model;           /* a file */
+extern const wn_profile *law_profile;   /* lent to the engines; NULL: theirs */
 extern bool law_ranges;                 /* the caller names some that must stay */
 extern int law_slots;                   /* slots per page where a way says nothing; 0: the engine's */
 
