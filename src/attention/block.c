@@ -166,7 +166,10 @@ static void add_bias(const wn_block *b, wn_desk *d, const wn_stretch *st)
 {
     for (int i = 0; i < b->np * b->group; i++) {
         float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + st->entry;
-        for (uint64_t left = st->keep; left; left &= left - 1) *x++ += st->bias[__builtin_ctzll(left)];
+        if (st->n_entries == st->n)
+            for (int s = 0; s < st->n; s++) x[s] += st->bias[s];
+        else
+            for (uint64_t left = st->keep; left; left &= left - 1) *x++ += st->bias[__builtin_ctzll(left)];
     }
 }
 

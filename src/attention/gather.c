@@ -17,6 +17,7 @@ static uint64_t visible(const wn_run *run, int32_t lo, int32_t hi)
         if (run->pos0 < lo) keep &= ~low_bits(lo - run->pos0);
         return keep;
     }
+    if (run->pos[0] >= lo && run->pos[run->n - 1] < hi) return keep;    /* ascending */
     for (int s = 0; s < run->n; s++)
         if (run->pos[s] < lo || run->pos[s] >= hi) keep &= ~((uint64_t)1 << s);
     return keep;
@@ -42,15 +43,38 @@ static void add_stretch(wn_stretch *st, const wn_run *run, const wn_walk *w, boo
     WN_ASSERT(st->k && st->v);
 }
 
-/* n entries at neighbouring positions, the first with this index. */
-static void add_entries(wn_gathered *g, int index, int n)
+/* n entries whose indices, ascending, are written behind the others. */
+static void take_entries(wn_gathered *g, int n)
+{
+    const int16_t *x = g->index + g->end;
+    int first = x[0], last = x[n - 1];
+    g->dense &= last - first == n - 1 && (g->end == g->begin ? ((first - g->begin) & 15) == 0 : first == x[-1] + 1);
+    g->lowest = WN_MIN(g->lowest, first);
+    g->highest = WN_MAX(g->highest, last);
+    g->end += n;
+}
+
+/* Slots at neighbouring positions, stretch by stretch. */
+static void add_neighbours(wn_gathered *g, int index, uint64_t keep)
+{
+    while (keep) {
+        int s = __builtin_ctzll(keep), n = ~(keep >> s) ? __builtin_ctzll(~(keep >> s)) : 64 - s;
+        for (int i = 0; i < n; i++) g->index[g->end + i] = (int16_t)(index + s + i);
+        take_entries(g, n);
+        keep &= ~(low_bits(n) << s);
+    }
+}
+
+/* Slots at positions of their own. */
+static void add_scattered(wn_gathered *g, const int32_t *pos, int n, uint64_t keep)
 {
     int16_t *x = g->index + g->end;
-    g->dense &= g->end == g->begin ? ((index - g->begin) & 15) == 0 : index == x[-1] + 1;
-    g->lowest = WN_MIN(g->lowest, index);
-    g->highest = WN_MAX(g->highest, index + n - 1);
-    for (int i = 0; i < n; i++) x[i] = (int16_t)(index + i);
-    g->end += n;
+    int m = 0;
+    if (keep == low_bits(n))
+        for (; m < n; m++) x[m] = (int16_t)(pos[m] - g->base);
+    else
+        for (; keep; keep &= keep - 1) x[m++] = (int16_t)(pos[__builtin_ctzll(keep)] - g->base);
+    take_entries(g, m);
 }
 
 static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
@@ -65,12 +89,8 @@ static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
     bool k_sealed = run->k_sealed && b->pos0 >= run->k_sealed_from;
     bool v_sealed = run->v_sealed && b->pos0 >= run->v_sealed_from;
     int entry = g->end;
-    for (uint64_t left = keep; left;) {
-        int s = __builtin_ctzll(left), n = ~(left >> s) ? __builtin_ctzll(~(left >> s)) : 64 - s;
-        if (run->pos) n = 1;            /* positions of their own: one at a time */
-        add_entries(g, (run->pos ? run->pos[s] : run->pos0 + s) - g->base, n);
-        left &= ~(low_bits(n) << s);
-    }
+    if (run->pos) add_scattered(g, run->pos, run->n, keep);
+    else add_neighbours(g, run->pos0 - g->base, keep);
     if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
         add_stretch(&g->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
         return;
