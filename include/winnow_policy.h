@@ -52,6 +52,11 @@ void wn_view_layer(const wn_view *v, int layer, int *from, int *to);
 int64_t wn_view_budget(const wn_view *v);
 /* Must this position stay (first, last, special tokens, ranges the caller named)? */
 bool wn_view_protects(const wn_view *v, int32_t pos);
+/* What stands at a position, WN_FLAG_ bits; for recipes whose `wants` has WN_WANTS_FLAGS, else 0. A
+ * special token is one that plain text cannot spell; punctuation is a token of nothing but that (Unicode's
+ * categories P), spaces around it not counted. */
+enum { WN_FLAG_SPECIAL = 1, WN_FLAG_PUNCTUATION = 2 };
+unsigned wn_view_flags(const wn_view *v, int32_t pos);
 /* Rows of the lane's live slots as floats, (n, k_dim) rotated keys or (n, v_dim) values;
  * borrowed until the next call of the same function. */
 const float *wn_view_keys(const wn_view *v, int lane);
@@ -104,6 +109,8 @@ typedef struct {
     float threshold;            /* of HITS, LAST and GAP: above 0 */
     bool even;                  /* it counts in even shares: 1 / slots that the query sees */
     int near;                   /* queries so far away or farther change nothing; 0: all count */
+    float within;               /* so do those that are farther away than this share of the text up to them, but
+                                   for the slot's own; 0: all count */
     bool probe;                 /* set for recipes with a probe: of its queries, not of the text's */
 } wn_stat;
 
@@ -201,6 +208,9 @@ typedef enum {
 
 enum { WN_AT_BOUNDARY = 1, WN_AT_MARK = 2 };
 
+/* What a view holds only for those who ask for it. */
+enum { WN_WANTS_FLAGS = 1, WN_WANTS_ALL = 1 };
+
 /* The values of a recipe's parameters, in the order of its table, and its budget. */
 typedef struct {
     const double *v;
@@ -229,6 +239,7 @@ typedef struct {
     void (*probe)(const wn_params *p, wn_probe *out);       /* NULL: none */
     int profile;                /* WN_PROFILE_*: what it needs of the model's profile; 0: nothing */
     const char *reads;          /* "keys", "keys, values": rows that its score reads; NULL: none */
+    unsigned wants;             /* WN_WANTS_ */
     double first, last;         /* defaults of the protected slots at both ends */
     /* Either the whole plan ... */
     void (*plan)(const wn_view *v, const wn_params *p, wn_plan *out);
@@ -300,7 +311,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 6 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 7 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

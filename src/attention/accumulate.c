@@ -49,6 +49,13 @@ static void step(const wn_stat *s, float *x, const float *last, const float *a, 
     }
 }
 
+/* How far away slots are that the query counts for, and one more. */
+static int reach(const wn_stat *s, int32_t query)
+{
+    int near = s->near ? s->near : INT32_MAX;
+    return s->within > 0 ? WN_MIN(near, WN_MAX(1, (int)((double)s->within * (query + 1.0)))) : near;
+}
+
 void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
 {
     float x[SLOTS], last[SLOTS], a[SLOTS];
@@ -61,7 +68,7 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
         const float *weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean;
         float *row = wn_ledger_row(g, lane, i) + w->base;
         const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->base : row;
-        int near = s->near ? s->near : INT32_MAX, age = w->query - w->base, n = 0;   /* of index 0 */
+        int near = reach(s, w->query), age = w->query - w->base, n = 0;     /* of index 0 */
         if (w->dense) {
             int from = WN_MAX(0, age - w->index[0] - near + 1), first = w->index[0] + from;
             step(s, row + first, hits + first, weights + from, w->n - from, w);

@@ -52,6 +52,7 @@ static const char *observes_of(const wn_recipe *r, char buf[96])
     if (w) k += snprintf(buf, 96, w == 1 ? "last query" : "last %d queries", w);
     if (r->stats) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->probe ? "queries of a probe" : "all queries");
     if (r->reads) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->reads);
+    if (r->wants & WN_WANTS_FLAGS) k += snprintf(buf + k, 96 - (size_t)k, "%skinds of tokens", k ? ", " : "");
     return k ? buf : "nothing";
 }
 

@@ -486,6 +486,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         for (int l = 0; l < map->n_lanes; l++)
             s->observed += (uint64_t)w * (uint64_t)lanes[l].group * (uint64_t)lanes[l].n;
     }
+    if (wn_policy_wants(s->policy) & WN_WANTS_FLAGS || s->log) sh.view.flags = wn_seq_flags(s, p, a);
     wn_arena own[HANDS_MAX];
     take_rows(s, &sh.view, a, longest, dim);
     take_hands(s, &sh.view, a, own, longest, dim);

@@ -175,6 +175,11 @@ wn_status wn_seq_copy_ranges(wn_seq *s, const wn_seq *src, int n, wn_err *err);
 /* The next stretch below n behind *to of *kind; start with 0 and 0. */
 bool wn_seq_next_range(const wn_seq *s, int n, wn_range_kind *kind, int *from, int *to);
 
+/* ---- what stands where (tokens.c) ------------------------------------------------------ */
+
+/* WN_FLAG_ bits of the first n tokens, n bytes of the arena. */
+const uint8_t *wn_seq_flags(const wn_seq *s, int n, wn_arena *a);
+
 /* ---- memory (promise.c) --------------------------------------------------------- */
 
 /* Frames that a sequence of n tokens may need at most (DESIGN.md section 7): what its policy

@@ -50,6 +50,7 @@ static const char *fault_of_recipe(const wn_recipe *r)
     if (!r->plan == !r->score) return "it needs a plan or a score, one of them";
     if (r->bounded && !r->cap) return "what is bounded needs a cap";
     if (r->probe && !r->stats) return "it probes and keeps no statistics of that";
+    if (r->wants & ~(unsigned)WN_WANTS_ALL) return "it wants what views do not have";
     if (r->every < 0 || r->every > 1 << 20) return "every is not between 0 and 1048576";
     if (r->kind == WN_CLASS_HEAD_SHARE && (!r->cap || !r->allocate)) return "a head-share recipe needs cap and allocate";
     if (r->kind < WN_CLASS_FULL || r->kind > WN_CLASS_PROBE) return "it has no class";

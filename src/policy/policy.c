@@ -235,6 +235,7 @@ static const char *fault_of_stats(const wn_stat *s, int n)
         if (!(s[i].decay >= 0 && s[i].decay <= 1)) return "what is left is not between 0 and 1";
         if (hits && !(s[i].threshold > 0)) return "a threshold must be above 0";
         if (s[i].near < 0) return "a distance must not be negative";
+        if (!(s[i].within >= 0 && s[i].within <= 1)) return "what is near is not a share of the text";
         if (s[i].kind == WN_STAT_GAP && (i + 1 == n || !wn_stat_same(&s[i + 1], &last)))
             return "after a GAP comes the LAST that it goes by, with the same numbers";
     }
@@ -450,3 +451,5 @@ int wn_policy_profile(const wn_policy *p)
     for (int i = 0; i < WN_STAGE_KINDS; i++) needs |= p->stages[i].stage ? p->stages[i].stage->profile : 0;
     return needs;
 }
+
+unsigned wn_policy_wants(const wn_policy *p) { return p->recipe->wants; }

@@ -83,6 +83,8 @@ int64_t wn_policy_low_cap(const wn_policy *p, int64_t n_tokens);
 int wn_policy_spread(const wn_policy *p);
 /* WN_PROFILE_*: what it needs of the model's profile. */
 int wn_policy_profile(const wn_policy *p);
+/* WN_WANTS_*: what views hold for it alone. */
+unsigned wn_policy_wants(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
  * before the next decision left out; n for policies that decide at marks only. Ranges that the caller names come on
  * top. Concave in

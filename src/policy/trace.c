@@ -199,6 +199,13 @@ static void put_lane(wn_trace_writer *w, const decision *d, int lane)
 
 static bool protects(const void *ctx, int i) { return wn_view_protects(ctx, i); }
 
+typedef struct { const uint8_t *flags; unsigned flag; } flag_bits;
+static bool is_flagged(const void *ctx, int i)
+{
+    const flag_bits *f = ctx;
+    return f->flags[i] & f->flag;
+}
+
 static void put_body(wn_trace_writer *w, const decision *d)
 {
     const wn_view *v = d->v;
@@ -212,6 +219,8 @@ static void put_body(wn_trace_writer *w, const decision *d)
     put_u64(w, (uint64_t)v->budget);
     if (d->has & WN_TRACE_LOW) put_f64(w, v->low_bytes);
     if (d->has & WN_TRACE_PROTECT) put_bits(w, v->n_tokens, protects, v);
+    for (unsigned f = WN_FLAG_SPECIAL; d->has & WN_TRACE_FLAGS && f <= WN_FLAG_PUNCTUATION; f *= 2)
+        put_bits(w, v->n_tokens, is_flagged, &(flag_bits){ v->flags, f });
     for (int l = 0; l < v->n_lanes; l++) put_lane(w, d, l);
 }
 
@@ -223,6 +232,7 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
     if (v->sums) d.has |= WN_TRACE_SUMS;
     if (v->n_stats) d.has |= WN_TRACE_STATS;
     if (v->protect) d.has |= WN_TRACE_PROTECT;
+    if (v->flags) d.has |= WN_TRACE_FLAGS;
     if (v->low_bytes > 0) d.has |= WN_TRACE_LOW;
     if (w->rows) d.has |= WN_TRACE_KEYS | WN_TRACE_VALUES;
     d.n_queries = !v->load_queries ? 0 : w->rows ? v->held : asked & WN_ASKED_QUERIES ? v->window : 0;
@@ -274,6 +284,7 @@ static void put_head(wn_trace_writer *w, const wn_trace_head *h)
         put_f32(w, x->threshold);
         put_u32(w, (uint32_t)x->even | (uint32_t)x->probe << 1);
         put_u32(w, (uint32_t)x->near);
+        put_f32(w, x->within);
     }
     for (int j = 0; j < h->rope_dims / 2; j++) put_f64(w, h->rope_rate[j]);
     put_text(w, h->policy);

@@ -13,7 +13,7 @@
 
 #include <xxhash.h>
 
-enum { HEAD_FIXED = 44, LANE_BYTES = 24, STAT_BYTES = 24, RECORD_HEAD = 24, BODY_FIXED = 40 };
+enum { HEAD_FIXED = 44, LANE_BYTES = 24, STAT_BYTES = 28, RECORD_HEAD = 24, BODY_FIXED = 40 };
 enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128,
        LOW = 256, DEMOTE = 512, KNOWN = 1023 };
 enum { MAX_LANES = 1 << 16, MAX_DIM = 1024, MAX_GROUP = 1024, MAX_QUERIES = 64, MAX_TEXT = 4096, MAX_TOKENS = 1 << 26 };
@@ -48,6 +48,7 @@ struct wn_trace {
     int64_t cap_all, cap_pos, cap_low;
     bool *low;                          /* storage of the flags of lanes */
     uint64_t *protect;
+    uint8_t *flags;
 };
 
 /* ---- taking bytes ------------------------------------------------------------------------------ */
@@ -121,7 +122,7 @@ static wn_status read_stats(wn_trace *t, const uint8_t *p, uint32_t n, wn_err *e
 {
     for (uint32_t i = 0; i < n; i++, p += STAT_BYTES) {
         wn_stat *s = &t->stats[i];
-        uint32_t f[6];
+        uint32_t f[7];
         memcpy(f, p, sizeof f);
         if (f[0] >= WN_STAT_KINDS || f[1] > WN_REDUCE_MAX || f[4] > 3 || f[5] > INT32_MAX)
             return wn_fail(err, WN_EFORMAT, "statistic %u: kind %u, reduced by %u, near %u", i, f[0], f[1], f[5]);
@@ -129,6 +130,7 @@ static wn_status read_stats(wn_trace *t, const uint8_t *p, uint32_t n, wn_err *e
                        .probe = f[4] >> 1 };
         memcpy(&s->decay, f + 2, 4);
         memcpy(&s->threshold, f + 3, 4);
+        memcpy(&s->within, f + 6, 4);
     }
     return WN_OK;
 }
@@ -252,6 +254,20 @@ static const char *find_lane(wn_trace *t, cursor *c, int lane)
     return NULL;
 }
 
+static wn_status read_flags(wn_trace *t, cursor *c, wn_err *err)
+{
+    uint32_t n = (uint32_t)t->d.view.n_tokens, words = (n + 31) / 32;
+    wn_free(t->flags);
+    if (!(t->flags = WN_NEW_ARRAY(uint8_t, n))) return wn_fail(err, WN_ENOMEM, "trace: out of memory");
+    for (unsigned f = WN_FLAG_SPECIAL; f <= WN_FLAG_PUNCTUATION; f *= 2) {
+        const uint32_t *bits = take(c, words);
+        if (!bits) return bad(t, err, "flags of tokens are cut short");
+        for (uint32_t i = 0; i < n; i++) t->flags[i] |= (uint8_t)((bits[i / 32] >> i % 32 & 1) * f);
+    }
+    t->d.view.flags = t->flags;
+    return WN_OK;
+}
+
 static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
 {
     wn_trace_decision *d = &t->d;
@@ -285,6 +301,8 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
         memcpy(t->protect, protect, ((size_t)f[0] + 31) / 32 * 4);
         d->view.protect = t->protect;
     }
+    wn_status st = d->has & WN_TRACE_FLAGS ? read_flags(t, c, err) : WN_OK;
+    if (st) return st;
     memset(t->verdicts, 0, sizeof *t->verdicts * (size_t)t->head.n_lanes);
     for (int l = 0; l < t->head.n_lanes; l++) {
         const char *why = find_lane(t, c, l);
@@ -510,6 +528,7 @@ void wn_trace_close(wn_trace *t)
     wn_free(t->low);
     wn_free(t->pos);
     wn_free(t->protect);
+    wn_free(t->flags);
     wn_os_file_close(&t->file);
     wn_free(t);
 }

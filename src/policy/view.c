@@ -32,6 +32,12 @@ static void note(const wn_view *v, unsigned what)
     if (v->asked) *v->asked |= what;
 }
 
+unsigned wn_view_flags(const wn_view *v, int32_t pos)
+{
+    note(v, WN_ASKED_FLAGS);
+    return v->flags ? v->flags[pos] : 0;
+}
+
 static const float *rows(const wn_view *v, int lane, bool values)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load);
@@ -76,7 +82,7 @@ const float *wn_view_mass(const wn_view *v, int lane)
 bool wn_stat_same(const wn_stat *a, const wn_stat *b)
 {
     return a->kind == b->kind && a->reduce == b->reduce && a->decay == b->decay && a->threshold == b->threshold &&
-           a->even == b->even && a->near == b->near && a->probe == b->probe;
+           a->even == b->even && a->near == b->near && a->within == b->within && a->probe == b->probe;
 }
 
 int wn_stat_find(const wn_stat *list, int n, const wn_stat *s)

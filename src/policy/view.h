@@ -14,7 +14,8 @@
 typedef struct { const float *score; int64_t keep; } wn_verdict;
 
 /* What a recipe has asked a view for. */
-enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_STATS = 16 };
+enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_STATS = 16,
+       WN_ASKED_FLAGS = 256 };
 
 bool wn_stat_same(const wn_stat *a, const wn_stat *b);
 /* Index of a statistic in a list, -1: not there. */
@@ -31,6 +32,7 @@ struct wn_view {
     int64_t kept;                       /* with those in lower formats; set there, too */
     double low_bytes;                   /* of a slot in them, mean; 0: there are none */
     const uint64_t *protect;            /* bits of positions [0, n_tokens); NULL: none */
+    const uint8_t *flags;               /* (n_tokens) WN_FLAG_; NULL: nobody wants them */
     wn_arena *scratch;
     float *rows[2];                     /* room for the keys and the values of the longest lane */
     float *queries;                     /* room for a lane's */

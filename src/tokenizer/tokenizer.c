@@ -10,7 +10,10 @@
 
 #include <string.h>
 
+#include <utf8proc.h>
+
 #include "base/alloc.h"
+#include "tokenizer/utf8.h"
 
 #define MAX_TEXT ((size_t)1 << 30)      /* bytes: positions inside a word are 32 bits wide */
 
@@ -135,6 +138,25 @@ bool wn_tokenizer_is_special(const wn_tokenizer *t, int32_t id)
 {
     if (id < 0 || id >= t->vocab.n) return false;
     return t->vocab.type[id] == WN_TOK_CONTROL || t->vocab.type[id] == WN_TOK_UNKNOWN;
+}
+
+bool wn_tokenizer_is_punctuation(const wn_tokenizer *t, int32_t id)
+{
+    if (id < 0 || id >= t->vocab.n || wn_tokenizer_is_special(t, id)) return false;
+    wn_str b = wn_vocab_bytes(&t->vocab, id);
+    size_t from = 0, to = b.n;
+    while (from < to && b.p[from] == ' ') from++;
+    while (to > from && b.p[to - 1] == ' ') to--;
+    for (size_t at = from; at < to;) {
+        wn_utf8 c = wn_utf8_at(b.p + at, to - at);
+        utf8proc_int32_t code;
+        if (c.is != WN_UTF8_CHAR) return false;
+        utf8proc_iterate((const utf8proc_uint8_t *)b.p + at, (utf8proc_ssize_t)c.n, &code);
+        utf8proc_category_t category = utf8proc_category(code);
+        if (category < UTF8PROC_CATEGORY_PC || category > UTF8PROC_CATEGORY_PO) return false;
+        at += c.n;
+    }
+    return to > from;
 }
 
 int32_t wn_tokenizer_find(const wn_tokenizer *t, const char *piece, size_t n)

@@ -155,6 +155,7 @@ void test_view_close(test_view *t)
     wn_plan_release(&t->plan);
     wn_arena_release(&t->scratch);
     free((void *)(uintptr_t)t->view.protect);
+    free((void *)(uintptr_t)t->view.flags);
     free(t->view.rows[0]);
     free(t->view.rows[1]);
     free(t->layer_first);
@@ -247,6 +248,13 @@ void test_view_protect(test_view *t, int32_t from, int32_t to)
     if (!bits) bits = zeroed(((size_t)t->shape.max_tokens + 63) / 64, 8);
     for (int32_t p = from; p < to; p++) bits[p >> 6] |= 1ull << (p & 63);
     t->view.protect = bits;
+}
+
+void test_view_flag(test_view *t, int32_t pos, unsigned flags)
+{
+    uint8_t *all = (uint8_t *)(uintptr_t)t->view.flags;
+    if (!all) t->view.flags = all = zeroed((size_t)t->shape.max_tokens, 1);
+    all[pos] = (uint8_t)flags;
 }
 
 void test_view_grow(test_view *t, int n)

@@ -64,6 +64,27 @@ static void worked_cases(void **state)
             }
 }
 
+/* Half of the text up to the query, but at least its own slot: the queries reach back 1 1 1 2. A quarter: their own. */
+static void near_as_a_share(void **state)
+{
+    (void)state;
+    static const struct { wn_stat s; float want[N]; } cases[] = {
+        { { .kind = WN_STAT_SUM, .within = 0.5f }, { 1, 0.4f, 0.4f, 0.4f } },
+        { { .kind = WN_STAT_SUM, .within = 0.5f, .near = 1 }, { 1, 0.4f, 0.3f, 0.4f } },
+        { { .kind = WN_STAT_SUM, .within = 0.25f }, { 1, 0.4f, 0.3f, 0.4f } },
+        { { .kind = WN_STAT_SUM, .within = 1 }, { 2.5f, 0.7f, 0.4f, 0.4f } },
+        { { .kind = WN_STAT_SQUARES, .within = 0.5f }, { 1, 0.16f, 0.1f, 0.16f } },
+    };
+    for (int turned = 0; turned < 2; turned++)
+        for (size_t c = 0; c < WN_COUNT(cases); c++) {
+            float x[N] = { 99, 99, 99, 99 };
+            feed(&(wn_ledger){ .stats = &cases[c].s, .n_stats = 1, .x = x, .stride = N }, 0, turned);
+            for (int i = 0; i < N; i++)
+                if (!(fabsf(x[i] - cases[c].want[i]) < 1e-5f))
+                    fail_msg("case %zu, slot %d: %g, not %g", c, i, (double)x[i], (double)cases[c].want[i]);
+        }
+}
+
 /* A slot that is looked at by the queries 5 6 9 20: the longest way is 11, and a gap is known
  * before the hit that ends it becomes the last. */
 static void gaps(void **state)
@@ -87,6 +108,6 @@ static void gaps(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(worked_cases), cmocka_unit_test(gaps) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(worked_cases), cmocka_unit_test(near_as_a_share), cmocka_unit_test(gaps) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -314,6 +314,44 @@ static void threads_share_a_tokenizer(void **state)
     close_model(m);
 }
 
+/* ASCII tokens by a list; of others, quotes and dashes are punctuation, letters and half characters are not. */
+static void check_punctuation(const wn_tokenizer *t)
+{
+    int found = 0;
+    for (int32_t id = -1; id <= wn_tokenizer_n_vocab(t); id++) {
+        char b[1024];
+        size_t n = wn_token_bytes(t, id, true, b, sizeof b);
+        bool want = false, ascii = true;
+        for (size_t i = 0; i < n; i++) ascii &= (unsigned char)b[i] < 128;
+        if (!ascii) continue;
+        for (size_t i = 0; i < n; i++) want |= b[i] != ' ';
+        for (size_t i = 0; i < n; i++) want &= b[i] && strchr(" !\"#%&'()*,-./:;?@[\\]_{}", b[i]);
+        want &= !wn_tokenizer_is_special(t, id);
+        if (wn_tokenizer_is_punctuation(t, id) != want) fail_msg("token %d, \"%.*s\"", id, (int)n, b);
+        found += want;
+    }
+    assert_true(found > 20);
+}
+
+static void punctuation_is_told_from_words(void **state)
+{
+    (void)state;
+    wn_err err;
+    model m = open_spm(1);
+    check_punctuation(m.t);
+    assert_false(wn_tokenizer_is_punctuation(m.t, 3 + 0xe2));   /* the first byte of a dash */
+    assert_false(wn_tokenizer_is_punctuation(m.t, 271));        /* an e with an accent */
+    close_model(m);
+    if (wn_gguf_open(&m.g, "models/winnow-demo.gguf", &err) || wn_tokenizer_open(&m.t, m.g, &err)) fail_msg("%s", err.text);
+    check_punctuation(m.t);
+    int32_t *ids;
+    size_t n;
+    assert_int_equal(wn_tokenize(m.t, "\xe2\x80\x9c", 3, &PLAIN, &ids, &n, NULL), WN_OK);   /* a quote, if it is one token */
+    assert_int_equal(wn_tokenizer_is_punctuation(m.t, ids[n - 1]), n == 1);
+    wn_free(ids);
+    close_model(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,6 +365,7 @@ int main(void)
         cmocka_unit_test(special_tokens_show_when_asked),
         cmocka_unit_test(the_space_in_front_is_taken_off),
         cmocka_unit_test(threads_share_a_tokenizer),
+        cmocka_unit_test(punctuation_is_told_from_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
