@@ -246,6 +246,12 @@ wn_status wn_seq_mark(wn_seq *s, wn_err *err);
 typedef enum { WN_RANGE_NAMED, WN_RANGE_SYSTEM, WN_RANGE_KINDS } wn_range_kind;
 wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err);
 
+/* Positions [from, to), fed or not yet, are a span: a part of the text that means something as a whole, an
+ * example or an instruction. Policies that look at spans keep whole ones (shotkv) or thin them out alike (+retain:fair);
+ * where none is named they go by messages and paragraphs. Spans do not overlap and are part of what a result depends
+ * on, like ranges. WN_EINVAL for an overlap, and under such a policy after a decision that could have gone by it. */
+wn_status wn_seq_name_span(wn_seq *s, int from, int to, wn_err *err);
+
 /* One pass: up to n_batch rows, prompt chunks and decode tokens of all sequences of the
  * engine together. *n_rows (may be NULL) gets the rows computed; 0: nothing was pending.
  * WN_EFULL when something is, and every sequence with tokens to compute waits for room that

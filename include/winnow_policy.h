@@ -57,6 +57,11 @@ bool wn_view_protects(const wn_view *v, int32_t pos);
  * categories P), spaces around it not counted. */
 enum { WN_FLAG_SPECIAL = 1, WN_FLAG_PUNCTUATION = 2 };
 unsigned wn_view_flags(const wn_view *v, int32_t pos);
+/* Which span of the text a position belongs to, for recipes and stages whose `wants` has WN_WANTS_SPANS,
+ * else 0. Spans are stretches that mean something as a whole (an example, an instruction): those that
+ * the caller named (wn_seq_name_span()), numbered from 1 on in the order of the text, and 0 for what lies in none of
+ * them; where nobody named any, the messages and paragraphs of the text, without a gap. */
+int32_t wn_view_span(const wn_view *v, int32_t pos);
 /* Rows of the lane's live slots as floats, (n, k_dim) rotated keys or (n, v_dim) values;
  * borrowed until the next call of the same function. */
 const float *wn_view_keys(const wn_view *v, int lane);
@@ -209,7 +214,7 @@ typedef enum {
 enum { WN_AT_BOUNDARY = 1, WN_AT_MARK = 2 };
 
 /* What a view holds only for those who ask for it. */
-enum { WN_WANTS_FLAGS = 1, WN_WANTS_ALL = 1 };
+enum { WN_WANTS_FLAGS = 1, WN_WANTS_SPANS = 2, WN_WANTS_ALL = 3 };
 
 /* The values of a recipe's parameters, in the order of its table, and its budget. */
 typedef struct {
@@ -245,9 +250,13 @@ typedef struct {
     void (*plan)(const wn_view *v, const wn_params *p, wn_plan *out);
     /* ... or a score for each live slot of a lane, higher stays; the stages do the rest. */
     void (*score)(const wn_view *v, const wn_params *p, int lane, float *score);
-    /* With scores, in place of the shared stages: slots per lane (their sum is the budget), and
-     * what becomes of the slots that do not stay. NULL: the same for every lane; dropped. */
+    /* With scores, in place of the shared stages: slots per lane (their sum is the budget); which of a lane's
+     * slots stay (stays (n), given false), so many in all, the protected ones among them, and of the others
+     * those that skip names (NULL: none) left alone; what becomes of the slots that do not stay. NULL: the
+     * same for every lane; the best; dropped. */
     void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
+    void (*retain)(const wn_view *v, const wn_params *p, int lane, const float *score, int64_t keep, const bool *skip,
+                   bool *stays);
     void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
     int (*spread)(const wn_params *p);  /* merges that one slot may be a source of; NULL: 1 */
     /* Most slots a lane holds right after a decision at p tokens, without @ (of a head-share recipe:
@@ -277,9 +286,9 @@ bool wn_recipe_format_info(int i, wn_format_info *out);     /* false past the la
 
 /* ---- stages --------------------------------------------------------------------- */
 
-/* snapkv+alloc:ada+recover:nearest: a stage takes the place of what a recipe that scores
+/* snapkv+alloc:ada+retain:fair+recover:nearest: a stage takes the place of what a recipe that scores
  * would do by itself. params hold the stage's values, and the recipe's budget and window. */
-typedef enum { WN_STAGE_ALLOC, WN_STAGE_RECOVER, WN_STAGE_KINDS } wn_stage_kind;
+typedef enum { WN_STAGE_ALLOC, WN_STAGE_RETAIN, WN_STAGE_RECOVER, WN_STAGE_KINDS } wn_stage_kind;
 
 typedef struct {
     wn_stage_kind kind;
@@ -290,16 +299,19 @@ typedef struct {
     bool window, mass;          /* asks for wn_view_window(), or wn_view_mass(): the recipe must look at the
                                    last queries, or at all of them, too */
     int profile;                /* as in a recipe */
+    unsigned wants;             /* likewise */
     int slots;                  /* of a lane's budget that it fills itself */
     bool demotes;               /* what does not stay is kept in the formats that params k and v name */
-    /* As in a recipe; NULL: the same for every lane, or dropped. */
+    /* As in a recipe; NULL: the same for every lane, the best, dropped. */
     void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
+    void (*retain)(const wn_view *v, const wn_params *p, int lane, const float *score, int64_t keep, const bool *skip,
+                   bool *stays);
     void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
 } wn_stage;
 
 const wn_stage *wn_stage_at(int i);             /* NULL past the last */
 const wn_stage *wn_stage_find(wn_stage_kind kind, const char *name);
-const char *wn_stage_kind_name(int kind);       /* "alloc", "recover"; NULL past the last */
+const char *wn_stage_kind_name(int kind);       /* "alloc", "retain", "recover"; NULL past the last */
 
 /* ---- policies ------------------------------------------------------------------- */
 
@@ -311,7 +323,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 7 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 8 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

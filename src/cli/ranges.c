@@ -49,15 +49,17 @@ wn_status wn_cli_find_text(const wn_model *m, const int32_t *ids, size_t n, cons
     return st;
 }
 
-wn_status wn_cli_spans(const wn_arg_list *given, const wn_model *m, const int32_t *ids, size_t n, const char *text, size_t len,
-                       wn_cli_span *out, wn_err *err)
+wn_status wn_cli_spans(const char *flag, const wn_arg_list *given, const wn_model *m, const int32_t *ids, size_t n,
+                       const char *text, size_t len, wn_cli_span *out, wn_err *err)
 {
-    for (int i = 0; i < given->n; i++) {
+    for (int i = 0, end = 0; i < given->n; i++) {
         int from, to;
         if (!wn_cli_range(given->items[i], &from, &to))
-            return wn_fail(err, WN_EINVAL, "--protect \"%.40s\": expected bytes of the prompt, as in 100-120", given->items[i]);
+            return wn_fail(err, WN_EINVAL, "%s \"%.40s\": expected bytes of the prompt, as in 100-120", flag, given->items[i]);
         wn_status st = wn_tokens_of_bytes(m, ids, n, text, len, (size_t)from, (size_t)to, &out[i].from, &out[i].to, err);
-        if (st) return wn_fail_prefix(err, st, "--protect %s", given->items[i]);
+        if (st) return wn_fail_prefix(err, st, "%s %s", flag, given->items[i]);
+        if (i && from >= end) out[i].from = WN_MAX(out[i].from, out[i - 1].to);     /* bytes apart, in one token */
+        end = to;
     }
     return WN_OK;
 }

@@ -53,6 +53,7 @@ static const char *observes_of(const wn_recipe *r, char buf[96])
     if (r->stats) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->probe ? "queries of a probe" : "all queries");
     if (r->reads) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->reads);
     if (r->wants & WN_WANTS_FLAGS) k += snprintf(buf + k, 96 - (size_t)k, "%skinds of tokens", k ? ", " : "");
+    if (r->wants & WN_WANTS_SPANS) k += snprintf(buf + k, 96 - (size_t)k, "%sspans of the text", k ? ", " : "");
     return k ? buf : "nothing";
 }
 
@@ -141,7 +142,7 @@ static void print_stages(void)
     puts("Stages take the place of what a recipe that scores does by itself: snapkv+alloc:ada+recover:nearest@25%");
     for (int i = 0; wn_stage_at(i); i++) {
         const wn_stage *g = wn_stage_at(i);
-        printf("  +%s:%-*s %s%s\n", wn_stage_kind_name((int)g->kind), g->kind == WN_STAGE_ALLOC ? 12 : 10, g->name, g->about,
+        printf("  +%s:%-*s %s%s\n", wn_stage_kind_name((int)g->kind), g->kind == WN_STAGE_ALLOC ? 12 : g->kind == WN_STAGE_RETAIN ? 11 : 10, g->name, g->about,
                g->window ? " Needs the last queries." : g->mass ? " Needs all queries." : g->profile ? " Needs the model's profile." : "");
         for (int j = 0; j < g->n_params; j++) print_params("                     ", &g->params[j]);
     }
@@ -176,7 +177,7 @@ static void print_one(const wn_recipe *r)
     printf("  decides at   %s\n  observes     %s\n  resume       %s\n  trained      no\n  frees        %s\n", at_of(r),
            observes_of(r, obs), resume_of(r), frees(r) ? "yes" : "no");
     printf("  without @    %s\n", without_budget(r, own));
-    printf("  stages       %s\n\n  %-10s %-8s %-22s\n", r->score ? "takes +alloc and +recover" : "none: it makes whole plans",
+    printf("  stages       %s\n\n  %-10s %-8s %-22s\n", r->score ? "takes +alloc, +retain and +recover" : "none: it makes whole plans",
            "parameter", "default", "range");
     for (int i = 0; i < r->n_params; i++) print_params("  ", &r->params[i]);
     for (int i = 0; wn_recipe_common(i); i++) {

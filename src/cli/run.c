@@ -33,7 +33,7 @@ typedef struct {
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
     const char *k_type, *v_type, *bias, *kv, *lib, *profile;
-    wn_arg_list protect;
+    wn_arg_list protect, span;
     size_t mem;
     bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro, trace_rows, chat;
 } options;
@@ -72,8 +72,9 @@ static wn_status ask(const options *o, const wn_model *m, const char *text, int3
 }
 
 /* The prompt as tokens: from --tokens, or the text of -f, -p and stdin in that order, of which
- * those at the bytes of --protect are noted. */
-static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids, size_t *n, wn_cli_span *spans, wn_err *err)
+ * those at the bytes of --protect and --span are noted. */
+static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids, size_t *n, wn_cli_span *kept, wn_cli_span *spans,
+                             wn_err *err)
 {
     char *text = NULL, *tail = NULL;
     size_t len = 0;
@@ -103,7 +104,8 @@ static wn_status read_prompt(const options *o, const wn_model *m, int32_t **ids,
     }
     unsigned flags = (o->parse_special ? WN_PARSE_SPECIAL : 0) | (o->no_bos ? WN_NO_BOS : 0);
     st = o->chat ? ask(o, m, text, ids, n, err) : wn_tokens_from_text(m, text, len, flags, ids, n, err);
-    if (!st) st = wn_cli_spans(&o->protect, m, *ids, *n, text, len, spans, err);
+    if (!st) st = wn_cli_spans("--protect", &o->protect, m, *ids, *n, text, len, kept, err);
+    if (!st) st = wn_cli_spans("--span", &o->span, m, *ids, *n, text, len, spans, err);
     wn_free(text);
     if (!st && *n == 0) {
         int32_t bos = wn_model_bos(m);
@@ -152,7 +154,7 @@ typedef struct {
     size_t out_len, out_cap;
     bool dump_failed;
     size_t n_vocab;
-    wn_cli_span spans[MAX_SPANS];       /* of --protect */
+    wn_cli_span kept[MAX_SPANS], spans[MAX_SPANS];      /* of --protect and --span */
 } session;
 
 static void dump_logits(void *ctx, int pos, const float *logits)
@@ -245,12 +247,15 @@ static wn_status resume(session *r, const int32_t *ids, size_t n, size_t *cached
     return WN_OK;
 }
 
-static wn_status protect(session *r, wn_err *err)
+static wn_status name_ranges(session *r, wn_err *err)
 {
     wn_status st = WN_OK;
     for (int i = 0; i < r->o->protect.n && !st; i++)
-        if ((st = wn_seq_protect(r->s, r->spans[i].from, r->spans[i].to, WN_RANGE_NAMED, err)))
+        if ((st = wn_seq_protect(r->s, r->kept[i].from, r->kept[i].to, WN_RANGE_NAMED, err)))
             wn_fail_prefix(err, st, "--protect %s", r->o->protect.items[i]);
+    for (int i = 0; i < r->o->span.n && !st; i++)
+        if ((st = wn_seq_name_span(r->s, r->spans[i].from, r->spans[i].to, err)))
+            wn_fail_prefix(err, st, "--span %s", r->o->span.items[i]);
     return st;
 }
 
@@ -361,7 +366,7 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
         .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = (int)o->n_ctx, .n_batch = (int)o->batch,
         .k_type = o->k_type, .v_type = o->v_type, .kv = o->kv, .profile = o->profile, .page_slots = (int)o->page_slots,
     };
-    for (int i = 0; i < o->protect.n; i++) eo.protected_tokens += r->spans[i].to - r->spans[i].from;
+    for (int i = 0; i < o->protect.n; i++) eo.protected_tokens += r->kept[i].to - r->kept[i].from;
     if (o->n_predict >= 0) eo.pool_tokens = WN_MIN((int64_t)n + o->n_predict, (int64_t)ctx);
     wn_status st = wn_engine_open(&r->e, r->m, &eo, err);
     if (st) return st;
@@ -422,7 +427,7 @@ static int run(const options *o)
     if ((st = wn_cli_open_model(&r.m, o->model, &mo, &err))) goto fail;
     wn_model_get_info(r.m, &mi);
     r.n_vocab = (size_t)mi.n_vocab;
-    if ((st = read_prompt(o, r.m, &ids, &n, r.spans, &err))) goto fail;
+    if ((st = read_prompt(o, r.m, &ids, &n, r.kept, r.spans, &err))) goto fail;
     if (o->dump && !(r.dump = fopen(o->dump, "wb"))) {
         st = wn_fail(&err, WN_EIO, "%s: %s", o->dump, strerror(errno));
         goto fail;
@@ -430,7 +435,7 @@ static int run(const options *o)
     if ((st = open_engine(&r, n, &limit, &err))) goto fail;
     if ((st = open_sampler(&r, seed, &err))) goto fail;
     if ((st = wn_text_open(&r.text, r.m, o->special ? WN_SHOW_SPECIAL : 0, &err))) goto fail;
-    if ((st = resume(&r, ids, n, &f.cached, &err)) || (st = protect(&r, &err)) || (st = watch(&r, ids, n, &err))) goto fail;
+    if ((st = resume(&r, ids, n, &f.cached, &err)) || (st = name_ranges(&r, &err)) || (st = watch(&r, ids, n, &err))) goto fail;
     f.load_s = now() - t0;
     f.prompt_tokens = n;
     signal(SIGINT, on_interrupt);
@@ -491,12 +496,13 @@ static int check(const options *o)
 {
     int rc;
     if (!o->model) return usage("which model? give -m FILE (a GGUF file)");
-    if (o->tokens_file && o->protect.n) return usage("--protect names bytes of a text, and --tokens has none");
+    if (o->tokens_file && (o->protect.n || o->span.n))
+        return usage("--protect and --span name bytes of a text, and --tokens has none");
     if (o->tokens_file && (o->prompt || o->file))
         return usage("--tokens takes the place of -p and -f; give one or the other");
-    if (o->chat && (o->tokens_file || o->parse_special || o->no_bos || o->protect.n))
-        return usage("--chat lets the model's template make the prompt; --tokens, --parse-special, --no-bos and "
-                     "--protect do not go with it");
+    if (o->chat && (o->tokens_file || o->parse_special || o->no_bos || o->protect.n || o->span.n))
+        return usage("--chat lets the model's template make the prompt; --tokens, --parse-special, --no-bos, "
+                     "--protect and --span do not go with it");
     if (!o->chat && o->system) return usage("--system goes with --chat");
     if (!o->chat && o->template) return usage("--template goes with --chat");
     if ((rc = wn_cli_policy("run", o->lib, o->kv)) || (rc = wn_cli_formats("run", o->k_type, o->v_type))) return rc;
@@ -508,9 +514,9 @@ static int check(const options *o)
 int wn_cli_run(int argc, char **argv)
 {
     wn_sampling d = wn_sampling_defaults();
-    const char *protect_items[MAX_SPANS];
+    const char *protect_items[MAX_SPANS], *span_items[MAX_SPANS];
     options o = {
-        .protect = { protect_items, 0, MAX_SPANS },
+        .protect = { protect_items, 0, MAX_SPANS }, .span = { span_items, 0, MAX_SPANS },
         .n_predict = -1, .seed = -1, .temp = (double)d.temperature, .top_k = d.top_k, .top_p = (double)d.top_p,
         .min_p = (double)d.min_p, .last_n = d.penalty_last_n, .repeat = (double)d.repeat_penalty,
         .k_type = "f16", .v_type = "f16",
@@ -544,6 +550,7 @@ int wn_cli_run(int argc, char **argv)
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything: weights, cache, scratch (default: 80 % of what is\navailable); 6GiB, 900M", 0, 0, 0 },
         { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps, e.g. 'snapkv@25%' (default none: everything);\nwinnow recipes lists what there is", 0, 0, 0 },
         { 0, "protect", WN_ARG_LIST, &o.protect, "RANGE", "bytes FROM-TO of the prompt (the first is 0) that stay in the cache whatever the\npolicy; may be given many times", 0, 0, 0 },
+        { 0, "span", WN_ARG_LIST, &o.span, "RANGE", "bytes FROM-TO of the prompt are one span, an example or an instruction, for policies that\nlook at spans; may be given many times; without it messages and paragraphs are", 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", WN_CLI_TYPE_K_HELP, 0, 0, "-ctk" },

@@ -423,7 +423,7 @@ size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
     for (int l = 0; l < e->m->map.n_lanes; l++)
         dim = WN_MAX(dim, (size_t)e->m->map.lanes[l].k_dim + (size_t)e->m->map.lanes[l].v_dim);
     return wn_arena_cost(4 * w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s) +
-           2 * wn_arena_cost(4 * dim * s) + 9 * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
+           2 * wn_arena_cost(4 * dim * s) + (wn_policy_retains(p) ? 14 : 9) * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
            (p->recipe->recover || wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);      /* tiles of rows and cosines */
 }
 
@@ -487,6 +487,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
             s->observed += (uint64_t)w * (uint64_t)lanes[l].group * (uint64_t)lanes[l].n;
     }
     if (wn_policy_wants(s->policy) & WN_WANTS_FLAGS || s->log) sh.view.flags = wn_seq_flags(s, p, a);
+    if (wn_policy_wants(s->policy) & WN_WANTS_SPANS || s->log) sh.view.spans = wn_seq_spans(s, p, a);
     wn_arena own[HANDS_MAX];
     take_rows(s, &sh.view, a, longest, dim);
     take_hands(s, &sh.view, a, own, longest, dim);

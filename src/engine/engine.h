@@ -65,6 +65,9 @@ typedef struct {
     void *ctx;
 } wn_decision_log;
 
+/* Beside the kinds of ranges: positions in spans that the caller named, and where those begin. */
+enum { WN_PLANE_SPAN = WN_RANGE_KINDS, WN_PLANE_BEGIN, WN_PLANES };
+
 struct wn_seq {
     wn_engine *e;
     wn_kv *kv;
@@ -92,7 +95,7 @@ struct wn_seq {
     int32_t next; int next_at;          /* the likeliest token at a decision point, for probes that go on from there; 0: none */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
-    uint64_t *ranges[WN_RANGE_KINDS];   /* bits of positions that are to stay, (max_tokens); NULL: none */
+    uint64_t *ranges[WN_PLANES];        /* bits of positions, (max_tokens): that are to stay, by kind of range; spans. NULL: none */
     int n_held;                         /* positions that its policy keeps for them */
     int decided_at;                     /* the last point at which a decision was taken */
     wn_decide *decide;                  /* NULL: never asked */
@@ -161,24 +164,28 @@ int32_t wn_likeliest(const float *logits, int n);       /* ties: the lower */
 /* Accounts for rows of a pass over kv that belong to the policy's statistics. */
 void wn_seq_count_observed(wn_seq *s, const wn_kv *kv, int rows);
 
-/* ---- protected positions (protect.c; wn_seq_protect() is public) ----------------------- */
+/* ---- positions that a caller names (protect.c; wn_seq_protect() and wn_seq_name_span() are public) ---- */
 
 /* Bits of [0, n) that the policy keeps for the caller, NULL: none. The arena has room. */
 const uint64_t *wn_seq_protected(const wn_seq *s, int n, wn_arena *a);
-/* Sessions: ranges without questions, then the promises for all of them. */
-wn_status wn_seq_add_range(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err);
+/* Sessions: stretches of a plane without questions, then the promises for all of them. */
+wn_status wn_seq_add_range(wn_seq *s, int from, int to, int plane, wn_err *err);
 wn_status wn_seq_hold_ranges(wn_seq *s, wn_err *err);
 /* Positions from n on are taken back. */
 void wn_seq_cut_ranges(wn_seq *s, int n);
 /* Those of src below n, before the promises are made. */
 wn_status wn_seq_copy_ranges(wn_seq *s, const wn_seq *src, int n, wn_err *err);
-/* The next stretch below n behind *to of *kind; start with 0 and 0. */
-bool wn_seq_next_range(const wn_seq *s, int n, wn_range_kind *kind, int *from, int *to);
+/* The next stretch below n behind *to of *plane; start with 0 and 0. */
+bool wn_seq_next_range(const wn_seq *s, int n, int *plane, int *from, int *to);
+/* The last decision that results may depend on. */
+int wn_seq_last_decision(const wn_seq *s);
 
 /* ---- what stands where (tokens.c) ------------------------------------------------------ */
 
 /* WN_FLAG_ bits of the first n tokens, n bytes of the arena. */
 const uint8_t *wn_seq_flags(const wn_seq *s, int n, wn_arena *a);
+/* Their spans. */
+const int32_t *wn_seq_spans(const wn_seq *s, int n, wn_arena *a);
 
 /* ---- memory (promise.c) --------------------------------------------------------- */
 

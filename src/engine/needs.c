@@ -53,7 +53,8 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
                  (size_t)map->n_layers * wn_arena_cost(8 * lanes) + wn_arena_cost(4 * (size_t)n) +
                  2 * wn_arena_cost((size_t)n / 8 + 8) + lanes * (wn_policy_merges(p) ? 3 : 1) * wn_arena_cost(4 * s.mean) +
                  (wn_policy_demotes(p) ? lanes * wn_arena_cost(s.mean) : 0) +
-                 2 * wn_arena_cost(4 * s.most) + (wn_policy_wants(p) & WN_WANTS_FLAGS ? wn_arena_cost((size_t)n) : 0);
+                 2 * wn_arena_cost(4 * s.most) + (wn_policy_wants(p) & WN_WANTS_FLAGS ? wn_arena_cost((size_t)n) : 0) +
+                 (wn_policy_wants(p) & WN_WANTS_SPANS ? wn_arena_cost(4 * (size_t)n) : 0);
     if (x.w) {                          /* sums of each query head; scratch of each thread, given back at once */
         sum += lanes * wn_arena_cost(4 * group * s.mean);
         window = threads * (wn_arena_cost(4 * wn_window_floats(&x, (int)s.most, e->kv_opts.page_slots)) +
@@ -78,7 +79,7 @@ size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)
     /* Slots with biases are possible without merges; scratch of recipes to come. */
     return arena_bytes(e, p, e->n_ctx, (live){ n, n }) + 2 * (size_t)e->m->map.n_lanes * wn_arena_cost(4 * n) +
            (1 + (size_t)wn_engine_n_hands(e, p)) * (wn_engine_hand_spare(e->n_ctx) + wn_arena_cost(0)) +
-           wn_arena_cost(n);            /* who watches sees the flags of tokens in any case */
+           wn_arena_cost(n) + wn_arena_cost(4 * n);     /* who watches sees flags and spans in any case */
 }
 
 static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
@@ -86,7 +87,7 @@ static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_he
     size_t lanes = (size_t)e->m->map.n_lanes, low = 0;
     if (!p || !wn_policy_decides(p)) return 0;
     if (wn_policy_demotes(p)) low = lanes * ((size_t)n / 8 + 8 + (size_t)(n / e->kv_opts.page_slots + 2) * 64);
-    size_t sum = low + plan_bytes(p, lanes + 1 + WN_RANGE_KINDS, lanes, n, live_slots(e, p, n, n_held));   /* rows: protected ranges too */
+    size_t sum = low + plan_bytes(p, lanes + 1 + WN_PLANES, lanes, n, live_slots(e, p, n, n_held));   /* rows: named ranges too */
     size_t row = lanes * (size_t)p->n_stats * sizeof(float);
     if (!p->probes) return sum + 2 * row * (size_t)n;                       /* now, and at the last decision */
     wn_kv_opts o = e->kv_opts;                                              /* its numbers, and its fork's tables */

@@ -1,10 +1,12 @@
-/* engine/protect.c - positions that stay whatever the policy thinks of them.
+/* engine/protect.c - positions that a caller names: those that stay whatever the policy thinks of
+ * them, and spans that belong together.
  *
  * A caller names ranges of positions, or marks them as the system prompt, before the
  * decisions that could drop them: what a decision at p does depends on tokens, marks and
  * ranges below p, so a range cannot be added to decisions that have been taken. Ranges go
  * along with the sequence, as marks do: into forks and sessions up to the tokens there are,
- * and a truncation takes back what was said of the positions it takes back.
+ * and a truncation takes back what was said of the positions it takes back. So do spans, for
+ * policies that look at them; they need no room.
  *
  * Protected slots count inside the budget; where more is protected than the budget has, they
  * all stay and nothing else does. A lane then holds more than the budget, so what a sequence
@@ -36,8 +38,8 @@ static int n_held(const wn_seq *s, int n)
     return sum;
 }
 
-/* The last decision that results may depend on; a parked sequence takes its decisions again. */
-static int last_decision(const wn_seq *s)
+/* A parked sequence takes its decisions again. */
+int wn_seq_last_decision(const wn_seq *s)
 {
     int n = wn_seq_n_computed(s);
     return WN_MAX(s->decided_at, n ? wn_seq_last_point(s, n - 1) : 0);
@@ -59,10 +61,10 @@ static wn_status hold(wn_seq *s, int n, wn_err *err)
     return st;
 }
 
-static wn_status need_bits(wn_seq *s, wn_range_kind kind, wn_err *err)
+static wn_status need_bits(wn_seq *s, int plane, wn_err *err)
 {
-    if (s->ranges[kind] || (s->ranges[kind] = WN_NEW_ARRAY(uint64_t, n_words(s)))) return WN_OK;
-    return wn_fail(err, WN_ENOMEM, "protected positions: out of memory");
+    if (s->ranges[plane] || (s->ranges[plane] = WN_NEW_ARRAY(uint64_t, n_words(s)))) return WN_OK;
+    return wn_fail(err, WN_ENOMEM, "named positions: out of memory");
 }
 
 static void set(uint64_t *bits, int from, int to, bool on)
@@ -80,7 +82,7 @@ wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err
         return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be protected: this sequence has room for %d", from, to,
                        s->opts.max_tokens);
     wn_status st = need_bits(s, kind, err);
-    int decided = last_decision(s);
+    int decided = wn_seq_last_decision(s);
     while (from < to && has(s->ranges[kind], from)) from++;     /* said already */
     while (to > from && has(s->ranges[kind], to - 1)) to--;
     if (st || from == to) return st;
@@ -101,10 +103,35 @@ wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err
     return st;
 }
 
-wn_status wn_seq_add_range(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err)
+/* Spans do not overlap. One that is named again may have become longer, as the text has: after a
+ * truncation a sequence has what is left of it. */
+wn_status wn_seq_name_span(wn_seq *s, int from, int to, wn_err *err)
 {
-    wn_status st = need_bits(s, kind, err);
-    if (!st) set(s->ranges[kind], from, to, true);
+    const uint64_t *in = s->ranges[WN_PLANE_SPAN], *begins = s->ranges[WN_PLANE_BEGIN];
+    wn_status st;
+    if (from < 0 || to < from || to > s->opts.max_tokens)
+        return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be a span: this sequence has room for %d", from, to,
+                       s->opts.max_tokens);
+    if (from == to) return WN_OK;
+    int had = from;                     /* up to here it is named already */
+    while (had < to && has(in, had) && (had == from) == has(begins, had)) had++;
+    for (int i = had; i <= to && i < s->opts.max_tokens; i++)
+        if (has(in, i) && (i < to || !has(begins, i)))
+            return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be a span: %d is in another one", from, to, i);
+    if (had == to) return WN_OK;
+    if (s->policy && wn_policy_wants(s->policy) & WN_WANTS_SPANS && had < wn_seq_last_decision(s))
+        return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be a span any more: the decision at %d has been taken "
+                       "without it; name spans before the tokens behind them are computed", had, to, wn_seq_last_decision(s));
+    if ((st = need_bits(s, WN_PLANE_SPAN, err)) || (st = need_bits(s, WN_PLANE_BEGIN, err))) return st;
+    set(s->ranges[WN_PLANE_SPAN], had, to, true);
+    set(s->ranges[WN_PLANE_BEGIN], from, from + 1, true);
+    return WN_OK;
+}
+
+wn_status wn_seq_add_range(wn_seq *s, int from, int to, int plane, wn_err *err)
+{
+    wn_status st = need_bits(s, plane, err);
+    if (!st) set(s->ranges[plane], from, to, true);
     return st;
 }
 
@@ -112,7 +139,7 @@ wn_status wn_seq_hold_ranges(wn_seq *s, wn_err *err) { return hold(s, n_held(s, 
 
 void wn_seq_cut_ranges(wn_seq *s, int n)
 {
-    for (int k = 0; k < WN_RANGE_KINDS; k++)
+    for (int k = 0; k < WN_PLANES; k++)
         if (s->ranges[k]) set(s->ranges[k], n, s->opts.max_tokens, false);
     wn_status st = wn_seq_hold_ranges(s, NULL);
     WN_ASSERT(!st);                     /* less than before */
@@ -121,9 +148,9 @@ void wn_seq_cut_ranges(wn_seq *s, int n)
 wn_status wn_seq_copy_ranges(wn_seq *s, const wn_seq *src, int n, wn_err *err)
 {
     wn_status st;
-    for (int k = 0; k < WN_RANGE_KINDS; k++) {
+    for (int k = 0; k < WN_PLANES; k++) {
         if (!src->ranges[k]) continue;
-        if ((st = need_bits(s, (wn_range_kind)k, err))) return st;
+        if ((st = need_bits(s, k, err))) return st;
         memcpy(s->ranges[k], src->ranges[k], n_words(s) * sizeof(uint64_t));
         set(s->ranges[k], n, s->opts.max_tokens, false);
     }
@@ -131,12 +158,12 @@ wn_status wn_seq_copy_ranges(wn_seq *s, const wn_seq *src, int n, wn_err *err)
     return WN_OK;
 }
 
-bool wn_seq_next_range(const wn_seq *s, int n, wn_range_kind *kind, int *from, int *to)
+bool wn_seq_next_range(const wn_seq *s, int n, int *plane, int *from, int *to)
 {
-    for (int k = (int)*kind, at = *to; k < WN_RANGE_KINDS; k++, at = 0) {
+    for (int k = *plane, at = *to; k < WN_PLANES; k++, at = 0) {
         while (at < n && !has(s->ranges[k], at)) at++;
         if (at >= n || !s->ranges[k]) continue;
-        *kind = (wn_range_kind)k;
+        *plane = k;
         for (*from = *to = at; *to < n && has(s->ranges[k], *to); ++*to) {}
         return true;
     }

@@ -21,7 +21,7 @@ static void release(wn_seq *s)
     wn_free(s->policy);
     wn_free(s->formats);
     wn_free(s->marks);
-    for (int k = 0; k < WN_RANGE_KINDS; k++) wn_free(s->ranges[k]);
+    for (int k = 0; k < WN_PLANES; k++) wn_free(s->ranges[k]);
     wn_free(s->tokens);
     wn_free(s->logits);
     wn_free(s);

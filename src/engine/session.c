@@ -6,7 +6,8 @@
  *     u32          bytes of the policy's canonical text, then the text; where the policy goes by a
  *                  profile of the model, ";profile=" and its checksum follow in it
  *     u32          n marks, then n int32 positions
- *     u32          n protected stretches, then n times u32: 0 named or 1 system prompt, from, to
+ *     u32          n named stretches, then n times u32: 0 named or 1 system prompt, 2 in spans
+ *                  or 3 where they begin; from, to
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
  *     f32          policies with statistics of all queries: of each lane, of each statistic, n values
@@ -91,7 +92,7 @@ static wn_status write_ranges(const wn_seq *s, wn_record_writer *w, int n, wn_er
     uint32_t count = 0;
     wn_status st = WN_OK;
     for (int pass = 0; pass < 2 && !st; pass++) {       /* first their number */
-        wn_range_kind kind = WN_RANGE_NAMED;
+        int kind = 0;
         if (pass) st = put_u32(w, count, err);
         for (int from, to = 0; !st && wn_seq_next_range(s, n, &kind, &from, &to);) {
             if (!pass) count++;
@@ -145,12 +146,12 @@ static wn_status read_ranges(wn_seq *s, wn_record *r, wn_err *err)
     for (uint32_t i = 0; i < n && !st; i++) {
         for (int k = 0; k < 3 && !st; k++) st = get_u32(r, &f[k], err);
         if (st) return st;
-        if (f[0] >= WN_RANGE_KINDS || f[0] < end[0] || (f[0] == end[0] && f[1] < end[1]) || f[1] >= f[2] ||
+        if (f[0] >= WN_PLANES || f[0] < end[0] || (f[0] == end[0] && f[1] < end[1]) || f[1] >= f[2] ||
             f[2] > (uint32_t)s->opts.max_tokens)
-            return wn_fail(err, WN_EFORMAT, "protected stretch %u: kind %u, from %u to %u", i, f[0], f[1], f[2]);
+            return wn_fail(err, WN_EFORMAT, "named stretch %u: kind %u, from %u to %u", i, f[0], f[1], f[2]);
         end[0] = f[0];
         end[1] = f[2];
-        st = wn_seq_add_range(s, (int)f[1], (int)f[2], (wn_range_kind)f[0], err);
+        st = wn_seq_add_range(s, (int)f[1], (int)f[2], (int)f[0], err);
     }
     return st ? st : wn_seq_hold_ranges(s, err);
 }

@@ -189,7 +189,10 @@ static bool note_lane(wn_explain *x, wn_explain_event **e, const look *k, int la
         if (first < 0 || before(k, i, first)) first = i;
         if (last < 0 || before(k, last, i)) last = i;
     }
-    if (taken && !*e && !(*e = new_event(x, k->v->n_tokens, k->p->recipe->name))) return false;
+    const wn_stage *g = k->p->stages[WN_STAGE_RETAIN].stage;
+    char rule[sizeof (*e)->rule];
+    snprintf(rule, sizeof rule, "%s%s%s", k->p->recipe->name, g ? "+retain:" : "", g ? g->name : "");
+    if (taken && !*e && !(*e = new_event(x, k->v->n_tokens, rule))) return false;
     x->there[lane] = there;
     if (!taken) return true;
     (*e)->taken[lane] = taken;

@@ -141,6 +141,7 @@ static wn_status lacks(const wn_trace_decision *d, const wn_policy *p, unsigned 
     if (what & WN_ASKED_SUMS) snprintf(text, sizeof text, "the attention of the last %d queries", w);
     else if (what & WN_ASKED_QUERIES) snprintf(text, sizeof text, "the last %d queries", w);
     else if (what & WN_ASKED_STATS) snprintf(text, sizeof text, "the attention that slots have got so far, as it counts it");
+    else if (what & WN_ASKED_SPANS) snprintf(text, sizeof text, "spans of the text");
     else if (what & WN_ASKED_FLAGS) snprintf(text, sizeof text, "what is a special token or punctuation");
     else snprintf(text, sizeof text, "%s", what & WN_ASKED_KEYS ? "keys" : "values");
     if (!(what & (WN_ASKED_SUMS | WN_ASKED_QUERIES)) && what & WN_ASKED_STATS)

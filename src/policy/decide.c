@@ -5,6 +5,7 @@
  * the others. Nothing is decided while what is live is within the budget.
  */
 #include "policy/policy.h"
+#include "policy/stages/stages.h"
 
 #include <string.h>
 
@@ -195,9 +196,25 @@ static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v, c
     return true;
 }
 
+/* Which slots of a lane stay: a stage says it, or the recipe, or they are the best. What is protected
+ * is among them whatever the others say. */
+static bool choose(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score, int64_t keep,
+                   const bool *skip, bool *stays)
+{
+    const wn_stage *g = p->stages[WN_STAGE_RETAIN].stage;
+    const wn_view_lane *l = &v->lanes[lane];
+    if (!wn_policy_retains(p)) return wn_stage_choose(v, lane, score, keep, skip, stays);
+    wn_params b = g ? params_for(p, a, WN_STAGE_RETAIN) : *a;
+    memset(stays, 0, sizeof *stays * (size_t)l->n);
+    (g ? g->retain : p->recipe->retain)(v, &b, lane, score, keep, skip, stays);
+    for (int i = 0; v->protect && i < l->n; i++) stays[i] |= (!skip || !skip[i]) && wn_view_protects(v, l->pos[i]);
+    return true;
+}
+
 /* One lane whose victims are kept in fewer bits, as far as that is allowed: the worst go, the
  * best of those that are not demoted yet stay as they are. */
-static bool demote_lane(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
+static bool demote_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score, int64_t keep,
+                        wn_plan *plan)
 {
     const wn_view_lane *l = &v->lanes[lane];
     int64_t kept = keep + (v->kept - v->budget) / WN_MAX(v->n_lanes, 1);
@@ -205,8 +222,11 @@ static bool demote_lane(const wn_view *v, int lane, const float *score, int64_t 
     int32_t *low = wn_view_scratch(v, sizeof *low * (size_t)l->n);
     int n = 0;
     if (!stays || !low) return false;
-    if (v->kept < INT64_MAX && kept < l->n) wn_stage_retain(v, lane, score, kept, plan);
-    if (!wn_stage_choose(v, lane, score, keep, l->low, stays)) return false;
+    if (v->kept < INT64_MAX && kept < l->n) {
+        if (!choose(p, a, v, lane, score, kept, NULL, stays)) return false;
+        wn_stage_keep(v, lane, stays, plan);
+    }
+    if (!choose(p, a, v, lane, score, keep, l->low, stays)) return false;
     for (int i = 0; i < l->n; i++)
         if (!stays[i] && wn_plan_keeps(plan, lane, l->pos[i])) low[n++] = l->pos[i];
     wn_plan_demote(plan, lane, low, n);
@@ -221,10 +241,10 @@ static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v
     const wn_stage *g = p->stages[WN_STAGE_RECOVER].stage;
     int n = v->lanes[lane].n, n_stays = 0, own = g ? g->slots : 0;
     bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)n);
-    if (!stays) return false;
-    wn_stage_retain(v, lane, score, keep - own, plan);
+    if (!stays || !choose(p, a, v, lane, score, keep - own, NULL, stays)) return false;
+    wn_stage_keep(v, lane, stays, plan);
     if (!wn_policy_merges(p) || plan->status) return true;
-    for (int i = 0; i < n; i++) n_stays += stays[i] = wn_plan_keeps(plan, lane, v->lanes[lane].pos[i]);
+    for (int i = 0; i < n; i++) n_stays += stays[i];
     if (own && n_stays + own > keep) return true;
     wn_params b = g ? params_for(p, a, WN_STAGE_RECOVER) : *a;
     (g ? g->recover : p->recipe->recover)(v, &b, lane, stays, plan);    /* sources of a merge may be dropped ones */
@@ -266,7 +286,7 @@ static void settle_lanes(void *arg, int hand, int thread)
     for (int i = hand; i < v->n_lanes && !plan->status; i += d->n) {
         if (d->keep[i] >= v->lanes[i].n - v->lanes[i].n_low && v->kept == INT64_MAX) continue;
         wn_mark m = wn_arena_mark(v->scratch);
-        bool ok = wn_policy_demotes(d->p) ? demote_lane(v, i, d->score[i], d->keep[i], plan)
+        bool ok = wn_policy_demotes(d->p) ? demote_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan)
                   : d->keep[i] >= v->lanes[i].n || settle_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan);
         if (!ok) plan->status = WN_ENOMEM;
         wn_arena_rewind(v->scratch, m);

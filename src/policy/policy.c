@@ -179,7 +179,7 @@ static wn_status find_stage(const wn_stage **out, const char *kind, const char *
     int i = 0;
     while (wn_stage_kind_name(i) && strcmp(wn_stage_kind_name(i), kind)) i++;
     if (!wn_stage_kind_name(i))
-        return wn_fail(err, WN_EINVAL, "+%.20s:%.40s: there is no stage \"%.20s\"; there are alloc and recover", kind, name, kind);
+        return wn_fail(err, WN_EINVAL, "+%.20s:%.40s: there is no stage \"%.20s\"; there are alloc, retain and recover", kind, name, kind);
     if ((*out = wn_stage_find((wn_stage_kind)i, name))) return WN_OK;
     for (int j = 0; wn_stage_at(j) && k < sizeof known; j++)
         if ((int)wn_stage_at(j)->kind == i)
@@ -452,4 +452,15 @@ int wn_policy_profile(const wn_policy *p)
     return needs;
 }
 
-unsigned wn_policy_wants(const wn_policy *p) { return p->recipe->wants; }
+unsigned wn_policy_wants(const wn_policy *p)
+{
+    unsigned wants = p->recipe->wants;
+    for (int i = 0; i < WN_STAGE_KINDS; i++) wants |= p->stages[i].stage ? p->stages[i].stage->wants : 0;
+    return wants;
+}
+
+bool wn_policy_retains(const wn_policy *p)
+{
+    const wn_stage *g = p->stages[WN_STAGE_RETAIN].stage;
+    return g ? g->retain != NULL : p->recipe->retain != NULL;
+}

@@ -83,6 +83,8 @@ int64_t wn_policy_low_cap(const wn_policy *p, int64_t n_tokens);
 int wn_policy_spread(const wn_policy *p);
 /* WN_PROFILE_*: what it needs of the model's profile. */
 int wn_policy_profile(const wn_policy *p);
+/* Is it more than the best of a lane that stay? */
+bool wn_policy_retains(const wn_policy *p);
 /* WN_WANTS_*: what views hold for it alone. */
 unsigned wn_policy_wants(const wn_policy *p);
 /* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
@@ -107,10 +109,8 @@ void wn_policy_decide(const wn_policy *p, wn_view *view, double slot_bytes, wn_p
 /* Slots per lane that sum to total by largest remainder in proportion to weight (n), none
  * above cap (n). */
 void wn_stage_split(int64_t total, const double *weight, const int64_t *cap, int n, int64_t *out);
+/* Keeps the slots with a flag. */
+void wn_stage_keep(const wn_view *v, int lane, const bool *stays, wn_plan *plan);
 /* Keeps the protected slots and the best of the others, `keep` in all; ties: lower position. */
 void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan);
-/* The same choice as flags (n); slots with skip set are none of its business (NULL: all are). False:
- * no scratch. */
-bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip, bool *stays);
-
 #endif

@@ -13,7 +13,8 @@ static const wn_stage *const stages[] = {
 #undef STAGE
 };
 
-static const char *const kinds[WN_STAGE_KINDS] = { [WN_STAGE_ALLOC] = "alloc", [WN_STAGE_RECOVER] = "recover" };
+static const char *const kinds[WN_STAGE_KINDS] = { [WN_STAGE_ALLOC] = "alloc", [WN_STAGE_RETAIN] = "retain",
+                                                  [WN_STAGE_RECOVER] = "recover" };
 
 const wn_stage *wn_stage_at(int i)
 {

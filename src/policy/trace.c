@@ -206,6 +206,14 @@ static bool is_flagged(const void *ctx, int i)
     return f->flags[i] & f->flag;
 }
 
+static bool is_spanned(const void *ctx, int i) { return ((const int32_t *)ctx)[i] > 0; }
+
+static bool begins_span(const void *ctx, int i)
+{
+    const int32_t *spans = ctx;
+    return spans[i] > 0 && (!i || spans[i] != spans[i - 1]);
+}
+
 static void put_body(wn_trace_writer *w, const decision *d)
 {
     const wn_view *v = d->v;
@@ -221,6 +229,10 @@ static void put_body(wn_trace_writer *w, const decision *d)
     if (d->has & WN_TRACE_PROTECT) put_bits(w, v->n_tokens, protects, v);
     for (unsigned f = WN_FLAG_SPECIAL; d->has & WN_TRACE_FLAGS && f <= WN_FLAG_PUNCTUATION; f *= 2)
         put_bits(w, v->n_tokens, is_flagged, &(flag_bits){ v->flags, f });
+    if (d->has & WN_TRACE_SPANS) {
+        put_bits(w, v->n_tokens, is_spanned, v->spans);
+        put_bits(w, v->n_tokens, begins_span, v->spans);
+    }
     for (int l = 0; l < v->n_lanes; l++) put_lane(w, d, l);
 }
 
@@ -233,6 +245,7 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
     if (v->n_stats) d.has |= WN_TRACE_STATS;
     if (v->protect) d.has |= WN_TRACE_PROTECT;
     if (v->flags) d.has |= WN_TRACE_FLAGS;
+    if (v->spans) d.has |= WN_TRACE_SPANS;
     if (v->low_bytes > 0) d.has |= WN_TRACE_LOW;
     if (w->rows) d.has |= WN_TRACE_KEYS | WN_TRACE_VALUES;
     d.n_queries = !v->load_queries ? 0 : w->rows ? v->held : asked & WN_ASKED_QUERIES ? v->window : 0;

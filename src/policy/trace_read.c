@@ -49,6 +49,7 @@ struct wn_trace {
     bool *low;                          /* storage of the flags of lanes */
     uint64_t *protect;
     uint8_t *flags;
+    int32_t *spans;
 };
 
 /* ---- taking bytes ------------------------------------------------------------------------------ */
@@ -268,6 +269,21 @@ static wn_status read_flags(wn_trace *t, cursor *c, wn_err *err)
     return WN_OK;
 }
 
+static wn_status read_spans(wn_trace *t, cursor *c, wn_err *err)
+{
+    uint32_t n = (uint32_t)t->d.view.n_tokens, words = (n + 31) / 32;
+    const uint32_t *in = take(c, words), *begins = take(c, words);
+    int32_t last = 0;
+    wn_free(t->spans);
+    t->spans = NULL;
+    if (!in || !begins) return bad(t, err, "spans of the text are cut short");
+    if (!(t->spans = WN_NEW_ARRAY(int32_t, n))) return wn_fail(err, WN_ENOMEM, "trace: out of memory");
+    for (uint32_t i = 0; i < n; i++)
+        t->spans[i] = wn_span_number(&last, i ? t->spans[i - 1] : 0, in[i / 32] >> i % 32 & 1, begins[i / 32] >> i % 32 & 1);
+    t->d.view.spans = t->spans;
+    return WN_OK;
+}
+
 static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
 {
     wn_trace_decision *d = &t->d;
@@ -302,6 +318,7 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
         d->view.protect = t->protect;
     }
     wn_status st = d->has & WN_TRACE_FLAGS ? read_flags(t, c, err) : WN_OK;
+    if (!st && d->has & WN_TRACE_SPANS) st = read_spans(t, c, err);
     if (st) return st;
     memset(t->verdicts, 0, sizeof *t->verdicts * (size_t)t->head.n_lanes);
     for (int l = 0; l < t->head.n_lanes; l++) {
@@ -529,6 +546,7 @@ void wn_trace_close(wn_trace *t)
     wn_free(t->pos);
     wn_free(t->protect);
     wn_free(t->flags);
+    wn_free(t->spans);
     wn_os_file_close(&t->file);
     wn_free(t);
 }

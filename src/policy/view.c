@@ -38,6 +38,12 @@ unsigned wn_view_flags(const wn_view *v, int32_t pos)
     return v->flags ? v->flags[pos] : 0;
 }
 
+int32_t wn_view_span(const wn_view *v, int32_t pos)
+{
+    note(v, WN_ASKED_SPANS);
+    return v->spans ? v->spans[pos] : 0;
+}
+
 static const float *rows(const wn_view *v, int lane, bool values)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load);

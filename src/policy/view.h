@@ -15,11 +15,19 @@ typedef struct { const float *score; int64_t keep; } wn_verdict;
 
 /* What a recipe has asked a view for. */
 enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_STATS = 16,
-       WN_ASKED_FLAGS = 256 };
+       WN_ASKED_FLAGS = 256, WN_ASKED_SPANS = 512 };
 
 bool wn_stat_same(const wn_stat *a, const wn_stat *b);
 /* Index of a statistic in a list, -1: not there. */
 int wn_stat_find(const wn_stat *list, int n, const wn_stat *s);
+
+/* The span of a position, of those that are numbered so far (last), behind one in span `before`: 0 where
+ * it is in none; a new one where one begins, or where the position before is in none. */
+static inline int32_t wn_span_number(int32_t *last, int32_t before, bool in, bool begins)
+{
+    if (!in) return 0;
+    return begins || !before ? ++*last : before;
+}
 
 typedef struct wn_view_hand wn_view_hand;
 
@@ -33,6 +41,7 @@ struct wn_view {
     double low_bytes;                   /* of a slot in them, mean; 0: there are none */
     const uint64_t *protect;            /* bits of positions [0, n_tokens); NULL: none */
     const uint8_t *flags;               /* (n_tokens) WN_FLAG_; NULL: nobody wants them */
+    const int32_t *spans;               /* (n_tokens); NULL: nobody wants them */
     wn_arena *scratch;
     float *rows[2];                     /* room for the keys and the values of the longest lane */
     float *queries;                     /* room for a lane's */

@@ -104,6 +104,31 @@ static void a_protected_sentence_is_remembered(void **state)
     assert_non_null(strstr(out, "expected bytes of the prompt, as in 100-120"));
 }
 
+/* Spans are named by bytes, also where a token reaches from one into the next: a head holds the end of
+ * each, or nothing of it. */
+static void spans_stay_or_go_as_a_whole(void **state)
+{
+    (void)state;
+    static const char *const range[3] = { "0-60", "61-150", "151-301" };
+    assert_int_equal(sh("head -c 420 models/aschenputtel.txt > %s/spans", dir), 0);
+    int whole = 0, gone = 0;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(sh_both("text=$(head -c %s %s/spans | tail -c 20); ./winnow run -m " MODEL " -f %s/spans -n 2 -q --kv shotkv@70%% --span %s "
+                                 "--span %s --span %s --explain \"$text\"", strchr(range[i], '-') + 1, dir, dir, range[0], range[1], range[2]), 0);
+        if (strstr(out, "a part of it")) fail_msg("%s: %s", range[i], out);
+        whole += strstr(out, "all of it:") != NULL;
+        gone += strstr(out, "all that they held:") != NULL;
+    }
+    assert_true(whole > 0 && gone > 0);
+    assert_int_equal(sh_both("./winnow run -m " MODEL " -f %s/spans -n 0 --kv shotkv@50%% --span 0-60 --span 40-80", dir), 1);
+    assert_non_null(strstr(out, "--span 40-80: positions "));
+    assert_non_null(strstr(out, "is in another one"));
+    assert_int_equal(sh_both("./winnow run -m " MODEL " -f %s/spans -n 0 --kv shotkv@50%% --span 0-6000", dir), 1);
+    assert_non_null(strstr(out, "--span 0-6000: bytes 0 to 6001: the text has 420"));
+    assert_int_equal(sh_both("./winnow run -m " MODEL " --tokens %s/t -n 0 --span 0-6", dir), 2);
+    assert_non_null(strstr(out, "--protect and --span name bytes of a text"));
+}
+
 static void exit_statuses(void **state)
 {
     (void)state;
@@ -200,6 +225,7 @@ int main(void)
         cmocka_unit_test(a_session_goes_on_exactly),           cmocka_unit_test(tokens_in_and_logits_out),
         cmocka_unit_test(exit_statuses),                       cmocka_unit_test(every_option_has_its_twin),
         cmocka_unit_test(a_protected_sentence_is_remembered),
+        cmocka_unit_test(spans_stay_or_go_as_a_whole),
         cmocka_unit_test(bench_measures_something),            cmocka_unit_test(bench_measures_a_policy),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@ static void stages_keep_the_law(void **state)
         "snapkv(at=both,every=64)+alloc:ada+recover:nearest@25%",
         "tova(every=64)+alloc:entropy+recover:compensate@25%",
         "h2o(first=2,last=3)+alloc:density+recover:compensate@60",
+        "keydiff(at=both,every=64)+alloc:ada+retain:fair+recover:nearest@25%",
     };
     static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 1, .chunk = 64, .slots = 4 },
                                     { .threads = 2, .chunk = 64, .slots = 16 } };

@@ -28,10 +28,13 @@ static void name_ranges(test_seq *q, int at)
     static const struct { int at, from, to; wn_range_kind kind; } named[] = {
         { 0, 20, 44, WN_RANGE_NAMED }, { 0, 3, 11, WN_RANGE_SYSTEM }, { 0, 130, 137, WN_RANGE_NAMED }, { 333, 340, 351, WN_RANGE_NAMED },
     };
+    static const struct { int at, from, to; } spans[] = { { 0, 0, 40 }, { 0, 50, 90 }, { 0, 90, 200 }, { 333, 335, 400 } };
     wn_err err = { 0 };
     for (size_t i = 0; law_ranges && i < WN_COUNT(named); i++)
         if (named[i].at <= at && wn_seq_protect(q->s, named[i].from, named[i].to, named[i].kind, &err))
             fail_msg("protect: %s", err.text);
+    for (size_t i = 0; law_ranges && i < WN_COUNT(spans); i++)
+        if (spans[i].at <= at && wn_seq_name_span(q->s, spans[i].from, spans[i].to, &err)) fail_msg("span: %s", err.text);
 }
 
 /* Tokens [n_fed, to) with their marks, waiting to be computed. */

@@ -156,6 +156,7 @@ void test_view_close(test_view *t)
     wn_arena_release(&t->scratch);
     free((void *)(uintptr_t)t->view.protect);
     free((void *)(uintptr_t)t->view.flags);
+    free((void *)(uintptr_t)t->view.spans);
     free(t->view.rows[0]);
     free(t->view.rows[1]);
     free(t->layer_first);
@@ -255,6 +256,13 @@ void test_view_flag(test_view *t, int32_t pos, unsigned flags)
     uint8_t *all = (uint8_t *)(uintptr_t)t->view.flags;
     if (!all) t->view.flags = all = zeroed((size_t)t->shape.max_tokens, 1);
     all[pos] = (uint8_t)flags;
+}
+
+void test_view_span(test_view *t, int32_t from, int32_t to, int32_t span)
+{
+    int32_t *all = (int32_t *)(uintptr_t)t->view.spans;
+    if (!all) t->view.spans = all = zeroed((size_t)t->shape.max_tokens, sizeof *all);
+    for (int32_t p = from; p < to; p++) all[p] = span;
 }
 
 void test_view_grow(test_view *t, int n)

@@ -70,6 +70,7 @@ float *test_view_query(test_view *t, int lane, int32_t pos, int head);  /* (dim)
 void test_view_votes(test_view *t, int lane, const float *votes);
 void test_view_protect(test_view *t, int32_t from, int32_t to); /* as for ranges that the caller named */
 void test_view_flag(test_view *t, int32_t pos, unsigned flags); /* WN_FLAG_ */
+void test_view_span(test_view *t, int32_t from, int32_t to, int32_t span);  /* 0: none; until any is set all are in none */
 
 /* Asks the policy, at the tokens there are; a slot takes slot_bytes (0: f16). The plan must
  * be well-formed (status, ranges, only lanes with slots, merges of live slots). */

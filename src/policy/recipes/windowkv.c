@@ -27,13 +27,6 @@ static const wn_param params[] = {
 
 static int window(const wn_params *p) { return (int)p->v[WINDOW]; }
 
-static void mean_row(const wn_view *v, int lane, float *out)
-{
-    const wn_view_lane *l = wn_view_get_lane(v, lane);
-    int w;
-    wn_stage_reduce(out, wn_view_window(v, lane, &w), l->group, l->n, WN_REDUCE_MEAN);
-}
-
 /* A lane of the first layer of this one's group that holds the same slots. */
 static int who_chooses(const wn_view *v, int lane, int layers)
 {
@@ -51,7 +44,7 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     int unit = (int)p->v[UNIT], before = wn_view_n_tokens(v) - (int)p->v[WINDOW];
     bool *best = wn_view_scratch(v, sizeof *best * (size_t)l->n);
     if (!best) return;
-    wn_stage_layer_mean(v, who_chooses(v, lane, (int)p->v[LAYERS]), mean_row, out);
+    wn_stage_layer_mean(v, who_chooses(v, lane, (int)p->v[LAYERS]), wn_stage_row, out);
     for (int from = 0, to; from < l->n; from = to) {
         to = wn_stage_unit_end(l, from, unit);
         int m = p->v[MODE] > AGGREGATE ? (to - from + 1) / 2 : to - from;

@@ -90,6 +90,13 @@ const wn_stage wn_stage_alloc_entropy = {
     .params = entropy_params, .n_params = 1, .window = true, .allocate = entropy,
 };
 
+/* ---- +retain:best ------------------------------------------------------------------------ */
+
+const wn_stage wn_stage_retain_best = {
+    .kind = WN_STAGE_RETAIN, .name = "best", .source = "-",
+    .about = "The slots with the highest scores stay.",
+};
+
 /* ---- +recover:drop ---------------------------------------------------------------------- */
 
 const wn_stage wn_stage_recover_drop = {

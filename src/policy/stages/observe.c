@@ -35,6 +35,13 @@ void wn_stage_pool(float *x, int n, int kernel, int how, float *tmp)
     }
 }
 
+void wn_stage_row(const wn_view *v, int lane, float *out)
+{
+    const wn_view_lane *l = wn_view_get_lane(v, lane);
+    int w;
+    wn_stage_reduce(out, wn_view_window(v, lane, &w), l->group, l->n, WN_REDUCE_MEAN);
+}
+
 void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);

@@ -7,6 +7,7 @@
  * memory but the keys (qsort of glibc allocates for long arrays, and a step must not).
  */
 #include "policy/policy.h"
+#include "policy/stages/stages.h"
 
 #include <math.h>
 #include <string.h>
@@ -67,17 +68,23 @@ bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t kee
     return true;
 }
 
-void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
+void wn_stage_keep(const wn_view *v, int lane, const bool *stays, wn_plan *plan)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)l->n);
     int32_t *stay = wn_view_scratch(v, sizeof *stay * (size_t)l->n);
     int n_stay = 0;
-    if (!stays || !stay || !wn_stage_choose(v, lane, score, keep, NULL, stays)) {
+    if (!stay) {
         plan->status = WN_ENOMEM;
         return;
     }
     for (int i = 0; i < l->n; i++)
         if (stays[i]) stay[n_stay++] = l->pos[i];
     wn_plan_keep_only(plan, lane, stay, n_stay);
+}
+
+void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
+{
+    bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)wn_view_get_lane(v, lane)->n);
+    if (stays && wn_stage_choose(v, lane, score, keep, NULL, stays)) wn_stage_keep(v, lane, stays, plan);
+    else plan->status = WN_ENOMEM;
 }

@@ -27,6 +27,9 @@ typedef struct { int head, from, n, w; const float *a; size_t stride; } wn_tile;
 void wn_stage_window_tiles(const wn_view *v, int lane, const float *noise, double tau,
                            void (*each)(void *ctx, const wn_tile *tile), void *ctx);
 
+/* What the last queries attend to, summed over them, mean over the group. */
+void wn_stage_row(const wn_view *v, int lane, float *out);
+
 /* Votes of the last queries (Li et al., "SnapKV", 2024): attention summed over the window,
  * reduced over the group, pooled over neighbours in front of the window; the window stays. */
 typedef struct { int kernel, pool, reduce; } wn_votes;
@@ -59,6 +62,9 @@ int wn_stage_slot_at(const wn_view_lane *l, int64_t pos);
 int wn_stage_unit_end(const wn_view_lane *l, int i, int size);
 /* Marks the m best of n scores, of equal ones the earlier; NaN is as bad as can be. */
 void wn_stage_best(const wn_view *v, const float *score, int n, int64_t m, bool *best);
+/* Flags (n) of the protected slots and the best of the others, `keep` in all; slots with skip set are none of its
+ * business (NULL: all are). False: no scratch. */
+bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip, bool *stays);
 /* How few of the largest values (not negative) sum to a share of all. */
 int wn_stage_need(const float *x, int n, double share);
 
@@ -107,6 +113,13 @@ void wn_alloc_above(const wn_view *v, float bar, const float *const *scores, int
 /* CAKE's preference without its variance: beside the window, layers by H^(1/tau), H the
  * entropy of what the last queries attend to, mean over heads. */
 void wn_alloc_entropy(const wn_view *v, double tau, int window, int64_t *keep);
+
+/* ---- retention ----------------------------------------------------------------------- */
+
+/* Chen et al., "The Pitfalls of KV Cache Compression", 2025: the spans of the text keep shares of their slots that are
+ * equal (share 1), or as the scores have it (0). Of the last `window` queries those stay that score first. */
+void wn_retain_fair(const wn_view *v, int lane, int window, double share, const float *score, int64_t keep, const bool *skip,
+                    bool *stays);
 
 /* ---- recovery ------------------------------------------------------------------------- */
 

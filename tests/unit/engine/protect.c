@@ -242,6 +242,126 @@ static void ranges_go_along(void **state)
     test_engine_close(&t);
 }
 
+/* ---- spans ------------------------------------------------------------------------------------- */
+
+static void check_spans(wn_seq *s, int n, const int *want)
+{
+    wn_arena a = { 0 };
+    good(wn_arena_init(&a, 1 << 16, false, &err));
+    const int32_t *got = wn_seq_spans(s, n, &a);
+    for (int i = 0; i < n; i++)
+        if (got[i] != want[i]) fail_msg("position %d is in span %d, not %d", i, got[i], want[i]);
+    wn_arena_release(&a);
+}
+
+/* Three spans in 12 positions, two of them side by side; what may be said of them when. */
+static void spans_do_not_overlap(void **state)
+{
+    (void)state;
+    static const int want[N] = { 0, 1, 1, 1, 2, 2, 0, 0, 3, 3, 3, 0 }, less[N] = { 0, 1, 1, 1, 2 };
+    test_engine t = open_engine((wn_engine_opts){ 0 });
+    wn_seq *s = open_seq(&t, "shotkv(at=boundary,every=100)@50", N), *o = open_seq(&t, "recent(every=100)@50", N), *f;
+    good(wn_seq_name_span(s, 1, 4, &err));
+    good(wn_seq_name_span(s, 8, 11, &err));
+    good(wn_seq_name_span(s, 4, 6, &err));
+    good(wn_seq_name_span(s, 1, 4, &err));                      /* said already */
+    good(wn_seq_name_span(s, 7, 7, &err));                      /* nothing */
+    refused(wn_seq_name_span(s, 3, 8, &err), WN_EINVAL, "positions 3 to 8 cannot be a span: 3 is in another one");
+    refused(wn_seq_name_span(s, 1, 5, &err), WN_EINVAL, "4 is in another one");
+    refused(wn_seq_name_span(s, 1, 3, &err), WN_EINVAL, "3 is in another one");
+    refused(wn_seq_name_span(s, 6, 9, &err), WN_EINVAL, "8 is in another one");
+    refused(wn_seq_name_span(s, 9, 11, &err), WN_EINVAL, "9 is in another one");
+    refused(wn_seq_name_span(s, 0, N + 1, &err), WN_EINVAL, "has room for 400");
+    refused(wn_seq_name_span(s, 5, 3, &err), WN_EINVAL, "cannot be a span");
+    run_to(&t, s, 12);
+    check_spans(s, 12, want);
+    good(wn_seq_fork(&f, s, NULL, &err));
+    check_spans(f, 12, want);
+    good(wn_seq_truncate(f, 5, &err));                          /* in the second span */
+    check_spans(f, 5, less);
+    run_to(&t, f, 12);
+    good(wn_seq_name_span(f, 4, 6, &err));                      /* as it was; or longer */
+    good(wn_seq_name_span(f, 4, 7, &err));
+    good(wn_seq_name_span(f, 7, 9, &err));
+    static const int more[N] = { 0, 1, 1, 1, 2, 2, 2, 3, 3, 0, 0, 0 };
+    check_spans(f, 12, more);
+    run_to(&t, s, 150);
+    refused(wn_seq_name_span(s, 20, 30, &err), WN_EINVAL, "positions 20 to 30 cannot be a span any more: the decision at 100");
+    good(wn_seq_name_span(s, 8, 11, &err));
+    good(wn_seq_name_span(s, 100, 130, &err));
+    run_to(&t, o, 150);
+    good(wn_seq_name_span(o, 20, 30, &err));                    /* this policy does not look at them */
+    wn_seq_close(f);
+    wn_seq_close(s);
+    wn_seq_close(o);
+    test_engine_close(&t);
+}
+
+/* Spans of a session, with room on both sides; they are not protected. */
+static void sessions_have_spans(void **state)
+{
+    (void)state;
+    char path[128];
+    const char *tmp = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/winnow-test-spans-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
+    int want[N] = { 0 };
+    for (int i = 10; i < 60; i++) want[i] = 1 + i / 20;         /* 10 to 20, 20 to 40, 40 to 60 */
+    test_engine t = open_engine((wn_engine_opts){ .protected_tokens = 20 });
+    wn_seq *s = open_seq(&t, "h2o(at=boundary,every=50)+retain:fair@20", N), *r = open_seq(&t, "h2o(at=boundary,every=50)+retain:fair@20", N);
+    for (int i = 0; i < 3; i++) good(wn_seq_name_span(s, i ? 20 * i : 10, 20 * i + 20, &err));
+    good(wn_seq_protect(s, 15, 20, WN_RANGE_NAMED, &err));
+    run_to(&t, s, 120);
+    good(wn_seq_save(s, path, &err));
+    good(wn_seq_name_span(r, 0, 5, &err));                      /* not the session's */
+    good(wn_seq_load(r, path, &err));
+    unlink(path);
+    check_spans(s, 120, want);
+    check_spans(r, 120, want);
+    assert_int_equal(r->n_held, 5);
+    wn_seq_close(s);
+    wn_seq_close(r);
+    test_engine_close(&t);
+}
+
+/* The spans of a text that nobody named any of: want is a digit for each token. */
+static void check_text(test_engine *t, int n_pieces, const char *const *piece, const char *want)
+{
+    wn_seq *s = open_seq(t, "shotkv@50%", N);
+    int spans[N];
+    size_t all = 0;
+    for (int i = 0; i < n_pieces; i++) {                        /* a piece may take more than one token: they are one span's */
+        int32_t *tokens;
+        size_t n;
+        good(wn_tokens_from_text(t->m, piece[i], strlen(piece[i]), WN_NO_BOS | WN_PARSE_SPECIAL, &tokens, &n, &err));
+        for (size_t k = 0; k < n; k++) spans[all + k] = want[i] - '0';
+        good(wn_seq_feed(s, tokens, n, &err));
+        all += n;
+        wn_tokens_free(tokens);
+    }
+    check_spans(s, (int)all, spans);
+    wn_seq_close(s);
+}
+#define TEXT(want, ...) check_text(&t, (int)WN_COUNT(((const char *const[]){ __VA_ARGS__ })), (const char *const[]){ __VA_ARGS__ }, want)
+
+/* A blank line ends a paragraph, the end of a turn a message; blank space belongs to what is before it. */
+static void paragraphs_and_messages_are_spans(void **state)
+{
+    (void)state;
+    test_engine t = test_engine_open("models/winnow-demo.gguf", (wn_engine_opts){ .n_threads = 1, .max_seqs = 2, .n_ctx = 512 });
+    int32_t end = wn_model_eos(t.m);
+    char turn[64] = "";
+    assert_true(end >= 0);
+    wn_token_text(t.m, end, true, turn, sizeof turn - 1);
+    TEXT("1", "one line\nand another\n");
+    TEXT("1122", "one", "\n\n", "two", " words");
+    TEXT("11122", "one", "\n", " \t\n", "two", "\n");
+    TEXT("112", "one", "\n\n\n\n  ", "two");
+    TEXT("1111", "one", "\n", "two", "\nthree");
+    TEXT("11223", "one", turn, "two", turn, "three");
+    TEXT("11122", "one", turn, "\n\n", "two", "\nthree");
+    test_engine_close(&t);
+}
+
 /* ---- bytes --------------------------------------------------------------------------------------- */
 
 /* Tokens that the plain definition gives: those whose bytes overlap; begin[i]: where token i begins. */
@@ -301,6 +421,9 @@ int main(void)
         cmocka_unit_test(room_is_promised_or_refused),
         cmocka_unit_test(distances_stay_bounded),
         cmocka_unit_test(ranges_go_along),
+        cmocka_unit_test(spans_do_not_overlap),
+        cmocka_unit_test(sessions_have_spans),
+        cmocka_unit_test(paragraphs_and_messages_are_spans),
         cmocka_unit_test(bytes_are_found_in_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

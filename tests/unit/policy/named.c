@@ -113,8 +113,9 @@ static void victims_are_kept_in_fewer_bits(void **state)
 static void budgets_and_protection_hold(void **state)
 {
     (void)state;
-    int combined = 0;
+    int combined = 0, n_stages = 0, retained[16] = { 0 };
     static const uint8_t fp[16];
+    while (wn_stage_at(n_stages)) n_stages++;
     wn_profile *profile = test_profile(4, 4, 8, fp);
     test_profile_for_all(profile);
     for (int i = 0; wn_recipe_at(i); i++)
@@ -124,13 +125,17 @@ static void budgets_and_protection_hold(void **state)
                 wn_policy p;
                 if (wn_stage_at(g)->kind != WN_STAGE_ALLOC || wn_stage_at(h)->kind != WN_STAGE_RECOVER) continue;
                 int slots = 9 + (g + h) * 7;
-                snprintf(kv, sizeof kv, "%s(first=3,last=5)+alloc:%s+recover:%s@%d", wn_recipe_at(i)->name, wn_stage_at(g)->name,
-                         wn_stage_at(h)->name, slots);
+                const char *retain = wn_stage_at((i + 2 * g + h) % n_stages)->name;     /* each of them with each of the others */
+                if (wn_stage_at((i + 2 * g + h) % n_stages)->kind != WN_STAGE_RETAIN) retain = "best";
+                snprintf(kv, sizeof kv, "%s(first=3,last=5)+alloc:%s+retain:%s+recover:%s@%d", wn_recipe_at(i)->name,
+                         wn_stage_at(g)->name, retain, wn_stage_at(h)->name, slots);
                 if (wn_policy_parse(&p, kv, NULL)) continue;
                 combined++;
+                for (int k = 0; k < n_stages; k++) retained[k] += !strcmp(retain, wn_stage_at(k)->name);
                 test_view *t = some_view((uint64_t)(i + g + h));
                 int lanes = 0;
                 t->view.profile = profile;
+                for (int k = 0; k < t->view.n_tokens; k++) test_view_span(t, k, k + 1, k / 37);
                 for (int l = 0; l < t->view.n_lanes; l++) lanes += t->shown[l].n > 0;
                 for (int step = 0; step < 3; step++) {
                     test_view_decide(t, kv);
@@ -147,6 +152,7 @@ static void budgets_and_protection_hold(void **state)
                 test_view_close(t);
             }
     assert_true(combined >= 100);
+    for (int k = 0; k < n_stages; k++) assert_true(wn_stage_at(k)->kind != WN_STAGE_RETAIN || retained[k] > 20);
     wn_profile_close(profile);
 }
 
@@ -256,8 +262,11 @@ static void what_cannot_be_is_a_sentence(void **state)
 {
     (void)state;
     BAD("snapkv+alloc:even", "no +alloc:even", "uniform, ada, pyramid, density, entropy");
+    BAD("snapkv+retain:worst", "no +retain:worst", "best, fair");
+    BAD("snapkv+retain:fair(share=2)", "+retain:fair(share=2): expected 0 to 1");
+    BAD("recent+retain:fair", "recent makes whole plans", "snapkv");
     BAD("snapkv+recover:keep", "no +recover:keep", "drop, nearest, compensate");
-    BAD("snapkv+select:ada", "no stage \"select\"", "alloc and recover");
+    BAD("snapkv+select:ada", "no stage \"select\"", "alloc, retain and recover");
     BAD("snapkv+alloc:ada(beta=2)", "+alloc:ada has no parameter \"beta\"; it has floor");
     BAD("snapkv+alloc:ada(floor=2)", "+alloc:ada(floor=2): expected 0 to 1");
     BAD("snapkv+recover:drop(x=1)", "it has nothing");
@@ -276,9 +285,9 @@ static void the_canonical_text_has_the_stages(void **state)
 {
     (void)state;
     wn_policy p, q;
-    assert_int_equal(wn_policy_parse(&p, "tova+recover:nearest(bias=none)+alloc:ada(floor=0.12345678912)@20%", NULL), WN_OK);
+    assert_int_equal(wn_policy_parse(&p, "tova+recover:nearest(bias=none)+retain:fair(share=0.5)+alloc:ada(floor=0.12345678912)@20%", NULL), WN_OK);
     assert_string_equal(p.text, "v1:tova(at=boundary,every=64,first=0,last=0,system=off,special=off)+alloc:ada(floor=0.123456789)"
-                                "+recover:nearest(bias=none)@20%");
+                                "+retain:fair(share=0.5)+recover:nearest(bias=none)@20%");
     assert_int_equal(wn_policy_parse(&q, p.text, NULL), WN_OK);
     assert_string_equal(q.text, p.text);
     assert_memory_equal(p.stages, q.stages, sizeof p.stages);

@@ -1,4 +1,5 @@
-/* Examples by hand for what goes by the text itself: which tokens are special or punctuation. */
+/* Examples by hand for what goes by the text itself: which tokens are special or punctuation, and which belong
+ * together. */
 #include "tests/support/stays.h"
 
 #include <math.h>
@@ -90,12 +91,233 @@ static void fastgen_heads_differ(void **state)
     test_view_close(t);
 }
 
+/* ---- fair shares ----------------------------------------------------------------------------- */
+
+static int n_stay(const test_view *t, int lane, int from, int to)
+{
+    int n = 0;
+    for (int p = from; p < to; p++) n += test_view_stays(t, lane, p);
+    return n;
+}
+
+/* Scores of a recipe that keeps sums: what the test says. */
+static test_view *scored(int n, int heads)
+{
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 100, .n_layers = 1, .heads = heads });
+    for (int l = 0; l < heads; l++)
+        for (int p = 0; p < n; p++) *test_view_mass(t, l, p) = (float)(n - p);      /* the first ones are the best */
+    return t;
+}
+
+/* Spans of 50 and 200 slots, 40 % stay: 20 and 80; by themselves the best 100 would be all of the first span. */
+static void fair_spans_lose_the_same(void **state)
+{
+    (void)state;
+    test_view *t = scored(250, 1);
+    test_view_span(t, 0, 50, 1);
+    test_view_span(t, 50, 250, 2);
+    test_view_decide(t, "h2o(recent=0)+retain:best@40%");
+    assert_int_equal(n_stay(t, 0, 0, 50), 50);
+    test_view_decide(t, "h2o(recent=0)+retain:fair@40%");
+    assert_int_equal(n_stay(t, 0, 0, 50), 20);
+    assert_int_equal(n_stay(t, 0, 50, 250), 80);
+    for (int p = 0; p < 250; p++) assert_int_equal(test_view_stays(t, 0, p), p < 20 || (p >= 50 && p < 130));   /* its best */
+    test_view_decide(t, "h2o(recent=0)+retain:fair(share=0.5)@40%");    /* half way: 50 and 20, 50 and 80 */
+    assert_int_equal(n_stay(t, 0, 0, 50), 35);
+    assert_int_equal(n_stay(t, 0, 50, 250), 65);
+    test_view_close(t);
+}
+
+/* One span, or none named, or share=0: what the recipe does by itself. */
+static void fair_with_one_span_is_the_recipe(void **state)
+{
+    (void)state;
+    static const char *const kv[] = { "snapkv(window=8)%s@30%%", "h2o%s@25%%", "keydiff%s@20", "tova%s@30", "expected%s@30%%",
+                                      "h2o(first=3,last=5)%s@9", "adakv(window=16)%s@30%%", "corm(window=20,recent=5)%s@40%%" };
+    for (size_t i = 0; i < WN_COUNT(kv); i++)
+        for (int c = 0; c < 3; c++) {
+            char a[100], b[100];
+            bool stays[2][120];
+            test_view *t = test_view_open(&(test_shape){ .n_tokens = 120, .n_layers = 1, .heads = 2 });
+            if (c) test_view_span(t, 0, 120, 1);
+            if (c == 2) test_view_span(t, 40, 70, 2), test_view_span(t, 70, 120, 3);
+            snprintf(a, sizeof a, kv[i], "");
+            snprintf(b, sizeof b, kv[i], c == 2 ? "+retain:fair(share=0)" : "+retain:fair");
+            test_view_decide(t, a);
+            for (int l = 0; l < 2; l++)
+                for (int p = 0; p < 120; p++) stays[l][p] = test_view_stays(t, l, p);
+            test_view_decide(t, b);
+            for (int l = 0; l < 2; l++)
+                for (int p = 0; p < 120; p++)
+                    if (test_view_stays(t, l, p) != stays[l][p]) fail_msg("%s: position %d of lane %d", b, p, l);
+            test_view_close(t);
+        }
+}
+
+/* What is protected, and the window that a recipe keeps, stay; the budget is met all the same, and what is left of it is
+ * shared by the spans that have less than their share. */
+static void fair_keeps_what_must_stay(void **state)
+{
+    (void)state;
+    test_view *t = scored(100, 1);
+    test_view_span(t, 0, 40, 1);
+    test_view_span(t, 50, 90, 2);       /* 40 to 49 and 90 to 99 are in none */
+    test_view_protect(t, 60, 78);
+    test_view_decide(t, "h2o(recent=0)+retain:fair@30");        /* 12 12 6: span 2 holds 18, so 12 for 40 and 20 */
+    assert_int_equal(test_view_n_stays(t, 0), 30);
+    assert_int_equal(n_stay(t, 0, 60, 78), 18);
+    assert_int_equal(n_stay(t, 0, 50, 90), 18);
+    assert_int_equal(n_stay(t, 0, 0, 40), 8);
+    assert_int_equal(n_stay(t, 0, 40, 50) + n_stay(t, 0, 90, 100), 4);
+    test_view_decide(t, "h2o(recent=0)+retain:fair@10");        /* more is protected than there is room for */
+    assert_int_equal(test_view_n_stays(t, 0), 18);
+    test_view_decide(t, "snapkv(window=8)+retain:fair@40");     /* of the 20 in none the last 8 stay */
+    assert_int_equal(test_view_n_stays(t, 0), 40);
+    assert_int_equal(n_stay(t, 0, 92, 100), 8);
+    assert_int_equal(n_stay(t, 0, 60, 78), 18);
+    test_view_decide(t, "snapkv(window=8)+retain:fair@20");     /* 18 and 2 of the window, the last ones */
+    assert_int_equal(test_view_n_stays(t, 0), 20);
+    assert_int_equal(n_stay(t, 0, 98, 100), 2);
+    test_view_close(t);
+}
+
+/* Any spans, any budget, lanes that have lost slots before: shares differ by less than one slot. */
+static void fair_shares_are_equal(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        uint64_t rng = seed;
+        int n = 60 + (int)(test_rand(&rng) % 200), keep = 5 + (int)(test_rand(&rng) % 50), live[32] = { 0 }, stay[32] = { 0 };
+        char kv[80];
+        test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 1, .heads = 1 });
+        for (int p = 0, span = 0, number = 0, left = 0; p < n; p++, left--) {
+            if (left <= 0) {
+                left = 8 + (int)(test_rand(&rng) % 30);
+                span = test_rand(&rng) % 4 ? ++number : 0;
+            }
+            test_view_span(t, p, p + 1, span);
+        }
+        test_view_thin(t, 0, n * 3 / 4, seed);
+        for (int i = 0; i < t->shown[0].n; i++) live[t->view.spans[t->shown[0].pos[i]]]++;
+        snprintf(kv, sizeof kv, "random+retain:fair@%d", keep);
+        test_view_decide(t, kv);
+        assert_int_equal(test_view_n_stays(t, 0), WN_MIN(keep, t->shown[0].n));
+        for (int p = 0; p < n; p++) stay[t->view.spans[p]] += test_view_stays(t, 0, p);
+        for (int k = 0; k < 32; k++) {
+            double want = (double)WN_MIN(keep, t->shown[0].n) * live[k] / t->shown[0].n;
+            if (!(fabs(stay[k] - want) < 1)) fail_msg("%s, seed %d: span %d keeps %d of %d", kv, (int)seed, k, stay[k], live[k]);
+        }
+        test_view_close(t);
+    }
+}
+
+/* ---- ShotKV ------------------------------------------------------------------------------------- */
+
+/* Four examples of ten and a question; the last queries look at the third most, then at the first. */
+static test_view *shots(float votes[100])
+{
+    static const float looks[4] = { 0.2f, 0.05f, 0.3f, 0.1f };
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 50, .max_tokens = 100, .n_layers = 2, .heads = 2 });
+    for (int i = 0; i < 100; i++) votes[i] = i < 40 ? looks[i / 10] * (i % 10 == 7 ? 10 : 0.1f) : 0.01f;
+    for (int l = 0; l < 4; l++) test_view_votes(t, l, votes);
+    for (int k = 0; k < 4; k++) test_view_span(t, 10 * k, 10 * k + 10, k + 1);
+    t->view.mark = 50;
+    return t;
+}
+
+static void check_whole(const test_view *t, int lane, int from, int to, bool stays)
+{
+    int n = n_stay(t, lane, from, to);
+    if (n != (stays ? to - from : 0)) fail_msg("%s: %d of %d to %d stay", t->policy.text, n, from, to);
+}
+
+static void shotkv_keeps_whole_examples(void **state)
+{
+    (void)state;
+    float votes[100];
+    test_view *t = shots(votes);
+    static const struct { int slots, n; bool stays[4]; } cases[] = {
+        { 20, 20, { 0, 0, 1, 0 } }, { 29, 20, { 0, 0, 1, 0 } }, { 30, 30, { 1, 0, 1, 0 } }, { 45, 40, { 1, 0, 1, 1 } }, { 10, 10, { 0 } } };
+    for (size_t c = 0; c < WN_COUNT(cases); c++) {
+        char kv[40];
+        snprintf(kv, sizeof kv, "shotkv@%d", cases[c].slots);
+        test_view_decide(t, kv);
+        for (int l = 0; l < 4; l++) {
+            assert_int_equal(test_view_n_stays(t, l), cases[c].n);
+            for (int k = 0; k < 4; k++) check_whole(t, l, 10 * k, 10 * k + 10, cases[c].stays[k]);
+            check_whole(t, l, 40, 50, true);
+        }
+    }
+    test_view_decide(t, "shotkv@6");                    /* the question alone is too much: its end */
+    check_whole(t, 0, 44, 50, true);
+    assert_int_equal(test_view_n_stays(t, 0), 6);
+    test_view_protect(t, 12, 15);                       /* they are paid for first; the rest of their example is not for free */
+    test_view_decide(t, "shotkv@23");
+    check_whole(t, 0, 12, 15, true);
+    check_whole(t, 0, 20, 30, true);
+    assert_int_equal(test_view_n_stays(t, 0), 23);
+    test_view_decide(t, "shotkv@47");                   /* 3 10 10 10 10: and 7 of the second do not fit */
+    assert_int_equal(test_view_n_stays(t, 0), 43);
+    test_view_close(t);
+}
+
+/* The best does not fit, the others do. And a text that is one span keeps its end. */
+static void shotkv_passes_over_what_does_not_fit(void **state)
+{
+    (void)state;
+    float votes[100];
+    test_view *t = shots(votes);
+    test_view_span(t, 20, 40, 3);                       /* 20 slots, mean .2 x ..: still the best */
+    votes[27] = 9;
+    test_view_decide(t, "shotkv@25");
+    check_whole(t, 0, 0, 10, true);
+    check_whole(t, 0, 10, 40, false);
+    test_view_span(t, 0, 50, 1);
+    test_view_decide(t, "shotkv@20");
+    check_whole(t, 0, 30, 50, true);
+    check_whole(t, 0, 0, 30, false);
+    test_view_close(t);
+}
+
+/* What has stayed of the prompt stays on, whatever is looked at later; the answer has its share. */
+static void shotkv_leaves_the_prompt_as_it_is(void **state)
+{
+    (void)state;
+    float votes[100];
+    test_view *t = shots(votes);
+    test_view_decide(t, "shotkv(at=both)@60%");
+    assert_int_equal(test_view_n_stays(t, 0), 30);
+    test_view_carry_out(t);
+    for (int i = 0; i < 100; i++) votes[i] = i < 30 ? 0 : 0.01f * (float)(i % 7);
+    test_view_grow(t, 50);
+    test_view_decide(t, "shotkv(at=both,window=4)@60%");        /* 60 of 100: 30, and 30 of 50 */
+    check_whole(t, 0, 0, 10, true);
+    check_whole(t, 0, 20, 30, true);
+    check_whole(t, 0, 40, 50, true);
+    check_whole(t, 0, 96, 100, true);
+    assert_int_equal(n_stay(t, 0, 50, 100), 30);
+    test_view_decide(t, "shotkv(at=both,window=4,generated=0.5)@50");   /* 25 for the prompt: one example goes */
+    assert_int_equal(n_stay(t, 0, 0, 50), 20);
+    assert_int_equal(n_stay(t, 0, 50, 100), 30);
+    test_view_decide(t, "shotkv(at=both,window=4)@33");         /* room for the last four in any case */
+    assert_int_equal(n_stay(t, 0, 0, 50), 20);
+    check_whole(t, 0, 96, 100, true);
+    test_view_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fastgen_climbs_the_ladder),
         cmocka_unit_test(fastgen_is_monotone),
         cmocka_unit_test(fastgen_heads_differ),
+        cmocka_unit_test(fair_spans_lose_the_same),
+        cmocka_unit_test(fair_with_one_span_is_the_recipe),
+        cmocka_unit_test(fair_keeps_what_must_stay),
+        cmocka_unit_test(fair_shares_are_equal),
+        cmocka_unit_test(shotkv_keeps_whole_examples),
+        cmocka_unit_test(shotkv_passes_over_what_does_not_fit),
+        cmocka_unit_test(shotkv_leaves_the_prompt_as_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
