@@ -265,6 +265,7 @@ typedef struct {
     int64_t (*cap)(const wn_params *p, int64_t n_tokens);
     bool serial;                /* score and recover want one lane at a time; else several threads may call them, each
                                    with a view of its own, and what they share must not change */
+    bool ranks;                 /* allocate takes scratch for one more float of every slot */
     bool bounded;               /* what stays acts as if side by side: no distance exceeds what a lane holds */
 } wn_recipe;
 
@@ -323,7 +324,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 8 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 9 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

@@ -60,7 +60,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
         window = threads * (wn_arena_cost(4 * wn_window_floats(&x, (int)s.most, e->kv_opts.page_slots)) +
                             wn_arena_cost(4 * s.most));
     }
-    after = lanes * wn_arena_cost(4 * s.mean) + (1 + hands) * wn_engine_hand_bytes(e, p, (int)s.most);
+    after = (p->recipe->ranks ? 2 : 1) * lanes * wn_arena_cost(4 * s.mean) + (1 + hands) * wn_engine_hand_bytes(e, p, (int)s.most);
     if (hands) sum += plan_bytes(p, lanes + hands, lanes, n, s);            /* theirs, beside the sequence's */
     return sum + WN_MAX(window, after);
 }

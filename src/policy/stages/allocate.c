@@ -3,6 +3,7 @@
 #include "policy/stages/stages.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Lanes that would get their cap or more get the cap and leave the splitting; the others
  * share what is left, rounded down, and the largest remainders (ties: the lower lane) get
@@ -248,6 +249,82 @@ void wn_alloc_whole_lanes(const wn_view *v, const float *by, const wn_params *p,
     wn_stage_split(WN_MAX(left, 0), weight, cap, n, keep);
     for (int i = 0; i < n; i++)
         if (whole[i]) keep[i] = cap[i];
+}
+
+/* Sorted from the largest down, a byte of the turned bits at a time; tmp (n). */
+static void sort_down(float *x, int n, float *tmp)
+{
+    for (int shift = 0; shift < 32; shift += 8) {
+        int32_t at[257] = { 0 };
+        for (int i = 0; i < n; i++) at[(~bits_of(x[i]) >> shift & 255) + 1]++;
+        for (int b = 0; b < 256; b++) at[b + 1] += at[b];
+        for (int i = 0; i < n; i++) tmp[at[~bits_of(x[i]) >> shift & 255]++] = x[i];
+        float *sorted = tmp;
+        tmp = x;
+        x = sorted;
+    }
+}
+
+/* Composite slots of a layer, as many as its longest lane has: the mean over its lanes of their r-th
+ * best scores. A lane that has no r-th counts as 0, so that they fall with r. */
+static int compose(const wn_view *v, int layer, const float *const *scores, float **out)
+{
+    int from, to, longest = 0;
+    wn_view_layer(v, layer, &from, &to);
+    for (int l = from; l < to; l++) longest = WN_MAX(longest, wn_view_get_lane(v, l)->n);
+    if (!(*out = wn_view_scratch(v, sizeof **out * (size_t)longest))) return 0;
+    for (int r = 0; r < longest; r++) (*out)[r] = 0;
+    wn_mark mark = wn_arena_mark(v->scratch);
+    float *x = wn_view_scratch(v, sizeof *x * (size_t)longest), *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)longest);
+    for (int l = from; x && tmp && l < to; l++) {
+        int n = wn_view_get_lane(v, l)->n;
+        memcpy(x, scores[l], sizeof *x * (size_t)n);
+        sort_down(x, n, tmp);
+        for (int r = 0; r < n; r++) (*out)[r] += x[r] / (float)(to - from);
+    }
+    wn_arena_rewind(v->scratch, mark);
+    return longest;
+}
+
+/* Lanes of a layer that have an r-th slot. */
+static int64_t lanes_with(const wn_view *v, int layer, int64_t r)
+{
+    int from, to;
+    int64_t n = 0;
+    wn_view_layer(v, layer, &from, &to);
+    for (int l = from; l < to; l++) n += wn_view_get_lane(v, l)->n > r;
+    return n;
+}
+
+void wn_alloc_ranks(const wn_view *v, int64_t least, bool first_widest, const float *const *scores, int64_t *keep)
+{
+    int L = wn_view_n_layers(v), first = -1;
+    size_t size = (size_t)L;
+    float **composite = wn_view_scratch(v, sizeof *composite * size);
+    int *depth = wn_view_scratch(v, sizeof *depth * size), *taken = wn_view_scratch(v, sizeof *taken * size);
+    if (!composite || !depth || !taken) return;
+    for (int k = 0; k < L; k++) {
+        taken[k] = 0;
+        depth[k] = compose(v, k, scores, &composite[k]);
+        if (first < 0 && depth[k]) first = k;
+        for (int r = 0; first_widest && r < WN_MIN(depth[k], depth[first]); r++)
+            composite[first][r] = fmaxf(composite[first][r], composite[k][r]);
+    }
+    for (int64_t left = wn_view_budget(v), cost; left > 0; left -= cost) {
+        int best = -1;
+        float most = 0;
+        for (int k = 0; k < L; k++) {
+            if (taken[k] == depth[k]) continue;
+            float x = taken[k] < least ? INFINITY : composite[k][taken[k]];
+            if (best < 0 || x > most) best = k, most = x;
+        }
+        if (best < 0 || (cost = lanes_with(v, best, taken[best])) > left) break;
+        taken[best]++;
+    }
+    for (int l = 0; l < wn_view_n_lanes(v); l++) {
+        const wn_view_lane *lane = wn_view_get_lane(v, l);
+        keep[l] = WN_MIN(taken[lane->layer], lane->n);
+    }
 }
 
 void wn_alloc_ada(const wn_view *v, double floor_share, const float *const *scores, int64_t *keep)

@@ -107,6 +107,10 @@ void wn_alloc_whole_lanes(const wn_view *v, const float *by, const wn_params *p,
 void wn_alloc_layers(const wn_view *v, const double *weight, int window, int64_t *keep);
 /* Each layer `ratio` times the one before. */
 void wn_alloc_decay(const wn_view *v, double ratio, int64_t *keep);
+/* KVCompose: the r-th best slots of a layer's lanes are one composite slot, worth the mean of their scores; the
+ * best of those of all layers stay (ties: the lower layer), so that lanes of a layer keep equally many. Each layer
+ * keeps `least` before others get more; first_widest: the first layer keeps as many as any. Needs `ranks`. */
+void wn_alloc_ranks(const wn_view *v, int64_t least, bool first_widest, const float *const *scores, int64_t *keep);
 /* For recipes without a budget: a lane's slots with a score of `bar` or more. */
 void wn_alloc_above(const wn_view *v, float bar, const float *const *scores, int64_t *keep);
 

@@ -2,6 +2,8 @@
  * queries, which tests/unit/engine/probe.c compares with those queries themselves. */
 #include "tests/support/stays.h"
 
+#include "policy/stages/stages.h"
+
 static test_view *small(int n, int layers, int heads)
 {
     return test_view_open(&(test_shape){ .n_tokens = n, .n_layers = layers, .heads = heads });
@@ -88,6 +90,81 @@ static void laq_pools_the_largest(void **state)
     test_view_close(t);
 }
 
+/* ---- KVCompose ---------------------------------------------------------------------------- */
+
+/* Composites 8, 4, 1.5 and 2.5 three times: of three, two are the first layer's. */
+static void kvcompose_ranks_by_hand(void **state)
+{
+    (void)state;
+    static const float a[3] = { 9, 5, 1 }, b[3] = { 3, 2, 7 }, c[3] = { 4, 4, 4 }, d[3] = { 1, 1, 1 };
+    const float *scores[4] = { a, b, c, d };
+    static const struct { int budget, least, first_widest, want[2]; } cases[] = {
+        { 6, 0, 0, { 2, 1 } }, { 4, 0, 0, { 2, 0 } }, { 4, 1, 0, { 1, 1 } }, { 7, 0, 0, { 2, 1 } }, { 12, 0, 0, { 3, 3 } },
+        { 10, 0, 0, { 2, 3 } }, { 6, 0, 1, { 3, 0 } }, { 6, 3, 0, { 3, 0 } }, { 1, 0, 0, { 0, 0 } } };
+    test_view *t = small(3, 2, 2);
+    test_view_decide(t, "kvcompose@1");
+    for (size_t i = 0; i < WN_COUNT(cases); i++) {
+        int64_t keep[4];
+        t->view.budget = cases[i].budget;
+        wn_alloc_ranks(&t->view, cases[i].least, cases[i].first_widest, scores, keep);
+        for (int l = 0; l < 4; l++)
+            if (keep[l] != cases[i].want[l / 2]) fail_msg("case %zu: lane %d keeps %d", i, l, (int)keep[l]);
+    }
+    test_view_close(t);
+}
+
+/* Layer 0: .9 .1 .5 and .3 .31 .2, mean .6 .205 .35, together 1.5 .305 .85 and .9 .515 .55: the second head
+ * takes 0 and 2, where alone it would take 1 and 0. Composites 1.2, .7, .41, and .5 in layer 1. */
+static void kvcompose_heads_hear_each_other(void **state)
+{
+    (void)state;
+    static const float most[4][3] = { { .9f, .1f, .5f }, { .3f, .31f, .2f }, { .4f, .4f, .4f }, { .1f, .1f, .1f } };
+    test_view *t = small(3, 2, 2);
+    for (int l = 0; l < 4; l++) set_stats(t, l, most[l]);
+    test_view_decide(t, "kvcompose(least=0)@50%");
+    STAYS(t, 0, 0, 2);
+    STAYS(t, 1, 0, 2);
+    STAYS(t, 2, 0);
+    STAYS(t, 3, 0);
+    test_view_decide(t, "kvcompose(least=0,widest=first)@50%");
+    STAYS(t, 0, 0, 1, 2);
+    assert_int_equal(test_view_n_stays(t, 2), 0);
+    static const int32_t gone[2] = { 1, 2 };            /* the second head lost 0: the others hear nothing of it there */
+    test_view_set(t, 1, gone, 2);
+    test_view_decide(t, "kvcompose(least=0)@1");        /* 1.35 .305 .85 and .515 .55: composites .95, .6825, .1525 */
+    STAYS(t, 0, 0, 2);
+    STAYS(t, 1, 1, 2);
+    assert_int_equal(test_view_total(t), 4);
+    test_view_close(t);
+}
+
+/* Lanes of a layer keep equally many, a larger budget keeps what a smaller one did, and of the budget less
+ * than a composite slot is left over. */
+static void kvcompose_is_even_and_nested(void **state)
+{
+    (void)state;
+    enum { N = 60, LAYERS = 3, HEADS = 4 };
+    uint64_t rng = 7;
+    test_view *t = small(N, LAYERS, HEADS);
+    for (int l = 0; l < LAYERS * HEADS; l++)
+        for (int i = 0; i < N; i++) *test_view_stat(t, l, 0, i) = (float)(test_rand(&rng) % 32) / 32;    /* with ties */
+    bool before[LAYERS * HEADS][N] = { { false } };
+    for (int slots = 1; slots < N; slots++) {
+        char kv[40];
+        snprintf(kv, sizeof kv, "kvcompose@%d", slots);
+        test_view_decide(t, kv);
+        assert_in_range(test_view_total(t), slots * LAYERS * HEADS - HEADS + 1, slots * LAYERS * HEADS);
+        for (int l = 0; l < LAYERS * HEADS; l++) {
+            assert_int_equal(test_view_n_stays(t, l), test_view_n_stays(t, l / HEADS * HEADS));
+            for (int i = 0; i < N; i++) {
+                if (before[l][i]) assert_true(test_view_stays(t, l, i));
+                before[l][i] = test_view_stays(t, l, i);
+            }
+        }
+    }
+    test_view_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,6 +172,9 @@ int main(void)
         cmocka_unit_test(kvzip_ties),
         cmocka_unit_test(kvzip_is_not_of_the_text),
         cmocka_unit_test(laq_pools_the_largest),
+        cmocka_unit_test(kvcompose_ranks_by_hand),
+        cmocka_unit_test(kvcompose_heads_hear_each_other),
+        cmocka_unit_test(kvcompose_is_even_and_nested),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
