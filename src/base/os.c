@@ -86,6 +86,23 @@ void wn_os_file_release(const wn_os_file *f, size_t offset, size_t bytes)
     if (to > from) madvise((void *)(f->data + from), to - from, MADV_DONTNEED);
 }
 
+wn_status wn_os_file_replace(const char *path, const void *data, size_t n, wn_err *err)
+{
+    char temp[4096];
+    wn_status st = WN_OK;
+    if ((size_t)snprintf(temp, sizeof temp, "%s.%ld.tmp", path, (long)getpid()) >= sizeof temp)
+        return wn_fail(err, WN_EIO, "%.200s...: the path is too long", path);
+    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    size_t at = 0;
+    ssize_t k = 1;
+    while (fd >= 0 && at < n && (k = write(fd, (const char *)data + at, n - at)) > 0) at += (size_t)k;
+    if (fd < 0 || at < n || fdatasync(fd) || rename(temp, path))
+        st = wn_fail(err, WN_EIO, "%s: cannot be written: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    if (st) unlink(temp);
+    return st;
+}
+
 static bool read_text(const char *path, char *buf, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

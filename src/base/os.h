@@ -22,6 +22,8 @@ wn_status wn_os_file_open(wn_os_file *out, const char *path, wn_err *err);
 void wn_os_file_close(wn_os_file *f);
 /* The range will not be read again: its pages may leave this process (whole pages inside the range only). */
 void wn_os_file_release(const wn_os_file *f, size_t offset, size_t bytes);
+/* Bytes for a file, to a temporary one beside it, synced, renamed: whatever happens, path is what it was or this. */
+wn_status wn_os_file_replace(const char *path, const void *data, size_t n, wn_err *err);
 
 /* min(free memory as /proc/meminfo's MemAvailable, what the cgroup still allows), bytes. */
 size_t wn_os_mem_available(void);

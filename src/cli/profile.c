@@ -21,11 +21,12 @@
 #include <unistd.h>
 
 typedef struct {
-    const char *model, *output, *family, *haystack, *journal, *lib, *budgets;
+    const char *model, *output, *family, *haystack, *journal, *lib, *budgets, *search;
     long context, needles, repeats, sinks, recent, seed, threads;
     size_t mem;
     bool json, no_resume, quiet, check, again;
-    long groups;
+    long groups, evaluations;
+    double minutes;
 } options;
 
 static int wrong(const char *what, const char *value)
@@ -119,23 +120,49 @@ static wn_status find_heads(wn_profile **p, const options *o, wn_model *m, const
     return st;
 }
 
-static wn_status search_budgets(wn_profile *p, const options *o, wn_model *m, const wn_profile_opts *po, wn_err *err)
+static const char *const searches[] = { [WN_SEARCH_DESCEND] = "descend", [WN_SEARCH_EVOLVE] = "evolve" };
+
+static bool find_search(const char *name, wn_search *out)
+{
+    *out = WN_SEARCH_DESCEND;
+    for (size_t i = 0; name && i < WN_COUNT(searches); i++)
+        if (!strcmp(name, searches[i])) {
+            *out = (wn_search)i;
+            return true;
+        }
+    return !name;
+}
+
+static wn_status search_budgets(wn_profile *p, const options *o, wn_model *m, const wn_profile_opts *po, const char *state,
+                                bool *cut_short, wn_err *err)
 {
     const wn_task *tasks[] = { wn_task_find("needle"), wn_task_find("lookup"), NULL };
     wn_budgets_opts bo = { .kv = o->budgets, .context = o->context ? (int)o->context : WN_MIN(1024, m->hp.n_ctx_train),
                            .n_groups = (int)o->groups, .tasks = tasks, .seed = (uint64_t)o->seed, .phrases = po->phrases,
-                           .family = po->family, .n_threads = po->n_threads, .mem = po->mem, .journal = po->journal,
+                           .family = po->family, .n_threads = po->n_threads, .mem = po->mem, .state = state,
+                           .most_tried = (int)o->evaluations, .seconds = o->minutes * 60, .cut_short = cut_short,
                            .progress = po->progress, .progress_ctx = po->progress_ctx, .stop = po->stop };
+    find_search(o->search, &bo.search);
     return wn_budgets_search(p, m, &bo, err);
 }
 
-/* Written after the heads and again after the search: an interruption loses the search's last batch at most. */
+/* Written after the heads and again after the search, whose state lies beside it until then: an interruption
+ * loses the batch at hand. */
 static wn_status make(wn_profile **p, const options *o, wn_model *m, const wn_profile_opts *po, const char *path, wn_err *err)
 {
+    char state[4096 + 8];
+    bool cut_short = false;
     wn_status st = find_heads(p, o, m, po, path, err);
-    if (st || (st = wn_profile_write(*p, path, err))) return st;
-    if (o->budgets && !(st = search_budgets(*p, o, m, po, err))) st = wn_profile_write(*p, path, err);
-    return st;
+    if (st || (st = wn_profile_write(*p, path, err)) || !o->budgets) return st;
+    snprintf(state, sizeof state, "%s.search", path);
+    if ((st = search_budgets(*p, o, m, po, o->no_resume ? NULL : state, &cut_short, err)) ||
+        (st = wn_profile_write(*p, path, err)))
+        return st;
+    if (cut_short)
+        fprintf(stderr, "winnow profile: the time is over; the best so far is written%s\n",
+                o->no_resume ? "" : ", and the same command goes on from here");
+    else if (!o->no_resume) unlink(state);
+    return WN_OK;
 }
 
 static int run(const options *o, const char *journal)
@@ -181,7 +208,8 @@ const wn_help_page wn_cli_profile_page = {
              "last tokens only, on texts made on the spot, and writes MODEL.profile for policies that go by it\n"
              "(+alloc:heads, +alloc:profile). docs/profiles.md says what each figure means.",
     .examples = "winnow profile models/winnow-demo.gguf\n"
-                "winnow profile models/winnow-demo.gguf --budgets snapkv@25%",
+                "winnow profile models/winnow-demo.gguf --budgets snapkv@25%\n"
+                "winnow profile models/winnow-demo.gguf --budgets snapkv@25% --search evolve --minutes 30",
 };
 
 int wn_cli_profile(int argc, char **argv)
@@ -204,12 +232,17 @@ int wn_cli_profile(int argc, char **argv)
         { 0, "budgets", WN_ARG_STRING, &o.budgets, "POLICY", "search slots per layer for this policy, as in snapkv@25%; the heads of\n"
           "the profile there is are taken over; texts have --context tokens (default 1024)", 0, 0, 0 },
         { 0, "groups", WN_ARG_INT, &o.groups, "N", "groups of layers whose budgets move together (default: up to 8)", 1, 4096, 0 },
+        { 0, "search", WN_ARG_STRING, &o.search, "HOW", "descend: a step at a time; evolve: as EvolKV does, slower and finer\n"
+          "(default: descend)", 0, 0, 0 },
+        { 0, "evaluations", WN_ARG_INT, &o.evaluations, "N", "budgets that are tried at most (default of evolve: 30 for each layer)", 2, 1e6, 0 },
+        { 0, "minutes", WN_ARG_FLOAT, &o.minutes, "N", "begin no batch after that; the same command goes on later", 1e-3, 1e6, 0 },
         { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 't', "threads", WN_ARG_INT, &o.threads, "N", "threads (default: all processors); changes no figure", 0, 256, 0 },
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
-        { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no journal of finished work", 0, 0, 0 },
-        { 0, "journal", WN_ARG_STRING, &o.journal, "FILE", "keep it here (default: in the cache directory)", 0, 0, 0 },
+        { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no record of finished work", 0, 0, 0 },
+        { 0, "journal", WN_ARG_STRING, &o.journal, "FILE", "keep that of heads here (default: in the cache directory); that of budgets\n"
+          "is beside the profile, .search", 0, 0, 0 },
         { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
         { 0, "check", WN_ARG_FLAG, &o.check, NULL, "ask for needles while the lanes that fetch, and others, lose the middle of the text", 0, 0, 0 },
         { 0, "again", WN_ARG_FLAG, &o.again, NULL, "measure the heads anew also with --budgets and --check", 0, 0, 0 },
@@ -227,6 +260,10 @@ int wn_cli_profile(int argc, char **argv)
     }
     if (n_rest && !o.model) o.model = rest[0];
     if (!o.model) return wrong("which model? give a GGUF file", NULL);
+    wn_search how;
+    if (!find_search(o.search, &how)) return wrong("--search: there are descend and evolve, not", o.search);
+    if (!o.budgets && (o.search || o.evaluations || o.minutes > 0))
+        return wrong("--search, --evaluations and --minutes are about --budgets POLICY", NULL);
     if (o.json && o.check) return wrong("--json or --check, one of them", NULL);
     if ((rc = wn_cli_policy("profile", o.lib, NULL))) return rc;
     return run(&o, o.no_resume ? NULL : o.journal ? o.journal : journal);

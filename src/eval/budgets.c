@@ -3,7 +3,8 @@
 #include "eval/budgets.h"
 
 #include "base/alloc.h"
-#include "eval/jobs.h"
+#include "base/os.h"
+#include "eval/searchlog.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,13 +16,13 @@ static const double FIRST_STEP = 0.5, LEAST = 0.1;
 
 /* ---- the search ---------------------------------------------------------------------------- */
 
-static int group_from(const wn_budget_space *s, int g) { return s->n_layers * g / s->n_groups; }
+int wn_budgets_group(const wn_budget_space *s, int g) { return (int)((int64_t)s->n_layers * g / s->n_groups); }
 
 /* Group g gets `by` more for each of its layers, and all others pay for it evenly; false when a
  * weight would leave the bounds. */
 static bool move(const wn_budget_space *s, const double *from, int g, double by, double *to)
 {
-    int a = group_from(s, g), b = group_from(s, g + 1), others = s->n_layers - (b - a);
+    int a = wn_budgets_group(s, g), b = wn_budgets_group(s, g + 1), others = s->n_layers - (b - a);
     for (int l = 0; l < s->n_layers; l++) {
         to[l] = from[l] + (l >= a && l < b ? by : -by * (b - a) / others);
         if (!(to[l] >= s->least && to[l] <= s->most)) return false;
@@ -44,7 +45,8 @@ wn_status wn_budgets_descend(const wn_budget_space *s, wn_budget_costs *costs, v
             int n = 0, top = -1;
             for (int k = 0; k < 2 * s->n_groups; k++)
                 n += move(s, best, k / 2, k % 2 ? -step : step, batch + (size_t)n * L);
-            if (!n || (st = costs(ctx, batch, n, cost, err))) break;
+            if (!n || (s->most_tried && *n_tried + n > s->most_tried) || (s->enough && s->enough(s->enough_ctx))) break;
+            if ((st = costs(ctx, batch, n, cost, err))) break;
             *n_tried += n;
             for (int k = 0; k < n; k++)
                 if (cost[k] < *found) *found = cost[k], top = k;
@@ -63,10 +65,12 @@ typedef struct {
     const wn_budgets_opts *o;
     const wn_profile *like;             /* sizes of the profiles that candidates are shown as */
     wn_policy policy;
-    wn_journal *journal;
-    int n_batches;
-    char what[32];
-    const double *weights; int n;       /* of the batch at hand */
+    wn_search_log *log;
+    int n_tried;
+    double least;                       /* cost so far */
+    uint64_t end_us;                    /* 0: none */
+    bool cut_short;
+    char what[80];
 } search;
 
 static void on_progress(void *ctx, const char *what, int done, int total)
@@ -86,71 +90,63 @@ static double lost_answers(const wn_eval_report *r, int row)
     return r->n_tasks ? sum / (r->n_tasks * WN_ASK_MODES) : 0;
 }
 
-static wn_status measure(search *s, wn_eval_row *rows, double *costs, wn_err *err)
+static wn_status measure(search *s, wn_eval_row *rows, int n, double *costs, wn_err *err)
 {
     const wn_budgets_opts *o = s->o;
     wn_eval_report r;
-    wn_eval_opts eo = { .rows = rows, .n_rows = s->n, .context = o->context, .max_chunks = o->n_chunks ? o->n_chunks : CHUNKS,
+    wn_eval_opts eo = { .rows = rows, .n_rows = n, .context = o->context, .max_chunks = o->n_chunks ? o->n_chunks : CHUNKS,
                         .tasks = o->tasks, .phrases = o->phrases, .n_seeds = o->n_seeds ? o->n_seeds : SEEDS, .seed = o->seed,
                         .ask = { true, true }, .n_threads = o->n_threads, .mem = o->mem, .progress = on_progress,
                         .progress_ctx = s, .stop = o->stop };
     wn_status st = wn_eval_run(&r, s->m, &eo, err);
     if (st) return st;
-    for (int i = 0; i < s->n; i++) costs[i] = r.rows[i + 1].kl_mean + lost_answers(&r, i + 1);
+    for (int i = 0; i < n; i++) costs[i] = r.rows[i + 1].kl_mean + lost_answers(&r, i + 1);
     wn_eval_report_release(&r);
     return WN_OK;
 }
 
-static wn_status run_batch(void *ctx, void *worker, int job, double *costs, wn_err *err)
+/* Candidates as rows of one evaluation, each with a profile that shows its weights. */
+static wn_status try_batch(search *s, const double *weights, int n, double *costs, wn_err *err)
 {
-    search *s = ctx;
     size_t L = (size_t)s->like->n_layers;
-    wn_eval_row *rows = WN_NEW_ARRAY(wn_eval_row, s->n);
-    wn_profile **shown = WN_NEW_ARRAY(wn_profile *, s->n);
+    wn_eval_row *rows = WN_NEW_ARRAY(wn_eval_row, n);
+    wn_profile **shown = WN_NEW_ARRAY(wn_profile *, n);
     wn_status st = rows && shown ? WN_OK : wn_fail(err, WN_ENOMEM, "budgets: out of memory");
-    (void)worker;
-    (void)job;
-    for (int i = 0; i < s->n && !st; i++) {
+    for (int i = 0; i < n && !st; i++) {
         wn_profile_budget *b;
         if ((st = wn_profile_new(&shown[i], (int)L, s->like->n_heads, s->like->n_lanes, err)) ||
             (st = wn_profile_add_budget(shown[i], s->policy.text, s->policy.recipe->name, s->policy.budget, &b, err)))
             break;
-        memcpy(b->weight, s->weights + (size_t)i * L, sizeof *b->weight * L);
+        memcpy(b->weight, weights + (size_t)i * L, sizeof *b->weight * L);
         rows[i] = (wn_eval_row){ .kv = s->policy.text, .profile = shown[i] };
     }
-    if (!st) st = measure(s, rows, costs, err);
-    for (int i = 0; shown && i < s->n; i++) wn_profile_close(shown[i]);
+    if (!st) st = measure(s, rows, n, costs, err);
+    for (int i = 0; shown && i < n; i++) wn_profile_close(shown[i]);
     wn_free(shown);
     wn_free(rows);
     return st;
 }
 
-static wn_status open_nothing(void *ctx, void **worker, wn_err *err)
-{
-    (void)ctx;
-    (void)err;
-    *worker = NULL;
-    return WN_OK;
-}
-
-static void close_nothing(void *ctx, void *worker)
-{
-    (void)ctx;
-    (void)worker;
-}
-
-/* A batch is a job of its own, so that the journal keeps it. */
 static wn_status costs_of(void *ctx, const double *weights, int n, double *costs, wn_err *err)
 {
     search *s = ctx;
-    wn_job job = { .n = (size_t)n, .values = costs };
-    wn_job_opts jo = { .ctx = s, .open = open_nothing, .close = close_nothing, .run = run_batch, .n_workers = 1,
-                       .journal = s->journal };
-    s->weights = weights;
-    s->n = n;
-    snprintf(job.id, sizeof job.id, "batch:%d", s->n_batches++);
-    snprintf(s->what, sizeof s->what, "budgets, batch %d", s->n_batches);
-    return wn_jobs_run(&job, 1, &jo, err);
+    size_t n_weights = (size_t)n * (size_t)s->like->n_layers;
+    bool known;
+    if (s->n_tried) snprintf(s->what, sizeof s->what, "budgets, %d tried, the best costs %.4g", s->n_tried, s->least);
+    else snprintf(s->what, sizeof s->what, "budgets, even ones");
+    wn_status st = wn_search_log_find(s->log, weights, n_weights, costs, (size_t)n, &known, err);
+    if (!st && !known && !(st = try_batch(s, weights, n, costs, err)))
+        st = wn_search_log_add(s->log, weights, n_weights, costs, (size_t)n, err);
+    for (int i = 0; i < n && !st; i++) s->least = s->n_tried + i ? fmin(s->least, costs[i]) : costs[i];
+    s->n_tried += n;
+    return st;
+}
+
+static bool is_late(void *ctx)
+{
+    search *s = ctx;
+    s->cut_short |= s->end_us && wn_os_now_us() >= s->end_us;
+    return s->cut_short;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------ */
@@ -177,7 +173,7 @@ static void make_key(const search *s, char key[40])
     const wn_budgets_opts *o = s->o;
     size_t n;
     const char *hay = wn_phrases_haystack(o->phrases, &n);
-    int64_t numbers[] = { o->context, o->n_chunks, o->n_seeds, o->n_groups, (int64_t)o->seed };
+    int64_t numbers[] = { o->context, o->n_chunks, o->n_seeds, o->n_groups, (int64_t)o->seed, o->search, o->most_tried };
     XXH3_64bits_reset(x);
     XXH3_64bits_update(x, s->like->fingerprint, sizeof s->like->fingerprint);
     XXH3_64bits_update(x, wn_kernels_get()->numerics, strlen(wn_kernels_get()->numerics));
@@ -186,32 +182,36 @@ static void make_key(const search *s, char key[40])
     XXH3_64bits_update(x, o->family, strlen(o->family));
     XXH3_64bits_update(x, hay, n);
     for (int t = 0; o->tasks && o->tasks[t]; t++) XXH3_64bits_update(x, o->tasks[t]->name, strlen(o->tasks[t]->name) + 1);
-    snprintf(key, 40, "budgets-%016llx", (unsigned long long)XXH3_64bits_digest(x));
+    snprintf(key, 40, "%s-%016llx", o->search == WN_SEARCH_EVOLVE ? "evolve" : "descend",
+             (unsigned long long)XXH3_64bits_digest(x));
     XXH3_freeState(x);
 }
 
 wn_status wn_budgets_search(wn_profile *p, wn_model *m, const wn_budgets_opts *o, wn_err *err)
 {
-    search s = { .m = m, .o = o, .like = p };
-    int L = p->n_layers, tried;
+    search s = { .m = m, .o = o, .like = p, .end_us = o->seconds > 0 ? wn_os_now_us() + (uint64_t)(o->seconds * 1e6) : 0 };
+    int L = p->n_layers, tried, groups = o->search == WN_SEARCH_EVOLVE ? wn_budgets_evolve_groups(L) : GROUPS;
     char key[40];
     double *best = NULL, even, found;
     wn_profile_budget *b;
     wn_status st = make_policy(&s.policy, o->kv, err);
     if (st) return st;
-    wn_budget_space space = { .n_layers = L, .n_groups = WN_MIN(o->n_groups ? o->n_groups : GROUPS, L), .least = LEAST,
-                              .most = 1 / s.policy.budget };
+    wn_budget_space space = { .n_layers = L, .n_groups = WN_MIN(o->n_groups ? o->n_groups : groups, L), .least = LEAST,
+                              .most = 1 / s.policy.budget, .most_tried = o->most_tried, .enough = is_late, .enough_ctx = &s };
     make_key(&s, key);
-    if ((st = wn_journal_open(&s.journal, o->journal, key, err))) return st;
+    if ((st = wn_search_log_open(&s.log, o->state, key, err))) return st;
     if (!(best = WN_NEW_ARRAY(double, L))) st = wn_fail(err, WN_ENOMEM, "budgets: out of memory");
-    if (!st) st = wn_budgets_descend(&space, costs_of, &s, best, &even, &found, &tried, err);
+    if (!st && o->search == WN_SEARCH_EVOLVE)
+        st = wn_budgets_evolve(&space, o->seed, costs_of, &s, best, &even, &found, &tried, err);
+    else if (!st) st = wn_budgets_descend(&space, costs_of, &s, best, &even, &found, &tried, err);
     if (!st && !(st = wn_profile_add_budget(p, s.policy.text, s.policy.recipe->name, s.policy.budget, &b, err))) {
         memcpy(b->weight, best, sizeof *best * (size_t)L);
         b->even = even;
         b->found = found;
         b->n_tried = tried;
     }
-    wn_journal_close(s.journal, !st);
+    if (o->cut_short) *o->cut_short = s.cut_short;
+    wn_search_log_close(s.log);
     wn_free(best);
     return st;
 }

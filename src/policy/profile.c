@@ -9,14 +9,11 @@
 #include "base/alloc.h"
 #include "base/os.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 enum { DIGITS = 6, MAX_LAYERS = 4096, MAX_HEADS = 1024, MAX_LANES = 1 << 16, MAX_TABLES = 256 };
@@ -242,18 +239,10 @@ wn_status wn_profile_text(const wn_profile *p, char **out, wn_err *err)
 
 wn_status wn_profile_write(const wn_profile *p, const char *path, wn_err *err)
 {
-    char temp[4096], *text;
+    char *text;
     wn_status st = wn_profile_text(p, &text, err);
     if (st) return st;
-    snprintf(temp, sizeof temp, "%s.%ld.tmp", path, (long)getpid());
-    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    size_t n = strlen(text), at = 0;
-    ssize_t k = 1;
-    while (fd >= 0 && at < n && (k = write(fd, text + at, n - at)) > 0) at += (size_t)k;
-    if (fd < 0 || at < n || fdatasync(fd) || rename(temp, path))
-        st = wn_fail(err, WN_EIO, "%s: cannot be written: %s", path, strerror(errno));
-    if (fd >= 0) close(fd);
-    if (st) unlink(temp);
+    st = wn_os_file_replace(path, text, strlen(text), err);
     free(text);
     return st;
 }

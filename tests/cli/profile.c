@@ -38,6 +38,27 @@ static void a_profile_is_made_and_gone_by(void **state)
     sh("rm -f %s %s.json", file(), file());
 }
 
+/* Evolution cut short after its first batch is written as far as it came; begun again, it ends with the file
+ * that a run in one piece writes, and leaves nothing beside it. */
+static void a_search_is_taken_up(void **state)
+{
+    (void)state;
+    static char how[300];
+    snprintf(how, sizeof how, "./winnow profile " MODEL " -q -c 256 --budgets 'tova@25%%' --search evolve --evaluations 10 -o %s", file());
+    assert_int_equal(sh("./winnow profile " MODEL " " SMALL "-o %s && cp %s %s.bare", file(), file(), file()), 0);
+    assert_int_equal(sh("%s --no-resume && mv %s %s.json && cp %s.bare %s", how, file(), file(), file(), file()), 0);
+    assert_non_null(strstr(out, "budgets for tova at 25%"));
+    assert_non_null(strstr(out, "(10 tried)"));         /* even, and a batch of nine */
+    assert_int_equal(sh("%s --minutes 0.001 2>&1", how), 0);
+    assert_non_null(strstr(out, "the same command goes on"));
+    assert_int_equal(sh("test -s %s.search", file()), 0);
+    assert_int_equal(sh("%s -s 1 2>&1", how), 1);
+    assert_non_null(strstr(out, "the state of another search"));
+    assert_int_equal(sh("%s && cmp %s %s.json && test ! -e %s.search", how, file(), file(), file()), 0);
+    assert_int_equal(sh(RUN "--profile %s --kv 'tova+alloc:profile@25%%'", file()), 0);
+    sh("rm -f %s %s.json %s.bare", file(), file(), file());
+}
+
 static void without_a_profile_a_run_says_so(void **state)
 {
     (void)state;
@@ -55,6 +76,10 @@ static void wrong_words_are_sentences(void **state)
         { "", "which model?", 2 },
         { MODEL " -c 20", "-c", 2 },
         { MODEL " --json --check", "one of them", 2 },
+        { MODEL " --search anneal --budgets snapkv@25%", "there are descend and evolve, not: anneal", 2 },
+        { MODEL " --search evolve", "are about --budgets POLICY", 2 },
+        { MODEL " -q --no-resume -c 256 --needles 1 --repeats 1 -o /tmp/never --budgets tova@25% --search evolve --evaluations 9",
+          "9 evaluations are too few", 1 },
         { MODEL " -q --no-resume -c 90000 -o /tmp/never", "texts of 90000 tokens", 1 },
         { MODEL " -q --no-resume -c 512 --recent 400 -o /tmp/never", "are too much of a text", 1 },
         { MODEL " -q --no-resume -c 256 --needles 1 --repeats 1 -o /nowhere/x", "/nowhere/x: cannot be written", 1 },
@@ -69,6 +94,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_profile_is_made_and_gone_by),
+        cmocka_unit_test(a_search_is_taken_up),
         cmocka_unit_test(without_a_profile_a_run_says_so),
         cmocka_unit_test(wrong_words_are_sentences),
     };

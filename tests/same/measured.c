@@ -11,7 +11,7 @@
 static wn_model *model;
 static wn_phrases *phrases;
 static volatile int stop;
-static int stop_after, n_seen;
+static int stop_after, stop_at_call, n_seen;
 
 static const char *journal_path(void)
 {
@@ -27,7 +27,7 @@ static void on_progress(void *ctx, const char *what, int done, int total)
     (void)what;
     (void)total;
     n_seen++;
-    if (stop_after && done >= stop_after) stop = 1;
+    if ((stop_after && done >= stop_after) || n_seen == stop_at_call) stop = 1;
 }
 
 static wn_profile_opts opts_of(int threads, const char *journal)
@@ -103,13 +103,13 @@ static void the_lanes_that_answer_are_found(void **state)
 
 /* ---- budgets ------------------------------------------------------------------------------------ */
 
-static void search(wn_profile *p, int threads, const char *journal, wn_status expected)
+static void search(wn_profile *p, wn_search how, int threads, const char *state, wn_status expected)
 {
     const wn_task *tasks[] = { wn_task_find("needle"), NULL };
     wn_err err = { 0 };
-    wn_budgets_opts o = { .kv = "snapkv@12.5%", .context = 256, .n_chunks = 1, .n_seeds = 1, .n_groups = 2, .tasks = tasks,
-                          .phrases = phrases, .family = "demo", .n_threads = threads, .journal = journal,
-                          .progress = on_progress, .stop = &stop };
+    wn_budgets_opts o = { .kv = "snapkv@12.5%", .context = 256, .n_chunks = 1, .n_seeds = 1, .n_groups = how == WN_SEARCH_EVOLVE ? 1 : 2, .tasks = tasks,
+                          .phrases = phrases, .family = "demo", .n_threads = threads, .state = state,
+                          .search = how, .most_tried = how == WN_SEARCH_EVOLVE ? 10 : 0, .progress = on_progress, .stop = &stop };
     stop = 0;
     wn_status st = wn_budgets_search(p, model, &o, &err);
     if (st != expected) fail_msg("%s", st ? err.text : "the search was not interrupted");
@@ -123,29 +123,35 @@ static wn_profile *bare(void)
     return p;
 }
 
+/* Both searches, interrupted in the second batch, and taken up with other threads. */
 static void a_search_is_the_same_again(void **state)
 {
     (void)state;
-    wn_profile *a = bare(), *b = bare(), *c = bare();
     stop_after = 0;
-    search(a, 1, NULL, WN_OK);
-    search(b, 2, NULL, WN_OK);
-    stop_after = 2;
-    search(c, 1, journal_path(), WN_EIO);
-    assert_int_equal(c->n_budgets, 0);
-    stop_after = 0;
-    search(c, 2, journal_path(), WN_OK);
-    assert_int_equal(a->n_budgets, 1);
-    assert_true(a->budgets[0].found <= a->budgets[0].even);
-    assert_string_equal(a->budgets[0].recipe, "snapkv");
-    assert_non_null(strstr(a->budgets[0].policy, "+alloc:profile@12.5%"));
-    assert_memory_equal(a->budgets[0].weight, b->budgets[0].weight, sizeof(double) * 6);
-    assert_memory_equal(a->budgets[0].weight, c->budgets[0].weight, sizeof(double) * 6);
-    assert_memory_equal(&a->budgets[0].even, &b->budgets[0].even, sizeof(double));
-    assert_memory_equal(&a->budgets[0].found, &c->budgets[0].found, sizeof(double));
-    wn_profile_close(a);
-    wn_profile_close(b);
-    wn_profile_close(c);
+    for (int how = WN_SEARCH_DESCEND; how <= WN_SEARCH_EVOLVE; how++) {
+        wn_profile *a = bare(), *c = bare();
+        wn_search s = (wn_search)how;
+        search(a, s, 1, NULL, WN_OK);
+        unlink(journal_path());
+        n_seen = 0;
+        stop_at_call = 5;
+        search(c, s, 1, journal_path(), WN_EIO);
+        assert_int_equal(access(journal_path(), F_OK), 0);
+        assert_int_equal(c->n_budgets, 0);
+        stop_at_call = 0;
+        search(c, s, 2, journal_path(), WN_OK);
+        assert_int_equal(a->n_budgets, 1);
+        assert_true(a->budgets[0].found <= a->budgets[0].even);
+        assert_string_equal(a->budgets[0].recipe, "snapkv");
+        assert_non_null(strstr(a->budgets[0].policy, "+alloc:profile@12.5%"));
+        assert_memory_equal(a->budgets[0].weight, c->budgets[0].weight, sizeof(double) * 6);
+        assert_memory_equal(&a->budgets[0].even, &c->budgets[0].even, sizeof(double));
+        assert_memory_equal(&a->budgets[0].found, &c->budgets[0].found, sizeof(double));
+        assert_int_equal(a->budgets[0].n_tried, c->budgets[0].n_tried);
+        unlink(journal_path());
+        wn_profile_close(a);
+        wn_profile_close(c);
+    }
 }
 
 static void what_cannot_be_searched_is_a_sentence(void **state)

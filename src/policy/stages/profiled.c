@@ -39,7 +39,7 @@ const wn_stage wn_stage_alloc_profile = {
     .source = "Yu and Chai, \"EvolKV: Evolutionary KV Cache Compression for LLM Inference\", 2025 (budgets per layer found by "
               "search)",
     .about = "Layers get the slots that winnow profile --budgets found for this recipe; heads of a layer the same.",
-    .differs = "found by coordinate search, not by evolution; a table scales to other budgets",
+    .differs = "by the paper's evolution with --search evolve, else by steps; a table scales to other budgets",
     .profile = WN_PROFILE_BUDGETS, .allocate = by_layer,
 };
 
