@@ -128,14 +128,21 @@ typedef struct {
 typedef enum {
     WN_PROBE_REPEAT,            /* the text once more, `chunk` tokens at a time */
     WN_PROBE_AHEAD,             /* the next n tokens, always the likeliest; fewer where the text ends */
+    WN_PROBE_EPISODES,          /* pieces of `chunk` tokens of the text that are typical of what it speaks of */
 } wn_probe_kind;
+
+enum { WN_EPISODES_MAX = 16 };
 
 typedef struct {
     wn_probe_kind kind;
-    const char *say;            /* what each chunk comes behind, up to 64 tokens; its own queries do not count */
-    int chunk;                  /* its queries see the chunk, protected slots, and the probe; 0: all of the text */
+    const char *say;            /* what each chunk, or each episode, comes behind, up to 64 tokens; its own queries count for
+                                   episodes only */
+    int chunk;                  /* REPEAT: its queries see the chunk, protected slots, and the probe; 0: all of the text */
     int overlap;                /* tokens in front of a chunk that are repeated with it */
-    int n;
+    int n;                      /* tokens ahead; pieces of an episode, the most typical ones */
+    /* Pieces that are alike by their tokens' embeddings are an episode. Each has a fork of its own, or
+     * with question > 0 there is but the one that the last so many tokens, no part of any piece, are most like. */
+    int episodes, question;
 } wn_probe;
 
 /* ---- what has been measured of the model ------------------------------------------- */

@@ -92,6 +92,7 @@ struct wn_seq {
     wn_ledger noted; int noted_at;      /* the same right after the last decision, at noted_at; 0: nothing is noted */
     wn_ledger probed;                   /* of a policy that probes, in place of ledger: filled before each decision */
     int32_t *say; int n_say;            /* tokens that its probe begins with */
+    float *pieces;                      /* room for the pieces of a text, and what goes with them (probe.c); or NULL */
     int32_t next; int next_at;          /* the likeliest token at a decision point, for probes that go on from there; 0: none */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
@@ -155,12 +156,30 @@ wn_status wn_seq_open_probe(wn_seq *s, wn_err *err);
 void wn_seq_close_probe(wn_seq *s);
 /* Tokens beyond a text of n that a fork for a probe holds at most, n + WN_PROBE_BEYOND or fewer; 0: the policy (NULL: none) does not probe. */
 int wn_probe_tokens(const wn_policy *p, int n);
+/* Bytes beside ledger and fork that probing a text of n needs. */
+size_t wn_probe_room(const wn_policy *p, const wn_model *m, int n);
 /* Runs the probe of the decision at p, the tokens computed so far. */
 wn_status wn_seq_probe(wn_seq *s, int p, wn_err *err);
 /* Does it go on from the likeliest token at p? Then logits are needed there, and are noted. */
 bool wn_seq_foresees(const wn_seq *s, int p);
 void wn_seq_note_next(wn_seq *s, int p, const float *logits);
 int32_t wn_likeliest(const float *logits, int n);       /* ties: the lower */
+/* ---- episodes (episodes.c) ------------------------------------------------------------ */
+
+enum { WN_EPISODE_DIM = 256 };
+/* Pieces of `size` tokens that a text of n falls into: a last one of half the size or more is one, and so is all of a
+ * shorter text. */
+int wn_episode_pieces(int n, int size);
+/* What a piece is like: the mean of its tokens' embeddings, of length 1; out (WN_EPISODE_DIM). */
+void wn_episode_embed(const wn_model *m, const int32_t *tokens, int n, float *row, float *out);
+/* Falls pieces (n, WN_EPISODE_DIM) into up to k <= WN_EPISODES_MAX clusters by k-means; of[i]: the one of piece i. Returns how
+ * many there are: 0 .. that, in the order of their first pieces; centres (k, WN_EPISODE_DIM). */
+int wn_episode_cluster(const float *x, int n, int k, int *of, double *centres);
+/* The `want` pieces of cluster c nearest to its centre, ascending; how many there are. */
+int wn_episode_typical(const float *x, int n, const int *of, const double *centres, int c, int want, int *pieces);
+/* The cluster whose centre a row is most like; ties: the lower. */
+int wn_episode_nearest(const float *row, const double *centres, int k);
+
 /* Accounts for rows of a pass over kv that belong to the policy's statistics. */
 void wn_seq_count_observed(wn_seq *s, const wn_kv *kv, int rows);
 

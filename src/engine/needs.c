@@ -93,7 +93,7 @@ static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_he
     wn_kv_opts o = e->kv_opts;                                              /* its numbers, and its fork's tables */
     o.max_positions = n + wn_probe_tokens(p, n);
     o.ring_rows = wn_policy_window(p) ? 64 : 0;
-    return sum + row * (size_t)o.max_positions + wn_kv_table_bytes(&o);
+    return sum + row * (size_t)o.max_positions + wn_kv_table_bytes(&o) + wn_probe_room(p, e->m, n);
 }
 
 static size_t ring_bytes(const wn_engine *e, int rows)

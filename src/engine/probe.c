@@ -6,8 +6,9 @@
  * slots in front of p; then the fork is dropped. It shares all full pages with its sequence:
  * its own are a copy of the page that is filling, and the probe's rows.
  *
- *     repeat:  | protected | chunk, live |  p: what is said | overlap, chunk |    one fork for each chunk
- *     ahead:   | the text                |  p: t0 t1 ... |                        t0: the likeliest token at p
+ *     repeat:   | protected | chunk, live |  p: what is said | overlap, chunk |   one fork for each chunk
+ *     ahead:    | the text                |  p: t0 t1 ... |                       t0: the likeliest token at p
+ *     episodes: | the text                |  p: what is said | typical pieces |   one fork for each episode
  *
  * What a probe does depends on the tokens before p and what is live there, so decisions stay
  * what the determinism law wants; it runs in passes of its own, one sequence at a time. Queries
@@ -23,7 +24,7 @@
 
 #include <string.h>
 
-enum { SAY_MAX = 64 };
+enum { SAY_MAX = 64, WN_PROBE_PIECES = 64 };
 
 static bool is_ahead(const wn_seq *s) { return s->policy && s->policy->probes && s->policy->probe.kind == WN_PROBE_AHEAD; }
 
@@ -35,7 +36,20 @@ int wn_probe_tokens(const wn_policy *p, int n)
 {
     if (!p || !p->probes) return 0;
     const wn_probe *b = &p->probe;
-    return b->kind == WN_PROBE_AHEAD ? b->n : SAY_MAX + WN_MIN(b->overlap, n) + chunk_of(b, n);
+    switch (b->kind) {
+    case WN_PROBE_AHEAD: return b->n;
+    case WN_PROBE_EPISODES: return SAY_MAX + WN_MIN(b->n * b->chunk, n);
+    case WN_PROBE_REPEAT: break;
+    }
+    return SAY_MAX + WN_MIN(b->overlap, n) + chunk_of(b, n);
+}
+
+/* Of episodes: pieces and the question, which of them is what, a token's row, and the prompt. */
+size_t wn_probe_room(const wn_policy *p, const wn_model *m, int n)
+{
+    if (!p->probes || p->probe.kind != WN_PROBE_EPISODES) return 0;
+    size_t pieces = (size_t)wn_episode_pieces(n, p->probe.chunk) + 1;
+    return pieces * (WN_EPISODE_DIM * sizeof(float) + sizeof(int)) + (size_t)m->hp.n_embd * sizeof(float);
 }
 
 static size_t row_floats(const wn_seq *s)
@@ -56,7 +70,10 @@ wn_status wn_seq_open_probe(wn_seq *s, wn_err *err)
     s->probed = (wn_ledger){ .stats = p->stats, .n_stats = p->n_stats, .stride = row_floats(s) };
     if (!(s->probed.x = wn_os_map(probed_bytes(s), false)))
         return wn_fail(err, WN_ENOMEM, "policy: out of memory for a probe of %d positions", s->opts.max_tokens);
-    if (p->probe.kind != WN_PROBE_REPEAT || !p->probe.say) return WN_OK;
+    size_t room = wn_probe_room(p, s->e->m, s->opts.max_tokens);
+    if (room && !(s->pieces = wn_os_map(room, false)))
+        return wn_fail(err, WN_ENOMEM, "policy: out of memory for the pieces of %d positions", s->opts.max_tokens);
+    if (!p->probe.say) return WN_OK;
     wn_tokenize_opts o = { .no_bos_eos = true };
     wn_status st = wn_tokenize(s->e->m->tokenizer, p->probe.say, strlen(p->probe.say), &o, &s->say, &n, err);
     if (!st && n > SAY_MAX)
@@ -69,6 +86,7 @@ wn_status wn_seq_open_probe(wn_seq *s, wn_err *err)
 void wn_seq_close_probe(wn_seq *s)
 {
     if (s->probed.x) wn_os_unmap(s->probed.x, probed_bytes(s));
+    if (s->pieces) wn_os_unmap(s->pieces, wn_probe_room(s->policy, s->e->m, s->opts.max_tokens));
     wn_free(s->say);
 }
 
@@ -170,6 +188,44 @@ static wn_status ahead(wn_seq *s, int p, wn_err *err)
     return st;
 }
 
+/* What is said, and the episode's pieces, in the order of the text. */
+static wn_status run_episode(wn_seq *s, int p, int n, const int *pieces, int n_pieces, wn_err *err)
+{
+    wn_kv *fork;
+    int size = s->policy->probe.chunk;
+    wn_status st = wn_kv_fork(&fork, s->kv, p + wn_probe_tokens(s->policy, p), err);
+    if (st) return st;
+    st = run(s, fork, s->say, s->n_say, true, NULL, err);
+    for (int i = 0; i < n_pieces && !st; i++) {
+        int from = pieces[i] * size;
+        st = run(s, fork, s->tokens + from, WN_MIN(size, n - from), true, NULL, err);
+    }
+    wn_kv_close(fork);
+    return st;
+}
+
+static wn_status episodes(wn_seq *s, int p, wn_err *err)
+{
+    const wn_probe *b = &s->policy->probe;
+    const wn_model *m = s->e->m;
+    double centres[WN_EPISODES_MAX * WN_EPISODE_DIM];
+    int typical[WN_PROBE_PIECES], n = b->question < p ? p - b->question : p, size = b->chunk, n_pieces = wn_episode_pieces(n, size);
+    float *x = s->pieces, *row = x + (size_t)(n_pieces + 1) * WN_EPISODE_DIM, *question = x + (size_t)n_pieces * WN_EPISODE_DIM;
+    int *of = (int *)(void *)(row + m->hp.n_embd);
+    for (int i = 0; i < n_pieces; i++)
+        wn_episode_embed(m, s->tokens + i * size, WN_MIN(size, n - i * size), row, x + (size_t)i * WN_EPISODE_DIM);
+    int k = wn_episode_cluster(x, n_pieces, b->episodes, of, centres), first = 0, last = k;
+    if (b->question) {
+        wn_episode_embed(m, s->tokens + (p - n ? n : 0), p - n ? p - n : p, row, question);
+        first = wn_episode_nearest(question, centres, k);
+        last = first + 1;
+    }
+    wn_status st = WN_OK;
+    for (int c = first; c < last && !st; c++)
+        st = run_episode(s, p, n, typical, wn_episode_typical(x, n_pieces, of, centres, c, b->n, typical), err);
+    return st;
+}
+
 /* Would the policy drop anything? */
 static bool is_idle(const wn_seq *s, int p)
 {
@@ -190,5 +246,10 @@ wn_status wn_seq_probe(wn_seq *s, int p, wn_err *err)
     int rows = s->e->m->map.n_lanes * s->probed.n_stats;
     for (int i = 0; i < rows; i++) memset(s->probed.x + (size_t)i * s->probed.stride, 0, sizeof(float) * (size_t)p);
     if (is_idle(s, p)) return WN_OK;
-    return s->policy->probe.kind == WN_PROBE_AHEAD ? ahead(s, p, err) : repeat(s, p, err);
+    switch (s->policy->probe.kind) {
+    case WN_PROBE_AHEAD: return ahead(s, p, err);
+    case WN_PROBE_EPISODES: return episodes(s, p, err);
+    case WN_PROBE_REPEAT: break;
+    }
+    return repeat(s, p, err);
 }

@@ -15,13 +15,21 @@ static int every = 64;                  /* hard: 3 */
 
 enum { SCHEDULES = 4 };                 /* boundaries of `every`, of 512, marks, both */
 
+static bool has_param(const wn_recipe *r, const char *name)
+{
+    int i = 0;
+    while (i < r->n_params && strcmp(r->params[i].name, name)) i++;
+    return i < r->n_params;
+}
+
 /* False when the recipe does not do that. */
 static bool spell(char kv[120], const wn_recipe *r, int schedule, const char *budget)
 {
     static const int at[SCHEDULES] = { WN_AT_BOUNDARY, WN_AT_BOUNDARY, WN_AT_MARK, WN_AT_BOUNDARY | WN_AT_MARK };
     static const char *const word[SCHEDULES] = { "boundary", "boundary", "mark", "both" };
     if (at[schedule] & ~r->at) return false;
-    const char *window = r->kind == WN_CLASS_HEAD_SHARE ? ",first=4,recent=16" : "";    /* theirs are longer than these texts */
+    /* theirs are longer than these texts; and what is probed at each boundary is to be short */
+    const char *window = r->kind == WN_CLASS_HEAD_SHARE ? ",first=4,recent=16" : has_param(r, "piece") ? ",piece=8" : "";
     snprintf(kv, 120, "%s(at=%s,every=%d%s)%s", r->name, word[schedule], schedule == 1 ? 512 : every, window,
              r->kind == WN_CLASS_FULL ? "" : budget);
     return true;

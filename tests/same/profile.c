@@ -14,6 +14,7 @@ static const char *const policies[] = {
     "snapkv(at=both,every=64)+alloc:profile@25%",
     "snapkv(at=mark)+alloc:profile+recover:nearest@30%",
     "h2o(every=64,first=2)+alloc:heads@60",
+    "epicache(at=both,every=64,piece=8)+alloc:sensitive@25%",
 };
 
 static float *with_profile(const char *kv, const wn_profile *p)

@@ -38,10 +38,9 @@ static int stats(const wn_params *p, wn_stat *out)
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    const float *own = wn_view_stat(v, lane, 0);
     int from, to;
     (void)p;
-    for (int i = 0; i < l->n; i++) out[i] = own[i];
+    wn_stage_sums(v, lane, out);
     wn_view_layer(v, l->layer, &from, &to);
     for (int k = from; k < to; k++) {
         const wn_view_lane *other = wn_view_get_lane(v, k);

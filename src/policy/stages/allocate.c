@@ -125,6 +125,30 @@ void wn_alloc_layers(const wn_view *v, const double *layer_weight, int window, i
     wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
 }
 
+void wn_alloc_sensitive(const wn_view *v, const double *alike, double power, double least, int64_t *keep)
+{
+    int L = wn_view_n_layers(v), live = 0, from, to;
+    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)L), lo = INFINITY, hi = -INFINITY, sum = 0;
+    for (int l = 0; l < wn_view_n_lanes(v); l++) keep[l] = 0;
+    if (!weight) return;
+    for (int k = 0; k < L; k++) {
+        weight[k] = 0;
+        wn_view_layer(v, k, &from, &to);
+        for (int l = from; l < to; l++) weight[k] = fmax(weight[k], wn_view_get_lane(v, l)->n > 0);     /* has it slots? */
+        if (!(weight[k] > 0)) continue;
+        lo = fmin(lo, alike[k]);
+        hi = fmax(hi, alike[k]);
+        live++;
+    }
+    for (int k = 0; k < L; k++) {
+        if (weight[k] > 0) weight[k] = hi - lo > 1e-9 ? pow((hi - alike[k]) / (hi - lo), power) : 1;    /* all alike: evenly */
+        else weight[k] = -1;
+        sum += fmax(weight[k], 0);
+    }
+    for (int k = 0; k < L; k++) weight[k] = weight[k] < 0 ? 0 : fmax(weight[k] * live / sum, least);
+    wn_alloc_layers(v, weight, 0, keep);
+}
+
 void wn_alloc_alike(const wn_view *v, int layers, int64_t *keep)
 {
     for (int first = 0, from, to, end; first < wn_view_n_layers(v); first += layers) {

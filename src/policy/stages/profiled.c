@@ -1,9 +1,9 @@
 /* policy/stages/profiled.c - who gets how much, by what was measured of the model beforehand.
  *
  * +alloc:profile takes a table of weights per layer that `winnow profile --budgets` searched for
- * this recipe; +alloc:heads needs no search: lanes that lose much when they see only the first
- * and the last tokens get more of the slots. Neither looks at the text, so both cost nothing at
- * a decision and give every text the same split.
+ * this recipe; +alloc:heads and +alloc:sensitive need no search: lanes, or layers, that lose much when
+ * they see only the first and the last tokens get more of the slots. None looks at the text, so they cost
+ * nothing at a decision and give every text the same split.
  */
 #include "policy/policy.h"
 #include "policy/stages/stages.h"
@@ -86,4 +86,32 @@ const wn_stage wn_stage_alloc_heads = {
              "score in the profile.",
     .differs = "budgets in proportion to measured scores, where the papers keep some heads whole",
     .params = heads_params, .n_params = 2, .profile = WN_PROFILE_HEADS, .allocate = by_head,
+};
+
+/* ---- +alloc:sensitive ------------------------------------------------------------------- */
+
+enum { POWER, LEAST };
+
+static const wn_param sensitive_params[] = {
+    [POWER] = { "power", WN_PARAM_FLOAT, 1, 0, 16, 0, "how far layers are told apart" },
+    [LEAST] = { "least", WN_PARAM_FLOAT, 0.25, 0, 1, 0, "of the mean, what every layer gets, before all are scaled to the budget" },
+};
+
+static void by_loss(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+{
+    double *alike = wn_view_scratch(v, sizeof *alike * (size_t)wn_view_n_layers(v));
+    (void)scores;
+    if (!alike) return;
+    for (int l = 0; l < wn_view_n_layers(v); l++) alike[l] = 1 - wn_view_profile_loss(v, l);
+    wn_alloc_sensitive(v, alike, p->v[POWER], p->v[LEAST], keep);
+}
+
+const wn_stage wn_stage_alloc_sensitive = {
+    .kind = WN_STAGE_ALLOC, .name = "sensitive",
+    .source = "Kim et al., \"EpiCache: Episodic KV Cache Management for Long Conversational Question Answering\", 2025, "
+              "section 3.3 (budgets of layers)",
+    .about = "Layers whose answers change much when they see only the first and the last tokens get more slots.",
+    .differs = "the profile's layer_loss says how much a layer's answers change; the paper measures how little its keys do "
+               "when blocks see only themselves. Floors are scaled with the rest, so that the budget is kept",
+    .params = sensitive_params, .n_params = 2, .profile = WN_PROFILE_HEADS, .allocate = by_loss,
 };

@@ -105,6 +105,9 @@ void wn_alloc_best(const wn_view *v, int from, int to, const float *const *score
 void wn_alloc_whole_lanes(const wn_view *v, const float *by, const wn_params *p, int64_t *keep);
 /* Beside the window's own slots, layers in proportion to weight (n_layers); the lanes of a layer alike. */
 void wn_alloc_layers(const wn_view *v, const double *weight, int window, int64_t *keep);
+/* EpiCache: layers by (1 - alike)^power, alike (n_layers) stretched to 0 .. 1, each at least `least` of the mean;
+ * then all are scaled, so that the budget is kept. */
+void wn_alloc_sensitive(const wn_view *v, const double *alike, double power, double least, int64_t *keep);
 /* Each layer `ratio` times the one before. */
 void wn_alloc_decay(const wn_view *v, double ratio, int64_t *keep);
 /* KVCompose: the r-th best slots of a layer's lanes are one composite slot, worth the mean of their scores; the

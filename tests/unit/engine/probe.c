@@ -158,6 +158,91 @@ static void the_next_tokens_are_foreseen(void **state)
     check_same("laq", &o, h.sum, 0, T);
 }
 
+/* ---- episodes ------------------------------------------------------------------------------------- */
+
+enum { PIECE = 16, TYPICAL = 2, EPISODES = 3, QUESTION = 10 };
+
+/* The prompt of the c-th episode of the first n tokens, behind what is said; how many episodes there are. */
+static int episode(const wn_model *m, int n, int c, int32_t *probe, int *n_probe)
+{
+    static float x[T * WN_EPISODE_DIM], row[4096];
+    double centres[WN_EPISODES_MAX * WN_EPISODE_DIM];
+    int of[T], typical[TYPICAL], n_pieces = wn_episode_pieces(n, PIECE);
+    for (int i = 0; i < n_pieces; i++)
+        wn_episode_embed(m, ids + i * PIECE, WN_MIN(PIECE, n - i * PIECE), row, x + i * WN_EPISODE_DIM);
+    int k = wn_episode_cluster(x, n_pieces, EPISODES, of, centres);
+    if (c < 0) {                        /* the question's */
+        float question[WN_EPISODE_DIM];
+        wn_episode_embed(m, ids + n, T - n, row, question);
+        c = wn_episode_nearest(question, centres, k);
+    }
+    int n_typical = wn_episode_typical(x, n_pieces, of, centres, c, TYPICAL, typical);
+    for (int i = 0; i < n_typical; i++)
+        for (int j = typical[i] * PIECE; j < WN_MIN((typical[i] + 1) * PIECE, n); j++) probe[(*n_probe)++] = ids[j];
+    return k;
+}
+
+static void episodes_are_recalled(void **state)
+{
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        char kv[120];
+        snprintf(kv, sizeof kv, "epicache(episodes=%d,piece=%d,typical=%d,question=%d,for=%s)@50%%", EPISODES, PIECE, TYPICAL,
+                 QUESTION, all ? "all" : "question");
+        told o = ask(kv, 512), cut = ask(kv, 7);
+        assert_memory_equal(&o, &cut, sizeof o);
+        float most[LANES][T] = { { 0 } };
+        for (int c = all ? 0 : -1, k = 1; c < k; c++) {
+            test_engine t = open_engine(64);
+            wn_seq *s;
+            int32_t probe[MOST];
+            good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = T, .kv = kv }, &err));
+            int n = s->n_say;
+            assert_true(n > 0);
+            memcpy(probe, s->say, sizeof *probe * (size_t)n);
+            k = episode(t.m, all ? T : T - QUESTION, c, probe, &n);
+            if (!all) k = 0;
+            else assert_int_equal(k, EPISODES);
+            wn_seq_close(s);
+            test_engine_close(&t);
+            by_hand h = { .from = T, .keep_to = T };    /* what is said counts, too */
+            run_by_hand(&h, probe, n);
+            for (int l = 0; l < LANES; l++)
+                for (int i = 0; i < T; i++) most[l][i] = fmaxf(most[l][i], h.most[l][i]);
+        }
+        check_same(kv, &o, most, 0, T);
+    }
+}
+
+/* Bounded while the text is read: no lane holds more than the budget and what came in since, in the mean. */
+static void blocks_bound_the_peak(void **state)
+{
+    (void)state;
+    enum { BUDGET = 64, EVERY = 32 };
+    const char *kv = "epicache(at=boundary,every=32,for=all,piece=16)@64";
+    test_engine t = test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 2, .n_batch = 16, .kv = kv });
+    wn_seq *s;
+    int most = 0, rows;
+    good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = MOST, .kv = kv }, &err));
+    good(wn_seq_feed(s, ids, MOST, &err));
+    do {
+        int live = 0;
+        good(wn_engine_step(t.e, &rows, &err));
+        for (int l = 0; l < t.m->map.n_lanes; l++) live += (int)wn_kv_live(s->kv, l);
+        most = WN_MAX(most, live);
+    } while (rows);
+    assert_in_range(most, BUDGET * t.m->map.n_lanes + 1, (BUDGET + EVERY) * t.m->map.n_lanes);
+    assert_true(s->observed > 0);
+    for (int c = 0; c < WN_POOL_CLASSES; c++) {
+        uint32_t used, peak;
+        wn_pool_class_use(t.e->pool, c, &used, &peak);
+        assert_true(peak <= t.e->reserved[c]);
+    }
+    wn_kv_check(s->kv);
+    wn_seq_close(s);
+    test_engine_close(&t);
+}
+
 /* ---- nothing stays -------------------------------------------------------------------------------- */
 
 /* Frames, and the scratch of decisions, never go beyond what a text that is full was promised. */
@@ -176,7 +261,8 @@ static void forks_are_gone(void **state)
 {
     (void)state;
     static const char *const kv[] = { "kvzip@50%", "kvzip(chunk=40)@50%", "laq@50%", "kvzip@100%", "laq@100%",
-                                      "kvzip@50%,k=q8,v=q8", "laq(ahead=64)@50%,k=q4,v=q4", "kvcompose@50%" };
+                                      "kvzip@50%,k=q8,v=q8", "laq(ahead=64)@50%,k=q4,v=q4", "kvcompose@50%",
+                                      "epicache(piece=16)@50%", "epicache(for=all,piece=8)@50%,k=q8,v=q8" };
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
         test_engine t = test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 2, .kv = kv[i] });
         wn_seq *s;
@@ -211,6 +297,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_text_is_repeated),
         cmocka_unit_test(the_next_tokens_are_foreseen),
+        cmocka_unit_test(episodes_are_recalled),
+        cmocka_unit_test(blocks_bound_the_peak),
         cmocka_unit_test(forks_are_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -182,6 +182,10 @@ static void lanes_get_by_their_loss(void **state)
         { "h2o+alloc:heads(floor=0,by=copy)@25%", { 0, 100, 0, 0 } },
         { "h2o+alloc:heads(floor=0)@25%", { 11, 67, 11, 11 } },
         { "h2o+alloc:heads(by=induction)@25%", { 25, 25, 25, 25 } },    /* all 0: evenly */
+        /* losses of layers 1/4 and 1/6: shares 2 and 0 of the mean, at least 1/4: of 2.25 88.9 and 11.1 slots */
+        { "h2o+alloc:sensitive@25%", { 44, 44, 6, 6 } },
+        { "h2o+alloc:sensitive(least=1)@25%", { 33, 33, 17, 17 } },
+        { "h2o+alloc:sensitive(power=0)@25%", { 25, 25, 25, 25 } },
     };
     wn_profile *p = test_profile(2, 4, 4, FP);
     for (size_t i = 0; i < WN_COUNT(cases); i++) {

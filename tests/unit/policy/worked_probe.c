@@ -165,6 +165,54 @@ static void kvcompose_is_even_and_nested(void **state)
     test_view_close(t);
 }
 
+/* ---- EpiCache ----------------------------------------------------------------------------- */
+
+/* Half of 16 slots, four for each layer: the first layer's four best are three of the one head and one of the other;
+ * the second layer, whose weights are a tenth, has as many. */
+static void epicache_heads_share_a_layer(void **state)
+{
+    (void)state;
+    static const float most[4][4] = { { .1f, .8f, .7f, .9f }, { .6f, .2f, .1f, .05f }, { .01f, .03f, .02f, .04f },
+                                      { .05f, .09f, .08f, .07f } };
+    test_view *t = small(4, 2, 2);
+    for (int l = 0; l < 4; l++) set_stats(t, l, most[l]);
+    test_view_decide(t, "epicache@50%");
+    STAYS(t, 0, 1, 2, 3);
+    STAYS(t, 1, 0);
+    assert_int_equal(test_view_n_stays(t, 2), 0);
+    STAYS(t, 3, 0, 1, 2, 3);
+    test_view_decide(t, "epicache(first=1)@50%");       /* a slot that every lane keeps is paid for */
+    assert_int_equal(test_view_total(t), 8);
+    STAYS(t, 2, 0);
+    test_view_close(t);
+}
+
+/* Likeness .9 .7 .6 .8, 400 slots: 0 133 200 67; with a floor of 25 that is 425, scaled back to 400. Squared: 0, 114.3,
+ * 257.1, 28.6. All alike, or as good as: evenly, and not 0 / 0. */
+static void epicache_layers_by_hand(void **state)
+{
+    (void)state;
+    static const struct { double alike[4], power, least; int want[4]; } cases[] = {
+        { { .9, .7, .6, .8 }, 1, 0, { 0, 133, 200, 67 } }, { { .9, .7, .6, .8 }, 1, 0.25, { 24, 125, 188, 63 } },
+        { { .9, .7, .6, .8 }, 2, 0, { 0, 114, 257, 29 } }, { { .5, .5, .5, .5 }, 1, 0.25, { 100, 100, 100, 100 } },
+        { { .5, .5, .5 + 1e-12, .5 }, 2, 0, { 100, 100, 100, 100 } } };
+    test_view *t = small(1000, 4, 1);
+    test_view_decide(t, "epicache@100");
+    for (size_t i = 0; i < WN_COUNT(cases); i++) {
+        int64_t keep[4];
+        t->view.budget = 400;
+        wn_alloc_sensitive(&t->view, cases[i].alike, cases[i].power, cases[i].least, keep);
+        for (int l = 0; l < 4; l++)
+            if (keep[l] != cases[i].want[l]) fail_msg("case %zu: layer %d gets %d", i, l, (int)keep[l]);
+    }
+    test_view_hide(t, 2);                               /* a window layer takes no part */
+    test_view_decide(t, "epicache@100");
+    int64_t keep[4];
+    wn_alloc_sensitive(&t->view, cases[0].alike, 1, 0, keep);
+    assert_true(keep[0] == 0 && keep[1] == 200 && keep[2] == 0 && keep[3] == 100);
+    test_view_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +223,8 @@ int main(void)
         cmocka_unit_test(kvcompose_ranks_by_hand),
         cmocka_unit_test(kvcompose_heads_hear_each_other),
         cmocka_unit_test(kvcompose_is_even_and_nested),
+        cmocka_unit_test(epicache_heads_share_a_layer),
+        cmocka_unit_test(epicache_layers_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

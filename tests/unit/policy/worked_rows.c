@@ -76,6 +76,22 @@ static void keydiff_by_hand(void **state)
     test_view_close(t);
 }
 
+/* Three keys of each head point one way, the fourth to where both heads' odd ones do. The mean over both
+ * heads points there, too: an anchor of all heads would give the odd ones up first. */
+static void keydiff_has_an_anchor_for_each_head(void **state)
+{
+    (void)state;
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = 2, .dim = 2 });
+    for (int l = 0; l < 2; l++)
+        for (int p = 0; p < 4; p++) {
+            test_view_key(t, l, p)[0] = p == 3 ? 0 : l ? -1.0f : 1;
+            test_view_key(t, l, p)[1] = p == 3 ? 1 : 0;
+        }
+    test_view_decide(t, "keydiff@1");
+    for (int l = 0; l < 2; l++) assert_true(test_view_stays(t, l, 3) && test_view_n_stays(t, l) == 1);
+    test_view_close(t);
+}
+
 /* ---- LagKV -------------------------------------------------------------------------------- */
 
 /* Two sinks, partitions of three. The range of 5..7 and of 8..10 is 2 in both channels: of 2..4
@@ -508,6 +524,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keydiff_by_hand),
+        cmocka_unit_test(keydiff_has_an_anchor_for_each_head),
         cmocka_unit_test(lagkv_by_hand),
         cmocka_unit_test(lagkv_constant_channels),
         cmocka_unit_test(lagkv_deviations_of_a_sample),
