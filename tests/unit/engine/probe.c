@@ -160,7 +160,7 @@ static void the_next_tokens_are_foreseen(void **state)
 
 /* ---- episodes ------------------------------------------------------------------------------------- */
 
-enum { PIECE = 16, TYPICAL = 2, EPISODES = 3, QUESTION = 10 };
+enum { PIECE = 16, TYPICAL = 2, EPISODES = 3, QUESTION = 10, ASKS = 5 * PIECE };
 
 /* The prompt of the c-th episode of the first n tokens, behind what is said; how many episodes there are. */
 static int episode(const wn_model *m, int n, int c, int32_t *probe, int *n_probe)
@@ -175,6 +175,8 @@ static int episode(const wn_model *m, int n, int c, int32_t *probe, int *n_probe
         float question[WN_EPISODE_DIM];
         wn_episode_embed(m, ids + n, T - n, row, question);
         c = wn_episode_nearest(question, centres, k);
+        wn_episode_embed(m, ids, T - n, row, question);
+        assert_int_not_equal(c, wn_episode_nearest(question, centres, k));     /* not what it begins with */
     }
     int n_typical = wn_episode_typical(x, n_pieces, of, centres, c, TYPICAL, typical);
     for (int i = 0; i < n_typical; i++)
@@ -185,6 +187,9 @@ static int episode(const wn_model *m, int n, int c, int32_t *probe, int *n_probe
 static void episodes_are_recalled(void **state)
 {
     (void)state;
+    int32_t was[QUESTION];
+    memcpy(was, ids + T - QUESTION, sizeof was);
+    memcpy(ids + T - QUESTION, ids + ASKS, sizeof was);         /* a question about what stands there */
     for (int all = 0; all < 2; all++) {
         char kv[120];
         snprintf(kv, sizeof kv, "epicache(episodes=%d,piece=%d,typical=%d,question=%d,for=%s)@50%%", EPISODES, PIECE, TYPICAL,
@@ -212,6 +217,7 @@ static void episodes_are_recalled(void **state)
         }
         check_same(kv, &o, most, 0, T);
     }
+    memcpy(ids + T - QUESTION, was, sizeof was);
 }
 
 /* Bounded while the text is read: no lane holds more than the budget and what came in since, in the mean. */
