@@ -117,27 +117,26 @@ static wn_status take_turns(const wn_lab *lab, wn_seq *s, const wn_case *c, bool
     return st;
 }
 
-static wn_status one_mode(const wn_lab *lab, const wn_lab_row *rows, int n_rows, const wn_case *c, wn_seq *base,
-                          int mode, bool have_other, double *scores, wn_err *err)
+/* What rows start from: the context read, and behind it the first question where that is asked of all
+ * turns together. */
+typedef struct { wn_seq *at[WN_ASK_MODES]; bool asked; } starts;
+
+static wn_status one_row(const wn_lab *lab, const wn_lab_row *row, const wn_case *c, const starts *from,
+                         const bool ask[WN_ASK_MODES], answer *a, double *scores, wn_err *err)
 {
-    bool aware = mode == WN_ASK_AWARE, asked = aware && !(c->apart && c->n_turns > 1);
-    answer a = { 0 };
-    wn_seq *from = base, *s;
     wn_status st = WN_OK;
-    if (asked && !(st = wn_seq_fork(&from, base, NULL, err))) st = feed_text(lab, from, c->turns[0].ask, err);
-    for (int r = 0; r < n_rows && !st; r++) {
-        if (have_other && !rows[r].marks) {
-            scores[r * WN_ASK_MODES + mode] = scores[r * WN_ASK_MODES + (mode ^ 1)];
+    for (int m = 0; m < WN_ASK_MODES && !st; m++) {
+        wn_seq *s;
+        if (!ask[m]) continue;
+        if (m && ask[0] && !row->marks) {
+            scores[m] = scores[0];
             continue;
         }
-        if ((st = wn_lab_start(&s, lab, &rows[r], from, err))) break;
-        st = take_turns(lab, s, c, aware, asked, &a, &scores[r * WN_ASK_MODES + mode], err);
-        if (st) wn_fail_prefix(err, st, "%s", rows[r].kv);
+        if ((st = wn_lab_start(&s, lab, row, from->at[m], err))) break;
+        st = take_turns(lab, s, c, m == WN_ASK_AWARE, m == WN_ASK_AWARE && from->asked, a, &scores[m], err);
         wn_seq_close(s);
     }
-    if (from != base) wn_seq_close(from);
-    wn_free(a.text);
-    return st;
+    return st ? wn_fail_prefix(err, st, "%s", row->kv) : WN_OK;
 }
 
 static wn_status read_context(wn_seq **base, const wn_lab *lab, const wn_lab_row *none, const char *text, wn_err *err)
@@ -151,14 +150,29 @@ static wn_status read_context(wn_seq **base, const wn_lab *lab, const wn_lab_row
     return st;
 }
 
-wn_status wn_ask_case(const wn_lab *lab, const wn_lab_row *rows, int n_rows, const wn_case *c,
-                      const bool ask[WN_ASK_MODES], double *scores, wn_err *err)
+static wn_status make_starts(starts *from, const wn_lab *lab, const wn_lab_row *none, const wn_case *c,
+                             const bool ask[WN_ASK_MODES], wn_err *err)
 {
-    wn_seq *base = NULL;
-    wn_status st = read_context(&base, lab, &rows[0], c->context, err);
-    for (int m = 0; m < WN_ASK_MODES && !st; m++)
-        if (ask[m]) st = one_mode(lab, rows, n_rows, c, base, m, m > 0 && ask[0], scores, err);
-    wn_seq_close(base);
+    wn_seq **at = from->at;
+    wn_status st = read_context(&at[WN_ASK_AGNOSTIC], lab, none, c->context, err);
+    if (st || !ask[WN_ASK_AWARE]) return st;
+    from->asked = !(c->apart && c->n_turns > 1);
+    if ((st = wn_seq_fork(&at[WN_ASK_AWARE], at[WN_ASK_AGNOSTIC], NULL, err))) return st;
+    return from->asked ? feed_text(lab, at[WN_ASK_AWARE], c->turns[0].ask, err) : WN_OK;
+}
+
+wn_status wn_ask_case(const wn_lab *lab, const wn_lab_row *rows, int n_rows, const wn_case *c,
+                      const bool ask[WN_ASK_MODES], wn_job_desk *desk, double *scores, wn_err *err)
+{
+    starts from = { 0 };
+    answer a = { 0 };
+    wn_status st = make_starts(&from, lab, &rows[0], c, ask, err);
+    for (int r = 0; r < n_rows && !st; r++) {
+        if (wn_job_part_had(desk, r)) continue;
+        if (!(st = one_row(lab, &rows[r], c, &from, ask, &a, scores + r * WN_ASK_MODES, err))) wn_job_part_done(desk, r);
+    }
+    for (int m = 0; m < WN_ASK_MODES; m++) wn_seq_close(from.at[m]);
+    wn_free(a.text);
     return st;
 }
 
@@ -203,11 +217,12 @@ static wn_status choose(const wn_lab *lab, wn_seq *s, const wn_choice *c, bool a
 }
 
 wn_status wn_ask_choice(const wn_lab *lab, const wn_lab_row *rows, int n_rows, const wn_choice *c,
-                        const bool ask[WN_ASK_MODES], double *scores, wn_err *err)
+                        const bool ask[WN_ASK_MODES], wn_job_desk *desk, double *scores, wn_err *err)
 {
     wn_seq *base = NULL, *s;
     wn_status st = read_context(&base, lab, &rows[0], c->context ? c->context : "", err);
-    for (int r = 0; r < n_rows && !st; r++)
+    for (int r = 0; r < n_rows && !st; r++) {
+        if (wn_job_part_had(desk, r)) continue;
         for (int m = 0; m < WN_ASK_MODES && !st; m++) {
             double *score = &scores[r * WN_ASK_MODES + m];
             if (!ask[m]) continue;
@@ -219,6 +234,8 @@ wn_status wn_ask_choice(const wn_lab *lab, const wn_lab_row *rows, int n_rows, c
             st = choose(lab, s, c, m == WN_ASK_AWARE, score, err);
             wn_seq_close(s);
         }
+        if (!st) wn_job_part_done(desk, r);
+    }
     wn_seq_close(base);
     return st;
 }

@@ -13,7 +13,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { DEFAULT_CHUNKS = 4, DEFAULT_SEEDS = 8, USABLE_MAX = 8192, CONTEXT_IF_NONE = 1024, SPEED_TOKENS = 32 };
+enum { DEFAULT_CHUNKS = 4, DEFAULT_SEEDS = 8, USABLE_MAX = 8192, CONTEXT_IF_NONE = 1024, SPEED_TOKENS = 32,
+       ROW_NAME = WN_SPEC_BYTES + WN_PROFILE_ID + 16 };
 
 typedef struct {
     wn_eval_work w;
@@ -26,6 +27,8 @@ typedef struct {
     wn_text_shape shape;
     wn_job *jobs; int n_jobs;
     double *values;
+    char (*names)[ROW_NAME]; const char **parts;    /* (n_rows) the rows in the journal */
+    bool *had;                          /* (n_jobs, n_rows) */
 } study;
 
 /* ---- what is studied ---------------------------------------------------------------------- */
@@ -65,23 +68,17 @@ static wn_status read_text(study *s, const wn_eval_opts *o, wn_err *err)
     return wn_tokens_from_text(s->w.m, text, n, 0, &s->ids, &s->n_ids, err);
 }
 
-/* A name for everything the figures depend on. */
+/* A name for everything that the figures of all rows depend on; the rest is in the names of rows and jobs. */
 static void make_key(const study *s, const wn_eval_opts *o, char key[40])
 {
     XXH3_state_t *x = XXH3_createState();
     uint8_t fp[16];
-    int numbers[] = { o->context, o->max_chunks, o->n_seeds, (int)o->seed, o->ask[0], o->ask[1], o->n_choices };
     XXH3_64bits_reset(x);
     wn_model_fingerprint(s->w.m, NULL, fp);
     XXH3_64bits_update(x, fp, sizeof fp);
     XXH3_64bits_update(x, wn_kernels_get()->numerics, strlen(wn_kernels_get()->numerics));
-    for (int r = 0; r < s->w.n_rows; r++) XXH3_64bits_update(x, s->w.rows[r].kv, strlen(s->w.rows[r].kv) + 1);
-    for (int r = 0; r < s->w.n_rows; r++)
-        if (s->w.rows[r].profile) XXH3_64bits_update(x, s->w.rows[r].row.profile->id, WN_PROFILE_ID);
-    XXH3_64bits_update(x, numbers, sizeof numbers);
-    if (o->n_lengths) XXH3_64bits_update(x, o->lengths, sizeof *o->lengths * (size_t)o->n_lengths);
+    XXH3_64bits_update(x, &o->seed, sizeof o->seed);
     XXH3_64bits_update(x, s->ids, s->n_ids * sizeof *s->ids);
-    for (int t = 0; o->tasks && o->tasks[t]; t++) XXH3_64bits_update(x, o->tasks[t]->name, strlen(o->tasks[t]->name) + 1);
     if (o->label) XXH3_64bits_update(x, o->label, strlen(o->label));
     snprintf(key, 40, "%016llx", (unsigned long long)XXH3_64bits_digest(x));
     XXH3_freeState(x);
@@ -89,31 +86,57 @@ static void make_key(const study *s, const wn_eval_opts *o, char key[40])
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
-static size_t pair_values(const study *s) { return (size_t)s->w.n_rows * WN_ASK_MODES; }
+/* A row's name is its policy with every parameter, and the profile it goes by. */
+static wn_status name_rows(study *s, wn_err *err)
+{
+    s->names = wn_calloc((size_t)s->w.n_rows, sizeof *s->names);
+    s->parts = WN_NEW_ARRAY(const char *, s->w.n_rows);
+    if (!s->names || !s->parts) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
+    for (int r = 0; r < s->w.n_rows; r++) {
+        const wn_lab_row *row = &s->w.rows[r];
+        if (row->row.decide) snprintf(s->names[r], ROW_NAME, "%s#row%d", row->kv, r);   /* tests: a name says nothing */
+        else if (row->profile) snprintf(s->names[r], ROW_NAME, "%s#%s", row->kv, row->row.profile->id);
+        else snprintf(s->names[r], ROW_NAME, "%s", row->kv);
+        s->parts[r] = s->names[r];
+    }
+    return WN_OK;
+}
+
+/* What a job is of, and all that its figures depend on beside the key. */
+static void name_job(const study *s, const wn_eval_opts *o, int i, wn_job *j)
+{
+    int k = i - s->n_chunks, c = k - s->n_tasks * s->cells, context = s->report->context;
+    const char *asked = !o->ask[WN_ASK_AWARE] ? "after" : !o->ask[WN_ASK_AGNOSTIC] ? "before" : "both";
+    if (k < 0) snprintf(j->id, sizeof j->id, "text:%d:%d", context, i);
+    else if (c < 0)
+        snprintf(j->id, sizeof j->id, "%s:%d/%d:%d/%d:%s", o->tasks[k / s->cells]->name,
+                 s->lengths[k % s->cells / s->n_seeds], context, k % s->n_seeds, s->n_seeds, asked);
+    else snprintf(j->id, sizeof j->id, "choice:%d/%d:%s", c, o->n_choices, asked);
+}
 
 /* Text chunks first: they are the longest. */
 static wn_status make_jobs(study *s, const wn_eval_opts *o, wn_err *err)
 {
-    size_t total = 0;
+    size_t total = 0, rows = (size_t)s->w.n_rows;
     s->n_jobs = s->n_chunks + s->n_tasks * s->cells + o->n_choices;
-    if (!(s->jobs = WN_NEW_ARRAY(wn_job, s->n_jobs + 1))) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
+    s->jobs = WN_NEW_ARRAY(wn_job, s->n_jobs + 1);
+    s->had = wn_calloc((size_t)s->n_jobs + 1, rows);
+    if (!s->jobs || !s->had) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     for (int i = 0; i < s->n_jobs; i++) {
         wn_job *j = &s->jobs[i];
-        int k = i - s->n_chunks, c = k - s->n_tasks * s->cells;
-        if (k < 0) snprintf(j->id, sizeof j->id, "text:%d", i);
-        else if (c < 0)
-            snprintf(j->id, sizeof j->id, "%s:%d:%d", o->tasks[k / s->cells]->name,
-                     s->lengths[k % s->cells / s->n_seeds], k % s->n_seeds);
-        else snprintf(j->id, sizeof j->id, "choice:%d", c);
-        j->n = k < 0 ? wn_text_values(&s->shape) : pair_values(s);
-        total += j->n;
+        name_job(s, o, i, j);
+        j->n = i < s->n_chunks ? s->shape.row_values : (size_t)WN_ASK_MODES;
+        j->parts = s->parts;
+        j->n_parts = s->w.n_rows;
+        j->had = s->had + (size_t)i * rows;
+        total += j->n * rows;
     }
     if (!(s->values = WN_NEW_ARRAY(double, total + 1))) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
-    for (int i = 0, at = 0; i < s->n_jobs; at += (int)s->jobs[i++].n) s->jobs[i].values = s->values + at;
+    for (size_t i = 0, at = 0; i < (size_t)s->n_jobs; at += s->jobs[i++].n * rows) s->jobs[i].values = s->values + at;
     return WN_OK;
 }
 
-static wn_status run_chunk(const study *s, const wn_lab *lab, int i, double *values, wn_err *err)
+static wn_status run_chunk(const study *s, const wn_lab *lab, int i, double *values, wn_job_desk *desk, wn_err *err)
 {
     int n = s->shape.context;
     int32_t *ids = wn_alloc(sizeof *ids * (size_t)n);
@@ -121,20 +144,21 @@ static wn_status run_chunk(const study *s, const wn_lab *lab, int i, double *val
     memcpy(ids, s->ids + (size_t)i * (size_t)n, sizeof *ids * (size_t)n);
     /* A text begins with the token the model wants there; every chunk is a text. */
     if (s->ids[0] == wn_model_bos(s->w.m)) ids[0] = s->ids[0];
-    wn_status st = wn_text_run(lab, &s->shape, s->w.rows, ids, values, err);
+    wn_status st = wn_text_run(lab, &s->shape, s->w.rows, ids, desk, values, err);
     wn_free(ids);
     return st ? wn_fail_prefix(err, st, "chunk %d of the text", i) : WN_OK;
 }
 
-static wn_status run_one(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_err *err)
+static wn_status run_one(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values,
+                         wn_job_desk *desk, wn_err *err)
 {
     const study *s = ctx;
     int k = job - s->n_chunks, c = k - s->n_tasks * s->cells;
-    if (k < 0) return run_chunk(s, lab, job, values, err);
-    if (c >= 0) return wn_ask_choice(lab, w->rows, w->n_rows, &w->o->choices[c], w->o->ask, values, err);
+    if (k < 0) return run_chunk(s, lab, job, values, desk, err);
+    if (c >= 0) return wn_ask_choice(lab, w->rows, w->n_rows, &w->o->choices[c], w->o->ask, desk, values, err);
     wn_case_id id = { .task = w->o->tasks[k / s->cells], .length = s->lengths[k % s->cells / s->n_seeds],
                       .seed = k % s->n_seeds, .n_seeds = s->n_seeds };
-    return wn_eval_case(w, lab, &id, w->n_rows, w->o->ask, values, err);
+    return wn_eval_case(w, lab, &id, w->n_rows, w->o->ask, desk, values, err);
 }
 
 /* ---- reduction -------------------------------------------------------------------------------- */
@@ -355,11 +379,11 @@ wn_status wn_eval_run(wn_eval_report *out, wn_model *m, const wn_eval_opts *o, w
     while (o->tasks && o->tasks[s.n_tasks]) s.n_tasks++;
     if ((st = make_rows(&s, o, err)) || (st = find_profiles(&s, o, err)) || (st = read_text(&s, o, err))) goto done;
     make_key(&s, o, key);
-    if ((st = wn_journal_open(&s.w.journal, o->journal, key, err))) goto done;
+    if ((st = wn_journal_open(&s.w.journal, o->journal, key, o->keep, err))) goto done;
     if ((st = choose_context(&s, o, err)) || (st = choose_lengths(&s, o, err)) ||
         (st = count_chunks(&s, o, err)))
         goto done;
-    if ((st = make_report(&s, o, err)) || (st = make_jobs(&s, o, err))) goto done;
+    if ((st = make_report(&s, o, err)) || (st = name_rows(&s, err)) || (st = make_jobs(&s, o, err))) goto done;
     s.w.what = "rows";
     int n_ctx = wn_eval_lab_ctx(m, out->context);
     if ((st = wn_eval_jobs(&s.w, n_ctx, s.jobs, s.n_jobs, run_one, &s, err))) goto done;
@@ -372,6 +396,9 @@ done:
     wn_tokens_free(s.ids);
     wn_free(s.jobs);
     wn_free(s.values);
+    wn_free(s.names);
+    wn_free(s.parts);
+    wn_free(s.had);
     if (st) wn_eval_report_release(out);
     return st;
 }

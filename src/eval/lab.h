@@ -3,6 +3,7 @@
 #define WN_EVAL_LAB_H
 
 #include "eval/eval.h"
+#include "eval/jobs.h"
 
 /* A row as it is run. */
 typedef struct {

@@ -339,8 +339,10 @@ static wn_status run_repeats(looking *k, int i, wn_err *err)
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
-static wn_status run_job(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_err *err)
+static wn_status run_job(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_job_desk *desk,
+                         wn_err *err)
 {
+    (void)desk;
     const study *s = ctx;
     size_t n = head_values(s), v_dim = (size_t)lab->m->hp.v_dim;
     looking k = { .s = s, .lab = lab, .sums = values, .lanes = values + n, .layers = values + n + s->n_lanes,
@@ -528,7 +530,7 @@ wn_status wn_profile_measure(wn_profile **out, wn_model *m, const wn_profile_opt
     wn_eval_workers(&s.w, o->n_threads ? o->n_threads : wn_os_n_cpus());
     s.per_job = head_values(&s) + (size_t)s.n_lanes + (size_t)s.n_layers + N_COUNTS;
     make_key(&s, key);
-    if ((st = wn_journal_open(&s.w.journal, o->journal, key, err))) return st;
+    if ((st = wn_journal_open(&s.w.journal, o->journal, key, false, err))) return st;
     size_t n = (size_t)(s.o.n_needles + s.o.n_repeats);
     jobs = WN_NEW_ARRAY(wn_job, n);
     values = WN_NEW_ARRAY(double, n * s.per_job);

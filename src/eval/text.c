@@ -223,7 +223,7 @@ static wn_status run_row(chunk *c, wn_seq *s, bool reference, double *values, wn
 }
 
 wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_row *rows, const int32_t *ids,
-                      double *values, wn_err *err)
+                      wn_job_desk *desk, double *values, wn_err *err)
 {
     chunk c = { .lab = lab, .shape = h, .ids = ids };
     wn_seq *base = NULL, *s = NULL;
@@ -241,6 +241,7 @@ wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_ro
     if ((st = wn_lab_seq(&base, lab, &rows[0], err))) goto done;
     if ((st = wn_lab_feed(lab, base, ids, (size_t)h->half, err))) goto done;
     for (int r = 0; r < h->n_rows; r++) {
+        if (r && wn_job_part_had(desk, r)) continue;        /* row 0 runs for what it leaves behind */
         if ((st = wn_lab_start(&s, lab, &rows[r], base, err))) goto done;
         if ((st = run_row(&c, s, r == 0, values + (size_t)r * h->row_values, err))) {
             wn_fail_prefix(err, st, "%s", rows[r].kv);
@@ -248,6 +249,7 @@ wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_ro
         }
         wn_seq_close(s);
         s = NULL;
+        if (!wn_job_part_had(desk, r)) wn_job_part_done(desk, r);
     }
 done:
     wn_seq_close(s);

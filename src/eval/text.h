@@ -20,10 +20,9 @@ typedef struct {
 enum { WN_TEXT_TOP1, WN_TEXT_NLL, WN_TEXT_N_NLL, WN_TEXT_DIVERGE, WN_TEXT_BYTES, WN_TEXT_ATTENDED, WN_TEXT_FIXED };
 
 wn_text_shape wn_text_shape_of(const wn_model *m, int context, int n_rows);
-static inline size_t wn_text_values(const wn_text_shape *s) { return s->row_values * (size_t)s->n_rows; }
 
-/* values: (n_rows, row_values). ids: (context); rows[0] is the full cache. */
+/* values: (n_rows, row_values). ids: (context); rows[0] is the full cache. Rows that the desk has stay as they are. */
 wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *shape, const wn_lab_row *rows,
-                      const int32_t *ids, double *values, wn_err *err);
+                      const int32_t *ids, wn_job_desk *desk, double *values, wn_err *err);
 
 #endif

@@ -9,14 +9,16 @@ enum { CASES = 10, TASKS = 2 };
 
 typedef struct { int length; const wn_task *tasks[TASKS]; } trial;
 
-static wn_status ask_one(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_err *err)
+static wn_status ask_one(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values,
+                         wn_job_desk *desk, wn_err *err)
 {
     const trial *t = ctx;
     static const bool ask[WN_ASK_MODES] = { [WN_ASK_AWARE] = true };    /* the same thing for a full cache */
     double scores[WN_ASK_MODES] = { 0 };
     wn_case_id id = { .task = t->tasks[job / CASES], .length = t->length, .seed = job % CASES, .n_seeds = CASES };
-    wn_status st = wn_eval_case(w, lab, &id, 1, ask, scores, err);
+    wn_status st = wn_eval_case(w, lab, &id, 1, ask, NULL, scores, err);
     *values = scores[WN_ASK_AWARE];
+    (void)desk;
     return st;
 }
 

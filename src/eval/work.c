@@ -56,7 +56,7 @@ static uint64_t case_seed(const wn_eval_work *w, const wn_case_id *id)
 }
 
 wn_status wn_eval_case(const wn_eval_work *w, const wn_lab *lab, const wn_case_id *id, int n_rows,
-                       const bool ask[WN_ASK_MODES], double *scores, wn_err *err)
+                       const bool ask[WN_ASK_MODES], wn_job_desk *desk, double *scores, wn_err *err)
 {
     wn_case c;
     wn_case_opts o = { .seed = case_seed(w, id), .n_tokens = id->length,
@@ -70,7 +70,7 @@ wn_status wn_eval_case(const wn_eval_work *w, const wn_lab *lab, const wn_case_i
         o.n_tokens -= (int)(need - have);
         if ((st = id->task->make(&c, w->o->phrases, &o, err))) return wn_fail_prefix(err, st, "%s", id->task->name);
     }
-    st = wn_ask_case(lab, w->rows, n_rows, &c, ask, scores, err);
+    st = wn_ask_case(lab, w->rows, n_rows, &c, ask, desk, scores, err);
     wn_case_release(&c);
     return st ? wn_fail_prefix(err, st, "%s, seed %d", id->task->name, id->seed) : WN_OK;
 }
@@ -103,10 +103,10 @@ static void close_worker(void *ctx, void *worker)
     wn_free(worker);
 }
 
-static wn_status run_job(void *ctx, void *worker, int job, double *values, wn_err *err)
+static wn_status run_job(void *ctx, void *worker, int job, double *values, wn_job_desk *desk, wn_err *err)
 {
     job_ctx *j = ctx;
-    return j->fn(j->w, worker, j->ctx, job, values, err);
+    return j->fn(j->w, worker, j->ctx, job, values, desk, err);
 }
 
 static void job_progress(void *ctx, int done, int total)

@@ -35,9 +35,10 @@ static inline double wn_eval_depth(int seed, int n_seeds) { return (seed + 0.5) 
 int wn_eval_lab_ctx(const wn_model *m, int length);
 /* Makes a case whose turns fit into the lab, and asks all rows in [0, n_rows). */
 wn_status wn_eval_case(const wn_eval_work *w, const wn_lab *lab, const wn_case_id *id, int n_rows,
-                       const bool ask[WN_ASK_MODES], double *scores, wn_err *err);
+                       const bool ask[WN_ASK_MODES], wn_job_desk *desk, double *scores, wn_err *err);
 /* Runs jobs with labs of n_ctx tokens. */
-typedef wn_status wn_eval_job_fn(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_err *err);
+typedef wn_status wn_eval_job_fn(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values,
+                                 wn_job_desk *desk, wn_err *err);
 wn_status wn_eval_jobs(wn_eval_work *w, int n_ctx, wn_job *jobs, int n, wn_eval_job_fn *fn, void *ctx, wn_err *err);
 
 #endif
