@@ -23,10 +23,10 @@
 enum { MAX_POLICIES = 128, MAX_ROWS = 512, MAX_TASKS = 64, MAX_BUDGETS = 16, MAX_LENGTHS = 32 };
 
 typedef struct {
-    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *lengths, *lib, *profile;
+    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *results, *lengths, *lib, *profile;
     long context, seeds, seed, threads;
     size_t mem;
-    bool json, csv, usable, no_speed, no_resume, quiet;
+    bool json, csv, markdown, usable, no_speed, no_resume, quiet;
     wn_arg_list kv;
     const char *k_type, *v_type;
     char spelled[MAX_POLICIES][WN_SPEC_BYTES + 48];     /* policies with formats of -ctk, -ctv */
@@ -68,25 +68,48 @@ static wn_status with_formats(options *o, const wn_policy *p, const char **kv, w
     return WN_OK;
 }
 
-static int make_rows(options *o, wn_eval_row *rows, int *n)
+typedef struct {
+    wn_eval_row *rows; int n;
+    double budgets[MAX_BUDGETS]; int n_budgets;
+} row_list;
+
+/* A row for each budget, or one; own: one of the policy's own size before them. */
+static int add_rows(options *o, row_list *to, const char *kv, bool own)
 {
-    double budgets[MAX_BUDGETS];
-    int n_budgets = parse_budgets(o->budget, budgets);
-    if (n_budgets < 0) return wrong("--budget wants shares in percent, as in 50,25,12.5, not", o->budget);
-    *n = 0;
-    for (int i = 0; i < o->kv.n; i++) {
-        wn_policy p;
-        wn_err err;
-        if (wn_policy_parse(&p, o->kv.items[i], &err)) return wrong(err.text, NULL);
-        if (with_formats(o, &p, &o->kv.items[i], &err) || wn_policy_parse(&p, o->kv.items[i], &err)) return wrong(err.text, NULL);
-        bool spread = p.recipe->kind != WN_CLASS_FULL && !p.budget_given && n_budgets;
-        if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !wn_policy_has_formats(&p)) continue;
-        for (int b = 0; b < (spread ? n_budgets : 1); b++) {
-            if (*n == MAX_ROWS) return wrong("more than 512 rows", NULL);
-            rows[(*n)++] = (wn_eval_row){ .kv = o->kv.items[i], .share = spread ? budgets[b] : 0 };
-        }
+    wn_policy p;
+    wn_err err;
+    if (wn_policy_parse(&p, kv, &err) || with_formats(o, &p, &kv, &err) || wn_policy_parse(&p, kv, &err))
+        return wrong(err.text, NULL);
+    bool spread = p.recipe->kind != WN_CLASS_FULL && !p.budget_given && to->n_budgets;
+    if (p.recipe->kind == WN_CLASS_FULL && !strcmp(p.recipe->name, "none") && !wn_policy_has_formats(&p)) return WN_EXIT_OK;
+    for (int b = spread && !own ? 0 : -1; b < (spread ? to->n_budgets : 0); b++) {
+        if (to->n == MAX_ROWS) return wrong("more than 512 rows", NULL);
+        to->rows[to->n++] = (wn_eval_row){ .kv = kv, .share = b >= 0 ? to->budgets[b] : 0 };
     }
     return WN_EXIT_OK;
+}
+
+/* Every recipe that drops anything; those whose size the data say at that size, too. */
+static int add_all(options *o, row_list *to)
+{
+    int rc = WN_EXIT_OK;
+    for (int i = 0; wn_recipe_at(i) && !rc; i++) {
+        const wn_recipe *r = wn_recipe_at(i);
+        if (r->kind != WN_CLASS_FULL) rc = add_rows(o, to, r->name, r->kind == WN_CLASS_BUDGET_FREE);
+    }
+    return rc;
+}
+
+static int make_rows(options *o, wn_eval_row *rows, int *n)
+{
+    row_list to = { .rows = rows };
+    int rc = WN_EXIT_OK;
+    to.n_budgets = parse_budgets(o->budget, to.budgets);
+    if (to.n_budgets < 0) return wrong("--budget wants shares in percent, as in 50,25,12.5, not", o->budget);
+    for (int i = 0; i < o->kv.n && !rc; i++)
+        rc = !strcmp(o->kv.items[i], "all") ? add_all(o, &to) : add_rows(o, &to, o->kv.items[i], false);
+    *n = to.n;
+    return rc;
 }
 
 static int make_tasks(const options *o, const wn_task **tasks)
@@ -144,6 +167,12 @@ static int make_chunks(const char *s, int *out)
 
 /* ---- the command ------------------------------------------------------------------------------ */
 
+/* Where finished work is noted: a file that stays, or one that goes when all is done; NULL: nowhere. */
+static const char *journal_of(const options *o, const char *usual)
+{
+    return o->results ? o->results : o->no_resume ? NULL : o->journal ? o->journal : usual;
+}
+
 static int fail(const wn_err *err, const char *journal)
 {
     if (*wn_cli_catch_interrupt()) fprintf(stderr, "\nwinnow eval: interrupted%s\n",
@@ -159,7 +188,7 @@ static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const
     wn_eval_opts eo = {
         .rows = rows, .n_rows = n_rows, .context = (int)o->context, .max_chunks = chunks, .tasks = tasks,
         .lengths = o->at, .n_lengths = o->n_at, .n_seeds = (int)o->seeds, .seed = (uint64_t)o->seed, .find_usable = o->usable, .speed = !o->no_speed,
-        .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .profile = o->profile, .progress = wn_cli_on_progress, .progress_ctx = &p,
+        .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .keep = o->results != NULL, .profile = o->profile, .progress = wn_cli_on_progress, .progress_ctx = &p,
         .stop = wn_cli_catch_interrupt(),
     };
     wn_model *m = NULL;
@@ -188,6 +217,7 @@ static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const
     if ((st = wn_eval_run(&report, m, &eo, &err))) goto done;
     bool ok = o->json  ? wn_eval_write_json(stdout, &report, eo.ask)
               : o->csv ? wn_eval_write_csv(stdout, &report, eo.ask)
+              : o->markdown ? wn_eval_write_markdown(stdout, &report, eo.ask)
                        : wn_eval_write_table(stdout, &report, eo.ask);
     if (!ok || fflush(stdout)) st = wn_fail(&err, WN_EIO, "the output cannot be written: %s", strerror(errno));
 done:
@@ -211,7 +241,8 @@ const wn_help_page wn_cli_eval_page = {
     .about = "Compares cache policies with the full cache of the same model: divergence of the next-token\n"
              "distribution, perplexity, bytes, speed, and tasks with exact answers asked before and after\n"
              "compression. docs/evaluation.md says what each figure means.",
-    .examples = "winnow eval -m models/winnow-demo.gguf --kv recent --kv random --context 1024 --tasks passkey,lookup",
+    .examples = "winnow eval -m models/winnow-demo.gguf --kv recent --kv random --context 1024 --tasks passkey,lookup\n"
+                "winnow eval -m models/winnow-demo.gguf --kv all --tasks passkey,lookup --no-speed --results demo.results",
     .rows_title = "Tasks", .row = task_row,
 };
 
@@ -224,7 +255,7 @@ int wn_cli_eval(int argc, char **argv)
     const wn_arg table[] = {
         { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "GGUF file, or the name of a model (winnow models)", 0, 0, 0 },
-        { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY", "a policy; may be given many times (winnow recipes lists them)", 0, 0, 0 },
+        { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY", "a policy, or all (of winnow recipes); may be given many times", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
         { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
@@ -250,9 +281,11 @@ int wn_cli_eval(int argc, char **argv)
         { 0, "no-speed", WN_ARG_FLAG, &o.no_speed, NULL, "do not time rows: the output is then the same in every run", 0, 0, 0 },
         { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no journal of finished work", 0, 0, 0 },
         { 0, "journal", WN_ARG_STRING, &o.journal, "FILE", "keep it here (default: in the cache directory)", 0, 0, 0 },
+        { 0, "results", WN_ARG_STRING, &o.results, "FILE", "a journal that stays: what it has is not measured again", 0, 0, 0 },
         { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
         { 0, "json", WN_ARG_FLAG, &o.json, NULL, "JSON instead of a table", 0, 0, 0 },
         { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "CSV instead of a table", 0, 0, 0 },
+        { 0, "markdown", WN_ARG_FLAG, &o.markdown, NULL, "Markdown instead of a table for terminals", 0, 0, 0 },
     };
     const char *rest[1];
     int n_rest, chunks, n_rows;
@@ -268,7 +301,8 @@ int wn_cli_eval(int argc, char **argv)
     if (!o.model) return wrong("which model? give -m FILE (a GGUF file)", NULL);
     if (strcmp(o.ask, "before") && strcmp(o.ask, "after") && strcmp(o.ask, "both"))
         return wrong("--ask is before, after or both, not", o.ask);
-    if (o.json && o.csv) return wrong("--json or --csv, one of them", NULL);
+    if (o.json + o.csv + o.markdown > 1) return wrong("--json, --csv or --markdown, one of them", NULL);
+    if (o.results && (o.journal || o.no_resume)) return wrong("--results is a journal: without --journal and --no-resume", NULL);
     if ((rc = wn_cli_policy("eval", o.lib, NULL))) return rc;
     if ((rc = wn_cli_formats("eval", *o.k_type ? o.k_type : "f16", *o.v_type ? o.v_type : "f16"))) return rc;
     wn_eval_row *rows = calloc(MAX_ROWS, sizeof *rows);
@@ -277,7 +311,7 @@ int wn_cli_eval(int argc, char **argv)
     if (!rc) rc = make_tasks(&o, tasks);
     if (!rc) rc = make_chunks(o.chunks, &chunks);
     if (!rc) rc = make_lengths(o.lengths, o.at, &o.n_at);
-    if (!rc) rc = evaluate(&o, rows, n_rows, tasks, chunks, o.no_resume ? NULL : o.journal ? o.journal : path);
+    if (!rc) rc = evaluate(&o, rows, n_rows, tasks, chunks, journal_of(&o, path));
     free(rows);
     return rc;
 }

@@ -151,7 +151,7 @@ bool wn_eval_write_csv(FILE *f, const wn_eval_report *r, const bool ask[WN_ASK_M
 
 /* ---- a table for people ---------------------------------------------------------------------- */
 
-static double mean_of(const double *x, int n)
+double wn_eval_layers_mean(const double *x, int n)
 {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += x[i];
@@ -186,7 +186,7 @@ static void text_table(FILE *f, const wn_eval_report *r, int width)
         put_name(f, x, width);
         fprintf(f, "  %7.0f %5.1f%% %9.5f %8.4f %8.4f %5.1f%% %8.3f %+8.3f %6.1f %5.1f%% %6.3f", x->bytes / 1024,
                 100 * x->bytes_share, x->kl_mean, x->kl_p95, x->kl_p99, 100 * x->top1, x->ppl, x->ppl - x->ppl_full,
-                x->diverge_at, 100 * mean_of(x->mass, r->n_layers), mean_of(x->error, r->n_layers));
+                x->diverge_at, 100 * wn_eval_layers_mean(x->mass, r->n_layers), wn_eval_layers_mean(x->error, r->n_layers));
         if (isfinite(x->prefill_tps)) fprintf(f, " %9.0f %8.1f", x->prefill_tps, x->decode_tps);
         fputc('\n', f);
     }

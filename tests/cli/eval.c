@@ -51,6 +51,7 @@ static void wrong_words_are_sentences(void **state)
         { "--kv recent --ask never", "--ask" },
         { "--kv recent --lengths 512,far", "--lengths" },
         { "--kv recent --json --csv", "one of them" },
+        { "--kv recent --results a --no-resume", "--results" },
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_int_equal(sh_both("./winnow eval -m " MODEL " %s", wrong[i].args), 2);
@@ -78,12 +79,52 @@ static void interrupted_runs_are_taken_up(void **state)
     free(whole);
 }
 
+/* Results that stay: more rows and other tasks measure what is not there yet, and change no figure. */
+static void results_grow(void **state)
+{
+    (void)state;
+    static const char common[] = "-q -m " MODEL " -c 256 --seeds 2 --chunks 1 --budget 50 --no-speed --markdown";
+    char path[64], *whole;
+    snprintf(path, sizeof path, "/tmp/winnow-results-%ld", (long)getpid());
+    assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv h2o@25%% --tasks variable,passkey --no-resume", common), 0);
+    whole = strdup(out);
+    assert_non_null(strstr(whole, "| `random` 50 % |"));
+    assert_int_equal(sh("./winnow eval %s --kv recent --tasks passkey --results %s", common, path), 0);
+    assert_null(strstr(out, "variable"));
+    assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv h2o@25%% --tasks variable,passkey --results %s", common, path), 0);
+    assert_string_equal(out, whole);
+    assert_int_equal(sh("cp %s %s.2 && ./winnow eval %s --kv h2o@25%% --kv random --tasks passkey,variable --results %s", path, path,
+                        common, path), 0);
+    assert_int_equal(sh("cmp %s %s.2", path, path), 0);         /* nothing was left to measure */
+    assert_int_equal(sh_both("./winnow eval %s --kv recent -s 5 --results %s", common, path), 1);
+    says("holds other results");
+    assert_int_equal(sh("rm %s %s.2", path, path), 0);
+    free(whole);
+}
+
+/* Every recipe that drops anything is in --kv all; those that go by a profile say how to get one. */
+static void all_recipes(void **state)
+{
+    (void)state;
+    assert_int_equal(sh_both("./winnow eval -q -m " MODEL " --kv all -c 64 --chunks none --tasks none --no-resume --profile /nowhere"), 1);
+    says("goes by a profile of the model: /nowhere");
+    assert_int_equal(sh("winnow=$PWD/winnow; cd /tmp && $winnow profile -q $OLDPWD/" MODEL " -c 256 --needles 1 --repeats 1 --no-resume "
+                        "-o winnow-all.profile && $winnow eval -q -m $OLDPWD/" MODEL " --kv all --budget 50 -c 64 --chunks none "
+                        "--tasks none --no-speed --no-resume --profile winnow-all.profile --csv; rm winnow-all.profile"), 0);
+    for (const char *const *p = (const char *const[]){ "\"random\",0.5", "\"kvmerger\",,", "\"kvmerger\",0.5", "\"duoattention\",0.5", NULL };
+         *p; p++)
+        if (!strstr(out, *p)) fail_msg("no row %s in %s", *p, out);
+    assert_null(strstr(out, "keepall"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_has_what_scripts_need),
         cmocka_unit_test(wrong_words_are_sentences),
         cmocka_unit_test(interrupted_runs_are_taken_up),
+        cmocka_unit_test(results_grow),
+        cmocka_unit_test(all_recipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
