@@ -130,7 +130,7 @@ static void cam_hands_values_on(void **state)
     static const float mass[4] = { 1, 0.75f, 0.5f, 0.25f };     /* a quarter of each query that has seen them */
     for (int p = 0; p < 4; p++) *test_view_mass(t, 0, p) = mass[p];
     *test_view_mass(t, 0, 0) += 1e-3f;
-    const wn_plan *p = test_view_decide(t, "cam(first=0,recent=1,next=2)@3");
+    const wn_plan *p = test_view_decide(t, "cam(first=0,recent=1,next=2,bias=none)@3");
     assert_int_equal(p->n_merges, 2);
     assert_int_equal(merge_at(p, 1)->count, 1);
     check_near((double)merge_at(p, 1)->bias, 0, 0);
@@ -141,6 +141,41 @@ static void cam_hands_values_on(void **state)
             check_near((double)test_view_key(t, 0, at)[d], (double)keys[at][d], 0);
             check_near((double)test_view_value(t, 0, at)[d], (double)values[at][d] + (at < 3 ? (double)values[0][d] / 2 : 0), 1e-6);
         }
+    test_view_close(t);
+}
+
+/* Where all have one key, all of the victim's value and weight is with its heirs, so no answer changes, also when
+ * those are victims later. (The paper's sum of values is (3, 1) + (5, 5) over 3 slots, not 4.) */
+static void cam_weighs_what_it_hands_on(void **state)
+{
+    (void)state;
+    static const float values[4][2] = { { 2, 0 }, { 1, 1 }, { 0, 0 }, { 5, 5 } }, key[2] = { 0.5f, -1 };
+    static const float mass[4] = { 1.001f, 0.75f, 0.5f, 0.25f };
+    test_view *t = small(4, 2, 1);
+    for (int p = 0; p < 4; p++) {
+        set_key(t, p, key);
+        set_value(t, p, values[p]);
+        *test_view_mass(t, 0, p) = mass[p];
+    }
+    for (int keep = 3; keep > 1; keep--) {
+        char kv[80];
+        double sum[2] = { 0 }, weight = 0;
+        snprintf(kv, sizeof kv, "cam(first=0,recent=1,next=2)@%d", keep);
+        test_view_decide(t, kv);
+        test_view_carry_out(t);
+        const wn_view_lane *l = &t->shown[0];
+        assert_int_equal(l->n, keep);
+        if (keep == 3) check_near((double)l->bias[0], log(1.5), 1e-6);
+        if (keep == 3) check_near((double)test_view_value(t, 0, 1)[0], 4 / 3.0, 1e-6);
+        for (int i = 0; i < l->n; i++) {
+            double w = l->bias ? exp((double)l->bias[i]) : 1;
+            weight += w;
+            for (int d = 0; d < 2; d++) sum[d] += w * (double)test_view_value(t, 0, l->pos[i])[d];
+        }
+        check_near(weight, 4, 1e-5);
+        check_near(sum[0], 8, 1e-5);
+        check_near(sum[1], 6, 1e-5);
+    }
     test_view_close(t);
 }
 
@@ -445,6 +480,7 @@ int main(void)
         cmocka_unit_test(equal_rows_may_become_one),
         cmocka_unit_test(protected_slots_are_left_alone),
         cmocka_unit_test(cam_hands_values_on),
+        cmocka_unit_test(cam_weighs_what_it_hands_on),
         cmocka_unit_test(cam_tosses_coins),
         cmocka_unit_test(kvmerger_by_hand),
         cmocka_unit_test(ems_centres_and_zeros),
