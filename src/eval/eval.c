@@ -108,9 +108,13 @@ static void name_job(const study *s, const wn_eval_opts *o, int i, wn_job *j)
     int k = i - s->n_chunks, c = k - s->n_tasks * s->cells, context = s->report->context;
     const char *asked = !o->ask[WN_ASK_AWARE] ? "after" : !o->ask[WN_ASK_AGNOSTIC] ? "before" : "both";
     if (k < 0) snprintf(j->id, sizeof j->id, "text:%d:%d", context, i);
-    else if (c < 0)
-        snprintf(j->id, sizeof j->id, "%s:%d/%d:%d/%d:%s", o->tasks[k / s->cells]->name,
-                 s->lengths[k % s->cells / s->n_seeds], context, k % s->n_seeds, s->n_seeds, asked);
+    else if (c < 0) {
+        const wn_task *t = o->tasks[k / s->cells];
+        char of[16] = "";               /* the other cases say how deep the fact of this one lies */
+        if (t->has_depth) snprintf(of, sizeof of, "/%d", s->n_seeds);
+        snprintf(j->id, sizeof j->id, "%s:%d/%d:%d%s:%s", t->name, s->lengths[k % s->cells / s->n_seeds], context,
+                 k % s->n_seeds, of, asked);
+    }
     else snprintf(j->id, sizeof j->id, "choice:%d/%d:%s", c, o->n_choices, asked);
 }
 
