@@ -2,14 +2,19 @@
  *
  * Source     Shi et al., "LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language
  *            Models", 2025, section 3
- * When       at boundaries                                     Observes  nothing      Resume  any
- * Retains    `first` sinks, the last `recent` share of the budget; of the slots between them, in units of `unit`, `after` of
- *            every `before`, beginning one unit later with each layer: together the layers hold everything. What has been
- *            thinned out is thinned out again as the text grows
- * Differs    positions stay what they are (the paper numbers the cache anew, for which a lane would need a shift
- *            per rung); a budget that the rungs do not fill goes to the latest of the others
+ * When       every 64 tokens                                  Observes  nothing      Resume  any
+ * Retains    `first` sinks, the last `recent` share of the budget, and rungs of what is between: in units of `unit` slots,
+ *            `after` of every `before`, beginning one unit later with each layer, so that together the layers
+ *            hold everything; of what has been thinned out `after` of every `before` again, and so on: the
+ *            older, the thinner, over log(text) times a window's reach
+ * Differs    the paper thins out all of a full cache at once and lets it fill again; here a slot goes when room is
+ *            needed, in the order in which such passes would have taken it, and the budget is always used.
+ *            Positions stay what they are (the paper numbers the cache anew, for which a lane would need a
+ *            shift per rung)
  */
 #include "policy/stages/stages.h"
+
+#include "base/err.h"
 
 enum { SPAN, OVERLAP, UNIT, RECENT };
 
@@ -30,17 +35,29 @@ static void ladder(const wn_params *p, int L, int *before, int *after)
     if (*after > *before) *after = *before;
 }
 
+/* Passes that the unit outlives; it has another place in each, among those that are left. */
+static int passes(int64_t unit, int layer, int before, int after)
+{
+    enum { MOST = 30 };                 /* more than any text has */
+    int k = 0;
+    int64_t skip = (int64_t)(layer / before) * after + WN_MIN(layer % before, after);
+    for (; k < MOST && (unit + layer) % before < after; k++)
+        unit = (unit + layer) / before * after + (unit + layer) % before - skip;
+    return k;
+}
+
+/* A full cache of m slots has room for m (1 - after / before) tokens after a pass: so long a slot
+ * lives per pass. */
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    int before, after, unit = (int)p->v[UNIT], sinks = 0;
+    int64_t recent = (int64_t)(p->v[RECENT] * (double)p->lane_slots);
+    int before, after, unit = (int)p->v[UNIT];
     ladder(p, wn_view_n_layers(v), &before, &after);
-    while (sinks < l->n && wn_view_protects(v, l->pos[sinks])) sinks++;
-    for (int i = 0; i < l->n; i++) {
-        int rung = i < sinks ? 0 : ((i - sinks) / unit + l->layer) % before;
-        out[i] = (rung < after ? 2 : 1) + 0.5f * (float)l->pos[i] / (float)wn_view_n_tokens(v);
-    }
-    wn_stage_keep_recent(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
+    double life = (double)(p->lane_slots - recent) * (before - after) / before;
+    for (int i = 0; i < l->n; i++)
+        out[i] = (float)(l->pos[i] + life * passes(l->pos[i] / unit, l->layer, before, after));
+    wn_stage_keep_recent(v, lane, recent, out);
 }
 
 const wn_recipe wn_recipe_lacache = {
@@ -48,7 +65,7 @@ const wn_recipe wn_recipe_lacache = {
     .source = "Shi et al., \"LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language Models\", "
               "2025, section 3",
     .about = "Each layer keeps another stripe of the past, thinner the older it is: together they hold more than a window.",
-    .differs = "positions stay what they are",
+    .differs = "slots go one by one when room is needed; positions stay what they are",
     .cost = "O(slots log slots) per decision",
     .params = params, .n_params = 4, .budget = "50%", .first = 4,
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,

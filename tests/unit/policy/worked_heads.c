@@ -73,18 +73,49 @@ static void dynamickv_lets_layers_compete(void **state)
     free(votes);
 }
 
-/* 4 layers, span 2: rungs of every second unit, the next layer one unit later; every unit is somewhere. */
+/* 4 layers, span 2: rungs of every second unit, the next layer one unit later. Of 64 slots 32 are no longer recent: a pass
+ * is 16 tokens long. Layer 0: units 1, 3, 5 .. outlive none, 2, 6, 10 .. one, 4 and 12 two, 8 three, 0 all; what they
+ * outlive times 16 and their first position is their score, and the best 8 of 16 units stay. */
 static void lacache_ladder(void **state)
 {
     (void)state;
+    static const bool first[16] = { [0] = 1, [4] = 1, [8] = 1, [10] = 1, [12] = 1, [13] = 1, [14] = 1, [15] = 1 };
     test_view *t = test_view_open(&(test_shape){ .n_tokens = 64, .n_layers = 4, .heads = 1 });
     test_view_decide(t, "lacache(unit=4,recent=0,first=0)@32");
-    for (int p = 0; p < 64; p++)
-        for (int l = 0; l < 4; l++) assert_true(test_view_stays(t, l, p) == (p == 63 && (63 / 4 + l) % 2 ? false : (p / 4 + l) % 2 == 0));
+    for (int p = 0; p < 63; p++) assert_true(test_view_stays(t, 0, p) == first[p / 4]);
+    for (int u = 7; u < 15; u++)                /* thinned out once: what one layer drops, its neighbour has */
+        assert_true(test_view_stays(t, 0, 4 * u) || test_view_stays(t, 1, 4 * u));
+    for (int l = 0; l < 4; l++) assert_int_equal(test_view_n_stays(t, l), 32);
     test_view_decide(t, "lacache(unit=4,recent=0.5,first=4)@32");
     for (int l = 0; l < 4; l++)
         for (int p = 0; p < 64; p++)
             if (p < 4 || p >= 48) assert_true(test_view_stays(t, l, p));
+    test_view_close(t);
+}
+
+/* A text 20 times the budget, decided every 16 tokens: a window would end 64 tokens back; of the ladder every layer reaches
+ * more than twice as far, thinner by halves, and the budget is full. */
+static void lacache_reaches_far(void **state)
+{
+    (void)state;
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 64, .max_tokens = 1400, .n_layers = 4, .heads = 1 });
+    while (t->view.n_tokens < 1280) {
+        test_view_grow(t, 16);
+        test_view_decide(t, "lacache(unit=2,recent=0,first=0)@64");
+        test_view_carry_out(t);
+    }
+    for (int l = 0; l < 4; l++) {
+        const wn_view_lane *lane = &t->shown[l];
+        int near = 0, far = 0;
+        assert_int_equal(lane->n, 64);
+        for (int i = 0; i < lane->n; i++) {
+            int back = t->view.n_tokens - lane->pos[i];
+            near += back <= 32;
+            far += back > 128;
+        }
+        assert_int_equal(near, 32);
+        assert_true(far >= 4);
+    }
     test_view_close(t);
 }
 
@@ -129,6 +160,7 @@ int main(void)
         cmocka_unit_test(razorattention_compensates),
         cmocka_unit_test(dynamickv_lets_layers_compete),
         cmocka_unit_test(lacache_ladder),
+        cmocka_unit_test(lacache_reaches_far),
         cmocka_unit_test(mpcache_has_a_threshold),
         cmocka_unit_test(compresskv_one_list_per_layer),
     };
