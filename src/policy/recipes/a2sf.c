@@ -33,7 +33,8 @@ const wn_recipe wn_recipe_a2sf = {
     .name = "a2sf", .family = "attention",
     .source = "Jo and Shin, \"A2SF: Accumulative Attention Scoring with Forgetting Factor for Token Pruning in "
               "Transformer Decoder\", 2024, section 3",
-    .about = "As h2o, but sums fade: what was attended to long ago counts little.",
+    .about = "As h2o, but sums fade: what was attended to long ago counts little. Where h2o is held back by its "
+             "oldest slots: long texts that change their subject.",
     .differs = "decides every 64 tokens; alpha is not tuned by task",
     .cost = "the weights of every query added up, in prompts and in steps",
     .params = params, .n_params = 2, .budget = "20%",

@@ -35,7 +35,9 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 const wn_recipe wn_recipe_adakv = {
     .name = "adakv", .family = "attention",
     .source = "Feng et al., \"Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation\", 2024, algorithm 1",
-    .about = "SnapKV's votes, compared over all heads of a layer: concentrated heads give slots to dispersed ones.",
+    .about = "SnapKV's votes, compared over all heads of a layer: concentrated heads give slots to dispersed ones. "
+             "Wherever snapkv fits, at the same cost and with fewer losses: the first choice when the question is in "
+             "the prompt.",
     .cost = "attention of the last 32 queries, once per decision",
     .params = params, .n_params = 4, .budget = "2048",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,

@@ -96,7 +96,8 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 const wn_recipe wn_recipe_cake = {
     .name = "cake", .family = "attention",
     .source = "Qin et al., \"CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences\", 2025, equations 5 to 8",
-    .about = "Layers whose attention is wide and changes from query to query get more; so do slots whose attention changes.",
+    .about = "Layers whose attention is wide and changes from query to query get more; so do slots whose attention "
+             "changes. For prompts with the question at the end when layers differ much.",
     .differs = "all layers at once; tau is not tuned by model and budget",
     .cost = "four passes of scores for the last 32 queries, once per decision",
     .params = params, .n_params = 5, .budget = "1024", .reads = "keys",

@@ -105,8 +105,8 @@ static void recover(const wn_view *v, const wn_params *p, int lane, const bool *
 const wn_recipe wn_recipe_cam = {
     .name = "cam", .family = "merging",
     .source = "Zhang et al., \"CaM: Cache Merging for Memory-efficient LLMs Inference\", 2024, section 4",
-    .about = "Heavy hitters and recent tokens as in H2O; values of what goes are handed to the slots behind it, by chance as "
-             "its attention says.",
+    .about = "Heavy hitters and recent tokens as in H2O; values of what goes are handed to the slots behind it, by "
+             "chance as its attention says. Where h2o is in use and its prose is not good enough.",
     .differs = "slots count for what they took in, by their bias; decides every 64 tokens; the coin belongs to the position",
     .cost = "as h2o, and a sum of values per decision",
     .params = params, .n_params = 4, .budget = "20%", .first = 4,

@@ -131,7 +131,8 @@ const wn_recipe wn_recipe_chelsea = {
     .name = "chelsea", .family = "merging",
     .source = "Hu et al., \"Efficient Long-Context LLM Inference via KV Cache Clustering\", 2025 (Chelsea, later CentroidKV), "
               "sections 4.1 and 4.2",
-    .about = "Nothing is dropped: slots with similar keys that stand close together are averaged, until the budget is met.",
+    .about = "Nothing is dropped: slots with similar keys that stand close together are averaged, until the budget is "
+             "met. For prose in moderate budgets (50 %), without a look at attention.",
     .differs = "merges go on to the budget; a cluster stands where its last member stood",
     .cost = "a cosine of each slot with a quarter of its chunk, twice per decision",
     .params = params, .n_params = 2, .budget = "25%", .first = 4,

@@ -89,8 +89,8 @@ const wn_recipe wn_recipe_compresskv = {
     .name = "compresskv", .family = "heads",
     .source = "\"CompressKV: Semantic Retrieval Heads Know What Tokens are Not Important Before Generation\", 2025, sections "
               "3.2 and 3.3",
-    .about = "The four heads of a layer that fetch best vote for all; layers that lose more by streaming get more. Needs winnow "
-             "profile.",
+    .about = "The four heads of a layer that fetch best vote for all; layers that lose more by streaming get more. "
+             "For questions at the end on a model whose heads are known. Needs winnow profile.",
     .differs = "a layer's loss is measured with the first and the last tokens",
     .cost = "attention of the last 8 queries, once per decision",
     .params = params, .n_params = 4, .budget = "512",

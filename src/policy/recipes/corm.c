@@ -43,7 +43,8 @@ const wn_recipe wn_recipe_corm = {
     .name = "corm", .family = "attention",
     .source = "Dai et al., \"CORM: Cache Optimization with Recent Message for Large Language Model Inference\", 2024, "
               "section 4",
-    .about = "Keeps what any of the last queries gave at least an even share. As many slots as that takes, head by head.",
+    .about = "Keeps what any of the last queries gave at least an even share. As many slots as that takes, head by "
+             "head: when losses matter more than a size that is known before.",
     .differs = "decides every 64 tokens; @ is a ceiling",
     .cost = "the weights of every query compared with an even share, in prompts and in steps",
     .params = params, .n_params = 2,

@@ -42,8 +42,8 @@ const wn_recipe wn_recipe_d2o = {
     .name = "d2o", .family = "merging",
     .source = "Wan et al., \"D2O: Dynamic Discriminative Operations for Efficient Long-Context Inference of Large "
               "Language Models\", 2024, sections 3.2 and 3.3",
-    .about = "Heavy hitters and recent tokens as in H2O, more slots for flat layers, and victims merged into survivors "
-             "with similar keys.",
+    .about = "Heavy hitters and recent tokens as in H2O, more slots for flat layers, and victims merged into "
+             "survivors with similar keys. Where h2o loses too much prose; merged slots answer no questions.",
     .differs = "per lane; one threshold per decision; merged slots count for their tokens",
     .cost = "as h2o, a cosine of each victim with each survivor, and merged slots in pages of their own: up to 5 % of a step",
     .params = params, .n_params = 3, .budget = "20%", .first = 4,

@@ -42,7 +42,8 @@ const wn_recipe wn_recipe_duoattention = {
     .name = "duoattention", .family = "heads",
     .source = "Xiao et al., \"DuoAttention: Efficient Long-Context LLM Inference with Retrieval and Streaming Heads\", 2024, "
               "section 2",
-    .about = "Heads that fetch from afar keep everything, the others the first and the last tokens. Needs winnow profile.",
+    .about = "Heads that fetch from afar keep everything, the others the first and the last tokens. For questions "
+             "that are not known yet, as far as the heads that fetch fit into memory. Needs winnow profile.",
     .differs = "heads are told apart by a measured loss, not by trained gates",
     .cost = "O(slots) per decision",
     .params = params, .n_params = 1, .budget = "50%", .first = 64,

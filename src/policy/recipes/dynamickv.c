@@ -58,7 +58,8 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 const wn_recipe wn_recipe_dynamickv = {
     .name = "dynamickv", .family = "attention",
     .source = "Zhou et al., \"DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context LLMs\", 2024, algorithm 1",
-    .about = "SnapKV's votes, compared over all layers: a layer gets as much as it has among the best.",
+    .about = "SnapKV's votes, compared over all layers: a layer gets as much as it has among the best. For prompts "
+             "with the question at the end when a few layers do the fetching.",
     .differs = "all layers at once; a group's heads are averaged",
     .cost = "attention of the last 8 queries, once per decision",
     .params = params, .n_params = 4, .budget = "512",

@@ -47,7 +47,9 @@ const wn_recipe wn_recipe_elastic = {
     .name = "elastic", .family = "merging",
     .source = "Liu et al., \"Elastic Cache: Efficient Inference of Vision Language Models with Dynamic Cache Merging\", "
               "2024, section 3.2",
-    .about = "Heavy hitters are anchors, and every other slot is averaged into the anchor nearest in the text.",
+    .about = "Heavy hitters are anchors, and every other slot is averaged into the anchor nearest in the text. For "
+             "short instructions about a picture; behind long texts with last= for recent tokens, of which it keeps "
+             "one.",
     .differs = "protected slots take nothing in; merged slots count for their tokens; later tokens are decided alike",
     .cost = "the weights of every query added up, and a mean of rows per decision",
     .params = params, .n_params = 1, .budget = "20%", .first = 4,

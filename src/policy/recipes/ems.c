@@ -117,8 +117,8 @@ const wn_recipe wn_recipe_ems = {
     .name = "ems", .family = "merging",
     .source = "Li et al., \"EMS: Adaptive Evict-then-Merge Strategy for Head-wise KV Cache Compression Based on Global-Local "
               "Importance\", 2024, sections 3.2 and 3.3",
-    .about = "Scores slots by what all queries and the last ones make of them; what goes joins a centre that is like it in key "
-             "and value, or nothing.",
+    .about = "Scores slots by what all queries and the last ones make of them; what goes joins a centre that is like "
+             "it in key and value, or nothing. For questions at the end in long texts that repeat themselves.",
     .differs = "centres are a share of what stays; merged slots count for their tokens",
     .cost = "as h2o and snapkv together, and two cosines of each victim with each centre",
     .params = params, .n_params = 4, .budget = "20%", .first = 4,

@@ -93,7 +93,8 @@ const wn_recipe wn_recipe_expected = {
     .name = "expected", .family = "keys",
     .source = "Devoto et al., \"Expected Attention: KV Cache Compression by Estimating Attention from Future Queries "
               "Distribution\", 2025, equations 4 to 8",
-    .about = "Keeps what queries still to come are expected to attend to, from the distribution of the recent ones.",
+    .about = "Keeps what queries still to come are expected to attend to, from the distribution of the recent ones. "
+             "For texts that go on as they were; a question of another kind than the last 64 tokens is not expected.",
     .differs = "the distribution is that of the last 64 queries",
     .cost = "64 dot products per slot and query head, once per decision",
     .params = params, .n_params = 4, .budget = "50%", .first = 4,

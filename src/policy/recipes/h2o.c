@@ -31,7 +31,8 @@ const wn_recipe wn_recipe_h2o = {
     .name = "h2o", .family = "attention",
     .source = "Zhang et al., \"H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models\", "
               "2023, algorithm 1",
-    .about = "Keeps what has been attended to most since it came in, and the recent tokens.",
+    .about = "Keeps what has been attended to most since it came in, and the recent tokens. For prose that stays with "
+             "its subject; a fact that nothing looked at before it is asked for is gone.",
     .differs = "decides every 64 tokens; heads of a group are averaged",
     .cost = "the weights of every query added up: about 1 % of a step, more of a prompt",
     .params = params, .n_params = 2, .budget = "20%",

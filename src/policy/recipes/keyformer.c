@@ -50,7 +50,8 @@ const wn_recipe wn_recipe_keyformer = {
     .name = "keyformer", .family = "attention",
     .source = "Adnan et al., \"Keyformer: KV Cache Reduction through Key Tokens Selection for Efficient Generative "
               "Inference\", 2024, equations 8 and 9",
-    .about = "Attention with fixed noise on each slot and a temperature, so that a few winners do not take all.",
+    .about = "Attention with fixed noise on each slot and a temperature, so that a few winners do not take all. Where "
+             "tova or h2o lose too much because single queries decide.",
     .differs = "looks at the last 64 queries; tau does not rise",
     .cost = "two passes of scores for the last 64 queries, once per decision",
     .params = params, .n_params = 5, .budget = "60%", .reads = "keys",

@@ -96,8 +96,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 const wn_recipe wn_recipe_kvcrush = {
     .name = "kvcrush", .family = "merging",
     .source = "Jha et al., \"KVCrush: Key Value Cache Size-Reduction Using Similarity in Head-Behaviour\", 2025, section 3",
-    .about = "SnapKV's best, and representatives of the rest that heads treat alike: nothing is combined, what goes has "
-             "somebody to speak for it.",
+    .about = "SnapKV's best, and representatives of the rest that heads treat alike: nothing is combined, what goes "
+             "has somebody to speak for it. As snapkv, for prompts whose question does not say everything.",
     .differs = "slots, not blocks; a head has no bit for a position that its lane does not hold",
     .cost = "attention of the last 32 queries, and a few passes over a layer's slots, once per decision",
     .params = params, .n_params = 4, .budget = "25%",

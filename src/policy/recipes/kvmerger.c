@@ -88,8 +88,9 @@ const wn_recipe wn_recipe_kvmerger = {
     .name = "kvmerger", .family = "merging",
     .source = "Wang et al., \"Model Tells You Where to Merge: Adaptive KV Cache Merging for LLMs on Long-Context Tasks\", "
               "2024, sections 4.2 and 4.3",
-    .about = "Neighbours with similar keys become one slot; heavy hitters and recent tokens are left alone. As many slots as "
-             "that leaves.",
+    .about = "Neighbours with similar keys become one slot; heavy hitters and recent tokens are left alone. As many "
+             "slots as that leaves: nearly nothing is lost, and half is not always saved. For texts that repeat "
+             "themselves.",
     .differs = "merged slots count for their tokens by their bias; @ is a ceiling",
     .cost = "the weights of every query added up, and O(slots x head size) per decision",
     .params = params, .n_params = 4,

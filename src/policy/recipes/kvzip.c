@@ -49,8 +49,8 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 const wn_recipe wn_recipe_kvzip = {
     .name = "kvzip", .family = "probe",
     .source = "Kim et al., \"KVzip: Query-Agnostic KV Cache Compression with Context Reconstruction\", 2025, section 3",
-    .about = "Repeats the text on a fork and keeps what the repetition looked at. Knows nothing of the question: for texts "
-             "that many questions are asked about.",
+    .about = "Repeats the text on a fork and keeps what the repetition looked at. Knows nothing of the question: for "
+             "texts that many questions are asked about, when reading twice is affordable.",
     .differs = "the request's own queries do not count",
     .cost = "a second pass over the text before each decision, and room for a chunk of it beside it",
     .params = params, .n_params = 3, .budget = "30%", .first = 4,

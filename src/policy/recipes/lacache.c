@@ -64,7 +64,8 @@ const wn_recipe wn_recipe_lacache = {
     .name = "lacache", .family = "positions",
     .source = "Shi et al., \"LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language Models\", "
               "2025, section 3",
-    .about = "Each layer keeps another stripe of the past, thinner the older it is: together they hold more than a window.",
+    .about = "Each layer keeps another stripe of the past, thinner the older it is: together they reach far beyond a "
+             "window, without a look at attention. For endless texts of which the gist is enough.",
     .differs = "slots go one by one when room is needed; positions stay what they are",
     .cost = "O(slots log slots) per decision",
     .params = params, .n_params = 4, .budget = "50%", .first = 4,

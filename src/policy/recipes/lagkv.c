@@ -107,8 +107,8 @@ const wn_recipe wn_recipe_lagkv = {
     .name = "lagkv", .family = "keys",
     .source = "Liang et al., \"LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens Are Important\", 2025, "
               "equations 3 to 8",
-    .about = "Keeps what looks unusual in the scale of what came next, the same share everywhere. Needs no attention and "
-             "knows nothing of the question.",
+    .about = "Keeps what looks unusual in the scale of what came next, the same share everywhere. Needs no attention "
+             "and knows nothing of the question: between a window and keydiff, with better prose than keydiff.",
     .differs = "the untouched end is at most half of the budget",
     .cost = "O(slots x head size) per decision",
     .params = params, .n_params = 2, .budget = "25%",

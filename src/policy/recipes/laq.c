@@ -46,7 +46,8 @@ const wn_recipe wn_recipe_laq = {
     .name = "laq", .family = "probe",
     .source = "Wang et al., \"Lookahead Q-Cache: Achieving More Consistent KV Cache Eviction via Pseudo Query\", 2025, "
               "section 4",
-    .about = "Writes the next eight tokens on a fork and keeps what they looked at: SnapKV with the queries that matter.",
+    .about = "Writes the next eight tokens on a fork and keeps what they looked at: SnapKV with the queries that "
+             "matter. For questions at the end when the first words of the answer tell more than the question.",
     .differs = "the tokens are foreseen with the full cache",
     .cost = "eight steps before each decision, and attention of the last queries",
     .params = params, .n_params = 3, .budget = "2048",

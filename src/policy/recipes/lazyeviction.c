@@ -45,7 +45,8 @@ const wn_recipe wn_recipe_lazyeviction = {
     .name = "lazyeviction", .family = "attention",
     .source = "Zhang et al., \"LazyEviction: Lagged KV Eviction with Attention Pattern Observation for Efficient Long "
               "Reasoning\", 2025, section 4",
-    .about = "Waits for slots that come back: none goes before the longest gap between its hits has passed. For reasoning.",
+    .about = "Waits for slots that come back: none goes before the longest gap between its hits has passed. For "
+             "reasoning, where what was dropped is needed again after many steps.",
     .differs = "a group's heads are reduced by maximum",
     .cost = "two numbers per slot brought up to date by every query, in prompts and in steps",
     .params = params, .n_params = 2, .budget = "50%",

@@ -58,8 +58,8 @@ const wn_recipe wn_recipe_lookm = {
     .name = "lookm", .family = "merging",
     .source = "Wan et al., \"LOOK-M: Look-Once Optimization in KV Cache for Efficient Multimodal Long-Context Inference\", "
               "2024, sections 3.2 and 3.3",
-    .about = "What the caller names stays, behind it heavy hitters and recent tokens, and all that goes is merged into what "
-             "is like it.",
+    .about = "What the caller names stays, behind it heavy hitters and recent tokens, and all that goes is merged "
+             "into what is like it. For prompts with a part that must stay whole (--protect), as text beside images.",
     .differs = "there are no images: the text is what the caller protects; merged slots count for their tokens",
     .cost = "as h2o, and a cosine of each victim with each survivor",
     .params = params, .n_params = 3, .budget = "20%",

@@ -43,7 +43,8 @@ const wn_recipe wn_recipe_mpcache = {
     .name = "mpcache", .family = "attention",
     .source = "Zeng et al., \"MPCache: MPC-Friendly KV Cache Eviction for Efficient Private Large Language Model Inference\", "
               "2025, section 4.1",
-    .about = "Drops what the last queries give less than a tenth of an even share: as much as the text allows.",
+    .about = "Drops what the last queries give less than a tenth of an even share: as much as the text allows. When "
+             "losses matter more than a size that is known before.",
     .differs = "the threshold counts in even shares; @ is a ceiling",
     .cost = "attention of the last 64 queries, once per decision",
     .params = params, .n_params = 2,

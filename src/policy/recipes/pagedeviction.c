@@ -43,7 +43,8 @@ const wn_recipe wn_recipe_pagedeviction = {
     .name = "pagedeviction", .family = "keys",
     .source = "Chitty-Venkata et al., \"PagedEviction: Structured Block-wise KV Cache Pruning for Efficient Large Language "
               "Model Inference\", 2025, section 4",
-    .about = "Drops whole pages of 16 tokens whose values are short for their keys; nothing has to be moved together.",
+    .about = "Drops whole pages of 16 tokens whose values are short for their keys; nothing has to be moved together. "
+             "Where decisions must cost next to nothing; what it drops is not much better than chance.",
     .differs = "whole pages in the prompt too; the first slots are protected",
     .cost = "O(slots x dim) per decision",
     .params = params, .n_params = 1, .budget = "50%", .first = 4, .reads = "keys, values",

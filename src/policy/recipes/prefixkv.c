@@ -61,7 +61,9 @@ const wn_recipe wn_recipe_prefixkv = {
     .name = "prefixkv", .family = "attention",
     .source = "Wang et al., \"PrefixKV: Adaptive Prefix KV Cache is What Vision Instruction-Following Models Need for "
               "Efficient Generation\", 2024",
-    .about = "What has been attended to most; each layer gets as many slots as hold the same share of its attention.",
+    .about = "What has been attended to most; each layer gets as many slots as hold the same share of its attention. "
+             "For short prompts whose first layers look everywhere (images); single facts go first; behind a text "
+             "give it last=64, for it keeps no recent tokens by itself.",
     .differs = "the layers' budgets are found for each text, not on samples",
     .cost = "the weights of every query added up; 25 times 4 passes over a layer's scores per decision",
     .budget = "20%", .first = 4,

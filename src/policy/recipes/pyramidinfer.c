@@ -58,7 +58,8 @@ const wn_recipe wn_recipe_pyramidinfer = {
     .name = "pyramidinfer", .family = "attention",
     .source = "Yang et al., \"PyramidInfer: Pyramid KV Cache Compression for High-throughput LLM Inference\", 2024, "
               "section 3.3",
-    .about = "The last queries choose, later ones with more weight, one list per layer; deeper layers keep less.",
+    .about = "The last queries choose, later ones with more weight, one list per layer; deeper layers keep less. As "
+             "pyramidkv: for models whose first layers look farthest.",
     .differs = "drops slots of the cache only, no rows of the prefill; looks at the last 64 queries",
     .cost = "two passes of scores for the last 64 queries, for each lane of a layer, once per decision",
     .params = params, .n_params = 4, .budget = "50%", .first = 4, .reads = "keys",

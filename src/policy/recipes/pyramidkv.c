@@ -39,7 +39,9 @@ const wn_recipe wn_recipe_pyramidkv = {
     .name = "pyramidkv", .family = "attention",
     .source = "Cai et al., \"PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling\", "
               "2024, section 4.2",
-    .about = "SnapKV's votes with more slots for the first layers than for the last.",
+    .about = "SnapKV's votes with more slots for the first layers than for the last. For models whose first layers "
+             "look farthest; where the layers that fetch are the last ones (winnow profile says) it is worse than "
+             "snapkv.",
     .differs = "the total is exactly the budget",
     .cost = "attention of the last 32 queries, once per decision",
     .params = params, .n_params = 4, .budget = "2048",

@@ -57,8 +57,9 @@ static int64_t cap(const wn_params *p, int64_t n_tokens)
 const wn_recipe wn_recipe_razorattention = {
     .name = "razorattention", .family = "heads",
     .source = "Tang et al., \"RazorAttention: Efficient KV Cache Compression Through Retrieval Heads\", 2024, section 3",
-    .about = "Heads that find repetitions keep everything; the others the first and last tokens, and one slot that stands for "
-             "all they forgot. Needs winnow profile.",
+    .about = "Heads that find repetitions keep everything; the others the first and last tokens, and one slot that "
+             "stands for all they forgot. As duoattention, with better prose for its one slot more. Needs winnow "
+             "profile.",
     .differs = "heads are measured with their positions",
     .cost = "O(slots x dim) per decision for lanes that forget",
     .params = params, .n_params = 3, .budget = "15%", .first = 4, .reads = "keys, values",

@@ -32,7 +32,8 @@ const wn_recipe wn_recipe_recent = {
     .name = "recent", .family = "test",
     .source = "sinks and window of Xiao et al., \"Efficient Streaming Language Models with Attention Sinks\", "
               "2023, without its re-indexing",
-    .about = "Keeps the first tokens and a window of the last ones; everything between is forgotten.",
+    .about = "Keeps the first tokens and a window of the last ones; everything between is forgotten. For going on "
+             "writing, at no cost: what a method has to beat on prose.",
     .cost = "O(1) per decision",
     .params = params, .n_params = 2,
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,

@@ -49,7 +49,8 @@ const wn_recipe wn_recipe_roco = {
     .name = "roco", .family = "attention",
     .source = "Ren and Zhu, \"On the Efficacy of Eviction Policy for Key-Value Constrained Generative Language Model "
               "Inference\", 2024, section 4",
-    .about = "Keeps the largest mean attention, and slots whose attention varies much whatever their mean.",
+    .about = "Keeps the largest mean attention, and slots whose attention varies much whatever their mean. Where h2o "
+             "favours the old too much: means do not grow with age.",
     .differs = "decides every 64 tokens; heads of a group are averaged",
     .cost = "the weights of every query and their squares added up, in prompts and in steps",
     .params = params, .n_params = 2, .budget = "20%",

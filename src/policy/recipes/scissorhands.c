@@ -53,7 +53,8 @@ const wn_recipe wn_recipe_scissorhands = {
     .name = "scissorhands", .family = "attention",
     .source = "Liu et al., \"Scissorhands: Exploiting the Persistence of Importance Hypothesis for LLM KV Cache "
               "Compression at Test Time\", 2023, algorithm 2",
-    .about = "Drops what most of the last queries gave less than an even share: what was pivotal stays pivotal.",
+    .about = "Drops what most of the last queries gave less than an even share: what was pivotal stays pivotal. As "
+             "h2o, counting queries in place of weights, so that a few sharp ones do not decide.",
     .differs = "counts fade instead of ending; decides every 64 tokens",
     .cost = "the weights of every query compared with an even share, in prompts and in steps",
     .params = params, .n_params = 3, .budget = "20%",

@@ -67,7 +67,8 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 const wn_recipe wn_recipe_scope = {
     .name = "scope", .family = "attention",
     .source = "Wu et al., \"SCOPE: Optimizing Key-Value Cache Compression in Long-context Generation\", 2025",
-    .about = "The prompt comes down once and then stays as it is; what is generated has room of its own. For long answers.",
+    .about = "The prompt comes down once and then stays as it is; what is generated has room of its own. For long "
+             "answers to short questions, where the answer's own tokens would push the prompt out.",
     .differs = "without a mark the text is one region; generated slots are scored by the last 8 queries",
     .cost = "attention of the last 8 queries, once per decision",
     .params = params, .n_params = 4, .budget = "2048",

@@ -31,8 +31,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 const wn_recipe wn_recipe_snapkv = {
     .name = "snapkv", .family = "attention",
     .source = "Li et al., \"SnapKV: LLM Knows What You are Looking for Before Generation\", 2024, section 4.2",
-    .about = "The last queries of the prompt vote for what they attend to; votes are pooled over neighbours. "
-             "Strong when the question is at the end, blind when it comes later.",
+    .about = "The last queries of the prompt vote for what they attend to; votes are pooled over neighbours. Strong "
+             "when the question is at the end, blind when it comes later.",
     .differs = "a group's heads are averaged before pooling; the default is the maximum over 7, its code's the mean over 5",
     .cost = "attention of the last 32 queries, once per decision",
     .params = params, .n_params = 4, .budget = "2048",

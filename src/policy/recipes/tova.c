@@ -38,7 +38,8 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 const wn_recipe wn_recipe_tova = {
     .name = "tova", .family = "attention",
     .source = "Oren et al., \"Transformers are Multi-State RNNs\", 2024, section 3.2",
-    .about = "Keeps what the current token attends to most, by layer. No memory of what earlier tokens needed.",
+    .about = "Keeps what the current token attends to most, by layer. No memory of what earlier tokens needed: for "
+             "going on writing in little memory, not for questions about what came before.",
     .differs = "decides every 64 tokens",
     .cost = "attention of one query per decision",
     .budget = "2048",

@@ -68,7 +68,9 @@ const wn_recipe wn_recipe_windowkv = {
     .name = "windowkv", .family = "attention",
     .source = "Zuo et al., \"WindowKV: Task-Adaptive Group-Wise KV Cache Window Selection for Efficient LLM Inference\", "
               "2025",
-    .about = "Keeps whole windows of the text, so that what stays can be read; neighbouring layers keep the same ones.",
+    .about = "Keeps whole windows of the text, so that what stays can be read; neighbouring layers keep the same "
+             "ones. For questions at the end whose answers are passages; mode=localise for a single place. Where the "
+             "first layer looks everywhere, layers=1.",
     .differs = "the task is a parameter (no classifier); the budget is not filled up with parts of windows",
     .cost = "attention of the last 32 queries, once per decision",
     .params = params, .n_params = 5, .budget = "20%",

@@ -102,8 +102,9 @@ const wn_recipe wn_recipe_zeromerge = {
     .name = "zeromerge", .family = "merging",
     .source = "Liu et al., \"ZeroMerge: Parameter-Free KV Cache Compression for Memory-Efficient Long-Context LLMs\", "
               "2025, section 3",
-    .about = "What was attended to lately, the recent tokens, and a residual slot that takes in all that goes and counts "
-             "for its tokens.",
+    .about = "What was attended to lately, the recent tokens, and a residual slot that takes in all that goes and "
+             "counts for its tokens. For long answers in constant memory, as h2o, with the tail of the attention "
+             "kept.",
     .differs = "decides every 64 tokens; the first slots are protected",
     .cost = "the weights of every query added up, and a product of each victim with each residual slot",
     .params = params, .n_params = 4, .budget = "20%", .first = 4,

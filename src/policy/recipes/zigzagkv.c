@@ -58,7 +58,8 @@ const wn_recipe wn_recipe_zigzagkv = {
     .name = "zigzagkv", .family = "attention",
     .source = "Zhong et al., \"ZigZagKV: Dynamic KV Cache Compression for Long-context Modeling based on Layer "
               "Uncertainty\", 2024, equation 6",
-    .about = "SnapKV's votes; layers that need many slots to hold most of their attention get more.",
+    .about = "SnapKV's votes; layers that need many slots to hold most of their attention get more. For models where "
+             "some layers look everywhere: those get the slots, and layers that fetch single facts may lack them.",
     .differs = "a group's heads are averaged before pooling",
     .cost = "attention of the last 32 queries, once per decision",
     .params = params, .n_params = 5, .budget = "2048",
