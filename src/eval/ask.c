@@ -157,8 +157,10 @@ static wn_status make_starts(starts *from, const wn_lab *lab, const wn_lab_row *
     wn_status st = read_context(&at[WN_ASK_AGNOSTIC], lab, none, c->context, err);
     if (st || !ask[WN_ASK_AWARE]) return st;
     from->asked = !(c->apart && c->n_turns > 1);
+    at[WN_ASK_AWARE] = at[WN_ASK_AGNOSTIC];
+    if (!from->asked) return WN_OK;     /* no fork without need: a row of its own, its fork and its probe's are open, too */
     if ((st = wn_seq_fork(&at[WN_ASK_AWARE], at[WN_ASK_AGNOSTIC], NULL, err))) return st;
-    return from->asked ? feed_text(lab, at[WN_ASK_AWARE], c->turns[0].ask, err) : WN_OK;
+    return feed_text(lab, at[WN_ASK_AWARE], c->turns[0].ask, err);
 }
 
 wn_status wn_ask_case(const wn_lab *lab, const wn_lab_row *rows, int n_rows, const wn_case *c,
@@ -171,7 +173,8 @@ wn_status wn_ask_case(const wn_lab *lab, const wn_lab_row *rows, int n_rows, con
         if (wn_job_part_had(desk, r)) continue;
         if (!(st = one_row(lab, &rows[r], c, &from, ask, &a, scores + r * WN_ASK_MODES, err))) wn_job_part_done(desk, r);
     }
-    for (int m = 0; m < WN_ASK_MODES; m++) wn_seq_close(from.at[m]);
+    if (from.at[WN_ASK_AWARE] != from.at[WN_ASK_AGNOSTIC]) wn_seq_close(from.at[WN_ASK_AWARE]);
+    wn_seq_close(from.at[WN_ASK_AGNOSTIC]);
     wn_free(a.text);
     return st;
 }
