@@ -109,6 +109,11 @@ extern const wn_format wn_format_q8, wn_format_q6, wn_format_q5, wn_format_q4, w
 extern const wn_format wn_format_kivi4, wn_format_kivi2;
 extern const wn_format wn_format_q8_0, wn_format_q5_1, wn_format_q5_0, wn_format_q4_1, wn_format_q4_0;
 extern const wn_format wn_format_q8_0r, wn_format_q5_1r, wn_format_q5_0r, wn_format_q4_1r, wn_format_q4_0r;
+extern const wn_format wn_format_q4_s1, wn_format_q4_r2, wn_format_q4_s1r2;
+extern const wn_format wn_format_q3_s1, wn_format_q3_r2, wn_format_q3_s1r2;
+extern const wn_format wn_format_q2_s1, wn_format_q2_r2, wn_format_q2_s1r2;
+extern const wn_format wn_format_kivi4_s1, wn_format_kivi4_r2, wn_format_kivi4_s1r2;
+extern const wn_format wn_format_kivi2_s1, wn_format_kivi2_r2, wn_format_kivi2_s1r2;
 
 const wn_format *wn_format_find(const char *name);      /* NULL: unknown */
 wn_status wn_format_unknown(const char *name, wn_err *err);   /* WN_EINVAL, with those there are */

@@ -28,6 +28,21 @@ static const wn_format *const formats[] = {
     &wn_format_q5_0r,
     &wn_format_q4_1r,
     &wn_format_q4_0r,
+    &wn_format_q4_s1,
+    &wn_format_q4_r2,
+    &wn_format_q4_s1r2,
+    &wn_format_q3_s1,
+    &wn_format_q3_r2,
+    &wn_format_q3_s1r2,
+    &wn_format_q2_s1,
+    &wn_format_q2_r2,
+    &wn_format_q2_s1r2,
+    &wn_format_kivi4_s1,
+    &wn_format_kivi4_r2,
+    &wn_format_kivi4_s1r2,
+    &wn_format_kivi2_s1,
+    &wn_format_kivi2_r2,
+    &wn_format_kivi2_s1r2,
 };
 
 const wn_format *wn_format_at(int i) { return i >= 0 && i < (int)WN_COUNT(formats) ? formats[i] : NULL; }
@@ -44,10 +59,13 @@ size_t wn_format_tmp_bytes(int P, int head_dim)
     return WN_MAX(wn_attn_tmp_bytes(P, head_dim), wn_attn_tmp_bytes(head_dim, P));
 }
 
+/* Names with options are too many for one sentence: it says which there are. */
 wn_status wn_format_unknown(const char *name, wn_err *err)
 {
-    char known[400] = "";
+    char known[300] = "";
     for (int i = 0; wn_format_at(i); i++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", wn_format_at(i)->name);
-    return wn_fail(err, WN_EINVAL, "cache type \"%.20s\" is unknown: there are %s", name, known);
+        if (!strchr(wn_format_at(i)->name, '-'))
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", wn_format_at(i)->name);
+    return wn_fail(err, WN_EINVAL, "cache type \"%.20s\" is unknown: there are %s; q4, q3, q2, kivi4 and kivi2 also with -s1, "
+                   "-r2 or -s1r2", name, known);
 }

@@ -19,6 +19,9 @@ static const char *const mixes[] = {
     "k=kivi2,v=q8", "kv=q4,kv[0]=f16,k[-1:0]=bf16", "k=q8_0,v=kivi4,v[1]=q4_0r,lag=2", "k=f32,v=q4", "k=q5_1,v=f16,lag=3",
 };
 
+/* Of formats with options one of each repack class of K and V. */
+static const char options[] = "q2-s1 q2-s1r2 kivi2-s1 kivi2-r2";
+
 static bool hard(void) { return getenv("WN_TEST_HARD") != NULL; }
 
 /* The formats of row i; false past the last. */
@@ -26,8 +29,9 @@ static bool formats(int i, char text[64])
 {
     int n = 0;
     for (int k = 0; wn_format_at(k); k++) {
-        if (wn_format_at(k)->raw || n++ != i) continue;
-        snprintf(text, 64, "kv=%s", wn_format_at(k)->name);
+        const char *name = wn_format_at(k)->name;
+        if (wn_format_at(k)->raw || (strchr(name, '-') && !strstr(options, name)) || n++ != i) continue;
+        snprintf(text, 64, "kv=%s", name);
         return true;
     }
     if (i - n >= (int)WN_COUNT(mixes)) return false;
