@@ -10,7 +10,8 @@
  *     after    |abcd|efgh|jklm       the first page is left alone
  *
  * A fresh page is put together in two goes: its new slots are laid out raw in scratch, in
- * their places, and encoded; then the codes of the old ones are copied in between. Dead
+ * their places, and encoded; then the codes of the old ones are copied in between. So are those of
+ * new slots where the lower format reads the frames they come from (wn_format.coarse). Dead
  * slots go when a page is made anew, or when that leaves 15/16 of the pages.
  */
 #include "cache/kv_int.h"
@@ -28,6 +29,9 @@ typedef struct {
     source from[WN_PAGE_SLOTS_MAX];
     int32_t pos[WN_PAGE_SLOTS_MAX];
 } writer;
+
+/* Does a slot of this side of an ordinary page come over as codes? */
+static bool as_codes(const wn_kv_side *side, wn_frame_id raw) { return !wn_frame_ok(raw) && side->format->coarse == side->low; }
 
 /* A row of an ordinary slot into a page of scratch, or, where the lower format takes rows, into
  * its frame. */
@@ -84,19 +88,22 @@ static void write_page(writer *w)
     pg.keep = wn_low_bits(w->n);
     memcpy(wn_kv_addr(kv, pg.pos), w->pos, sizeof *w->pos * (size_t)w->n);
     void *kf = wn_kv_addr(kv, pg.ks), *vf = wn_kv_addr(kv, pg.vs);
+    uint64_t new_k = w->new, new_v = w->new;
     for (uint64_t left = w->new; left; left &= left - 1) {
         int s = __builtin_ctzll(left);
-        lay_k(w, w->from[s].pg, w->from[s].slot, kf, s);
-        lay_v(w, w->from[s].pg, w->from[s].slot, vf, s);
+        const source *from = &w->from[s];
+        if (as_codes(k, from->pg->k)) new_k &= ~(1ull << s);
+        else lay_k(w, from->pg, from->slot, kf, s);
+        if (as_codes(v, from->pg->v)) new_v &= ~(1ull << s);
+        else lay_v(w, from->pg, from->slot, vf, s);
     }
-    if (w->new && !k->low->raw) k->low->encode_k(kf, kv->raw_page[0], k->raw, P, w->n, w->new, k->dim);
-    if (w->new && !v->low->raw) v->low->encode_v(vf, kv->raw_page[1], v->raw, P, w->n, w->new, v->dim);
+    if (w->new && !k->low->raw) k->low->encode_k(kf, kv->raw_page[0], k->raw, P, w->n, new_k, k->dim);
+    if (w->new && !v->low->raw) v->low->encode_v(vf, kv->raw_page[1], v->raw, P, w->n, new_v, v->dim);
     for (int s = 0; s < w->n; s++) {
         const source *from = &w->from[s];
         carry_bias(kv, &pg, from, s);
-        if (w->new >> s & 1) continue;
-        k->low->copy_k(kf, s, wn_kv_addr(kv, from->pg->ks), from->slot, P, k->dim);
-        v->low->copy_v(vf, s, wn_kv_addr(kv, from->pg->vs), from->slot, P, v->dim);
+        if (!(new_k >> s & 1)) k->low->copy_k(kf, s, wn_kv_addr(kv, from->pg->ks), from->slot, P, k->dim);
+        if (!(new_v >> s & 1)) v->low->copy_v(vf, s, wn_kv_addr(kv, from->pg->vs), from->slot, P, v->dim);
     }
     w->to[w->n_out++] = pg;
     w->n = 0;

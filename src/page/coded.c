@@ -45,11 +45,11 @@ static parts parts_of(const wn_coding *c, const void *frame, int n_cols, int row
     x.s = (uint16_t *)(void *)(f + at);
     if (has_min(c)) x.m = x.s + n;
     at = round64(at + 2 * n * (has_min(c) ? 2 : 1));
-    x.low = (uint8_t *)f + at;
-    at += round64(wn_codes_plane_bytes(wn_codes_low(c->kind), x.depth, x.cols));
-    if (wn_codes_high(c->kind)) x.high = (uint8_t *)f + at;
-    at += round64(wn_codes_plane_bytes(wn_codes_high(c->kind), x.depth, x.cols));
-    x.bytes = at;
+    size_t low = round64(wn_codes_plane_bytes(wn_codes_low(c->kind), x.depth, x.cols));
+    size_t high = round64(wn_codes_plane_bytes(wn_codes_high(c->kind), x.depth, x.cols));
+    x.low = (uint8_t *)f + at + (c->high_first ? high : 0);
+    if (high) x.high = (uint8_t *)f + at + (c->high_first ? 0 : low);
+    x.bytes = at + low + high;
     return x;
 }
 
@@ -77,6 +77,12 @@ static int zero_of(const wn_coding *c)
 }
 
 static int shift_of(const wn_coding *c) { return c->grid == WN_GRID_MIDDLE; }
+
+/* Codes without their low bits count in steps so much larger. */
+static float unit_of(const wn_coding *c) { return (float)(1 << c->dropped); }
+
+/* The codes that encoding makes. */
+static wn_codes_kind made_of(const wn_coding *c) { return c->dropped ? WN_CODES_8 : c->kind; }
 
 /* ---- one code at a time -------------------------------------------------------------- */
 
@@ -106,7 +112,7 @@ static int get_code(const wn_coding *c, const parts *x, int k, int n)
 static float value(const wn_coding *c, int code, uint16_t s, uint16_t m)
 {
     int u = wn_codes_mapped(c->kind) ? c->table[code] : code;
-    float y = wn_elem_from_f16(s) * (float)((u << shift_of(c)) - zero_of(c));
+    float y = wn_elem_from_f16(s) * (unit_of(c) * (float)((u << shift_of(c)) - zero_of(c)));
     return has_min(c) ? y + wn_elem_from_f16(m) : y;
 }
 
@@ -162,7 +168,7 @@ static void put_rows(const wn_coding *c, const parts *x, const uint8_t codes[4][
     int low = wn_codes_low(c->kind), high = wn_codes_high(c->kind);
     for (int i = 0; i < n; i++)
         fours[i] = (uint32_t)codes[0][i] | (uint32_t)codes[1][i] << 8 | (uint32_t)codes[2][i] << 16 | (uint32_t)codes[3][i] << 24;
-    pack_rows(x, x->low, low, 0, fours, k);
+    pack_rows(x, x->low, low, c->dropped, fours, k);
     if (high) pack_rows(x, x->high, high, low, fours, k);
 }
 
@@ -171,7 +177,7 @@ static void encode_slot(const wn_coding *c, const parts *x, int slot, uint8_t *c
 {
     const wn_codes_ops *ops = wn_kernels_get()->codes;
     if (c->turned) ops->hadamard(row, head_dim);
-    ops->encode(codes, x->s + slot, x->m ? x->m + slot : NULL, x->stride, row, head_dim, c->group, c->kind, c->grid,
+    ops->encode(codes, x->s + slot, x->m ? x->m + slot : NULL, x->stride, row, head_dim, c->group, made_of(c), c->grid,
                 c->table);
 }
 
@@ -231,7 +237,7 @@ void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const w
         if (s % AT_ONCE == 0) raw_rows(raw_format, true, raw, P, s, WN_MIN(AT_ONCE, P - s), rows, head_dim);
         if (!(keep >> s & 1)) continue;
         encode_slot(c, &x, s, codes, rows[s % AT_ONCE], head_dim);
-        pack_column(&x, x.low, low, 0, codes, s);
+        pack_column(&x, x.low, low, c->dropped, codes, s);
         if (high) pack_column(&x, x.high, high, low, codes, s);
     }
 }
@@ -328,6 +334,7 @@ void wn_coded_ready(const wn_coding *c, void *out, const float *q, size_t q_stri
         }
         x->offset = 0;
         ops->quantise(x, from, NULL, head_dim);
+        x->scale *= unit_of(c);
     }
 }
 
@@ -402,13 +409,15 @@ void wn_coded_score(const wn_coding *c, const wn_page_score *s)
 
 /* ---- mix ----------------------------------------------------------------------------- */
 
-/* Sums of w m for each group, where there are minima. */
-static void set_offsets(const parts *x, const wn_page_mix *m, const float *w, char *weights, size_t step, int groups)
+/* Rows of weights: the size of a code's step; sums of w m for each group, where there are minima. */
+static void finish_weights(const wn_coding *c, const parts *x, const wn_page_mix *m, const float *w, char *weights, size_t step,
+                           int groups)
 {
     const wn_codes_ops *ops = wn_kernels_get()->codes;
     float mins[WN_PAGE_SLOTS_MAX];
     for (int g = 0; g < groups; g++) {
         wn_codes_x *to = (wn_codes_x *)(void *)(weights + (size_t)g * step);
+        to->scale *= unit_of(c);
         to->offset = 0;
         if (!x->m) continue;
         ops->widen(mins, x->m + (size_t)g * x->stride, m->P);
@@ -445,7 +454,7 @@ void wn_coded_mix(const wn_coding *c, const wn_page_mix *m)
             wn_ahead_fetch(&ahead, share);          /* half of it here */
             memcpy(w + m->first, m->w + (size_t)(i + r) * m->w_stride, sizeof *w * (size_t)m->n);
             ops->weigh((wn_codes_x *)(void *)weights[r][0], X_BYTES, w, &by, groups);
-            set_offsets(&x, m, w, weights[r][0], X_BYTES, groups);
+            finish_weights(c, &x, m, w, weights[r][0], X_BYTES, groups);
         }
         float *acc = m->acc + (size_t)i * m->acc_stride;
         size_t row = sizeof *acc * (size_t)m->head_dim;

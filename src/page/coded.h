@@ -3,6 +3,8 @@
  *     K frame  parameters | low plane | high plane        columns = slots, depth = channels
  *     V frame  parameters | low plane | high plane        columns = channels, depth = slots
  *
+ * (q44 has the high plane first: see there.)
+ *
  * Planes lie as kernel/codes.h draws them; columns are rounded up to 16, the depth to a
  * block, each part to 64 bytes. Parameters are halves:
  *
@@ -37,6 +39,8 @@ typedef struct {
     int group;                          /* channels that share parameters (32, 64, 128); 0: all of a slot's */
     bool by_channel;                    /* K: parameters per channel over the page; RANGE */
     bool turned;
+    bool high_first;                    /* of two planes the high one lies before the low one */
+    int dropped;                        /* low bits of the codes that encoding makes and no plane keeps; 0 or 4 of 8 */
     const uint8_t *table;               /* (16), WN_GRID_TABLE */
 } wn_coding;
 
@@ -58,6 +62,10 @@ void wn_coded_mixed(float *acc, size_t acc_stride, float *own, size_t own_stride
 /* The table of one format: every entry is the function above with the coding filled in. REPACK
  * is K's class (V's is always copy); TURNED as in V's coding. */
 #define WN_CODED_FORMAT(IDENT, NAME, K_REPACK, V_TURNED, K, V)                                      \
+    WN_CODED_FORMAT_OVER(IDENT, NAME, K_REPACK, V_TURNED, K, V, NULL)
+
+/* The same for frames that begin with a frame of the format COARSE points to. */
+#define WN_CODED_FORMAT_OVER(IDENT, NAME, K_REPACK, V_TURNED, K, V, COARSE)                         \
     static size_t IDENT##_k_bytes(int P, int D) { return wn_coded_k_bytes(&K, P, D); }             \
     static size_t IDENT##_v_bytes(int P, int D) { return wn_coded_v_bytes(&V, P, D); }             \
     static void IDENT##_encode_k(void *f, const void *raw, const wn_format *rf, int P, int n,      \
@@ -97,7 +105,7 @@ void wn_coded_mixed(float *acc, size_t acc_stride, float *own, size_t own_stride
         .v_bytes = IDENT##_v_bytes, .get_k = IDENT##_get_k, .get_v = IDENT##_get_v,                \
         .copy_k = IDENT##_copy_k, .copy_v = IDENT##_copy_v, .encode_k = IDENT##_encode_k,          \
         .encode_v = IDENT##_encode_v, .ready = IDENT##_ready, .score = IDENT##_score,              \
-        .mix = IDENT##_mix, .mixed = (V_TURNED) ? wn_coded_mixed : NULL,                           \
+        .mix = IDENT##_mix, .mixed = (V_TURNED) ? wn_coded_mixed : NULL, .coarse = COARSE,         \
     }
 
 #endif

@@ -102,10 +102,14 @@ struct wn_format {
     /* NULL: mix adds to the answer. Else mix adds to an accumulator of the format's own, 0 at the
      * start of a split, and this adds that to acc at the split's end. own is overwritten. */
     void (*mixed)(float *acc, size_t acc_stride, float *own, size_t own_stride, int n_q, int head_dim);
+    /* NULL, or the format whose frames this one's begin with: it reads them in fewer bits, from fewer
+     * bytes, and its copy_k and copy_v take slots out of them, as it would have encoded those itself. */
+    const wn_format *coarse;
 };
 
 extern const wn_format wn_format_f16, wn_format_bf16, wn_format_f32;
 extern const wn_format wn_format_q8, wn_format_q6, wn_format_q5, wn_format_q4, wn_format_q3, wn_format_q2;
+extern const wn_format wn_format_q44, wn_format_q4h;
 extern const wn_format wn_format_kivi4, wn_format_kivi2;
 extern const wn_format wn_format_q8_0, wn_format_q5_1, wn_format_q5_0, wn_format_q4_1, wn_format_q4_0;
 extern const wn_format wn_format_q8_0r, wn_format_q5_1r, wn_format_q5_0r, wn_format_q4_1r, wn_format_q4_0r;

@@ -16,6 +16,8 @@ static const wn_format *const formats[] = {
     &wn_format_q4,
     &wn_format_q3,
     &wn_format_q2,
+    &wn_format_q44,
+    &wn_format_q4h,
     &wn_format_kivi4,
     &wn_format_kivi2,
     &wn_format_q8_0,

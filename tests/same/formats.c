@@ -12,7 +12,7 @@
 static const char *const recipes[] = {
     "none", "streaming(sinks=4,window=100,every=64)", "h2o(every=64)@25%", "snapkv(at=both,every=128)@30%",
     "keydiff(every=100)@40%", "d2o(every=128)@25%", "snapkv(at=mark)@20%", "random(every=64)@25%",
-    "h2o(every=64)+recover:demote(k=q4,v=kivi2)@20%", "random(at=both,every=100)+recover:demote(k=q8,v=q4_0,share=0.4)@70",
+    "h2o(every=64)+recover:demote(k=q4,v=kivi2)@20%", "snapkv(at=both,every=128)+recover:demote(k=q4h,v=q4h)@20%", "random(at=both,every=100)+recover:demote(k=q8,v=q4_0,share=0.4)@70",
 };
 /* Beside one format for all: mixed over K, V, layers and heads, and longer raw. */
 static const char *const mixes[] = {

@@ -31,6 +31,8 @@ static const promise promises[] = {
     { "q4", 32, true, false, 17 * E10 / 127, false },
     { "q3", 64, true, false, 44 * E10 / 127, false },
     { "q2", 64, true, false, 52 * E10 / 127, false },
+    { "q44", 64, true, false, E10 / 256, false },
+    { "q4h", 64, true, false, E10 / 16, false },
     { "kivi4", 64, false, true, E10 / 30, true },
     { "kivi2", 64, false, true, E10 / 6, true },
     { "q8_0", 32, false, false, 1.0f / 254 + 0x1p-11f, false },
@@ -464,7 +466,7 @@ static void frames_are_as_large_as_said(void **state)
     static const struct { const char *name; int k64, v64, k128, v128; } sizes_of[] = {
         { "q8", 66, 66, 130, 130 },     { "q6", 50, 50, 98, 98 },       { "q5", 42, 42, 84, 84 },
         { "q4", 36, 36, 72, 72 },       { "q3", 26, 26, 52, 52 },       { "q2", 18, 18, 36, 36 },
-        { "kivi4", 37, 36, 73, 72 },
+        { "q44", 66, 66, 132, 132 },    { "q4h", 34, 34, 68, 68 },      { "kivi4", 37, 36, 73, 72 },
         { "kivi2", 21, 20, 41, 40 },    { "q8_0", 68, 68, 136, 136 },   { "q5_1", 48, 48, 96, 96 },
         { "q5_0", 44, 44, 88, 88 },     { "q4_1", 40, 40, 80, 80 },     { "q4_0", 36, 36, 72, 72 },
         { "q4_0r", 36, 36, 72, 72 },
