@@ -20,11 +20,14 @@ static void begin(const wn_ledger *g, int lane, int32_t pos)
         wn_ledger_row(g, lane, i)[pos] = g->stats[i].kind == WN_STAT_LAST ? (float)pos : 0;
 }
 
+static float decay_of(const wn_stat *s) { return s->decay > 0 ? s->decay : 1; }
+static float scale_of(const wn_stat *s, const wn_weights *w) { return s->reduce == WN_REDUCE_SUM ? (float)w->group : 1; }
+
 /* x (n): the statistic; last (n): of a gap, the last hits; a (n) times scale: what the heads of
  * the group made of their weights. */
 static void step(const wn_stat *s, float *x, const float *last, const float *a, int n, const wn_weights *w)
 {
-    float decay = s->decay > 0 ? s->decay : 1, scale = s->reduce == WN_REDUCE_SUM ? (float)w->group : 1;
+    float decay = decay_of(s), scale = scale_of(s, w);
     float bar = s->even ? s->threshold * w->even : s->threshold, now = (float)w->query;
     switch (s->kind) {
     case WN_STAT_SUM:
@@ -61,7 +64,7 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
     float x[SLOTS], last[SLOTS], a[SLOTS];
     int16_t at[SLOTS];
     WN_ASSERT(w->n > 0 && w->n <= SLOTS);
-    for (int k = w->dense ? w->n - 1 : 0; k < w->n; k++)
+    for (int k = w->query - w->base >= SLOTS ? w->n : w->dense ? w->n - 1 : 0; k < w->n; k++)      /* its own slot */
         if (w->base + w->index[k] == w->query) begin(g, lane, w->query);
     for (int i = 0; i < g->n_stats; i++) {
         const wn_stat *s = &g->stats[i];
@@ -72,6 +75,12 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
         if (w->dense) {
             int from = WN_MAX(0, age - w->index[0] - near + 1), first = w->index[0] + from;
             step(s, row + first, hits + first, weights + from, w->n - from, w);
+            continue;
+        }
+        if (s->kind == WN_STAT_SUM && !s->near) {       /* what nearly all ask for: in place */
+            float decay = decay_of(s), scale = scale_of(s, w);
+            for (int k = 0; k < w->n; k++)
+                if (w->index[k] <= age) row[w->index[k]] = decay * row[w->index[k]] + scale * weights[k];
             continue;
         }
         for (int k = 0; k < w->n; k++) {

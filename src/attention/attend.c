@@ -106,10 +106,12 @@ static size_t take(wn_arena *a, void *out, size_t bytes)
     return wn_arena_cost(bytes);
 }
 
-static size_t lay_out_kept(wn_desk *d, int rows, wn_arena *a)
+static size_t lay_out_kept(wn_desk *d, const wn_attend_shape *s, int rows, wn_arena *a)
 {
     size_t n = (size_t)rows * WN_KEPT_SPLITS * sizeof(float);
-    return take(a, &d->kept, n * WN_LOGIT_STRIDE) + take(a, &d->kept_m, n);
+    size_t lanes = (size_t)WN_MIN(s->n_kv_heads, WN_BLOCK_LANES);
+    return take(a, &d->kept, n * WN_LOGIT_STRIDE) + take(a, &d->kept_m, n) +
+           take(a, &d->kept_splits, lanes * WN_KEPT_SPLITS * sizeof *d->kept_splits);
 }
 
 static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_arena *a)
@@ -132,6 +134,7 @@ static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     }
     d->n_rows = rows;
     d->kept = d->kept_m = NULL;
+    d->kept_splits = NULL;
     return n;
 }
 
@@ -166,7 +169,7 @@ static size_t lay_out(wn_attend_pass *p, const wn_attend_shape *s, limits m, wn_
     for (int t = 0; t < m.threads; t++) {
         wn_desk *d = a ? &p->desks[t] : NULL, none;
         n += lay_out_desk(d ? d : &none, s, desk_rows(s, m.rows), a);
-        if (d && p->ledgers) lay_out_kept(d, desk_rows(s, m.rows), a);
+        if (d && p->ledgers) lay_out_kept(d, s, desk_rows(s, m.rows), a);
     }
     return n;
 }
@@ -182,7 +185,7 @@ size_t wn_attend_scratch_bytes(const wn_attend_shape *s, int max_rows, int max_i
 size_t wn_attend_ledger_bytes(const wn_attend_shape *s, int max_rows, int n_threads)
 {
     wn_desk none;
-    return (size_t)n_threads * lay_out_kept(&none, desk_rows(s, max_rows), NULL);
+    return (size_t)n_threads * lay_out_kept(&none, s, desk_rows(s, max_rows), NULL);
 }
 
 /* ---- cutting -------------------------------------------------------------------- */

@@ -365,12 +365,31 @@ static void merge_rows(const wn_block *b, wn_desk *d)
 
 static int last_split(const wn_block *b) { return (b->pos0 + b->np - 1) / WN_SPLIT; }
 
+/* The first split whose weights stay, of a block that keeps. */
+static int first_kept(const wn_block *b) { return WN_MAX(0, last_split(b) + 1 - WN_KEPT_SPLITS); }
+
+static void forget_kept(const wn_block *b, wn_desk *d)
+{
+    for (int i = 0; b->keeps && i < WN_KEPT_SPLITS; i++) d->kept_splits[i].split = -1;
+}
+
+static void keep_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int split)
+{
+    if (!b->keeps || split < first_kept(b)) return;
+    wn_kept_split *k = &d->kept_splits[split % WN_KEPT_SPLITS];
+    k->split = split;
+    k->g = *g;
+    k->g.index = k->index;
+    k->g.stretches = NULL;
+    memcpy(k->index + g->begin, g->index + g->begin, sizeof *k->index * (size_t)(g->end - g->begin));
+}
+
 /* A split whose weights are to stay has logits and maxima of its own. */
 static wn_desk desk_of_split(const wn_block *b, const wn_desk *d, int split)
 {
     size_t at = (size_t)(split % WN_KEPT_SPLITS) * (size_t)d->n_rows;
     wn_desk x = *d;
-    if (!b->keeps || last_split(b) - split >= WN_KEPT_SPLITS) return x;
+    if (!b->keeps || split < first_kept(b)) return x;
     x.logits = d->kept + at * WN_LOGIT_STRIDE;
     x.m = d->kept_m + at;
     return x;
@@ -399,6 +418,7 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
     size_t step = wn_partial_floats(rows, b->shape->v_dim);
     wn_gathered g[2];
     start_queries(b, d);
+    forget_kept(b, d);
     if (!keep) clear_run(b, d);
     else
         for (int s = from; s < to; s++)
@@ -415,6 +435,7 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
             x.acc = x.l + rows;
         }
         answer_split(b, &x, &g[i], more ? &g[i ^ 1] : NULL);
+        keep_split(b, d, &g[i], split);
         if (!keep) merge_rows(b, &x);
         take_queries(d, &x);
     }
@@ -436,6 +457,7 @@ static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
     if (d->kept) {
         x.kept += rows * WN_LOGIT_STRIDE;
         x.kept_m += rows;
+        x.kept_splits += (size_t)lane * WN_KEPT_SPLITS;
     }
     return x;
 }
@@ -465,6 +487,7 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
         b[l].head += l;
         desks[l] = desk_of_lane(first, d, l);
         start_queries(&b[l], &desks[l]);
+        forget_kept(&b[l], &desks[l]);
         clear_run(&b[l], &desks[l]);
         w[l] = wn_walk_begin(&b[l], 0);
     }
@@ -474,6 +497,7 @@ void wn_block_run_lanes(const wn_block *first, wn_desk *d, int n, float *ml)
         more = next_turn(b, desks, w, n, i ^ 1, t->lane, next);
         wn_desk x = desk_of_split(&b[t->lane], &desks[t->lane], t->split);
         answer_split(&b[t->lane], &x, &t->g, more ? &next->g : NULL);
+        keep_split(&b[t->lane], &desks[t->lane], &t->g, t->split);
         merge_rows(&b[t->lane], &x);
         take_queries(&desks[t->lane], &x);
     }
@@ -561,35 +585,47 @@ static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, co
     }
 }
 
-/* Splits [from, to); what is not kept is scored and weighed once more, which gives the same bits. */
-static void account(const wn_block *b, wn_desk *d, int from, int to)
+/* One split, whose weights and maxima are in the desk. */
+static void account_split(const wn_block *b, wn_desk *d, const wn_gathered *g)
 {
     const wn_ledger *x = b->item->ledger;
     uint32_t live = wn_kv_live(b->item->kv, b->lane) + (uint32_t)(b->pos0 - b->item->pos);
-    int P = wn_kv_page_slots(b->item->kv), split;
     bool max = wn_ledger_wants_max(x);
-    wn_gathered g;
-    wn_walk w = wn_walk_begin(b, from);
-    while (wn_walk_next(b, d, 0, &w, to, &g, &split)) {
-        wn_desk s = desk_of_split(b, d, split);
-        if (s.logits == d->logits) {
-            score_split(b, &s, &g, P);
-            softmax(b, &s, &g);
-            take_queries(d, &s);
-        }
-        const float *f = factors(b, &s);
-        for (int r = 0; r < b->np; r++) {
-            entries see = seen_by(b, &g, r);
-            if (see.from >= see.to) continue;
-            weights_of_row(b, &s, see, r, f, max);
-            wn_ledger_add(x, b->lane, &(wn_weights){
-                .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1), .base = g.base,
-                .index = g.index + see.from, .dense = g.dense, .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
-        }
+    const float *f = factors(b, d);
+    for (int r = 0; r < b->np; r++) {
+        entries see = seen_by(b, g, r);
+        if (see.from >= see.to) continue;
+        weights_of_row(b, d, see, r, f, max);
+        wn_ledger_add(x, b->lane, &(wn_weights){
+            .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1), .base = g->base,
+            .index = g->index + see.from, .dense = g->dense, .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
     }
 }
 
-void wn_block_account(const wn_block *b, wn_desk *d) { account(b, d, 0, INT32_MAX); }
+/* Splits [from, to) that are not kept are scored and weighed once more, which gives the same bits. */
+static void account_walk(const wn_block *b, wn_desk *d, int from, int to)
+{
+    int P = wn_kv_page_slots(b->item->kv), split;
+    wn_gathered g;
+    wn_walk w = wn_walk_begin(b, from);
+    while (wn_walk_next(b, d, 0, &w, to, &g, &split)) {
+        score_split(b, d, &g, P);
+        softmax(b, d, &g);
+        account_split(b, d, &g);
+    }
+}
+
+void wn_block_account(const wn_block *b, wn_desk *d)
+{
+    int first = first_kept(b);
+    if (first) account_walk(b, d, 0, first);
+    for (int split = first; split <= last_split(b); split++) {
+        wn_kept_split *k = &d->kept_splits[split % WN_KEPT_SPLITS];
+        if (k->split != split) continue;        /* nothing in it is live */
+        wn_desk x = desk_of_split(b, d, split);
+        account_split(b, &x, &k->g);
+    }
+}
 
 void wn_block_account_again(const wn_block *b, wn_desk *d, const float *ml, int from, int to)
 {
@@ -600,7 +636,7 @@ void wn_block_account_again(const wn_block *b, wn_desk *d, const float *ml, int 
         d->run_m[i] = pair[0];
         d->run_l[i] = pair[1];
     }
-    account(b, d, from, to);
+    account_walk(b, d, from, to);
 }
 
 void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void *ctx)

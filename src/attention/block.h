@@ -45,6 +45,24 @@ typedef struct {
     int32_t shift;
 } wn_stretch;
 
+/* Stretches and entries of one split, in one of the desk's two places for them. */
+typedef struct {
+    wn_stretch *stretches;
+    int16_t *index;                     /* position in the split, by entry */
+    int n;                              /* stretches */
+    int begin, end;                     /* entries [begin, end) */
+    int32_t base;                       /* position of index 0 */
+    int lowest, highest;                /* index of the first and the last position */
+    bool dense;                         /* entry e has index e + const, const a multiple of 16 */
+} wn_gathered;
+
+/* A split whose weights stay for a ledger: what was gathered of it, without stretches. */
+typedef struct {
+    int split;                          /* -1: none */
+    wn_gathered g;
+    int16_t index[WN_LOGIT_STRIDE];
+} wn_kept_split;
+
 /* What one thread works with; sizes for the widest block of the pass. */
 typedef struct {
     float *q[2];                        /* (rows, k_dim) for shift 0 and for one other */
@@ -60,6 +78,7 @@ typedef struct {
     int n_rows;                         /* it has room for */
     float *kept, *kept_m;               /* (WN_KEPT_SPLITS, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights and
                                            maxima of the last splits, for a ledger; or NULL */
+    wn_kept_split *kept_splits;         /* (lanes, WN_KEPT_SPLITS) split s at s mod WN_KEPT_SPLITS; or NULL */
     float *most;                        /* (WN_SPLIT) weights of a row, maximum of the group */
     float *cs;                          /* (k_dim) angles of a shifted position */
     void *tmp;                          /* wn_format_tmp_bytes() */

@@ -17,17 +17,6 @@ typedef struct {
     const wn_format *raw_k, *raw_v;
 } wn_walk;
 
-/* Stretches and entries of one split, in one of the desk's two places for them. */
-typedef struct {
-    wn_stretch *stretches;
-    int16_t *index;                     /* position in the split, by entry */
-    int n;                              /* stretches */
-    int begin, end;                     /* entries [begin, end) */
-    int32_t base;                       /* position of index 0 */
-    int lowest, highest;                /* index of the first and the last position */
-    bool dense;                         /* entry e has index e + const, const a multiple of 16 */
-} wn_gathered;
-
 /* The first position that the query at p sees. */
 static inline int32_t wn_lowest_seen(const wn_block *b, int32_t p)
 {
