@@ -130,6 +130,10 @@ int wn_page_find(const wn_kv *kv, const wn_page *pg, int32_t pos);
 enum { WN_LIST_PAGES, WN_LIST_LOW, WN_LIST_MERGED, WN_LISTS };
 int wn_kv_list(const wn_kv *kv, int lane, int list);    /* pages in it */
 wn_page wn_kv_list_page(const wn_kv *kv, int lane, int list, int i);
+/* The same where it lies; a page of spans is described in *made. */
+const wn_page *wn_kv_look_at(const wn_kv *kv, int lane, int list, int i, wn_page *made);
+/* Of the set bits from the lowest on, those without a gap. */
+static inline int wn_low_run(uint64_t b) { return ~b ? __builtin_ctzll(~b) : 64; }
 /* The page of a list whose last position is >= pos, first such; its length when none is. */
 int wn_kv_find_page(const wn_kv *kv, int lane, int list, int32_t pos);
 int32_t wn_kv_shift_at(const wn_kv_lane *l, int32_t pos, int32_t *end);

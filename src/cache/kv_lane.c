@@ -40,6 +40,7 @@ int wn_page_find(const wn_kv *kv, const wn_page *pg, int32_t pos)
     if (!wn_frame_ok(pg->pos)) return pos <= pg->pos0 ? 0 : WN_MIN(pos - pg->pos0, pg->n);
     const int32_t *p = wn_kv_addr(kv, pg->pos);
     int lo = 0, hi = pg->n;
+    if (hi && p[hi - 1] < pos) return hi;
     while (lo < hi) {
         int mid = (lo + hi) / 2;
         if (p[mid] < pos) lo = mid + 1;
@@ -61,7 +62,16 @@ int wn_kv_list(const wn_kv *kv, int lane, int list)
 
 wn_page wn_kv_list_page(const wn_kv *kv, int lane, int list, int i)
 {
-    return list == WN_LIST_PAGES ? wn_kv_page(kv, lane, i) : pages_of(&kv->lanes[lane], list)[i];
+    wn_page made;
+    return *wn_kv_look_at(kv, lane, list, i, &made);
+}
+
+const wn_page *wn_kv_look_at(const wn_kv *kv, int lane, int list, int i, wn_page *made)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    if (list != WN_LIST_PAGES || l->listed) return &pages_of(l, list)[i];
+    *made = wn_kv_page(kv, lane, i);
+    return made;
 }
 
 int wn_kv_find_page(const wn_kv *kv, int lane, int list, int32_t pos)

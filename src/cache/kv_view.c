@@ -21,6 +21,7 @@ void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, 
         it->done = true;
         return;
     }
+    if (!from) return;                  /* all lists from their first slots on */
     for (int x = 0; x < WN_LISTS; x++) {
         it->page[x] = wn_kv_find_page(kv, lane, x, (int32_t)from);
         if (it->page[x] == wn_kv_list(kv, lane, x)) continue;
@@ -75,9 +76,10 @@ static bool next_of_list(wn_run_iter *it, wn_run *run)
 {
     int *page = &it->page[it->list], *slot = &it->slot[it->list];
     while (*page < wn_kv_list(it->kv, it->lane, it->list)) {
-        wn_page pg = wn_kv_list_page(it->kv, it->lane, it->list, *page);
-        if (cut_run(it, *page, &pg, slot, split_end(it), run)) return true;
-        if (*slot < pg.n) return false;                         /* the rest belongs to later splits */
+        wn_page made;
+        const wn_page *pg = wn_kv_look_at(it->kv, it->lane, it->list, *page, &made);
+        if (cut_run(it, *page, pg, slot, split_end(it), run)) return true;
+        if (*slot < pg->n) return false;                        /* the rest belongs to later splits */
         ++*page;
         *slot = 0;
     }
@@ -91,8 +93,8 @@ static void next_split(wn_run_iter *it)
     int32_t pos = INT32_MAX;
     for (int x = 0; x < WN_LISTS; x++) {
         if (it->page[x] == wn_kv_list(kv, it->lane, x)) continue;
-        wn_page pg = wn_kv_list_page(kv, it->lane, x, it->page[x]);
-        pos = WN_MIN(pos, wn_page_pos(kv, &pg, it->slot[x]));
+        wn_page made;
+        pos = WN_MIN(pos, wn_page_pos(kv, wn_kv_look_at(kv, it->lane, x, it->page[x], &made), it->slot[x]));
     }
     if (pos >= it->limit) it->done = true;
     else it->split = pos / WN_KV_SPLIT;

@@ -89,6 +89,9 @@ struct wn_format {
     /* One slot from frame to frame, bit-exact (WN_REPACK_COPY only). */
     void (*copy_k)(void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim);
     void (*copy_v)(void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim);
+    /* n neighbouring slots. Raw formats; NULL: slot by slot (wn_format_copy_k() knows). */
+    void (*copies_k)(void *dst, int dst_slot, const void *src, int src_slot, int n, int P, int head_dim);
+    void (*copies_v)(void *dst, int dst_slot, const void *src, int src_slot, int n, int P, int head_dim);
     /* Encoded formats only: a whole page of n live-or-masked slots from its raw frame. Masked
      * slots and those from n on do not count and read as 0. */
     void (*encode_k)(void *frame, const void *raw, const wn_format *raw_format, int P, int n,
@@ -118,6 +121,10 @@ extern const wn_format wn_format_q3_s1, wn_format_q3_r2, wn_format_q3_s1r2;
 extern const wn_format wn_format_q2_s1, wn_format_q2_r2, wn_format_q2_s1r2;
 extern const wn_format wn_format_kivi4_s1, wn_format_kivi4_r2, wn_format_kivi4_s1r2;
 extern const wn_format wn_format_kivi2_s1, wn_format_kivi2_r2, wn_format_kivi2_s1r2;
+
+/* Neighbouring slots from frame to frame, in any format that can. */
+void wn_format_copy_k(const wn_format *f, void *dst, int to, const void *src, int from, int n, int P, int head_dim);
+void wn_format_copy_v(const wn_format *f, void *dst, int to, const void *src, int from, int n, int P, int head_dim);
 
 const wn_format *wn_format_find(const char *name);      /* NULL: unknown */
 wn_status wn_format_unknown(const char *name, wn_err *err);   /* WN_EINVAL, with those there are */

@@ -49,6 +49,20 @@ static const wn_format *const formats[] = {
 
 const wn_format *wn_format_at(int i) { return i >= 0 && i < (int)WN_COUNT(formats) ? formats[i] : NULL; }
 
+void wn_format_copy_k(const wn_format *f, void *dst, int to, const void *src, int from, int n, int P, int head_dim)
+{
+    if (f->copies_k) f->copies_k(dst, to, src, from, n, P, head_dim);
+    else
+        for (int i = 0; i < n; i++) f->copy_k(dst, to + i, src, from + i, P, head_dim);
+}
+
+void wn_format_copy_v(const wn_format *f, void *dst, int to, const void *src, int from, int n, int P, int head_dim)
+{
+    if (f->copies_v) f->copies_v(dst, to, src, from, n, P, head_dim);
+    else
+        for (int i = 0; i < n; i++) f->copy_v(dst, to + i, src, from + i, P, head_dim);
+}
+
 const wn_format *wn_format_find(const char *name)
 {
     for (size_t i = 0; i < WN_COUNT(formats); i++)

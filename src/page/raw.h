@@ -62,10 +62,23 @@ static inline void wn_raw_rows_v(wn_elem e, const void *frame, int slot, float *
                         head_dim);
 }
 
+/* A column is laid out as a row first, which the kernel table widens. */
 static inline void wn_raw_get(wn_elem e, const void *frame, size_t at, size_t step, float *row,
                               int head_dim)
 {
-    for (int d = 0; d < head_dim; d++) row[d] = wn_elem_get(e, frame, at + (size_t)d * step);
+    enum { SOME = 128 };
+    _Alignas(64) char some[SOME * 4];
+    size_t w = wn_elem_bytes(e);
+    const wn_attn_ops *ops = wn_kernels_get()->attn;
+    if (step == 1) {
+        ops->get_row[e](row, wn_raw_at_const(e, frame, at), head_dim);
+        return;
+    }
+    for (int d = 0, n; d < head_dim; d += n) {
+        n = WN_MIN(SOME, head_dim - d);
+        for (int i = 0; i < n; i++, at += step) memcpy(wn_raw_at(e, some, (size_t)i), wn_raw_at_const(e, frame, at), w);
+        ops->get_row[e](row + d, some, n);
+    }
 }
 
 static inline void wn_raw_copy(wn_elem e, void *dst, size_t dst_at, const void *src, size_t src_at,
@@ -78,6 +91,31 @@ static inline void wn_raw_copy(wn_elem e, void *dst, size_t dst_at, const void *
     }
     for (int d = 0; d < head_dim; d++, dst_at += step, src_at += step)
         memcpy(wn_raw_at(e, dst, dst_at), wn_raw_at_const(e, src, src_at), w);
+}
+
+/* Up to 128 bytes between places that do not overlap: in few moves of a size the compiler knows. */
+static inline void wn_raw_move(char *to, const char *from, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) memcpy(to + i, from + i, 16);
+    if (n & 8) memcpy(to + i, from + i, 8), i += 8;
+    if (n & 4) memcpy(to + i, from + i, 4), i += 4;
+    if (n & 2) memcpy(to + i, from + i, 2);
+}
+
+static inline void wn_raw_copies_k(wn_elem e, void *dst, int to, const void *src, int from, int n, int P, int head_dim)
+{
+    size_t w = wn_elem_bytes(e), row = (size_t)P * w;
+    char *d = wn_raw_at(e, dst, (size_t)to);
+    const char *s = wn_raw_at_const(e, src, (size_t)from);
+    for (int i = 0; i < head_dim; i++, d += row, s += row) wn_raw_move(d, s, (size_t)n * w);
+}
+
+static inline void wn_raw_copies_v(wn_elem e, void *dst, int to, const void *src, int from, int n, int head_dim)
+{
+    size_t row = (size_t)head_dim;
+    memcpy(wn_raw_at(e, dst, (size_t)to * row), wn_raw_at_const(e, src, (size_t)from * row),
+           (size_t)n * row * wn_elem_bytes(e));
 }
 
 /* Columns beyond n up to a multiple of 16 are computed too, where the page has them: whole
@@ -148,12 +186,22 @@ static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
         (void)P;                                                                                   \
         wn_raw_copy(E, dst, (size_t)to * (size_t)D, src, (size_t)from * (size_t)D, 1, D);          \
     }                                                                                              \
+    static void copies_k(void *dst, int to, const void *src, int from, int n, int P, int D)        \
+    {                                                                                              \
+        wn_raw_copies_k(E, dst, to, src, from, n, P, D);                                           \
+    }                                                                                              \
+    static void copies_v(void *dst, int to, const void *src, int from, int n, int P, int D)        \
+    {                                                                                              \
+        (void)P;                                                                                   \
+        wn_raw_copies_v(E, dst, to, src, from, n, D);                                              \
+    }                                                                                              \
     static void score(const wn_page_score *s) { wn_raw_score(E, s); }                              \
     static void mix(const wn_page_mix *m) { wn_raw_mix(E, m); }                                    \
     const wn_format wn_format_##NAME = {                                                           \
         .name = #NAME, .raw = true, .n_q_tmp = WN_RAW_N_Q_TMP,                                     \
         .k_bytes = bytes, .v_bytes = bytes, .put_k = put_k, .put_v = put_v, .rows_k = rows_k,      \
-        .rows_v = rows_v, .get_k = get_k, .get_v = get_v, .copy_k = copy_k, .copy_v = copy_v, .score = score, .mix = mix,            \
+        .rows_v = rows_v, .get_k = get_k, .get_v = get_v, .copy_k = copy_k, .copy_v = copy_v,      \
+        .copies_k = copies_k, .copies_v = copies_v, .score = score, .mix = mix,                    \
     }
 
 #endif

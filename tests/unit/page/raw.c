@@ -95,6 +95,35 @@ static void slots_move_bit_by_bit(void **state)
     }
 }
 
+/* Any run of slots at once is what they are one by one, and what lies around them stays. */
+static void runs_of_slots_move_alike(void **state)
+{
+    (void)state;
+    uint64_t seed = 13;
+    enum { P = 64, D = 80 };
+    for (int i = 0; raw_at(i); i++) {
+        const wn_format *f = raw_at(i);
+        size_t bk = f->k_bytes(P, D), bv = f->v_bytes(P, D);
+        char *k = calloc(1, bk), *v = calloc(1, bv), *one[2] = { malloc(bk), malloc(bv) }, *all[2] = { malloc(bk), malloc(bv) };
+        fill(&seed);
+        f->put_k(k, P, 0, rows[0], DIM_MAX + 5, P, D);
+        f->put_v(v, P, 0, rows[0], DIM_MAX + 5, P, D);
+        for (int n = 1; n <= P; n++) {
+            int from = (int)(test_rand(&seed) % (uint64_t)(P - n + 1)), to = (int)(test_rand(&seed) % (uint64_t)(P - n + 1));
+            memset(one[0], 0x5a, bk), memset(all[0], 0x5a, bk), memset(one[1], 0x5a, bv), memset(all[1], 0x5a, bv);
+            for (int s = 0; s < n; s++) {
+                f->copy_k(one[0], to + s, k, from + s, P, D);
+                f->copy_v(one[1], to + s, v, from + s, P, D);
+            }
+            wn_format_copy_k(f, all[0], to, k, from, n, P, D);
+            wn_format_copy_v(f, all[1], to, v, from, n, P, D);
+            assert_memory_equal(one[0], all[0], bk);
+            assert_memory_equal(one[1], all[1], bv);
+        }
+        free(k), free(v), free(one[0]), free(one[1]), free(all[0]), free(all[1]);
+    }
+}
+
 /* Scores and mixes of a part of a page are those of the whole page, bit by bit, with and
  * without scratch, for any number of queries. */
 static void parts_of_a_page_give_the_same_bits(void **state)
@@ -153,6 +182,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_come_out_rounded_once),
         cmocka_unit_test(slots_move_bit_by_bit),
+        cmocka_unit_test(runs_of_slots_move_alike),
         cmocka_unit_test(parts_of_a_page_give_the_same_bits),
         cmocka_unit_test(formats_are_found_by_name),
     };
