@@ -14,37 +14,49 @@ typedef struct {
     int lane, n;                        /* slots written */
 } writer;
 
-static wn_page *next_slot(writer *w, int32_t pos, float bias, int32_t count)
+/* The page that is being filled, with room for a slot at least. */
+static wn_page *open_page(writer *w, int32_t pos)
 {
     wn_kv *kv = w->kv;
     const wn_kv_lane *l = &kv->lanes[w->lane];
     wn_page *pg = &kv->fresh[w->n / kv->P];
-    int s = w->n++ % kv->P;
-    if (!s) {
-        *pg = WN_PAGE_EMPTY;
-        pg->k = wn_kv_take(kv, l->k.raw_class, NULL);
-        pg->v = wn_kv_take(kv, l->v.raw_class, NULL);
-        pg->pos = wn_kv_take(kv, kv->pos_class, NULL);
-        pg->bias = wn_kv_take(kv, kv->pos_class, NULL);
-        pg->count = wn_kv_take(kv, kv->pos_class, NULL);
-        pg->pos0 = pos;
-    }
-    ((int32_t *)wn_kv_addr(kv, pg->pos))[s] = pos;
-    ((float *)wn_kv_addr(kv, pg->bias))[s] = bias;
-    ((int32_t *)wn_kv_addr(kv, pg->count))[s] = count;
-    pg->keep |= 1ull << s;
-    pg->n = s + 1;
+    if (w->n % kv->P) return pg;
+    *pg = WN_PAGE_EMPTY;
+    pg->k = wn_kv_take(kv, l->k.raw_class, NULL);
+    pg->v = wn_kv_take(kv, l->v.raw_class, NULL);
+    pg->pos = wn_kv_take(kv, kv->pos_class, NULL);
+    pg->bias = wn_kv_take(kv, kv->pos_class, NULL);
+    pg->count = wn_kv_take(kv, kv->pos_class, NULL);
+    pg->pos0 = pos;
     return pg;
 }
 
-static void copy_old(writer *w, const wn_page *old, int s)
+/* Its next n slots: where in the page. */
+static int take_slots(writer *w, wn_page *pg, int n)
+{
+    int s = pg->n;
+    pg->keep |= wn_low_bits(n) << s;
+    pg->n += n;
+    w->n += n;
+    return s;
+}
+
+/* n neighbouring slots of an old page. */
+static void copy_old(writer *w, const wn_page *old, int from, int n)
 {
     wn_kv *kv = w->kv;
     const wn_kv_lane *l = &kv->lanes[w->lane];
-    wn_page *pg = next_slot(w, wn_page_pos(kv, old, s), ((const float *)wn_kv_addr(kv, old->bias))[s],
-                            ((const int32_t *)wn_kv_addr(kv, old->count))[s]);
-    l->k.raw->copy_k(wn_kv_addr(kv, pg->k), pg->n - 1, wn_kv_addr(kv, old->k), s, kv->P, l->k.dim);
-    l->v.raw->copy_v(wn_kv_addr(kv, pg->v), pg->n - 1, wn_kv_addr(kv, old->v), s, kv->P, l->v.dim);
+    for (int m; n > 0; from += m, n -= m) {
+        wn_page *pg = open_page(w, wn_page_pos(kv, old, from));
+        m = WN_MIN(n, kv->P - pg->n);
+        int s = take_slots(w, pg, m);
+        size_t bytes = sizeof(int32_t) * (size_t)m;
+        memcpy((int32_t *)wn_kv_addr(kv, pg->pos) + s, (const int32_t *)wn_kv_addr(kv, old->pos) + from, bytes);
+        memcpy((float *)wn_kv_addr(kv, pg->bias) + s, (const float *)wn_kv_addr(kv, old->bias) + from, bytes);
+        memcpy((int32_t *)wn_kv_addr(kv, pg->count) + s, (const int32_t *)wn_kv_addr(kv, old->count) + from, bytes);
+        wn_format_copy_k(l->k.raw, wn_kv_addr(kv, pg->k), s, wn_kv_addr(kv, old->k), from, m, kv->P, l->k.dim);
+        wn_format_copy_v(l->v.raw, wn_kv_addr(kv, pg->v), s, wn_kv_addr(kv, old->v), from, m, kv->P, l->v.dim);
+    }
 }
 
 /* sum of w[i] times the rows of the sources, one chain in the order given. */
@@ -73,37 +85,54 @@ static void write_new(writer *w, const wn_plan *plan, const wn_plan_merge *m)
     wn_kv *kv = w->kv;
     const wn_kv_lane *l = &kv->lanes[w->lane];
     const int32_t *src = plan->src + m->first_src;
-    wn_page *pg = next_slot(w, m->at, m->bias, m->count);
+    wn_page *pg = open_page(w, m->at);
+    int s = take_slots(w, pg, 1);
+    ((int32_t *)wn_kv_addr(kv, pg->pos))[s] = m->at;
+    ((float *)wn_kv_addr(kv, pg->bias))[s] = m->bias;
+    ((int32_t *)wn_kv_addr(kv, pg->count))[s] = m->count;
     const float *row = sum_rows(kv, w->lane, src, plan->wk + m->first_src, m->n_src, false);
-    l->k.raw->put_k(wn_kv_addr(kv, pg->k), kv->P, pg->n - 1, row, 0, 1, l->k.dim);
+    l->k.raw->put_k(wn_kv_addr(kv, pg->k), kv->P, s, row, 0, 1, l->k.dim);
     row = sum_rows(kv, w->lane, src, plan->wv + m->first_src, m->n_src, true);
-    l->v.raw->put_v(wn_kv_addr(kv, pg->v), kv->P, pg->n - 1, row, 0, 1, l->v.dim);
+    l->v.raw->put_v(wn_kv_addr(kv, pg->v), kv->P, s, row, 0, 1, l->v.dim);
 }
 
-/* New merges at positions below `end` that have not been written yet. */
-static void write_below(writer *w, const wn_plan *plan, int32_t *from, int32_t end)
+/* The first new merge at or behind a position; all positions when there is none. */
+static int32_t next_new(const wn_kv *kv, int32_t from)
 {
-    wn_kv *kv = w->kv;
-    for (int i = *from >> 6; *from < end; *from = ++i << 6) {
-        uint64_t b = kv->bits_at[i] & (~0ull << (*from & 63));
-        if (end - i * 64 < 64) b &= wn_low_bits(end - i * 64);
-        for (; b; b &= b - 1) write_new(w, plan, &plan->merges[kv->merge_at[i * 64 + __builtin_ctzll(b)]]);
+    for (int i = from >> 6; i * 64 < kv->n_committed; i++) {
+        uint64_t b = kv->bits_at[i] & (i == from >> 6 ? ~0ull << (from & 63) : ~0ull);
+        if (b) return i * 64 + __builtin_ctzll(b);
     }
-    *from = end;
+    return kv->n_committed;
+}
+
+/* New merges below `end`, of which *next is the first, are written. */
+static void write_below(writer *w, const wn_plan *plan, int32_t *next, int32_t end)
+{
+    for (; *next < end; *next = next_new(w->kv, *next + 1)) write_new(w, plan, &plan->merges[w->kv->merge_at[*next]]);
+}
+
+/* Live slots of an old page from the first of `left` on that no other and no new one comes between. */
+static int neighbours(const wn_kv *kv, const wn_page *old, uint64_t left, int32_t next)
+{
+    int s = __builtin_ctzll(left);
+    return WN_MIN(wn_low_run(left >> s), wn_page_find(kv, old, next) - s);
 }
 
 static void rebuild(wn_kv *kv, int lane, const wn_plan *plan, int total)
 {
     wn_kv_lane *l = &kv->lanes[lane];
     writer w = { .kv = kv, .lane = lane };
-    int32_t from = 0;
+    int32_t next = next_new(kv, 0);
     for (int i = 0; i < l->n_merged; i++)
-        for (uint64_t k = kv->merged_masks[i]; k; k &= k - 1) {
+        for (uint64_t k = kv->merged_masks[i]; k;) {
             int s = __builtin_ctzll(k);
-            write_below(&w, plan, &from, wn_page_pos(kv, &l->merged[i], s));
-            copy_old(&w, &l->merged[i], s);
+            write_below(&w, plan, &next, wn_page_pos(kv, &l->merged[i], s));
+            int n = neighbours(kv, &l->merged[i], k, next);
+            copy_old(&w, &l->merged[i], s, n);
+            k &= ~(wn_low_bits(n) << s);
         }
-    write_below(&w, plan, &from, kv->n_committed);
+    write_below(&w, plan, &next, kv->n_committed);
     WN_ASSERT(w.n == total);
     for (int i = 0; i < l->n_merged; i++) wn_page_drop(kv, &l->merged[i]);
     l->n_merged = wn_pages_of(total, kv->P);

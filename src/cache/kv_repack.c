@@ -114,62 +114,84 @@ static void open_page(packer *p, int kind, int32_t pos)
     else p->pg.vs = wn_tally_take(p->kv, p->l->v.sealed_class, p->t);
 }
 
-static void copy_k(packer *p, const wn_page *src, int s, wn_page *dst, int d)
+/* Slots [s, s + n) of a page to the fresh page's from d on. */
+static void copy_k(packer *p, const wn_page *src, int s, int d, int n)
 {
     wn_kv *kv = p->kv;
+    const wn_page *dst = &p->pg;
     const wn_kv_side *k = &p->l->k;
-    if (wn_frame_ok(src->k)) {
-        k->raw->copy_k(wn_kv_addr(kv, dst->k), d, wn_kv_addr(kv, src->k), s, kv->P, k->dim);
-    } else if (is_fixed(src->k, k)) {
-        k->format->get_k(wn_kv_addr(kv, src->ks), kv->P, s, kv->row, k->dim);
-        k->raw->put_k(kv->raw_page[0], kv->P, d, kv->row, 0, 1, k->dim);
-    } else {
-        k->format->copy_k(wn_kv_addr(kv, dst->ks), d, wn_kv_addr(kv, src->ks), s, kv->P, k->dim);
+    if (!wn_frame_ok(src->k) && is_fixed(src->k, k)) {
+        for (int i = 0; i < n; i++) {
+            k->format->get_k(wn_kv_addr(kv, src->ks), kv->P, s + i, kv->row, k->dim);
+            k->raw->put_k(kv->raw_page[0], kv->P, d + i, kv->row, 0, 1, k->dim);
+        }
+        return;
     }
+    bool raw = wn_frame_ok(src->k);
+    wn_format_copy_k(raw ? k->raw : k->format, wn_kv_addr(kv, raw ? dst->k : dst->ks), d,
+                     wn_kv_addr(kv, raw ? src->k : src->ks), s, n, kv->P, k->dim);
 }
 
-static void copy_v(packer *p, const wn_page *src, int s, wn_page *dst, int d)
+static void copy_v(packer *p, const wn_page *src, int s, int d, int n)
 {
     wn_kv *kv = p->kv;
+    const wn_page *dst = &p->pg;
     const wn_kv_side *v = &p->l->v;
-    if (wn_frame_ok(src->v)) {
-        v->raw->copy_v(wn_kv_addr(kv, dst->v), d, wn_kv_addr(kv, src->v), s, kv->P, v->dim);
-    } else if (is_fixed(src->v, v)) {
-        v->format->get_v(wn_kv_addr(kv, src->vs), kv->P, s, kv->row, v->dim);
-        v->raw->put_v(kv->raw_page[1], kv->P, d, kv->row, 0, 1, v->dim);
-    } else {
-        v->format->copy_v(wn_kv_addr(kv, dst->vs), d, wn_kv_addr(kv, src->vs), s, kv->P, v->dim);
+    if (!wn_frame_ok(src->v) && is_fixed(src->v, v)) {
+        for (int i = 0; i < n; i++) {
+            v->format->get_v(wn_kv_addr(kv, src->vs), kv->P, s + i, kv->row, v->dim);
+            v->raw->put_v(kv->raw_page[1], kv->P, d + i, kv->row, 0, 1, v->dim);
+        }
+        return;
     }
+    bool raw = wn_frame_ok(src->v);
+    wn_format_copy_v(raw ? v->raw : v->format, wn_kv_addr(kv, raw ? dst->v : dst->vs), d,
+                     wn_kv_addr(kv, raw ? src->v : src->vs), s, n, kv->P, v->dim);
 }
 
-static void copy_slot(packer *p, const wn_page *src, int s, int32_t pos)
+static void copy_slots(packer *p, const wn_page *src, int s, int n)
 {
     wn_kv *kv = p->kv;
     wn_page *dst = &p->pg;
     int d = dst->n;
-    copy_k(p, src, s, dst, d);
-    copy_v(p, src, s, dst, d);
-    if (wn_frame_ok(dst->pos)) ((int32_t *)wn_kv_addr(kv, dst->pos))[d] = pos;
+    copy_k(p, src, s, d, n);
+    copy_v(p, src, s, d, n);
+    if (wn_frame_ok(dst->pos)) {
+        int32_t *at = (int32_t *)wn_kv_addr(kv, dst->pos) + d;
+        for (int i = 0; i < n; i++) at[i] = wn_page_pos(kv, src, s + i);
+    }
     if (wn_frame_ok(src->bias))
-        ((float *)wn_kv_addr(kv, dst->bias))[d] = ((const float *)wn_kv_addr(kv, src->bias))[s];
+        memcpy((float *)wn_kv_addr(kv, dst->bias) + d, (const float *)wn_kv_addr(kv, src->bias) + s,
+               sizeof(float) * (size_t)n);
 }
 
-static void move_slot(packer *p, const wn_page *src, int s)
+/* Do the positions of these slots go on where the fresh page ends? They ascend: the ends say so. */
+static bool goes_on(const packer *p, const wn_page *src, int s, int n)
 {
-    int32_t pos = wn_page_pos(p->kv, src, s);
+    int32_t next = p->pg.pos0 + p->pg.n;
+    return wn_page_pos(p->kv, src, s) == next && wn_page_pos(p->kv, src, s + n - 1) == next + n - 1;
+}
+
+/* n neighbouring slots, all live. */
+static void move_slots(packer *p, const wn_page *src, int s, int n)
+{
     wn_page *dst = &p->pg;
-    if (!dst->n || dst->n == p->kv->P || p->kind != kind_of(src)) open_page(p, kind_of(src), pos);
-    if (!wn_frame_ok(dst->pos) && pos != dst->pos0 + dst->n) {
-        dst->pos = wn_tally_take(p->kv, p->kv->pos_class, p->t);
-        if (!p->t) {
-            int32_t *at = wn_kv_addr(p->kv, dst->pos);
-            for (int i = 0; i < dst->n; i++) at[i] = dst->pos0 + i;
+    for (int m; n > 0; s += m, n -= m) {
+        if (!dst->n || dst->n == p->kv->P || p->kind != kind_of(src)) open_page(p, kind_of(src), wn_page_pos(p->kv, src, s));
+        m = WN_MIN(n, p->kv->P - dst->n);
+        if (!wn_frame_ok(dst->pos) && !goes_on(p, src, s, m)) {
+            dst->pos = wn_tally_take(p->kv, p->kv->pos_class, p->t);
+            if (!p->t) {
+                int32_t *at = wn_kv_addr(p->kv, dst->pos);
+                for (int i = 0; i < dst->n; i++) at[i] = dst->pos0 + i;
+            }
         }
+        if (wn_frame_ok(src->bias) && !wn_frame_ok(dst->bias))
+            dst->bias = wn_tally_take(p->kv, p->kv->pos_class, p->t);
+        if (!p->t) copy_slots(p, src, s, m);
+        dst->keep |= wn_low_bits(m) << dst->n;
+        dst->n += m;
     }
-    if (wn_frame_ok(src->bias) && !wn_frame_ok(dst->bias))
-        dst->bias = wn_tally_take(p->kv, p->kv->pos_class, p->t);
-    if (!p->t) copy_slot(p, src, s, pos);
-    dst->keep |= 1ull << dst->n++;
 }
 
 int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t)
@@ -185,7 +207,11 @@ int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t)
             p.n_out++;
             continue;
         }
-        for (uint64_t k = pg.keep; k; k &= k - 1) move_slot(&p, &pg, __builtin_ctzll(k));
+        for (uint64_t k = pg.keep; k;) {
+            int s = __builtin_ctzll(k), live = wn_low_run(k >> s);
+            move_slots(&p, &pg, s, live);
+            k &= ~(wn_low_bits(live) << s);
+        }
         WN_ASSERT(p.n_out + (p.pg.n > 0) <= i + 1);
         wn_tally_drop_page(kv, lane, i, &pg, WN_LIST_PAGES, t);
     }
