@@ -18,14 +18,30 @@ enum { ROWS = 256, TILE = 64 };
 
 /* ---- who is like whom -------------------------------------------------------------------- */
 
+/* Four rows side by side: each sum is one chain, and a chain alone waits for its own additions. */
+static void squares(double s[4], const float *const row[4], int dim)
+{
+    double a = 0, b = 0, c = 0, e = 0;
+    for (int d = 0; d < dim; d++) {
+        a += (double)row[0][d] * (double)row[0][d];
+        b += (double)row[1][d] * (double)row[1][d];
+        c += (double)row[2][d] * (double)row[2][d];
+        e += (double)row[3][d] * (double)row[3][d];
+    }
+    s[0] = a, s[1] = b, s[2] = c, s[3] = e;
+}
+
 void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int n, int dim)
 {
-    for (int i = 0; i < n; i++, out += dim) {
-        const float *row = rows + (size_t)slots[i] * (size_t)dim;
-        double s = 0;
-        for (int d = 0; d < dim; d++) s += (double)row[d] * (double)row[d];
-        float scale = s > 0 ? (float)(1 / sqrt(s)) : 0;
-        for (int d = 0; d < dim; d++) out[d] = row[d] * scale;
+    for (int i = 0; i < n; i += 4) {
+        const float *row[4];
+        double s[4];
+        for (int k = 0; k < 4; k++) row[k] = rows + (size_t)slots[WN_MIN(i + k, n - 1)] * (size_t)dim;
+        squares(s, row, dim);
+        for (int k = 0; k < 4 && i + k < n; k++, out += dim) {
+            float scale = s[k] > 0 ? (float)(1 / sqrt(s[k])) : 0;
+            for (int d = 0; d < dim; d++) out[d] = row[k][d] * scale;
+        }
     }
 }
 
