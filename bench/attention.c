@@ -207,8 +207,8 @@ static void formats(wn_threads *team, int only_dim, char **names, int n_names)
         cache *f16_prompt = open_cache(&wn_format_f16, dim, 2, PROMPT);
         for (int i = 0; wn_format_at(i); i++) {
             const wn_format *f = wn_format_at(i);
-            bool wanted = n_names == 0 && !f->raw;
-            for (int k = 0; k < n_names; k++) wanted |= !strcmp(names[k], f->name);
+            bool wanted = n_names == 0 && !f->raw && !f->calibrated;
+            for (int k = 0; k < n_names; k++) wanted |= !f->calibrated && !strcmp(names[k], f->name);
             if (!wanted) continue;
             double page = (double)(f->k_bytes(64, dim) + f->v_bytes(64, dim)), base, ms[2];
             c = open_cache(f, dim, layers_for(f, dim, N), N);

@@ -187,6 +187,8 @@ typedef struct {
                                        one) have room for pool_tokens; NULL: "none", everything is kept */
     const char *profile;            /* file of `winnow profile`, read when a policy asks for it; NULL: beside the
                                        model, its path with ".profile" behind it */
+    const char *calibration;        /* file of `winnow calibrate`, read when a cache format asks for it; NULL: beside
+                                       the model, its path with ".calibration" behind it */
     int page_slots;                 /* 4..64, a power of two; 0: 64 */
     int64_t protected_tokens;       /* positions that wn_seq_protect() is going to name, all sequences together */
 } wn_engine_opts;

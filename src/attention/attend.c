@@ -522,6 +522,7 @@ void wn_attend(wn_attend_pass *p, const wn_attend_args *a)
 {
     uint64_t start = now_ns();
     p->args = a;
+    if (p->obs && p->obs->rows) p->obs->rows(p->obs->ctx, a, p->n_rows);
     angles_for(p, a->rope);             /* here, not in a race of the pieces */
     wn_threads_run(p->team, prepare, p, p->n_prepared * p->shape.n_kv_heads);
     wn_threads_run(p->team, answer, p, p->n_pieces);

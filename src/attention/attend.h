@@ -49,9 +49,13 @@ typedef struct {
     float softcap;                      /* 0: none; else cap * tanh(logit / cap) before the bias */
 } wn_attend_shape;
 
+typedef struct wn_attend_args wn_attend_args;
+
 /* Optional, for those who ask; NULL fields cost nothing. */
 typedef struct {
     void *ctx;
+    /* The layer's rows as projected, before anything is done with them. */
+    void (*rows)(void *ctx, const wn_attend_args *a, int n_rows);
     /* log-sum-exp of every (batch row, head) of this layer, after the layer: (n_rows, n_heads) */
     void (*lse)(void *ctx, int layer, const float *lse, int n_rows, int n_heads);
     /* Normalised weights of one decode row (items of one row only): for each head of a
@@ -78,7 +82,7 @@ wn_attend_pass *wn_attend_begin(const wn_attend_shape *s, const wn_attend_item *
  * n_heads * v_dim). rope NULL: no rotation. window 0: none, else keys older than p - window
  * + 1 are not seen. sinks (n_heads): logits that join each head's softmax, or NULL. q and k
  * are overwritten. */
-typedef struct {
+struct wn_attend_args {
     int layer;
     const wn_rope *rope;
     int window;
@@ -87,7 +91,7 @@ typedef struct {
     size_t q_stride, k_stride, v_stride;
     float *out;
     size_t out_stride;
-} wn_attend_args;
+};
 void wn_attend(wn_attend_pass *pass, const wn_attend_args *a);
 
 /* Microseconds spent in wn_attend since the last reset (wall time of the calling thread). */

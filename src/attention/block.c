@@ -110,7 +110,7 @@ static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, c
     bool whole = st->n_entries == st->n;
     wn_page_score s = {
         .out_stride = whole ? WN_LOGIT_STRIDE : 64, .q_stride = D, .frame = st->k, .P = P, .first = st->first,
-        .head_dim = b->shape->k_dim, .ahead = ahead,
+        .head_dim = b->shape->k_dim, .ahead = ahead, .book = f->book, .place = st->place,
     };
     for (portion x = { 0 }; next_portion(b, g, st, f->raw, &x); s.ahead = (wn_ahead){ 0 }) {
         size_t row = (size_t)x.from * group;
@@ -138,7 +138,7 @@ static void mix_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, con
     float *acc = f->mixed ? d->own : d->acc;
     wn_page_mix m = {
         .acc_stride = D, .w_stride = WN_LOGIT_STRIDE, .frame = st->v, .P = P, .first = st->first,
-        .head_dim = b->shape->v_dim, .ahead = ahead,
+        .head_dim = b->shape->v_dim, .ahead = ahead, .book = f->book,
     };
     if (st->n_entries != st->n) {
         int rows = b->np * b->group;

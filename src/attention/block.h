@@ -43,6 +43,7 @@ typedef struct {
     uint64_t keep;                      /* bit s: slot first + s is an entry */
     const float *bias;                  /* of slots first..; or NULL */
     int32_t shift;
+    wn_page_place place;                /* of slots first.. */
 } wn_stretch;
 
 /* Stretches and entries of one split, in one of the desk's two places for them. */

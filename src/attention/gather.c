@@ -39,6 +39,7 @@ static void add_stretch(wn_stretch *st, const wn_run *run, const wn_walk *w, boo
         .keep = keep,
         .bias = run->bias ? run->bias + s : NULL,
         .shift = run->shift,
+        .place = { run->pos ? run->pos + s : NULL, run->pos0 + s },
     };
     WN_ASSERT(st->k && st->v);
 }

@@ -96,6 +96,7 @@ static int score_run(job *j, const wn_run *run, int at, int32_t *pos)
         .out = to, .out_stride = whole ? j->stride : WN_PAGE_SLOTS_MAX, .q = queries(j, run->shift),
         .q_stride = (size_t)k_dim, .ready = ready_queries(j, f, run->shift), .n_q = j->rows, .frame = frame, .P = P,
         .first = run->first, .n = run->n, .head_dim = k_dim, .tmp = j->rows >= f->n_q_tmp ? j->tmp : NULL,
+        .book = f->book, .place = { run->pos, run->pos0 },
     });
     if (whole) {
         for (; n < run->n; n++) pos[n] = run->pos ? run->pos[n] : run->pos0 + n;

@@ -120,6 +120,7 @@ static inline wn_frame_id *wn_span_lane(const wn_kv *kv, int span, int lane)
 int wn_kv_n_pages(const wn_kv *kv, int lane);           /* ordinary pages, reserved ones included */
 wn_page wn_kv_page(const wn_kv *kv, int lane, int i);
 int32_t wn_page_pos(const wn_kv *kv, const wn_page *pg, int slot);
+wn_page_place wn_page_place_of(const wn_kv *kv, const wn_page *pg);
 static inline int32_t wn_page_last(const wn_kv *kv, const wn_page *pg)
 {
     return wn_page_pos(kv, pg, pg->n - 1);

@@ -35,6 +35,11 @@ int32_t wn_page_pos(const wn_kv *kv, const wn_page *pg, int slot)
     return wn_frame_ok(pg->pos) ? ((const int32_t *)wn_kv_addr(kv, pg->pos))[slot] : pg->pos0 + slot;
 }
 
+wn_page_place wn_page_place_of(const wn_kv *kv, const wn_page *pg)
+{
+    return (wn_page_place){ wn_frame_ok(pg->pos) ? wn_kv_addr(kv, pg->pos) : NULL, pg->pos0 };
+}
+
 int wn_page_find(const wn_kv *kv, const wn_page *pg, int32_t pos)
 {
     if (!wn_frame_ok(pg->pos)) return pos <= pg->pos0 ? 0 : WN_MIN(pos - pg->pos0, pg->n);

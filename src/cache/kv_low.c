@@ -44,7 +44,8 @@ static void lay_k(const writer *w, const wn_page *src, int s, void *frame, int d
         k->raw->copy_k(kv->raw_page[0], d, wn_kv_addr(kv, src->k), s, kv->P, k->dim);
         return;
     }
-    (raw ? k->raw : k->format)->get_k(wn_kv_addr(kv, raw ? src->k : src->ks), kv->P, s, kv->row, k->dim);
+    wn_format_get_k(raw ? k->raw : k->format, wn_kv_addr(kv, raw ? src->k : src->ks), kv->P, s, wn_page_pos(kv, src, s), kv->row,
+                    k->dim);
     if (k->low->raw) k->low->put_k(frame, kv->P, d, kv->row, 0, 1, k->dim);
     else k->raw->put_k(kv->raw_page[0], kv->P, d, kv->row, 0, 1, k->dim);
 }
@@ -58,7 +59,7 @@ static void lay_v(const writer *w, const wn_page *src, int s, void *frame, int d
         v->raw->copy_v(kv->raw_page[1], d, wn_kv_addr(kv, src->v), s, kv->P, v->dim);
         return;
     }
-    (raw ? v->raw : v->format)->get_v(wn_kv_addr(kv, raw ? src->v : src->vs), kv->P, s, kv->row, v->dim);
+    wn_format_get_v(raw ? v->raw : v->format, wn_kv_addr(kv, raw ? src->v : src->vs), kv->P, s, kv->row, v->dim);
     if (v->low->raw) v->low->put_v(frame, kv->P, d, kv->row, 0, 1, v->dim);
     else v->raw->put_v(kv->raw_page[1], kv->P, d, kv->row, 0, 1, v->dim);
 }
@@ -97,8 +98,9 @@ static void write_page(writer *w)
         if (as_codes(v, from->pg->v)) new_v &= ~(1ull << s);
         else lay_v(w, from->pg, from->slot, vf, s);
     }
-    if (w->new && !k->low->raw) k->low->encode_k(kf, kv->raw_page[0], k->raw, P, w->n, new_k, k->dim);
-    if (w->new && !v->low->raw) v->low->encode_v(vf, kv->raw_page[1], v->raw, P, w->n, new_v, v->dim);
+    if (w->new && !k->low->raw)
+        wn_format_encode_k(k->low, kf, kv->raw_page[0], k->raw, P, w->n, new_k, k->dim, wn_page_place_of(kv, &pg));
+    if (w->new && !v->low->raw) wn_format_encode_v(v->low, vf, kv->raw_page[1], v->raw, P, w->n, new_v, v->dim);
     for (int s = 0; s < w->n; s++) {
         const source *from = &w->from[s];
         carry_bias(kv, &pg, from, s);

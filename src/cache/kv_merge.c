@@ -74,7 +74,8 @@ static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const floa
         wn_frame_id raw = of_v ? pg.v : pg.k, sealed = of_v ? pg.vs : pg.ks;
         const wn_format *f = wn_frame_ok(raw) ? side->raw : low ? side->low : side->format;
         const void *frame = wn_kv_addr(kv, wn_frame_ok(raw) ? raw : sealed);
-        (of_v ? f->get_v : f->get_k)(frame, kv->P, s, kv->row, dim);
+        if (of_v) wn_format_get_v(f, frame, kv->P, s, kv->row, dim);
+        else wn_format_get_k(f, frame, kv->P, s, src[i], kv->row, dim);
         wn_kernels_get()->attn->merge(kv->row_sum, 1, kv->row, w[i], dim);
     }
     return kv->row_sum;

@@ -94,9 +94,11 @@ static void close_page(packer *p)
     if (!pg->n) return;
     if (!p->t) {
         if (is_fixed(pg->k, &p->l->k))
-            p->l->k.format->encode_k(wn_kv_addr(kv, pg->ks), kv->raw_page[0], p->l->k.raw, kv->P, pg->n, pg->keep, p->l->k.dim);
+            wn_format_encode_k(p->l->k.format, wn_kv_addr(kv, pg->ks), kv->raw_page[0], p->l->k.raw, kv->P, pg->n, pg->keep,
+                               p->l->k.dim, wn_page_place_of(kv, pg));
         if (is_fixed(pg->v, &p->l->v))
-            p->l->v.format->encode_v(wn_kv_addr(kv, pg->vs), kv->raw_page[1], p->l->v.raw, kv->P, pg->n, pg->keep, p->l->v.dim);
+            wn_format_encode_v(p->l->v.format, wn_kv_addr(kv, pg->vs), kv->raw_page[1], p->l->v.raw, kv->P, pg->n, pg->keep,
+                               p->l->v.dim);
         p->pages[p->n_out] = *pg;
     }
     p->n_out++;
@@ -122,7 +124,7 @@ static void copy_k(packer *p, const wn_page *src, int s, int d, int n)
     const wn_kv_side *k = &p->l->k;
     if (!wn_frame_ok(src->k) && is_fixed(src->k, k)) {
         for (int i = 0; i < n; i++) {
-            k->format->get_k(wn_kv_addr(kv, src->ks), kv->P, s + i, kv->row, k->dim);
+            wn_format_get_k(k->format, wn_kv_addr(kv, src->ks), kv->P, s + i, wn_page_pos(kv, src, s + i), kv->row, k->dim);
             k->raw->put_k(kv->raw_page[0], kv->P, d + i, kv->row, 0, 1, k->dim);
         }
         return;
@@ -139,7 +141,7 @@ static void copy_v(packer *p, const wn_page *src, int s, int d, int n)
     const wn_kv_side *v = &p->l->v;
     if (!wn_frame_ok(src->v) && is_fixed(src->v, v)) {
         for (int i = 0; i < n; i++) {
-            v->format->get_v(wn_kv_addr(kv, src->vs), kv->P, s + i, kv->row, v->dim);
+            wn_format_get_v(v->format, wn_kv_addr(kv, src->vs), kv->P, s + i, kv->row, v->dim);
             v->raw->put_v(kv->raw_page[1], kv->P, d + i, kv->row, 0, 1, v->dim);
         }
         return;

@@ -105,9 +105,10 @@ void wn_seal_put(wn_kv *kv, int lane, int end)
         if (is_done(l, &pg)) break;
         if (wn_page_last(kv, &pg) >= end) continue;
         if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks))
-            l->k.format->encode_k(wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), l->k.raw, kv->P, pg.n, pg.keep, l->k.dim);
+            wn_format_encode_k(l->k.format, wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), l->k.raw, kv->P, pg.n, pg.keep, l->k.dim,
+                               wn_page_place_of(kv, &pg));
         if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs))
-            l->v.format->encode_v(wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), l->v.raw, kv->P, pg.n, pg.keep, l->v.dim);
+            wn_format_encode_v(l->v.format, wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), l->v.raw, kv->P, pg.n, pg.keep, l->v.dim);
     }
 }
 

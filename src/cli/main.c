@@ -20,6 +20,7 @@ static const struct {
     { &wn_cli_bench_page, wn_cli_bench },
     { &wn_cli_eval_page, wn_cli_eval },
     { &wn_cli_profile_page, wn_cli_profile },
+    { &wn_cli_calibrate_page, wn_cli_calibrate },
     { &wn_cli_recipes_page, wn_cli_recipes },
     { &wn_cli_replay_page, wn_cli_replay },
     { &wn_cli_inspect_page, wn_cli_inspect },

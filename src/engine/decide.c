@@ -211,7 +211,8 @@ static void load_run(const load_job *j, const wn_run *run)
             while (l->pos[at] < pos) at++;
             float *row = j->rows + (size_t)at * (size_t)dim;
             if (many) memcpy(row, some + s * dim, sizeof *row * (size_t)dim);
-            else (j->values ? f->get_v : f->get_k)(frame, P, run->first + first + s, row, dim);
+            else if (j->values) wn_format_get_v(f, frame, P, run->first + first + s, row, dim);
+            else wn_format_get_k(f, frame, P, run->first + first + s, pos, row, dim);
         }
     }
 }
@@ -531,11 +532,16 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
 {
     wn_engine *e = s->e;
     wn_status st;
-    if (!text) return WN_OK;
+    if (!text) {
+        for (int l = 0; l < e->m->map.n_lanes; l++)
+            s->formats[l] = (wn_lane_formats){ .k = s->kv_opts.k_format, .v = s->kv_opts.v_format };
+        s->kv_opts.formats = s->formats;
+        return wn_engine_bind_books(e, s->formats, err);
+    }
     if (!(s->policy = WN_NEW(wn_policy))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
     if ((st = wn_policy_parse(s->policy, text, err))) return st;
     s->opts.kv = s->policy->text;
-    if ((st = wn_policy_kv_opts(s->policy, s->formats, &s->kv_opts, err))) return st;
+    if ((st = wn_policy_kv_opts(s->policy, s->formats, &s->kv_opts, err)) || (st = wn_engine_bind_books(e, s->formats, err))) return st;
     if (!wn_policy_decides(s->policy)) return WN_OK;
     if ((st = wn_seq_find_profile(s, err))) return st;
     if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;

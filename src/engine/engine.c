@@ -66,7 +66,8 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
                                .max_positions = e->n_ctx, .max_rows = e->n_batch, .q_dim = m->hp.n_heads * m->hp.k_dim };
     e->policy_opts = e->kv_opts;
     if (!(e->formats = WN_NEW_ARRAY(wn_lane_formats, m->map.n_lanes))) return wn_fail(err, WN_ENOMEM, "engine: out of memory");
-    return wn_policy_kv_opts(&e->policy, e->formats, &e->policy_opts, err);
+    if ((st = wn_policy_kv_opts(&e->policy, e->formats, &e->policy_opts, err))) return st;
+    return wn_engine_bind_books(e, e->formats, err);
 }
 
 /* Frame classes are registered with a pool; to size the pool first, a pool of one extent
@@ -145,11 +146,12 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     if (!e) return wn_fail(err, WN_ENOMEM, "engine: out of memory");
     e->m = m;
     if ((st = wn_policy_parse(&e->policy, o.kv ? o.kv : "none", err))) goto fail;
-    if ((st = check_opts(e, m, &o, err))) goto fail;
-    if (o.profile && !(e->profile_path = wn_strdup(o.profile))) {
+    if ((o.profile && !(e->profile_path = wn_strdup(o.profile))) ||
+        (o.calibration && !(e->calibration_path = wn_strdup(o.calibration)))) {
         st = wn_fail(err, WN_ENOMEM, "engine: out of memory");
         goto fail;
     }
+    if ((st = check_opts(e, m, &o, err))) goto fail;
     e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;   /* packed weights are taken already */
     /* Longrope turns keys by other rates in long contexts: other bytes for the same tokens. */
     snprintf(e->numerics, sizeof e->numerics, "%s/%d%s", wn_kernels_get()->numerics, WN_ORDER_VERSION,
@@ -163,7 +165,7 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     e->tables_bytes = per_row * (size_t)(e->max_out + e->max_seqs) +
                       (size_t)e->max_seqs * (wn_kv_table_bytes(&e->kv_opts) + sizeof(int32_t) * (size_t)e->n_ctx);
     e->planned = wn_engine_plan_bytes(e, o.pool_tokens ? o.pool_tokens : (int64_t)e->n_ctx * e->max_seqs);
-    e->tables_bytes += e->planned;
+    e->tables_bytes += e->planned + wn_engine_books_bytes(e);
     if (m->weight_bytes + e->scratch_bytes + e->tables_bytes + LIBRARY_BYTES > e->mem) {
         st = wn_fail(err, WN_ELIMIT,
                      "weights %zu MiB, scratch and tables %zu MiB (%zu MiB of them for decisions of the cache policy) and 64 MiB for "
@@ -205,6 +207,8 @@ void wn_engine_close(wn_engine *e)
     wn_free(e->formats);
     wn_profile_close(e->profile);
     wn_free(e->profile_path);
+    wn_engine_release_books(e);
+    wn_free(e->calibration_path);
     wn_engine_release_hands(e);
     wn_free(e->seqs);
     wn_free(e->items);

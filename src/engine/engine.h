@@ -19,6 +19,9 @@
 #include "model/net.h"
 #include "policy/policy.h"
 #include "policy/view.h"
+#include "store/calibration.h"
+
+typedef struct wn_engine_books wn_engine_books;         /* books.c */
 
 struct wn_engine {
     wn_model *m;
@@ -51,6 +54,9 @@ struct wn_engine {
     char *profile_path;                 /* as asked for; NULL: beside the model */
     wn_profile *profile;                /* read when a policy first asked for it */
     const wn_profile *lent;             /* in its place, for sequences opened from now on; NULL: none */
+    char *calibration_path;             /* as asked for; NULL: beside the model */
+    wn_engine_books *books;             /* of calibrated formats, made when one was first asked for */
+    const wn_calibration *lent_calibration;     /* for them, in place of the file; NULL: none */
 };
 
 /* Asked at each boundary p (a multiple of every, p > 0) before the query at p is computed:
@@ -116,6 +122,21 @@ wn_status wn_engine_read_profile(wn_profile **out, const wn_model *m, const char
 wn_status wn_seq_find_profile(wn_seq *s, wn_err *err);
 /* For sequences opened from now on, borrowed as long as they live; NULL: the engine's own again. */
 void wn_engine_lend_profile(wn_engine *e, const wn_profile *p);
+
+/* ---- calibrated formats (books.c) ----------------------------------------------------- */
+
+/* Where the calibration of a model is when nobody says otherwise. */
+void wn_engine_calibration_path(const wn_model *m, char *buf, size_t n);
+void wn_engine_lane_dims(const wn_model *m, wn_lane_dims *out);         /* (n_lanes) */
+/* Gives lanes in calibrated formats their books. A missing, foreign or damaged calibration, or
+ * one without books for a format, is a sentence that says what to do. */
+wn_status wn_engine_bind_books(wn_engine *e, wn_lane_formats *lanes, wn_err *err);
+/* In place of the file, borrowed as long as the engine lives; before a format first asks. */
+void wn_engine_lend_calibration(wn_engine *e, const wn_calibration *c);
+size_t wn_engine_books_bytes(const wn_engine *e);
+void wn_engine_release_books(wn_engine *e);
+/* Checksum of the calibration that the sequence's formats go by; NULL: they go by none. */
+const char *wn_seq_calibration(const wn_seq *s);
 
 /* ---- decisions (decide.c) ------------------------------------------------------- */
 

@@ -4,7 +4,8 @@
  *
  *     u32          slots per page, rows of the ring, n_lanes, decided_at
  *     u32          bytes of the policy's canonical text, then the text; where the policy goes by a
- *                  profile of the model, ";profile=" and its checksum follow in it
+ *                  profile of the model, ";profile=" and its checksum follow in it; where cache formats go
+ *                  by a calibration of it, ";calibration=" and its checksum
  *     u32          n marks, then n int32 positions
  *     u32          n named stretches, then n times u32: 0 named or 1 system prompt, 2 in spans
  *                  or 3 where they begin; from, to
@@ -56,22 +57,40 @@ static void make_id(const wn_engine *e, wn_record_id *id)
 }
 
 static const char PROFILE[] = ";profile=";              /* no policy's text has a semicolon */
-enum { DECIDES_BYTES = WN_SPEC_BYTES + (int)sizeof PROFILE + WN_PROFILE_ID };
+static const char CALIBRATION[] = ";calibration=";
+enum { DECIDES_BYTES = WN_SPEC_BYTES + (int)sizeof PROFILE + WN_PROFILE_ID + (int)sizeof CALIBRATION + WN_CALIBRATION_ID };
 
 /* What decides here, spelled out; a test's decider by its schedule. Nothing is said of a
  * policy that never decides (its cache formats are compared with the cache). */
 static void what_decides(const wn_seq *s, char out[DECIDES_BYTES])
 {
     const char *text = !s->policy ? (s->every ? "decider" : "") : wn_policy_decides(s->policy) ? s->policy->text : "";
-    snprintf(out, DECIDES_BYTES, "%s%s%s", text, s->profile ? PROFILE : "", s->profile ? s->profile->id : "");
+    const char *by = wn_seq_calibration(s);
+    snprintf(out, DECIDES_BYTES, "%s%s%s%s%s", text, s->profile ? PROFILE : "", s->profile ? s->profile->id : "",
+             by ? CALIBRATION : "", by ? by : "");
+}
+
+/* Cuts what stands behind the word off the text; NULL: it is not there. */
+static char *cut_off(char *text, const char *word)
+{
+    char *at = strstr(text, word);
+    if (at) *at = '\0';
+    return at;
 }
 
 static wn_status compare_deciders(char *saved, char *here, wn_err *err)
 {
     char *a, *b;
     if (!strcmp(saved, here)) return WN_OK;
-    if ((a = strstr(saved, PROFILE))) *a = '\0';
-    if ((b = strstr(here, PROFILE))) *b = '\0';
+    a = cut_off(saved, CALIBRATION);
+    b = cut_off(here, CALIBRATION);
+    if (a && b && strcmp(a + sizeof CALIBRATION - 1, b + sizeof CALIBRATION - 1))
+        return wn_fail(err, WN_EINVAL, "its pages are encoded by another calibration of the model (checksum %.32s, this run has %.32s)",
+                       a + sizeof CALIBRATION - 1, b + sizeof CALIBRATION - 1);
+    if (!a != !b)
+        return wn_fail(err, WN_EINVAL, "saved with%s a calibrated cache format, this run uses %s", a ? "" : "out", b ? "one" : "none");
+    a = cut_off(saved, PROFILE);
+    b = cut_off(here, PROFILE);
     if (a && b && !strcmp(saved, here))
         return wn_fail(err, WN_EINVAL, "saved with another profile of the model (checksum %s, this run has %s)",
                        a + sizeof PROFILE - 1, b + sizeof PROFILE - 1);

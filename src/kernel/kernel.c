@@ -6,6 +6,7 @@
 #include "kernel/kernel.h"
 #include "kernel/attn.h"
 #include "kernel/codes.h"
+#include "kernel/lookup.h"
 #include "kernel/matmul_ops.h"
 #include "kernel/vec.h"
 
@@ -16,13 +17,13 @@
 /* The parts of a table, in rising order of what they ask of the CPU. */
 static const wn_kernels tables[WN_KERNELS_MAX] = {
     { "scalar", "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, &wn_attn_ops_scalar, &wn_codes_ops_scalar,
-      &wn_planes_ops_scalar },
+      &wn_planes_ops_scalar, &wn_lookup_ops_scalar },
     { "avx2", "avx2", &wn_vec_ops_avx2, &wn_matmul_ops_avx2, &wn_attn_ops_avx2, &wn_codes_ops_avx2,
-      &wn_planes_ops_avx2 },
+      &wn_planes_ops_avx2, &wn_lookup_ops_avx2 },
     { "avx512", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, &wn_attn_ops_avx512, &wn_codes_ops_avx512,
-      &wn_planes_ops_avx512 },
+      &wn_planes_ops_avx512, &wn_lookup_ops_avx512 },
     { "amx", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_amx, &wn_attn_ops_avx512, &wn_codes_ops_avx512,
-      &wn_planes_ops_amx },
+      &wn_planes_ops_amx, &wn_lookup_ops_avx512 },
 };
 
 static _Atomic(const wn_kernels *) current;

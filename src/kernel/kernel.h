@@ -16,6 +16,7 @@ typedef struct wn_matmul_ops wn_matmul_ops;     /* kernel/matmul_ops.h: tiles of
 typedef struct wn_attn_ops wn_attn_ops;         /* kernel/attn.h: score and mix over raw pages */
 typedef struct wn_codes_ops wn_codes_ops;       /* kernel/codes.h: rows of encoded pages */
 typedef struct wn_planes_ops wn_planes_ops;     /* kernel/codes.h: products over them */
+typedef struct wn_lookup_ops wn_lookup_ops;     /* kernel/lookup.h: codes that name rows of a table */
 
 /* Bytes that will be read soon, to be fetched a few lines at a time while something else is worked on. */
 typedef struct { const char *at, *end; } wn_ahead;
@@ -36,6 +37,7 @@ typedef struct {
     const wn_attn_ops *attn;
     const wn_codes_ops *codes;
     const wn_planes_ops *planes;
+    const wn_lookup_ops *lookup;
 } wn_kernels;
 
 /* The best table this CPU runs, or what WN_CPU names. The same pointer at every call. */

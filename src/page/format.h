@@ -16,6 +16,11 @@
  * and not per page; those that keep values in another basis mix in an accumulator of their
  * own, which `mixed` brings back to channels once per split.
  *
+ * Calibrated formats are encoded ones that were fitted to a model (`winnow calibrate`): each lane reads
+ * and writes them by a book of its own (book.h). The format as it is listed here has none and
+ * says how large frames are; lanes have copies with their book. They keep keys as they were before
+ * rotation, and are told where slots stand.
+ *
  * Order of sums, raw formats: score is one FMA chain over channels in ascending order,
  * starting from 0, per (query, slot); mix is one FMA chain over slots in ascending order per
  * (query, channel), continuing what acc holds. Any n_q, first and n give the same bits per
@@ -34,6 +39,14 @@ typedef enum {
     WN_REPACK_RAW_ONLY,     /* parameters per page: must be repacked before encoding */
 } wn_repack_class;
 
+typedef struct wn_book wn_book;         /* book.h */
+
+/* Slot s stands at pos[s], or, where pos is NULL, at pos0 + s. */
+typedef struct {
+    const int32_t *pos;
+    int32_t pos0;
+} wn_page_place;
+
 /* out[i * out_stride + s] = q_i . k_(first + s), i in [0, n_q), s in [0, n). Queries are rotated
  * to their positions and scaled. out rows have room for n rounded up to 16 (the rest is scratch). */
 typedef struct {
@@ -47,6 +60,8 @@ typedef struct {
     int P, first, n, head_dim;
     void *tmp;                          /* NULL or scratch (n_q_tmp) */
     wn_ahead ahead;                     /* fetched meanwhile */
+    const wn_book *book;                /* the format's */
+    wn_page_place place;                /* of slots first..; for formats with a book */
 } wn_page_score;
 
 /* acc[i * acc_stride + d] += sum over s of w[i * w_stride + s] * v_(first + s)[d]. A masked slot
@@ -61,12 +76,24 @@ typedef struct {
     int P, first, n, head_dim;
     void *tmp;
     wn_ahead ahead;
+    const wn_book *book;
 } wn_page_mix;
 
 /* Rows of q into rows of wn_format_ready_bytes(). */
 typedef void wn_ready_fn(void *out, const float *q, size_t q_stride, int n_q, int head_dim);
 
 typedef struct wn_format wn_format;
+
+/* What a book's numbers are and how pages are made and read by it. */
+typedef struct {
+    /* Numbers of K's or V's book; all of them finite halves. */
+    size_t (*numbers)(int head_dim, bool of_v);
+    /* As encode_k, encode_v, get_k, get_v; place: of the page's slots, pos: of this one. */
+    void (*encode)(const wn_book *b, void *frame, const void *raw, const wn_format *raw_format, int P, int n,
+                   uint64_t keep, int head_dim, wn_page_place place);
+    void (*get)(const wn_book *b, const void *frame, int P, int slot, int32_t pos, float *row, int head_dim);
+} wn_calibrated;
+
 struct wn_format {
     const char *name;                   /* "f16": as in -ctk and in the identity */
     bool raw;
@@ -108,12 +135,43 @@ struct wn_format {
     /* NULL, or the format whose frames this one's begin with: it reads them in fewer bits, from fewer
      * bytes, and its copy_k and copy_v take slots out of them, as it would have encoded those itself. */
     const wn_format *coarse;
+
+    const wn_calibrated *calibrated;    /* in place of encode_k, encode_v, get_k, get_v; else NULL */
+    const wn_book *book;                /* of one side of one lane; NULL in the list */
 };
+
+/* One slot as f32, and a page of raw rows, in any format. */
+static inline void wn_format_get_k(const wn_format *f, const void *frame, int P, int slot, int32_t pos, float *row, int head_dim)
+{
+    if (f->calibrated) f->calibrated->get(f->book, frame, P, slot, pos, row, head_dim);
+    else f->get_k(frame, P, slot, row, head_dim);
+}
+
+static inline void wn_format_get_v(const wn_format *f, const void *frame, int P, int slot, float *row, int head_dim)
+{
+    if (f->calibrated) f->calibrated->get(f->book, frame, P, slot, 0, row, head_dim);
+    else f->get_v(frame, P, slot, row, head_dim);
+}
+
+static inline void wn_format_encode_k(const wn_format *f, void *frame, const void *raw, const wn_format *raw_format, int P,
+                                      int n, uint64_t keep, int head_dim, wn_page_place place)
+{
+    if (f->calibrated) f->calibrated->encode(f->book, frame, raw, raw_format, P, n, keep, head_dim, place);
+    else f->encode_k(frame, raw, raw_format, P, n, keep, head_dim);
+}
+
+static inline void wn_format_encode_v(const wn_format *f, void *frame, const void *raw, const wn_format *raw_format, int P,
+                                      int n, uint64_t keep, int head_dim)
+{
+    if (f->calibrated) f->calibrated->encode(f->book, frame, raw, raw_format, P, n, keep, head_dim, (wn_page_place){ 0 });
+    else f->encode_v(frame, raw, raw_format, P, n, keep, head_dim);
+}
 
 extern const wn_format wn_format_f16, wn_format_bf16, wn_format_f32;
 extern const wn_format wn_format_q8, wn_format_q6, wn_format_q5, wn_format_q4, wn_format_q3, wn_format_q2;
 extern const wn_format wn_format_q44, wn_format_q4h;
 extern const wn_format wn_format_kivi4, wn_format_kivi2;
+extern const wn_format wn_format_cq4, wn_format_cq2, wn_format_cq1;
 extern const wn_format wn_format_q8_0, wn_format_q5_1, wn_format_q5_0, wn_format_q4_1, wn_format_q4_0;
 extern const wn_format wn_format_q8_0r, wn_format_q5_1r, wn_format_q5_0r, wn_format_q4_1r, wn_format_q4_0r;
 extern const wn_format wn_format_q4_s1, wn_format_q4_r2, wn_format_q4_s1r2;

@@ -171,6 +171,7 @@ static wn_status check(wn_record *r, const uint8_t *p, size_t size, uint32_t kin
     XXH3_freeState(s);
     if (memcmp(c.digest, p + HASHED, 16))
         return wn_fail(err, WN_EFORMAT, "the checksum does not match: the file is damaged");
+    memcpy(r->sum, c.digest, sizeof r->sum);
     memcpy(r->id.fingerprint, p + 16, 16);
     memcpy(r->id.numerics, p + 32, 32);
     r->id.numerics[31] = '\0';

@@ -22,7 +22,7 @@
 
 #include "base/os.h"
 
-enum { WN_RECORD_VERSION = 3, WN_RECORD_SESSION = 1 };
+enum { WN_RECORD_VERSION = 3, WN_RECORD_SESSION = 1, WN_RECORD_CALIBRATION = 2 };
 
 typedef struct {
     uint8_t fingerprint[16];
@@ -42,6 +42,7 @@ typedef struct {
     const uint8_t *payload;
     size_t n, at;                       /* payload bytes; how many have been read */
     wn_record_id id;
+    uint8_t sum[16];                    /* the checksum */
 } wn_record;
 /* WN_EFORMAT with a sentence when the file is not a whole record of this kind. */
 wn_status wn_record_open(wn_record *r, const char *path, uint32_t kind, wn_err *err);

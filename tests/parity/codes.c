@@ -94,7 +94,7 @@ static void formats_have_the_scalar_bits(void **state)
     input *in = malloc(sizeof *in);
     answer *a = malloc(sizeof *a), *b = malloc(sizeof *b);
     for (int i = 0; wn_format_at(i); i++)
-        for (int t = 0; t < 84 && !wn_format_at(i)->raw; t += strchr(wn_format_at(i)->name, '-') ? 11 : 1) {
+        for (int t = 0; t < 84 && !wn_format_at(i)->raw && !wn_format_at(i)->calibrated; t += strchr(wn_format_at(i)->name, '-') ? 11 : 1) {
             const wn_format *f = wn_format_at(i), *raw = raws[t % 3];
             fill(in, &seed, t);
             size_t kb = f->k_bytes(in->P, in->D), vb = f->v_bytes(in->P, in->D);

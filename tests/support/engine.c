@@ -1,5 +1,6 @@
 /* tests/support/engine.c - see engine.h. */
 #include "tests/support/engine.h"
+#include "tests/support/calibration.h"
 #include "tests/support/profile.h"
 #include "tests/unit/check.h"
 
@@ -67,6 +68,12 @@ test_engine test_engine_open(const char *path, wn_engine_opts opts)
     t.n_vocab = mi.n_vocab;
     t.profile = test_profile(mi.n_layers, mi.n_heads, t.m->map.n_lanes, (const uint8_t[16]){ 0 });
     wn_engine_lend_profile(t.e, t.profile);
+    wn_lane_dims *dims = calloc((size_t)t.m->map.n_lanes, sizeof *dims);
+    assert_non_null(dims);
+    wn_engine_lane_dims(t.m, dims);
+    t.calibration = test_calibration(dims, t.m->map.n_lanes, (const uint8_t[16]){ 0 }, 7);
+    wn_engine_lend_calibration(t.e, t.calibration);
+    free(dims);
     return t;
 }
 
@@ -75,6 +82,7 @@ void test_engine_close(test_engine *t)
     wn_engine_close(t->e);
     wn_model_close(t->m);
     wn_profile_close(t->profile);
+    wn_calibration_close(t->calibration);
 }
 
 static void collect(void *ctx, int pos, const float *logits)

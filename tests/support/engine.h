@@ -17,6 +17,7 @@ typedef struct {
     wn_model *m;
     wn_engine *e;
     wn_profile *profile;                /* made up, lent to the engine */
+    wn_calibration *calibration;        /* likewise */
     int n_vocab;
 } test_engine;
 

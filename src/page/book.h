@@ -1,0 +1,59 @@
+/* page/book.h - what calibrated formats know of a lane, and what they share.
+ *
+ * A book is the numbers that `winnow calibrate` found for K, or for V, of one lane: thresholds,
+ * levels, tables of points; which of them lie where is the format's affair. Keys are kept as they
+ * were before rotation, where a channel means the same at every position: the page is turned
+ * back when it is encoded, and each slot is turned to its position again when it is read. So frames
+ * hold no positions, and a slot's codes can move (repack = copy).
+ *
+ * Reading is a page at a time (the class pre-rope of the architecture): rows of the slots are laid out as f32 in
+ * scratch, K by channel, and multiplied like a raw f32 page. So score is one FMA chain over
+ * channels, mix one over slots in ascending order, the same for any number of queries.
+ *
+ *     code -> row (the format)  ->  turned (K)  ->  scratch  ->  product
+ *
+ * Angles at a position are those of its multiple of 64 and of the rest, from two tables in f32,
+ * one rotation after the other: cos = ch cl - sh sl, sin = sh cl + ch sl.
+ *
+ * Not finite: the format marks a slot whose row holds an infinity or NaN, and it reads as NaN, as
+ * in page/coded.h. Numbers beyond 65504 are cut off there.
+ */
+#ifndef WN_PAGE_BOOK_H
+#define WN_PAGE_BOOK_H
+
+#include "page/format.h"
+
+enum { WN_BOOK_DIM = 512, WN_TURN_STEP = 64 };
+
+/* How keys of a lane are turned; made once for all lanes that turn alike. */
+typedef struct {
+    int n_dims;                         /* even; of a head's first channels */
+    bool neox;                          /* pairs (j, j + n_dims / 2), else (2 j, 2 j + 1) */
+    double *rate;                       /* (n_dims / 2) radians per position */
+    float *low, *high;                  /* (64, n_dims), (n_high, n_dims): cos, sin of each pair at s and at 64 s */
+    int n_high;                         /* beyond it angles are computed when they are needed */
+} wn_turn;
+
+struct wn_book {
+    const float *x;                     /* the format's numbers */
+    const wn_turn *turn;                /* K; NULL: not turned */
+    bool of_v;
+};
+
+/* Tables for positions below n; they go with wn_turn_release(). */
+wn_status wn_turn_init(wn_turn *t, int n_dims, bool neox, const double *rate, int n, wn_err *err);
+void wn_turn_release(wn_turn *t);
+size_t wn_turn_bytes(int n_dims, int n);
+
+/* The row of a slot as the book has it, before it is turned; false: it is not finite. */
+typedef bool wn_book_row_fn(const wn_book *b, const void *frame, int slot, float *row, int head_dim);
+
+void wn_book_score(const wn_page_score *s, wn_book_row_fn *row);
+void wn_book_mix(const wn_page_mix *m, wn_book_row_fn *row);
+void wn_book_get(const wn_book *b, wn_book_row_fn *fn, const void *frame, int slot, int32_t pos, float *row, int head_dim);
+/* Rows [slot, slot + n) of a raw page as the book sees them, rows WN_BOOK_DIM apart: turned back and
+ * cut off. Bit i of the answer: row i is finite; the others are 0. */
+uint64_t wn_book_load(const wn_book *b, float *rows, const void *raw, const wn_format *raw_format, int P, int slot, int n,
+                      int head_dim, wn_page_place place);
+
+#endif

@@ -1,0 +1,12 @@
+/* tests/support/calibration.h - calibrations made up for tests. */
+#ifndef WN_TEST_CALIBRATION_H
+#define WN_TEST_CALIBRATION_H
+
+#include "store/calibration.h"
+
+/* A book's numbers for one side: points, weights and levels like those of rows of ordinary size. */
+void test_book_numbers(const wn_format *f, float *x, int head_dim, bool of_v, uint64_t *seed);
+/* Books for all calibrated formats, read back from their file as any other. */
+wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes, const uint8_t fingerprint[16], uint64_t seed);
+
+#endif
