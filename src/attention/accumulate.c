@@ -77,7 +77,7 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
             step(s, row + first, hits + first, weights + from, w->n - from, w);
             continue;
         }
-        if (s->kind == WN_STAT_SUM && !s->near) {       /* what nearly all ask for: in place */
+        if (s->kind == WN_STAT_SUM && near == INT32_MAX) {      /* what nearly all ask for: in place */
             float decay = decay_of(s), scale = scale_of(s, w);
             for (int k = 0; k < w->n; k++)
                 if (w->index[k] <= age) row[w->index[k]] = decay * row[w->index[k]] + scale * weights[k];
