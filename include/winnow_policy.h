@@ -79,6 +79,10 @@ const float *wn_view_stat(const wn_view *v, int lane, int i);
 /* The plain sum: attention that each live slot has got from all queries since it came in, mean
  * over the group, (n). For recipes that list it, and stages that set `mass`. */
 const float *wn_view_mass(const wn_view *v, int lane);
+/* How much each live slot's value can change in the layer's answer, (n): the sum of magnitudes of W_O v, W_O the
+ * columns of the output matrix that belong to a query head, mean over the group. For recipes and stages whose `wants`
+ * has WN_WANTS_OUTPUTS; a product of each value with the matrix. NULL: no scratch. Borrowed until the next call. */
+const float *wn_view_outputs(const wn_view *v, int lane);
 /* Turns a query or key (k_dim) of a lane by the mean of the rotations of `from` to `to` - 1
  * positions. */
 void wn_view_turn(const wn_view *v, int lane, float *row, int from, int to);
@@ -221,7 +225,7 @@ typedef enum {
 enum { WN_AT_BOUNDARY = 1, WN_AT_MARK = 2 };
 
 /* What a view holds only for those who ask for it. */
-enum { WN_WANTS_FLAGS = 1, WN_WANTS_SPANS = 2, WN_WANTS_ALL = 3 };
+enum { WN_WANTS_FLAGS = 1, WN_WANTS_SPANS = 2, WN_WANTS_OUTPUTS = 4, WN_WANTS_ALL = 7 };
 
 /* The values of a recipe's parameters, in the order of its table, and its budget. */
 typedef struct {

@@ -53,6 +53,7 @@ static const char *observes_of(const wn_recipe *r, char buf[96])
     if (r->stats) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->probe ? "queries of a probe" : "all queries");
     if (r->reads) k += snprintf(buf + k, 96 - (size_t)k, "%s%s", k ? ", " : "", r->reads);
     if (r->wants & WN_WANTS_FLAGS) k += snprintf(buf + k, 96 - (size_t)k, "%skinds of tokens", k ? ", " : "");
+    if (r->wants & WN_WANTS_OUTPUTS) k += snprintf(buf + k, 96 - (size_t)k, "%soutputs of values", k ? ", " : "");
     if (r->wants & WN_WANTS_SPANS) k += snprintf(buf + k, 96 - (size_t)k, "%sspans of the text", k ? ", " : "");
     return k ? buf : "nothing";
 }

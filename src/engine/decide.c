@@ -280,6 +280,11 @@ static void load_stat(void *ctx, int lane, int i, float *x)
     for (int k = 0; k < l->n; k++) x[k] = all[l->pos[k]];
 }
 
+static bool load_outputs(void *ctx, const wn_view *v, int lane, float *x)
+{
+    return wn_seq_load_outputs(((const shown *)ctx)->seq, v, lane, x);
+}
+
 static void turn(void *ctx, int lane, float *row, int from, int to)
 {
     const shown *sh = ctx;
@@ -425,6 +430,7 @@ size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
         dim = WN_MAX(dim, (size_t)e->m->map.lanes[l].k_dim + (size_t)e->m->map.lanes[l].v_dim);
     return wn_arena_cost(4 * w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s) +
            2 * wn_arena_cost(4 * dim * s) + (wn_policy_retains(p) ? 14 : 9) * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
+           (wn_policy_wants(p) & WN_WANTS_OUTPUTS ? wn_outputs_bytes(e->m, longest) : 0) +
            (p->recipe->recover || wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);      /* tiles of rows and cosines */
 }
 
@@ -432,6 +438,7 @@ size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
 static void take_rows(const wn_seq *s, wn_view *v, wn_arena *a, int longest, const int dim[2])
 {
     for (int i = 0; i < v->n_stats; i++) v->stat_rows[i] = wn_arena_array(a, float, longest);
+    if (v->load_outputs) v->outputs = wn_arena_array(a, float, longest);
     if (v->window) v->queries = wn_arena_array(a, float, (size_t)v->window * (size_t)s->kv_opts.q_dim);
     for (int i = 0; i < 2; i++) v->rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);
 }
@@ -489,6 +496,7 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     }
     if (wn_policy_wants(s->policy) & WN_WANTS_FLAGS || s->log) sh.view.flags = wn_seq_flags(s, p, a);
     if (wn_policy_wants(s->policy) & WN_WANTS_SPANS || s->log) sh.view.spans = wn_seq_spans(s, p, a);
+    if (wn_policy_wants(s->policy) & WN_WANTS_OUTPUTS) sh.view.load_outputs = load_outputs;
     wn_arena own[HANDS_MAX];
     take_rows(s, &sh.view, a, longest, dim);
     take_hands(s, &sh.view, a, own, longest, dim);

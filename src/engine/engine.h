@@ -227,6 +227,13 @@ const uint8_t *wn_seq_flags(const wn_seq *s, int n, wn_arena *a);
 /* Their spans. */
 const int32_t *wn_seq_spans(const wn_seq *s, int n, wn_arena *a);
 
+/* ---- what values do (outputs.c) --------------------------------------------------------- */
+
+/* As views show it, of the view that asks; false: no scratch. */
+bool wn_seq_load_outputs(const wn_seq *s, const wn_view *v, int lane, float *x);
+/* What that takes of a view's arena. */
+size_t wn_outputs_bytes(const wn_model *m, int longest);
+
 /* ---- memory (promise.c) --------------------------------------------------------- */
 
 /* Frames that a sequence of n tokens may need at most (DESIGN.md section 7): what its policy

@@ -112,6 +112,13 @@ static void load_stat(void *ctx, int lane, int i, float *x)
     else memset(x, 0, sizeof *x * (size_t)v->lanes[lane].n);
 }
 
+static bool load_outputs(void *ctx, const wn_view *shown, int lane, float *x)
+{
+    const wn_view *v = &((wn_replay *)ctx)->d->view;
+    (void)shown;
+    return v->load_outputs(v->ctx, v, lane, x);
+}
+
 static wn_status make_room(wn_replay *r, const wn_view *v, wn_err *err)
 {
     size_t bytes = (size_t)1 << 20, n_max = 1, width = 1, group = 1;
@@ -123,7 +130,7 @@ static wn_status make_room(wn_replay *r, const wn_view *v, wn_err *err)
         width = WN_MAX(width, (size_t)WN_MAX(x->k_dim, x->v_dim));
         group = WN_MAX(group, (size_t)x->group);
     }
-    bytes += WN_STATS_MAX * wn_arena_cost(4 * n_max) + 2 * wn_arena_cost(4 * n_max * width) + 4 * wn_arena_cost(4 * 64 * group * width) + 32 * wn_arena_cost(8 * n_max) +
+    bytes += (WN_STATS_MAX + 1) * wn_arena_cost(4 * n_max) + 2 * wn_arena_cost(4 * n_max * width) + 4 * wn_arena_cost(4 * 64 * group * width) + 32 * wn_arena_cost(8 * n_max) +
              16 * wn_arena_cost((size_t)v->n_tokens) + wn_arena_cost(4 * 1024 * width);      /* the tiles of recipes that merge */
     if (r->scratch.base) wn_arena_rewind(&r->scratch, 0);
     if (bytes <= r->scratch.size) return WN_OK;
@@ -141,10 +148,11 @@ static wn_status lacks(const wn_trace_decision *d, const wn_policy *p, unsigned 
     if (what & WN_ASKED_SUMS) snprintf(text, sizeof text, "the attention of the last %d queries", w);
     else if (what & WN_ASKED_QUERIES) snprintf(text, sizeof text, "the last %d queries", w);
     else if (what & WN_ASKED_STATS) snprintf(text, sizeof text, "the attention that slots have got so far, as it counts it");
+    else if (what & WN_ASKED_OUTPUTS) snprintf(text, sizeof text, "what values can change in the layer's answer");
     else if (what & WN_ASKED_SPANS) snprintf(text, sizeof text, "spans of the text");
     else if (what & WN_ASKED_FLAGS) snprintf(text, sizeof text, "what is a special token or punctuation");
     else snprintf(text, sizeof text, "%s", what & WN_ASKED_KEYS ? "keys" : "values");
-    if (!(what & (WN_ASKED_SUMS | WN_ASKED_QUERIES)) && what & WN_ASKED_STATS)
+    if (!(what & (WN_ASKED_SUMS | WN_ASKED_QUERIES)) && what & (WN_ASKED_STATS | WN_ASKED_OUTPUTS))
         rows = "a run under a policy that asks for it records it";
     return wn_fail(err, WN_EINVAL, "%s asks for %s, which the decision at %d does not hold (%s)", name, text,
                    d->view.n_tokens, rows);
@@ -168,6 +176,7 @@ static unsigned show(wn_replay *r, const wn_trace_decision *d, const wn_policy *
     v->rows[0] = wn_arena_array(a, float, n_max * width);
     v->rows[1] = wn_arena_array(a, float, n_max * width);
     v->queries = wn_arena_array(a, float, 64 * query);
+    v->outputs = wn_arena_array(a, float, n_max);
     v->stats = p->stats;
     v->n_stats = p->n_stats;
     for (int i = 0; i < p->n_stats; i++) {
@@ -182,6 +191,7 @@ static unsigned show(wn_replay *r, const wn_trace_decision *d, const wn_policy *
     v->load = load;
     v->load_queries = load_queries;
     v->load_stat = load_stat;
+    v->load_outputs = load_outputs;
     v->turn = r->rope.n_dims ? turn : NULL;
     v->sums = NULL;
     v->window = w = w && own && d->view.window ? d->view.window : WN_MIN(w, v->n_tokens);

@@ -116,6 +116,9 @@ static void put_seen(wn_trace_writer *w, const decision *d, int lane)
         if (!w->counting) v->load(v->ctx, lane, values, v->rows[values]);
         put(w, v->rows[values], sizeof(float) * n * (values ? vd : kd));
     }
+    if (!(d->has & WN_TRACE_OUTPUTS)) return;
+    if (!w->counting && !v->load_outputs(v->ctx, v, lane, v->outputs)) w->failed = true;
+    put(w, v->outputs, sizeof(float) * n);
 }
 
 typedef struct { const wn_plan *plan; const int32_t *pos; int lane; } mask_bits;
@@ -246,6 +249,7 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
     if (v->protect) d.has |= WN_TRACE_PROTECT;
     if (v->flags) d.has |= WN_TRACE_FLAGS;
     if (v->spans) d.has |= WN_TRACE_SPANS;
+    if (asked & WN_ASKED_OUTPUTS) d.has |= WN_TRACE_OUTPUTS;
     if (v->low_bytes > 0) d.has |= WN_TRACE_LOW;
     if (w->rows) d.has |= WN_TRACE_KEYS | WN_TRACE_VALUES;
     d.n_queries = !v->load_queries ? 0 : w->rows ? v->held : asked & WN_ASKED_QUERIES ? v->window : 0;

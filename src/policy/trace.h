@@ -19,7 +19,7 @@
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_TRACE_VERSION = 6 };
+enum { WN_TRACE_VERSION = 7 };
 
 typedef struct {
     const char *policy, *model;         /* canonical text; a name for people */
@@ -50,7 +50,8 @@ wn_status wn_trace_finish(wn_trace_writer *w, wn_err *err);
 enum {
     WN_TRACE_KEYS = WN_ASKED_KEYS, WN_TRACE_VALUES = WN_ASKED_VALUES, WN_TRACE_QUERIES = WN_ASKED_QUERIES,
     WN_TRACE_SUMS = WN_ASKED_SUMS, WN_TRACE_STATS = WN_ASKED_STATS, WN_TRACE_SCORES = 32, WN_TRACE_PROTECT = 64,
-    WN_TRACE_LOW = 128, WN_TRACE_FLAGS = WN_ASKED_FLAGS, WN_TRACE_SPANS = WN_ASKED_SPANS, WN_TRACE_ALL = 1023,
+    WN_TRACE_LOW = 128, WN_TRACE_FLAGS = WN_ASKED_FLAGS, WN_TRACE_SPANS = WN_ASKED_SPANS,
+    WN_TRACE_OUTPUTS = WN_ASKED_OUTPUTS, WN_TRACE_ALL = 2047,
 };
 
 typedef struct wn_trace wn_trace;

@@ -23,7 +23,7 @@ typedef struct {                        /* where a lane's arrays lie in the reco
     uint32_t what;
     int32_t n;
     const uint32_t *positions;          /* runs, their number first, or a bitmap */
-    const float *sums, *stats, *queries, *keys, *values;
+    const float *sums, *stats, *queries, *keys, *values, *outputs;
     const uint32_t *low, *mask, *demote, *merges, *biases, *shifts;
 } place;
 
@@ -204,7 +204,8 @@ static bool find_seen(const wn_trace_decision *d, cursor *c, int n_stats, const 
            (!(d->has & WN_TRACE_STATS) || (o->stats = take(c, (uint64_t)n_stats * n))) &&
            (!(d->has & WN_TRACE_QUERIES) || (o->queries = take(c, (uint64_t)d->n_queries * group * kd))) &&
            (!(d->has & WN_TRACE_KEYS) || (o->keys = take(c, n * kd))) &&
-           (!(d->has & WN_TRACE_VALUES) || (o->values = take(c, n * vd)));
+           (!(d->has & WN_TRACE_VALUES) || (o->values = take(c, n * vd))) &&
+           (!(d->has & WN_TRACE_OUTPUTS) || (o->outputs = take(c, n)));
 }
 
 static bool find_merges(cursor *c, place *o)
@@ -495,6 +496,14 @@ static void load_stat(void *ctx, int lane, int i, float *x)
     copy_or_zero(x, all ? all + (size_t)i * n : NULL, n);
 }
 
+static bool load_outputs(void *ctx, const wn_view *v, int lane, float *x)
+{
+    const wn_trace *t = ctx;
+    (void)v;
+    copy_or_zero(x, t->places[lane].outputs, (size_t)t->lanes[lane].n);
+    return true;
+}
+
 /* ---- the file --------------------------------------------------------------------------------------- */
 
 static wn_status open_bytes(wn_trace *t, const void *data, size_t n, int64_t max_slots, wn_err *err)
@@ -590,7 +599,7 @@ wn_status wn_trace_next(wn_trace *t, const wn_trace_decision **out, wn_err *err)
     d->bytes = RECORD_HEAD + body + 8;
     d->view = (wn_view){ .n_layers = t->head.n_layers, .n_lanes = t->head.n_lanes, .lanes = t->lanes,
                          .layer_first = t->layer_first, .ctx = t, .load = load, .load_queries = load_queries,
-                         .load_stat = load_stat, .stats = t->stats, .n_stats = t->head.n_stats };
+                         .load_stat = load_stat, .load_outputs = load_outputs, .stats = t->stats, .n_stats = t->head.n_stats };
     cursor c = { t->data + t->at + RECORD_HEAD, body };
     if ((st = find_body(t, &c, err))) return st;
     if (!list_lanes(t) || !list_low(t)) return wn_fail(err, WN_ENOMEM, "trace: out of memory");

@@ -98,6 +98,13 @@ int wn_stat_find(const wn_stat *list, int n, const wn_stat *s)
     return -1;
 }
 
+const float *wn_view_outputs(const wn_view *v, int lane)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->load_outputs);
+    note(v, WN_ASKED_OUTPUTS);
+    return v->load_outputs(v->ctx, v, lane, v->outputs) ? v->outputs : NULL;
+}
+
 const wn_head_scores *wn_view_profile_lane(const wn_view *v, int lane)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->profile);

@@ -15,7 +15,7 @@ typedef struct { const float *score; int64_t keep; } wn_verdict;
 
 /* What a recipe has asked a view for. */
 enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_STATS = 16,
-       WN_ASKED_FLAGS = 256, WN_ASKED_SPANS = 512 };
+       WN_ASKED_FLAGS = 256, WN_ASKED_SPANS = 512, WN_ASKED_OUTPUTS = 1024 };
 
 bool wn_stat_same(const wn_stat *a, const wn_stat *b);
 /* Index of a statistic in a list, -1: not there. */
@@ -48,6 +48,7 @@ struct wn_view {
     const wn_stat *stats;               /* (n_stats) that can be asked for, in the order of the policy's list */
     int n_stats;
     float *stat_rows[WN_STATS_MAX];     /* room for the longest lane, each */
+    float *outputs;                     /* room for the longest lane */
     int window;                         /* queries that were looked at */
     int held;                           /* queries that load_queries could give, window among them */
     const float *const *sums;           /* (n_lanes) each (group, n); NULL: not asked for */
@@ -56,6 +57,8 @@ struct wn_view {
     void (*load)(void *ctx, int lane, bool values, float *rows);
     void (*load_queries)(void *ctx, int lane, int w, float *rows);
     void (*load_stat)(void *ctx, int lane, int i, float *x);
+    /* Of the view that asks: values and scratch are its own. False: no scratch. NULL: nobody wants them. */
+    bool (*load_outputs)(void *ctx, const wn_view *v, int lane, float *x);
     void (*turn)(void *ctx, int lane, float *row, int from, int to);  /* NULL: keys are not rotated */
     const wn_profile *profile;          /* NULL: the policy asks for none */
     const wn_profile_budget *layers;    /* of it, for this decision; set by wn_policy_decide() */

@@ -12,7 +12,9 @@ enum { LANES = 4, TOKENS = 40, SCRATCH = 1 << 20 };
 
 static int32_t positions[LANES][TOKENS];
 static wn_view_lane lanes[LANES];
-static float rows[TOKENS * 4], sums[2 * TOKENS], queries[64 * 2 * 4], stats[WN_STATS_MAX][TOKENS];
+static float rows[TOKENS * 4], sums[2 * TOKENS], queries[64 * 2 * 4], stats[WN_STATS_MAX][TOKENS], outputs[TOKENS];
+static uint8_t flags[TOKENS];
+static int32_t spans[TOKENS];
 static const float *const lane_sums[LANES] = { sums, sums, sums, sums };
 static wn_arena scratch;
 
@@ -40,6 +42,14 @@ static void load_stat(void *ctx, int lane, int stat, float *out)
     for (int i = 0; i < lanes[lane].n; i++) out[i] = (float)((i * 3 + lane + stat) % 13);
 }
 
+static bool load_outputs(void *ctx, const wn_view *v, int lane, float *out)
+{
+    (void)ctx;
+    (void)v;
+    for (int i = 0; i < lanes[lane].n; i++) out[i] = (float)((i * 2 + lane) % 5);
+    return true;
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -50,6 +60,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                                    .n = l == 2 ? 0 : l == 3 ? TOKENS / 2 : TOKENS };
         for (int i = 0; i < lanes[l].n; i++) positions[l][i] = l == 3 ? 2 * i : i;
     }
+    for (int i = 0; i < TOKENS; i++) flags[i] = (uint8_t)(i % 4), spans[i] = i / 7;
     for (int i = 0; i < 2 * TOKENS; i++) sums[i] = (float)(i % 9) / 100;
     check(!wn_arena_init(&scratch, SCRATCH, false, NULL));
     return 0;
@@ -61,7 +72,7 @@ static void decide(const wn_policy *p)
     wn_view v = { .n_tokens = TOKENS, .n_layers = 2, .n_lanes = LANES, .lanes = lanes, .layer_first = first,
                   .scratch = &scratch, .rows = { rows, rows }, .load = load, .queries = queries, .stats = p->stats, .n_stats = p->n_stats,
                   .window = WN_MIN(wn_policy_window(p), TOKENS), .sums = lane_sums, .load_queries = load_queries,
-                  .load_stat = load_stat };
+                  .load_stat = load_stat, .load_outputs = load_outputs, .outputs = outputs, .flags = flags, .spans = spans };
     for (int i = 0; i < WN_STATS_MAX; i++) v.stat_rows[i] = stats[i];
     wn_plan plan;
     int64_t kept = 0, protected = 0;

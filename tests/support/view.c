@@ -57,6 +57,14 @@ static void load_stat(void *ctx, int lane, int i, float *x)
     for (int s = 0; s < t->shown[lane].n; s++) x[s] = *test_view_stat(t, lane, i, t->lanes[lane].pos[s]);
 }
 
+static bool load_outputs(void *ctx, const wn_view *v, int lane, float *x)
+{
+    test_view *t = ctx;
+    (void)v;
+    for (int s = 0; s < t->shown[lane].n; s++) x[s] = *test_view_output(t, lane, t->lanes[lane].pos[s]);
+    return true;
+}
+
 static void load_queries(void *ctx, int lane, int w, float *rows)
 {
     const test_view *t = ctx;
@@ -119,17 +127,20 @@ test_view *test_view_open(const test_shape *shape)
                                    .demoted = zeroed(max, 1), .low = zeroed(max, 1),
                                    .k = zeroed(max * (size_t)s->dim, 4), .v = zeroed(max * (size_t)s->v_dim, 4),
                                    .stats = zeroed(WN_STATS_MAX * max, 4), .q = zeroed(max * (size_t)s->group * (size_t)s->dim, 4),
-                                   .sums = zeroed(max * (size_t)s->group, 4) };
+                                   .sums = zeroed(max * (size_t)s->group, 4), .outputs = zeroed(max, 4) };
     if (wn_arena_init(&t->scratch, SCRATCH_BYTES, false, &err)) fail_msg("%s", err.text);
     t->view = (wn_view){ .n_layers = s->n_layers, .n_lanes = n_lanes, .lanes = t->shown, .layer_first = t->layer_first,
                          .scratch = &t->scratch, .ctx = t, .load = load, .load_stat = load_stat,
-                         .load_queries = load_queries, .stats = &plain, .n_stats = 1 };
+                         .load_queries = load_queries, .load_outputs = load_outputs, .stats = &plain, .n_stats = 1 };
     t->profile = test_profile(s->n_layers, s->heads * s->group, n_lanes, (const uint8_t[16]){ 0 });
     t->view.profile = t->profile;
     t->view.rows[0] = zeroed(max * (size_t)s->dim, 4);
     t->view.rows[1] = zeroed(max * (size_t)s->v_dim, 4);
     for (int i = 0; i < WN_STATS_MAX; i++) t->view.stat_rows[i] = zeroed(max, 4);
     t->view.queries = zeroed(64 * (size_t)s->group * (size_t)s->dim, 4);
+    t->view.outputs = zeroed(max, 4);
+    for (int l = 0; l < n_lanes; l++)
+        for (int p = 0; p < s->max_tokens; p++) *test_view_output(t, l, p) = (float)(1 + p * 7 % 5);
     wn_plan_init(&t->plan, s->max_tokens, n_lanes);
     test_view_grow(t, s->n_tokens);
     return t;
@@ -148,9 +159,11 @@ void test_view_close(test_view *t)
         free(t->lanes[l].stats);
         free(t->lanes[l].q);
         free(t->lanes[l].sums);
+        free(t->lanes[l].outputs);
     }
     for (int i = 0; i < WN_STATS_MAX; i++) free(t->view.stat_rows[i]);
     free(t->view.queries);
+    free(t->view.outputs);
     wn_profile_close(t->profile);
     wn_plan_release(&t->plan);
     wn_arena_release(&t->scratch);
@@ -235,6 +248,8 @@ float *test_view_stat(test_view *t, int lane, int stat, int32_t pos)
 }
 
 float *test_view_mass(test_view *t, int lane, int32_t pos) { return test_view_stat(t, lane, 0, pos); }
+
+float *test_view_output(test_view *t, int lane, int32_t pos) { return &t->lanes[lane].outputs[pos]; }
 
 float *test_view_query(test_view *t, int lane, int32_t pos, int head)
 {

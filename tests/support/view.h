@@ -33,6 +33,7 @@ typedef struct {
     float *bias, *k, *v;                /* (max_tokens), (max_tokens, dim), (max_tokens, v_dim) */
     float *stats;                       /* (WN_STATS_MAX, max_tokens) by position */
     float *q;                           /* (max_tokens, group, dim) by position */
+    float *outputs;                     /* (max_tokens) by position */
     float *sums;                        /* (group, n) of the last decision */
     const float *votes;                 /* (n) the test's own, for every head; or NULL */
     bool no_slots;                      /* a lane of a window layer: shown without slots */
@@ -65,6 +66,7 @@ float *test_view_key(test_view *t, int lane, int32_t pos);      /* (dim) of the 
 float *test_view_value(test_view *t, int lane, int32_t pos);    /* (v_dim) */
 float *test_view_stat(test_view *t, int lane, int stat, int32_t pos);   /* of the asked policy's list */
 float *test_view_mass(test_view *t, int lane, int32_t pos);     /* the first */
+float *test_view_output(test_view *t, int lane, int32_t pos);   /* what its value can change; at first 1 to 5 */
 float *test_view_query(test_view *t, int lane, int32_t pos, int head);  /* (dim), scaled */
 /* What the last queries attend to, slot by slot, in place of what follows from the queries. */
 void test_view_votes(test_view *t, int lane, const float *votes);

@@ -7,6 +7,7 @@
  * Score      queries are taken as a Gaussian and turned by the mean rotation of the next
  *            `horizon` positions; x = k.mu' + k^T Sigma' k / 2 (scaled queries), softmax over
  *            the slots that are not protected, mean over the group; (that + eps) |v|
+ *            (norm=off leaves |v| out)
  * Retains    `first` slots and the best
  * Differs    mean and covariance come from the last 64 queries, not from all; cov=0 leaves
  *            the covariance out
@@ -16,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WINDOW, HORIZON, EPS, COV };
+enum { WINDOW, HORIZON, EPS, COV, NORM };
 enum { TILE = 64 };
 
 static const wn_param params[] = {
@@ -24,6 +25,7 @@ static const wn_param params[] = {
     [HORIZON] = { "horizon", WN_PARAM_INT, 512, 1, 1 << 20, 0, "positions ahead that are expected" },
     [EPS] = { "eps", WN_PARAM_FLOAT, 0, 0, 1, 0, "added to the expected attention before |v|" },
     [COV] = { "cov", WN_PARAM_INT, 1, 0, 1, 0, "use the covariance of the queries" },
+    [NORM] = { "norm", WN_PARAM_WORD, 0, 0, 1, "on|off", "times the length of the value; off with +retain:critical, which has its own" },
 };
 
 static int window(const wn_params *p) { return (int)p->v[WINDOW]; }
@@ -83,6 +85,7 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
         exponents(k, n, dim, turned, w, p->v[COV] > 0, x, tmp);
         add_softmax(v, l, x, l->group, out);
     }
+    if (p->v[NORM] > 0) return;
     float *norm = wn_view_scratch(v, sizeof *norm * (size_t)n);
     if (!norm) return;
     wn_stage_norms(norm, wn_view_values(v, lane), n, l->v_dim);
@@ -97,7 +100,7 @@ const wn_recipe wn_recipe_expected = {
              "For texts that go on as they were; a question of another kind than the last 64 tokens is not expected.",
     .differs = "the distribution is that of the last 64 queries",
     .cost = "64 dot products per slot and query head, once per decision",
-    .params = params, .n_params = 4, .budget = "50%", .first = 4,
+    .params = params, .n_params = 5, .budget = "50%", .first = 4,
     .reads = "keys, values",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,

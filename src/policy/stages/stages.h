@@ -128,6 +128,11 @@ void wn_alloc_entropy(const wn_view *v, double tau, int window, int64_t *keep);
 void wn_retain_fair(const wn_view *v, int lane, int window, double share, const float *score, int64_t keep, const bool *skip,
                     bool *stays);
 
+/* CriticalKV: a share of the slots by score, the rest by (score + 1e-4) times what the value can change;
+ * scores are sums over `window` queries (0: one). */
+void wn_retain_critical(const wn_view *v, int lane, int window, double share, const float *score, int64_t keep, const bool *skip,
+                        bool *stays);
+
 /* ---- recovery ------------------------------------------------------------------------- */
 
 enum { WN_BIAS_LOG, WN_BIAS_NONE };

@@ -62,6 +62,9 @@ static void a_stage_does_what_its_recipe_does(void **state)
         { "h2o(first=4)+recover:nearest(bias=none)+alloc:density(whole=1)@30%", "d2o(bias=none,whole=1)@30%" },
         { "d2o+recover:drop+alloc:uniform@30%", "h2o(first=4)@30%" },
         { "adakv+alloc:uniform@30%", "snapkv(kernel=7,pool=max)@30%" },
+        { "snapkv+retain:critical@30%", "criticalkv@30%" },
+        { "adakv+retain:critical(share=0.3)@30", "criticalkv(share=0.3)+alloc:ada@30" },
+        { "criticalkv+retain:best@30%", "snapkv@30%" },
     };
     for (size_t i = 0; i < WN_COUNT(pairs); i++)
         for (uint64_t seed = 1; seed <= 12; seed++) same_plans(pairs[i][0], pairs[i][1], seed);
@@ -262,7 +265,7 @@ static void what_cannot_be_is_a_sentence(void **state)
 {
     (void)state;
     BAD("snapkv+alloc:even", "no +alloc:even", "uniform, ada, pyramid, density, entropy");
-    BAD("snapkv+retain:worst", "no +retain:worst", "best, fair");
+    BAD("snapkv+retain:worst", "no +retain:worst", "best, fair, critical");
     BAD("snapkv+retain:fair(share=2)", "+retain:fair(share=2): expected 0 to 1");
     BAD("recent+retain:fair", "recent makes whole plans", "snapkv");
     BAD("snapkv+recover:keep", "no +recover:keep", "drop, nearest, compensate");

@@ -34,6 +34,7 @@ static test_view *open_view(void)
     test_view_hide(t, 2);
     t->shown[3].still = true;           /* a lane whose queries and keys are not rotated */
     test_view_protect(t, 20, 23);
+    for (int i = 0; i < 2 * N; i++) test_view_flag(t, i, (unsigned)(i * i / 5 % 4)), test_view_span(t, i, i + 1, i % 32 < 9 ? 0 : i / 16);
     t->view.mark = N / 2;
     return t;
 }
@@ -150,6 +151,12 @@ static void what_was_written_is_read(void **state)
             assert_true(d->slot_bytes == 20);
             for (int l = 0; l < t->view.n_lanes; l++) same_lane(t, d, l, rows);
             for (int p = 0; p < N; p++) assert_int_equal(wn_view_protects(&d->view, p), p >= 20 && p < 23);
+            for (int p = 0; p < N; p++) assert_int_equal(wn_view_flags(&d->view, p), t->view.flags[p]);
+            for (int p = 1; p < N; p++) {               /* spans are numbered anew: what begins where stays */
+                const wn_view *x = &d->view, *y = &t->view;
+                assert_int_equal(wn_view_span(x, p) == 0, wn_view_span(y, p) == 0);
+                assert_int_equal(wn_view_span(x, p) == wn_view_span(x, p - 1), wn_view_span(y, p) == wn_view_span(y, p - 1));
+            }
             if (!wn_replay_same(&t->view, &t->plan, &d->plan, why, sizeof why)) fail_msg("%s: %s", policies[i], why);
             assert_null(next(r));
             assert_int_equal(wn_trace_torn(r), 0);
@@ -181,6 +188,8 @@ static void replays_agree(void **state)
         { "tova@25%", false }, { "adakv@25%", false }, { "keydiff@25%", true }, { "d2o@25%", true }, { "expected@25%", true },
         { "expected(window=16)@25%", true },
         { "lagkv(sinks=2,partition=8)@30%", true }, { "ledger@30%", true },
+        { "criticalkv(window=8)@30%", false }, { "fastgen(recover=0.5)@30%", false }, { "shotkv(window=8)@30%", false },
+        { "h2o+retain:fair@30%", false }, { "h2o+retain:critical@30%", false },
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
@@ -269,6 +278,9 @@ static void what_was_not_recorded_is_named(void **state)
         { "ledger@25%", "h2o@25%", "the attention that slots have got so far, as it counts it", true },
         { "ledger(decay=0.5)@25%", "ledger(decay=0.6)@25%", "as it counts it", true },
         { "h2o@25%", "h2o(recent=0.1)@25%", NULL, false },
+        { "snapkv(window=8)@25%", "snapkv(window=8)+retain:fair@25%", NULL, false },
+        { "snapkv(window=8)@25%", "criticalkv(window=8)@25%", "what values can change in the layer's answer, which the decision at 70 does not "
+          "hold (a run under a policy that asks for it records it)", true },
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(cases); i++) {

@@ -1,5 +1,5 @@
 /* Examples by hand for what goes by the text itself: which tokens are special or punctuation, and which belong
- * together. */
+ * together; and what values can change. */
 #include "tests/support/stays.h"
 
 #include <math.h>
@@ -305,6 +305,80 @@ static void shotkv_leaves_the_prompt_as_it_is(void **state)
     test_view_close(t);
 }
 
+/* ---- CriticalKV ---------------------------------------------------------------------------------- */
+
+/* Scores .4 .3 .2 .1, values that change 1 1 5 20, two stay: the first by its score; of the others .3001, 1.0005 and
+ * 2.002 the last. By scores alone 0 and 1. */
+static void criticalkv_by_hand(void **state)
+{
+    (void)state;
+    static const float mass[4] = { 0.4f, 0.3f, 0.2f, 0.1f }, change[4] = { 1, 1, 5, 20 };
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = 1 });
+    for (int p = 0; p < 4; p++) *test_view_mass(t, 0, p) = mass[p], *test_view_output(t, 0, p) = change[p];
+    test_view_decide(t, "h2o(recent=0)@2");
+    STAYS(t, 0, 0, 1);
+    test_view_decide(t, "h2o(recent=0)+retain:critical@2");
+    STAYS(t, 0, 0, 3);
+    test_view_decide(t, "h2o(recent=0)+retain:critical@3");     /* one by its score again, and 3 2 */
+    STAYS(t, 0, 0, 2, 3);
+    test_view_decide(t, "h2o(recent=0)+retain:critical(share=0)@2");    /* .4001 .3001 1.0005 2.002 */
+    STAYS(t, 0, 2, 3);
+    test_view_decide(t, "h2o(recent=0)+retain:critical(share=1)@2");
+    STAYS(t, 0, 0, 1);
+    for (int p = 0; p < 4; p++) *test_view_mass(t, 0, p) = p ? 0 : 0.5f;        /* eps: what nobody looks at goes by its value */
+    test_view_decide(t, "h2o(recent=0)+retain:critical@2");
+    STAYS(t, 0, 0, 3);
+    test_view_protect(t, 1, 3);
+    test_view_decide(t, "h2o(recent=0)+retain:critical@3");     /* they are paid for first; .5001 against .002 */
+    STAYS(t, 0, 0, 1, 2);
+    test_view_close(t);
+}
+
+/* Where all values change as much it is snapkv; the window stays whatever they do. */
+static void criticalkv_with_equal_values_is_snapkv(void **state)
+{
+    (void)state;
+    for (int equal = 0; equal < 2; equal++) {
+        bool stays[4][200];
+        int differ = 0;
+        test_view *t = test_view_open(&(test_shape){ .n_tokens = 200, .n_layers = 2, .heads = 2 });
+        for (int l = 0; equal && l < 4; l++)
+            for (int p = 0; p < 200; p++) *test_view_output(t, l, p) = 3;
+        test_view_decide(t, "snapkv(kernel=1)@30%");
+        for (int l = 0; l < 4; l++)
+            for (int p = 0; p < 200; p++) stays[l][p] = test_view_stays(t, l, p);
+        test_view_decide(t, "criticalkv(kernel=1)@30%");
+        for (int l = 0; l < 4; l++) {
+            for (int p = 0; p < 200; p++) differ += test_view_stays(t, l, p) != stays[l][p];
+            assert_int_equal(n_stay(t, l, 168, 200), 32);
+            assert_int_equal(test_view_n_stays(t, l), 60);
+        }
+        assert_int_equal(differ == 0, equal);
+        test_view_close(t);
+    }
+}
+
+/* Expected attention weighs by the length of the value itself; with its own norm off values change nothing. */
+static void expected_leaves_values_to_others(void **state)
+{
+    (void)state;
+    bool stays[2][60];
+    for (int off = 0; off < 2; off++) {
+        int differ = 0;
+        test_view *t = test_view_open(&(test_shape){ .n_tokens = 60, .n_layers = 1, .heads = 1 });
+        for (int step = 0; step < 2; step++) {
+            test_view_decide(t, off ? "expected(norm=off)@40%" : "expected@40%");
+            for (int p = 0; p < 60; p++) {
+                stays[step][p] = test_view_stays(t, 0, p);
+                differ += step && stays[0][p] != stays[1][p];
+                test_view_value(t, 0, p)[0] = (float)(p % 5 * 9);
+            }
+        }
+        assert_int_equal(differ == 0, off);
+        test_view_close(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +392,9 @@ int main(void)
         cmocka_unit_test(shotkv_keeps_whole_examples),
         cmocka_unit_test(shotkv_passes_over_what_does_not_fit),
         cmocka_unit_test(shotkv_leaves_the_prompt_as_it_is),
+        cmocka_unit_test(criticalkv_by_hand),
+        cmocka_unit_test(criticalkv_with_equal_values_is_snapkv),
+        cmocka_unit_test(expected_leaves_values_to_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
