@@ -81,7 +81,7 @@ wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err
     if (from < 0 || to < from || to > s->opts.max_tokens)
         return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be protected: this sequence has room for %d", from, to,
                        s->opts.max_tokens);
-    wn_status st = need_bits(s, kind, err);
+    wn_status st = need_bits(s, (int)kind, err);
     int decided = wn_seq_last_decision(s);
     while (from < to && has(s->ranges[kind], from)) from++;     /* said already */
     while (to > from && has(s->ranges[kind], to - 1)) to--;
