@@ -335,7 +335,7 @@ wn_status wn_policy_check(const char *text, wn_err *err);
 
 /* A library of recipes has one symbol, `winnow_policy_plugin` (examples/policy.c). It calls
  * wn_view_* and wn_plan_* of the program that loads it, and stays loaded. */
-enum { WN_POLICY_VERSION = 9 };                 /* of this header: any change to it changes this */
+enum { WN_POLICY_VERSION = 10 };                 /* of this header: any change to it changes this */
 
 typedef struct {
     int version;                                /* WN_POLICY_VERSION */

@@ -7,6 +7,7 @@
 #include "page/coded.h"
 
 #include "kernel/elem.h"
+#include "page/power.h"
 
 #include <math.h>
 
@@ -26,6 +27,8 @@ static int n_groups(const wn_coding *c, int head_dim)
 /* The parts of a frame. cols and depth are those of the planes. */
 typedef struct {
     uint64_t *spoiled;                  /* by_channel */
+    uint8_t *order;                     /* sorted: the channel of each row of the planes, within its 256 */
+    uint8_t *powers;                    /* in place of s, which then is NULL */
     uint16_t *s, *m;                    /* m NULL: none */
     size_t stride;                      /* from group to group */
     uint8_t *low, *high;
@@ -37,14 +40,16 @@ static parts parts_of(const wn_coding *c, const void *frame, int n_cols, int row
 {
     parts x = { .cols = wn_codes_cols(n_cols), .depth = wn_codes_depth(c->kind, rows) };
     size_t n = c->by_channel ? (size_t)head_dim : (size_t)P * (size_t)n_groups(c, head_dim);
-    size_t at = c->by_channel ? 64 : 0;
+    size_t at = c->by_channel ? 64 : c->sorted ? round64((size_t)head_dim) : 0;
     char *f = (char *)(uintptr_t)frame;         /* who may write through it is the callers' affair */
     WN_ASSERT(head_dim > 0 && head_dim <= DIM_MAX && n_groups(c, head_dim) <= WN_CODES_GROUPS);
     x.spoiled = (uint64_t *)(void *)f;
     x.stride = c->by_channel ? 0 : (size_t)P;
-    x.s = (uint16_t *)(void *)(f + at);
+    x.order = (uint8_t *)f;
+    if (c->powers) x.powers = (uint8_t *)f + at;
+    else x.s = (uint16_t *)(void *)(f + at);
     if (has_min(c)) x.m = x.s + n;
-    at = round64(at + 2 * n * (has_min(c) ? 2 : 1));
+    at = round64(at + n * (c->powers ? 1 : has_min(c) ? 4 : 2));
     size_t low = round64(wn_codes_plane_bytes(wn_codes_low(c->kind), x.depth, x.cols));
     size_t high = round64(wn_codes_plane_bytes(wn_codes_high(c->kind), x.depth, x.cols));
     x.low = (uint8_t *)f + at + (c->high_first ? high : 0);
@@ -66,6 +71,21 @@ static parts v_parts(const wn_coding *c, const void *frame, int P, int head_dim)
 size_t wn_coded_k_bytes(const wn_coding *c, int P, int head_dim) { return k_parts(c, NULL, P, head_dim).bytes; }
 
 size_t wn_coded_v_bytes(const wn_coding *c, int P, int head_dim) { return v_parts(c, NULL, P, head_dim).bytes; }
+
+/* Channel of row k of a sorted plane. */
+static int channel_at(const parts *x, int k) { return (k & ~255) + x->order[k]; }
+
+enum { SCALES = WN_CODES_GROUPS * WN_PAGE_SLOTS_MAX };
+
+/* Scales as halves, where they are none in room (whole vectors of columns are read). */
+static const uint16_t *scales_of(const wn_coding *c, const parts *x, int groups, uint16_t room[SCALES + 16])
+{
+    size_t n = (size_t)groups * x->stride;
+    if (!c->powers) return x->s;
+    for (size_t i = 0; i < n; i++) room[i] = wn_power_half(x->powers[i]);
+    memset(room + n, 0, sizeof *room * 16);
+    return room;
+}
 
 /* What a code u stands for is s ((u << shift) - zero), plus m. */
 static int zero_of(const wn_coding *c)
@@ -176,7 +196,13 @@ static void put_rows(const wn_coding *c, const parts *x, const uint8_t codes[4][
 static void encode_slot(const wn_coding *c, const parts *x, int slot, uint8_t *codes, float *row, int head_dim)
 {
     const wn_codes_ops *ops = wn_kernels_get()->codes;
+    float sorted[DIM_MAX];
     if (c->turned) ops->hadamard(row, head_dim);
+    for (int k = 0; k < head_dim && c->sorted; k++) sorted[k] = row[channel_at(x, k)];
+    if (c->powers) {
+        wn_power_encode(codes, x->powers + slot, x->stride, c->sorted ? sorted : row, head_dim, c->group);
+        return;
+    }
     ops->encode(codes, x->s + slot, x->m ? x->m + slot : NULL, x->stride, row, head_dim, c->group, made_of(c), c->grid,
                 c->table);
 }
@@ -218,6 +244,22 @@ static void encode_by_channel(const wn_coding *c, const parts *x, const void *ra
     }
 }
 
+/* Channels in the order of their squares over live, finite slots, largest first, within each 256. */
+static void sort_channels(const parts *x, const void *raw, const wn_format *rf, int P, uint64_t live, int head_dim)
+{
+    float row[1][DIM_MAX], sums[DIM_MAX] = { 0 };
+    for (uint64_t left = live; left; left &= left - 1) {
+        raw_rows(rf, true, raw, P, __builtin_ctzll(left), 1, row, head_dim);
+        if (!all_finite(row[0], head_dim)) continue;
+        for (int d = 0; d < head_dim; d++) sums[d] += row[0][d] * row[0][d];
+    }
+    for (int d = 0; d < head_dim; d++) {        /* by insertion: alike stay in their order */
+        int k = d;
+        for (; k & 255 && sums[channel_at(x, k - 1)] < sums[d]; k--) x->order[k] = x->order[k - 1];
+        x->order[k] = (uint8_t)(d & 255);
+    }
+}
+
 enum { AT_ONCE = 16 };                  /* slots widened together: as many as a vector turns */
 
 void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const wn_format *raw_format, int P, int n,
@@ -233,6 +275,7 @@ void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const w
         encode_by_channel(c, &x, raw, raw_format, P, keep, head_dim);
         return;
     }
+    if (c->sorted) sort_channels(&x, raw, raw_format, P, keep, head_dim);
     for (int s = 0; s < P; s++) {
         if (s % AT_ONCE == 0) raw_rows(raw_format, true, raw, P, s, WN_MIN(AT_ONCE, P - s), rows, head_dim);
         if (!(keep >> s & 1)) continue;
@@ -271,10 +314,10 @@ static size_t param_at(const wn_coding *c, const parts *x, int slot, int d)
 
 static void get(const wn_coding *c, const parts *x, int slot, bool is_k, float *row, int head_dim)
 {
-    for (int d = 0; d < head_dim; d++) {
-        size_t at = param_at(c, x, slot, d);
-        int code = is_k ? get_code(c, x, d, slot) : get_code(c, x, slot, d);
-        row[d] = value(c, code, x->s[at], x->m ? x->m[at] : 0);
+    for (int k = 0; k < head_dim; k++) {
+        size_t at = param_at(c, x, slot, k);
+        int code = is_k ? get_code(c, x, k, slot) : get_code(c, x, slot, k), d = c->sorted ? channel_at(x, k) : k;
+        row[d] = value(c, code, c->powers ? wn_power_half(x->powers[at]) : x->s[at], x->m ? x->m[at] : 0);
         if (c->by_channel && (*x->spoiled >> slot & 1)) row[d] = NAN;
     }
     if (c->turned) wn_kernels_get()->codes->hadamard(row, head_dim);    /* its own inverse */
@@ -295,6 +338,10 @@ void wn_coded_get_v(const wn_coding *c, const void *frame, int P, int slot, floa
 static void copy_params(const wn_coding *c, const parts *dst, int to, const parts *src, int from, int head_dim)
 {
     for (int g = 0; g < n_groups(c, head_dim); g++) {
+        if (c->powers) {
+            dst->powers[(size_t)g * dst->stride + (size_t)to] = src->powers[(size_t)g * src->stride + (size_t)from];
+            continue;
+        }
         dst->s[(size_t)g * dst->stride + (size_t)to] = src->s[(size_t)g * src->stride + (size_t)from];
         if (dst->m) dst->m[(size_t)g * dst->stride + (size_t)to] = src->m[(size_t)g * src->stride + (size_t)from];
     }
@@ -303,7 +350,7 @@ static void copy_params(const wn_coding *c, const parts *dst, int to, const part
 void wn_coded_copy_k(const wn_coding *c, void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim)
 {
     parts a = k_parts(c, dst, P, head_dim), b = k_parts(c, src, P, head_dim);
-    WN_ASSERT(!c->by_channel);
+    WN_ASSERT(!c->by_channel && !c->sorted);
     copy_params(c, &a, dst_slot, &b, src_slot, head_dim);
     for (int d = 0; d < head_dim; d++) put_code(c, &a, d, dst_slot, get_code(c, &b, d, src_slot));
 }
@@ -323,7 +370,7 @@ void wn_coded_ready(const wn_coding *c, void *out, const float *q, size_t q_stri
 {
     const wn_codes_ops *ops = wn_kernels_get()->codes;
     _Alignas(64) float row[DIM_MAX];
-    if (c->by_channel) return;                  /* q itself, times the page's parameters */
+    if (c->by_channel || c->sorted) return;     /* q itself, times the page's parameters or in its order */
     for (int i = 0; i < n_q; i++, q += q_stride) {
         wn_codes_x *x = (wn_codes_x *)(void *)((char *)out + (size_t)i * wn_format_ready_bytes(head_dim));
         const float *from = q;
@@ -346,17 +393,35 @@ static wn_codes_product product_of(const wn_coding *c, const parts *x)
     };
 }
 
+enum { Q_BYTES = sizeof(wn_codes_x) + 2 * DIM_MAX };     /* wn_codes_x_bytes(DIM_MAX) */
+
+/* Some queries in the page's order of channels. */
+static void sort_queries(const parts *x, const wn_page_score *s, int row, int n_rows, char out[ROWS][Q_BYTES])
+{
+    float sorted[DIM_MAX];
+    for (int i = 0; i < n_rows; i++) {
+        const float *q = s->q + (size_t)(row + i) * s->q_stride;
+        wn_codes_x *to = (wn_codes_x *)(void *)out[i];
+        for (int k = 0; k < s->head_dim; k++) sorted[k] = q[channel_at(x, k)];
+        wn_kernels_get()->codes->quantise(to, sorted, NULL, s->head_dim);
+        to->offset = 0;
+    }
+}
+
 /* Some queries against a whole page, into rows of whole pages. */
 static void score_by_slot(const wn_coding *c, const parts *x, const wn_page_score *s, int row, int n_rows, float *out,
                           size_t stride, wn_ahead *ahead)
 {
     wn_codes_product p = product_of(c, x);
-    p.x_stride = wn_format_ready_bytes(s->head_dim);
-    p.x = (const wn_codes_x *)(const void *)((const char *)s->ready + (size_t)row * p.x_stride);
+    _Alignas(64) char queries[ROWS][Q_BYTES];
+    uint16_t room[SCALES + 16];
+    if (c->sorted) sort_queries(x, s, row, n_rows, queries);
+    p.x_stride = c->sorted ? Q_BYTES : wn_format_ready_bytes(s->head_dim);
+    p.x = (const wn_codes_x *)(const void *)(c->sorted ? queries[0] : (const char *)s->ready + (size_t)row * p.x_stride);
     p.n_rows = n_rows;
     p.c = out, p.c_stride = stride;
     p.group = c->group ? c->group : x->depth;
-    p.s = x->s, p.m = x->m, p.param_stride = x->stride;
+    p.s = scales_of(c, x, n_groups(c, s->head_dim), room), p.m = x->m, p.param_stride = x->stride;
     p.ahead = ahead;
     wn_kernels_get()->planes->score[c->kind](&p);
 }
@@ -364,9 +429,8 @@ static void score_by_slot(const wn_coding *c, const parts *x, const wn_page_scor
 static void score_by_channel(const wn_coding *c, const parts *x, const wn_page_score *s, const float *scales,
                              const float *mins, int row, int n_rows, float *out, size_t stride, wn_ahead *ahead)
 {
-    enum { X_BYTES = sizeof(wn_codes_x) + 2 * DIM_MAX };        /* wn_codes_x_bytes(DIM_MAX) */
     const wn_codes_ops *ops = wn_kernels_get()->codes;
-    _Alignas(64) char folded[ROWS][X_BYTES];
+    _Alignas(64) char folded[ROWS][Q_BYTES];
     wn_codes_product p = product_of(c, x);
     for (int i = 0; i < n_rows; i++) {
         wn_codes_x *to = (wn_codes_x *)(void *)folded[i];
@@ -375,7 +439,7 @@ static void score_by_channel(const wn_coding *c, const parts *x, const wn_page_s
         to->offset = ops->dot(q, mins, s->head_dim);
     }
     p.x = (const wn_codes_x *)(const void *)folded[0];
-    p.x_stride = X_BYTES;
+    p.x_stride = Q_BYTES;
     p.n_rows = n_rows;
     p.c = out, p.c_stride = stride;
     p.col_group = x->cols;
@@ -394,7 +458,7 @@ void wn_coded_score(const wn_coding *c, const wn_page_score *s)
         wn_kernels_get()->codes->widen(scales, x.s, s->head_dim);
         wn_kernels_get()->codes->widen(mins, x.m, s->head_dim);
     }
-    int step = direct && !c->by_channel ? s->n_q : ROWS;
+    int step = direct && !c->by_channel && !c->sorted ? s->n_q : ROWS;
     for (int i = 0; i < s->n_q; i += step) {
         int rows = WN_MIN(step, s->n_q - i);
         float *out = direct ? s->out + (size_t)i * s->out_stride : page[0];
@@ -435,9 +499,10 @@ void wn_coded_mix(const wn_coding *c, const wn_page_mix *m)
     _Alignas(64) float w[WN_CODES_SLOTS] = { 0 };
     _Alignas(64) float sums[ROWS][DIM_MAX];     /* where head_dim is no multiple of 16 */
     wn_codes_scales by;
+    uint16_t room[SCALES + 16];
     bool direct = x.cols == m->head_dim;
     wn_codes_product p = product_of(c, &x);
-    ops->scales(&by, x.s, x.stride, groups, m->P);
+    ops->scales(&by, scales_of(c, &x, groups, room), x.stride, groups, m->P);
     p.x = (const wn_codes_x *)(const void *)weights[0][0];
     p.x_stride = sizeof weights[0];
     p.x_group = X_BYTES;

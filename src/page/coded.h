@@ -9,6 +9,7 @@
  * block, each part to 64 bytes. Parameters are halves:
  *
  *     per slot      s[g][P], then m[g][P] where the grid has a minimum; group g of channels
+ *     powers        bytes e[g][P] of scales that are powers of two (power.h); K sorted: order[D] before them
  *     per channel   (K only) spoiled slots, 8 bytes and 56 of nothing; s[D], then m[D]
  *
  * A format is a wn_coding for K and one for V: bits, grid, who shares parameters, and whether
@@ -40,6 +41,8 @@ typedef struct {
     bool by_channel;                    /* K: parameters per channel over the page; RANGE */
     bool turned;
     bool high_first;                    /* of two planes the high one lies before the low one */
+    bool powers;                        /* scales are powers of two, a byte each (power.h); CENTRE, no minimum */
+    bool sorted;                        /* K: channels lie in the order of their size over the page */
     int dropped;                        /* low bits of the codes that encoding makes and no plane keeps; 0 or 4 of 8 */
     const uint8_t *table;               /* (16), WN_GRID_TABLE */
 } wn_coding;

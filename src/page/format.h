@@ -170,7 +170,7 @@ static inline void wn_format_encode_v(const wn_format *f, void *frame, const voi
 extern const wn_format wn_format_f16, wn_format_bf16, wn_format_f32;
 extern const wn_format wn_format_q8, wn_format_q6, wn_format_q5, wn_format_q4, wn_format_q3, wn_format_q2;
 extern const wn_format wn_format_q44, wn_format_q4h;
-extern const wn_format wn_format_kivi4, wn_format_kivi2;
+extern const wn_format wn_format_kivi4, wn_format_kivi2, wn_format_bfp4;
 extern const wn_format wn_format_cq4, wn_format_cq2, wn_format_cq1;
 extern const wn_format wn_format_q8_0, wn_format_q5_1, wn_format_q5_0, wn_format_q4_1, wn_format_q4_0;
 extern const wn_format wn_format_q8_0r, wn_format_q5_1r, wn_format_q5_0r, wn_format_q4_1r, wn_format_q4_0r;

@@ -20,6 +20,7 @@ static const wn_format *const formats[] = {
     &wn_format_q4h,
     &wn_format_kivi4,
     &wn_format_kivi2,
+    &wn_format_bfp4,
     &wn_format_cq4,
     &wn_format_cq2,
     &wn_format_cq1,
