@@ -19,7 +19,7 @@ void test_book_numbers(const wn_format *f, float *x, int head_dim, bool of_v, ui
 
 wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes, const uint8_t fingerprint[16], uint64_t seed)
 {
-    wn_calibration *c, *again;
+    wn_calibration *c, *again = NULL;
     wn_err err = { 0 };
     char path[128];
     const char *tmp = getenv("TMPDIR");
