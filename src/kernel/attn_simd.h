@@ -139,14 +139,6 @@ INLINE void few(const wn_attn_product *p, const wn_elem e, int i, int rows, fetc
     int x = 0;
     for (; x + wide <= p->n_cols; x += wide)
         tiles(COLS, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, f);
-    /* part of a page: side by side, because chains one after the other wait for themselves */
-    if (COLS > 3 && x + 3 * W <= p->n_cols) {
-        tiles(3, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, f);
-        x += 3 * W;
-    } else if (COLS > 2 && x + 2 * W <= p->n_cols) {
-        tiles(2, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, f);
-        x += 2 * W;
-    }
     for (; x + W <= p->n_cols; x += W)
         tiles(1, e, false, 0, rows, p, i, x, p->b, (size_t)x, p->b_stride, f);
     if (x < p->n_cols)
