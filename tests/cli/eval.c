@@ -84,7 +84,7 @@ static void interrupted_runs_are_taken_up(void **state)
 static void results_grow(void **state)
 {
     (void)state;
-    static const char common[] = "-q -m " MODEL " -c 256 --seeds 2 --chunks 1 --budget 50 --no-speed --markdown";
+    static const char common[] = "-q -m " MODEL " -c 256 --seeds 1 --chunks 1 --budget 50 --no-speed --markdown";
     char path[64], *whole;
     snprintf(path, sizeof path, "/tmp/winnow-results-%ld", (long)getpid());
     assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv kvzip@25%% --tasks questions,passkey --no-resume", common), 0);
