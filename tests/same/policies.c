@@ -22,6 +22,9 @@ static bool has_param(const wn_recipe *r, const char *name)
     return i < r->n_params;
 }
 
+/* A probe is a pass of its own over the text. */
+static int often(const wn_recipe *r) { return r->probe ? 64 : every; }
+
 /* False when the recipe does not do that. */
 static bool spell(char kv[120], const wn_recipe *r, int schedule, const char *budget)
 {
@@ -30,7 +33,7 @@ static bool spell(char kv[120], const wn_recipe *r, int schedule, const char *bu
     if (at[schedule] & ~r->at) return false;
     /* theirs are longer than these texts; and what is probed at each boundary is to be short */
     const char *window = r->kind == WN_CLASS_HEAD_SHARE ? ",first=4,recent=16" : has_param(r, "piece") ? ",piece=8" : "";
-    snprintf(kv, 120, "%s(at=%s,every=%d%s)%s", r->name, word[schedule], schedule == 1 ? 512 : every, window,
+    snprintf(kv, 120, "%s(at=%s,every=%d%s)%s", r->name, word[schedule], schedule == 1 ? 512 : often(r), window,
              r->kind == WN_CLASS_FULL ? "" : budget);
     return true;
 }
@@ -289,7 +292,7 @@ static void dropping_is_visible(void **state)
     for (int i = 0; wn_recipe_at(i); i++)
         for (int schedule = 0; schedule < SCHEDULES; schedule++) {
             const wn_recipe *r = wn_recipe_at(i);
-            int first = schedule == 1 ? 512 : schedule == 2 ? law_marks[0] : every;
+            int first = schedule == 1 ? 512 : schedule == 2 ? law_marks[0] : often(r);
             if (r->kind == WN_CLASS_FULL || !spell(kv, r, schedule, "@25%")) continue;
             float *got = law_reference(kv);
             test_same_logits(kv, none, got, first, LAW_VOCAB);
