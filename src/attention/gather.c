@@ -5,16 +5,14 @@
  */
 #include "attention/gather.h"
 
-static uint64_t low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
-
 /* Slots of the run that are live and within [lo, hi). */
 static uint64_t visible(const wn_run *run, int32_t lo, int32_t hi)
 {
-    uint64_t keep = run->keep & low_bits(run->n);
+    uint64_t keep = run->keep & wn_low_bits(run->n);
     if (!run->pos) {
         if (run->pos0 >= hi || run->pos0 + run->n <= lo) return 0;
-        if (run->pos0 + run->n > hi) keep &= low_bits(hi - run->pos0);
-        if (run->pos0 < lo) keep &= ~low_bits(lo - run->pos0);
+        if (run->pos0 + run->n > hi) keep &= wn_low_bits(hi - run->pos0);
+        if (run->pos0 < lo) keep &= ~wn_low_bits(lo - run->pos0);
         return keep;
     }
     if (run->pos[0] >= lo && run->pos[run->n - 1] < hi) return keep;    /* ascending */
@@ -62,7 +60,7 @@ static void add_neighbours(wn_gathered *g, int index, uint64_t keep)
         int s = __builtin_ctzll(keep), n = ~(keep >> s) ? __builtin_ctzll(~(keep >> s)) : 64 - s;
         for (int i = 0; i < n; i++) g->index[g->end + i] = (int16_t)(index + s + i);
         take_entries(g, n);
-        keep &= ~(low_bits(n) << s);
+        keep &= ~(wn_low_bits(n) << s);
     }
 }
 
@@ -71,7 +69,7 @@ static void add_scattered(wn_gathered *g, const int32_t *pos, int n, uint64_t ke
 {
     int16_t *x = g->index + g->end;
     int m = 0;
-    if (keep == low_bits(n))
+    if (keep == wn_low_bits(n))
         for (; m < n; m++) x[m] = (int16_t)(pos[m] - g->base);
     else
         for (; keep; keep &= keep - 1) x[m++] = (int16_t)(pos[__builtin_ctzll(keep)] - g->base);
@@ -102,7 +100,7 @@ static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
         keep >>= skip;
         s += skip;
         n = ~keep ? __builtin_ctzll(~keep) : 64;
-        add_stretch(&g->stretches[g->n++], run, w, false, false, s, n, low_bits(n), entry);
+        add_stretch(&g->stretches[g->n++], run, w, false, false, s, n, wn_low_bits(n), entry);
         entry += n;
         s += n;
         keep = n < 64 ? keep >> n : 0;

@@ -108,7 +108,6 @@ struct wn_kv {
 
 /* ---- pages (kv_lane.c) ------------------------------------------------------------- */
 
-static inline uint64_t wn_low_bits(int n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
 static inline int wn_pages_of(int n, int P) { return (n + P - 1) / P; }
 
 static inline void *wn_kv_addr(const wn_kv *kv, wn_frame_id f) { return wn_pool_addr(kv->pool, f); }

@@ -15,8 +15,6 @@ enum { ROWS = 4, DIM_MAX = WN_CODES_DEPTH };
 
 /* ---- where things lie ---------------------------------------------------------------- */
 
-static size_t round64(size_t n) { return (n + 63) & ~(size_t)63; }
-
 static bool has_min(const wn_coding *c) { return c->grid == WN_GRID_RANGE || c->grid == WN_GRID_GGML_1; }
 
 static int n_groups(const wn_coding *c, int head_dim)
@@ -40,7 +38,7 @@ static parts parts_of(const wn_coding *c, const void *frame, int n_cols, int row
 {
     parts x = { .cols = wn_codes_cols(n_cols), .depth = wn_codes_depth(c->kind, rows) };
     size_t n = c->by_channel ? (size_t)head_dim : (size_t)P * (size_t)n_groups(c, head_dim);
-    size_t at = c->by_channel ? 64 : c->sorted ? round64((size_t)head_dim) : 0;
+    size_t at = c->by_channel ? 64 : c->sorted ? wn_round64((size_t)head_dim) : 0;
     char *f = (char *)(uintptr_t)frame;         /* who may write through it is the callers' affair */
     WN_ASSERT(head_dim > 0 && head_dim <= DIM_MAX && n_groups(c, head_dim) <= WN_CODES_GROUPS);
     x.spoiled = (uint64_t *)(void *)f;
@@ -49,9 +47,9 @@ static parts parts_of(const wn_coding *c, const void *frame, int n_cols, int row
     if (c->powers) x.powers = (uint8_t *)f + at;
     else x.s = (uint16_t *)(void *)(f + at);
     if (has_min(c)) x.m = x.s + n;
-    at = round64(at + n * (c->powers ? 1 : has_min(c) ? 4 : 2));
-    size_t low = round64(wn_codes_plane_bytes(wn_codes_low(c->kind), x.depth, x.cols));
-    size_t high = round64(wn_codes_plane_bytes(wn_codes_high(c->kind), x.depth, x.cols));
+    at = wn_round64(at + n * (c->powers ? 1 : has_min(c) ? 4 : 2));
+    size_t low = wn_round64(wn_codes_plane_bytes(wn_codes_low(c->kind), x.depth, x.cols));
+    size_t high = wn_round64(wn_codes_plane_bytes(wn_codes_high(c->kind), x.depth, x.cols));
     x.low = (uint8_t *)f + at + (c->high_first ? high : 0);
     if (high) x.high = (uint8_t *)f + at + (c->high_first ? 0 : low);
     x.bytes = at + low + high;
@@ -207,8 +205,6 @@ static void encode_slot(const wn_coding *c, const parts *x, int slot, uint8_t *c
                 c->table);
 }
 
-static uint64_t low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
-
 static bool all_finite(const float *x, int n)
 {
     bool finite = true;
@@ -232,7 +228,7 @@ static void encode_by_channel(const wn_coding *c, const parts *x, const void *ra
     *x->spoiled = live & ~good;
     if (!good) memset(rows, 0, sizeof rows);
     int first = good ? __builtin_ctzll(good) : 0;
-    for (uint64_t left = low_bits(P) & ~good; left && good; left &= left - 1)
+    for (uint64_t left = wn_low_bits(P) & ~good; left && good; left &= left - 1)
         memcpy(rows[__builtin_ctzll(left)], rows[first], sizeof rows[0]);
     for (int d = 0; d < x->depth; d += 4) {
         memset(codes, 0, sizeof codes);
@@ -269,7 +265,7 @@ void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const w
     _Alignas(64) float rows[AT_ONCE][DIM_MAX];
     _Alignas(64) uint8_t codes[DIM_MAX + 32] = { 0 };
     int low = wn_codes_low(c->kind), high = wn_codes_high(c->kind);
-    keep &= low_bits(WN_MIN(n, P));
+    keep &= wn_low_bits(WN_MIN(n, P));
     memset(frame, 0, x.bytes);
     if (c->by_channel) {
         encode_by_channel(c, &x, raw, raw_format, P, keep, head_dim);
@@ -291,7 +287,7 @@ void wn_coded_encode_v(const wn_coding *c, void *frame, const void *raw, const w
     parts x = v_parts(c, frame, P, head_dim);
     _Alignas(64) float rows[4][DIM_MAX];
     uint8_t codes[4][DIM_MAX];
-    keep &= low_bits(WN_MIN(n, P));
+    keep &= wn_low_bits(WN_MIN(n, P));
     memset(frame, 0, x.bytes);
     for (int s = 0; s < P; s += 4) {
         if (!(keep >> s & 15)) continue;

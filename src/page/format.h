@@ -34,6 +34,12 @@
 
 enum { WN_PAGE_SLOTS_MAX = 64, WN_PAGE_SLOTS_MIN = 4 };
 
+/* A mask of the first n slots of a page, at most 64. */
+static inline uint64_t wn_low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
+
+/* The parts of an encoded frame begin at lines of the cache. */
+static inline size_t wn_round64(size_t n) { return (n + 63) & ~(size_t)63; }
+
 typedef enum {
     WN_REPACK_COPY,         /* parameters per slot: a slot's codes move bit-exactly */
     WN_REPACK_RAW_ONLY,     /* parameters per page: must be repacked before encoding */

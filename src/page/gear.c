@@ -51,8 +51,6 @@ typedef struct {
     size_t bytes;
 } beside;
 
-static size_t round64(size_t n) { return (n + 63) & ~(size_t)63; }
-
 static size_t base_bytes(const wn_gear *g, bool is_k, int P, int head_dim)
 {
     return (is_k ? g->base->k_bytes : g->base->v_bytes)(P, head_dim);
@@ -68,14 +66,14 @@ static beside beside_of(const wn_gear *g, bool is_k, const void *frame, int P, i
     b.stride = b.by_channel ? head_dim : P;
     size_t n = (size_t)b.n * (size_t)b.stride;
     b.value = (uint16_t *)(void *)(f + at);
-    at += round64(2 * n);
+    at += wn_round64(2 * n);
     b.place = (uint8_t *)f + at;
-    at += round64(n);
+    at += wn_round64(n);
     b.scale = (float *)(void *)(f + at);
-    at += round64(sizeof(float) * (size_t)g->rank);
+    at += wn_round64(sizeof(float) * (size_t)g->rank);
     b.p = (int8_t *)f + at;
     b.a = b.p + (size_t)g->rank * (size_t)head_dim;
-    at += round64((size_t)g->rank * (size_t)(head_dim + P));
+    at += wn_round64((size_t)g->rank * (size_t)(head_dim + P));
     b.bytes = at;
     return b;
 }
@@ -245,8 +243,6 @@ static void put_values(const wn_gear *g, const beside *b, bool is_k, const void 
 
 /* ---- encoding ------------------------------------------------------------------------ */
 
-static uint64_t low_bits(int n) { return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1; }
-
 /* Live rows of a raw page, and which of them are finite; those are cut off at MOST. */
 static uint64_t read_rows(page_rows x, bool is_k, const void *raw, const wn_format *rf, int P, uint64_t live, int head_dim)
 {
@@ -271,7 +267,7 @@ void wn_gear_encode(const wn_gear *g, bool is_k, void *frame, const void *raw, c
     _Alignas(64) float rest[SLOTS * DIM_MAX], nan[DIM_MAX];
     beside b = beside_of(g, is_k, frame, P, head_dim);
     size_t from = base_bytes(g, is_k, P, head_dim);
-    keep &= low_bits(WN_MIN(n, P));
+    keep &= wn_low_bits(WN_MIN(n, P));
     uint64_t good = read_rows(x, is_k, raw, raw_format, P, keep, head_dim);
     memset((char *)frame + from, 0, b.bytes - from);
     for (int r = 0; r < g->rank; r++)
