@@ -53,7 +53,8 @@ static void assign(const wn_kmeans_job *j, const float *points)
     for (int k = 0; k < j->c; k++)
         for (int i = 0; i < WN_LOOKUP_POINTS; i++)
             table[k * WN_LOOKUP_POINTS + i] = i < j->n_points ? points[i * j->c + k] : INFINITY;
-    wn_kernels_get()->lookup->nearest(j->codes, 1, j->x, j->stride, j->n, table, j->c, j->far);
+    for (int i = 0; i < j->n; i++)
+        j->codes[i] = (uint8_t)wn_kernels_get()->lookup->nearest(row_of(j, i), table, j->c, &j->far[i]);
 }
 
 static void to_costliest_row(const wn_kmeans_job *j, float *point)

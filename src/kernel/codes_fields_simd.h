@@ -6,8 +6,6 @@
 
 /* ---- codes out of their fields --------------------------------------------------------- */
 
-typedef struct { const uint8_t *low, *high; int width; } panel;     /* width: columns */
-
 /* Field j (of 4 rows) of a unit, shifted to bit `to` of each byte; at: its first block's W columns. */
 INLINE ivec field(const uint8_t *at, const int bits, const int j, size_t block, const int to)
 {

@@ -18,6 +18,8 @@
 
 /* ---- a tile ------------------------------------------------------------------------------ */
 
+typedef struct { const uint8_t *low, *high; int width; } panel;     /* width: columns */
+
 typedef struct {
     const wn_codes_product *p;
     panel in;

@@ -13,10 +13,8 @@
 enum { WN_LOOKUP_POINTS = 256 };
 
 struct wn_lookup_ops {
-    /* codes[r * code_stride] = the point nearest to rows[r * stride ..][0, c), for r < n_rows; 0 where
-     * no distance is finite. least, if given, gets the distances. */
-    void (*nearest)(uint8_t *codes, size_t code_stride, const float *rows, size_t stride, int n_rows, const float *table,
-                    int c, float *least);
+    /* The point nearest to x (c); 0 where no distance is finite. *least: its distance. */
+    int (*nearest)(const float *x, const float *table, int c, float *least);
 };
 
 extern const wn_lookup_ops wn_lookup_ops_scalar, wn_lookup_ops_avx2, wn_lookup_ops_avx512;

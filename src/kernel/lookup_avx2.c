@@ -13,7 +13,7 @@ static void take_nearer(__m256 far, __m256i at, __m256 *best, __m256i *where)
     *where = _mm256_blendv_epi8(*where, at, _mm256_castps_si256(nearer));
 }
 
-static int nearest_of(const float *x, const float *table, int c, float *least)
+static int nearest(const float *x, const float *table, int c, float *least)
 {
     __m256 best = _mm256_set1_ps(INFINITY);
     __m256i where = _mm256_setzero_si256(), at = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -44,16 +44,6 @@ static int nearest_of(const float *x, const float *table, int c, float *least)
         found = lane_at[l];
     }
     return found;
-}
-
-static void nearest(uint8_t *codes, size_t code_stride, const float *rows, size_t stride, int n_rows, const float *table, int c,
-                    float *least)
-{
-    for (int r = 0; r < n_rows; r++, rows += stride) {
-        float far;
-        codes[(size_t)r * code_stride] = (uint8_t)nearest_of(rows, table, c, &far);
-        if (least) least[r] = far;
-    }
 }
 
 const wn_lookup_ops wn_lookup_ops_avx2 = { .nearest = nearest };

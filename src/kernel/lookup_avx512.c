@@ -18,7 +18,7 @@ static void take_nearer(__m512 far, __m512i at, __m512 *best, __m512i *where)
     *where = _mm512_mask_mov_epi32(*where, nearer, at);
 }
 
-static int nearest_of(const float *x, const float *table, int c, float *least)
+static int nearest(const float *x, const float *table, int c, float *least)
 {
     __m512 best = _mm512_set1_ps(INFINITY);
     __m512i where = _mm512_setzero_si512(), at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -40,16 +40,6 @@ static int nearest_of(const float *x, const float *table, int c, float *least)
     *least = _mm512_reduce_min_ps(best);
     __mmask16 equal = _mm512_cmp_ps_mask(best, _mm512_set1_ps(*least), _CMP_EQ_OQ);
     return _mm512_mask_reduce_min_epi32(equal, where);
-}
-
-static void nearest(uint8_t *codes, size_t code_stride, const float *rows, size_t stride, int n_rows, const float *table, int c,
-                    float *least)
-{
-    for (int r = 0; r < n_rows; r++, rows += stride) {
-        float far;
-        codes[(size_t)r * code_stride] = (uint8_t)nearest_of(rows, table, c, &far);
-        if (least) least[r] = far;
-    }
 }
 
 const wn_lookup_ops wn_lookup_ops_avx512 = { .nearest = nearest };

@@ -45,15 +45,16 @@ enum { AT_ONCE = 16, WIDEST = 8 };      /* slots; channels of a group */
 /* Codes of some slots, a row of groups each. */
 static void encode_rows(int c, const wn_book *b, uint8_t *codes, const float *rows, int n, int head_dim)
 {
-    float x[AT_ONCE][WIDEST], table[WIDEST * WN_LOOKUP_POINTS];
+    float x[WIDEST], table[WIDEST * WN_LOOKUP_POINTS], far;
     int groups = wn_cq_groups(c, head_dim);
     for (int g = 0; g < groups; g++) {
         const float *weights = b->x + g * c;
         int width = WN_MIN(c, head_dim - g * c);
         wn_cq_table(table, b->x + wn_cq_points_at(c, head_dim, g), weights, c, width);
-        for (int i = 0; i < n; i++)
-            for (int k = 0; k < c; k++) x[i][k] = k < width ? rows[i * WN_BOOK_DIM + g * c + k] * weights[k] : 0;
-        wn_kernels_get()->lookup->nearest(codes + g, (size_t)groups, x[0], WIDEST, n, table, c, NULL);
+        for (int i = 0; i < n; i++) {
+            for (int k = 0; k < c; k++) x[k] = k < width ? rows[i * WN_BOOK_DIM + g * c + k] * weights[k] : 0;
+            codes[(size_t)(i * groups + g)] = (uint8_t)wn_kernels_get()->lookup->nearest(x, table, c, &far);
+        }
     }
 }
 
