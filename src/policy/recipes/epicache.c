@@ -36,19 +36,6 @@ static void probe(const wn_params *p, wn_probe *out)
                        .question = p->v[FOR] > 0 ? 0 : (int)p->v[QUESTION] };
 }
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_MAX, .reduce = WN_REDUCE_MAX };
-    return 1;
-}
-
-static void score(const wn_view *v, const wn_params *p, int lane, float *out)
-{
-    (void)p;
-    wn_stage_sums(v, lane, out);
-}
-
 static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
 {
     (void)p;
@@ -69,5 +56,5 @@ const wn_recipe wn_recipe_epicache = {
     .params = params, .n_params = 5, .budget = "2048",
     .kind = WN_CLASS_PROBE, .resume = WN_RESUME_ANY,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK, .every = 2048,
-    .probe = probe, .stats = stats, .score = score, .allocate = allocate,
+    .probe = probe, .stats = wn_stage_ask_largest, .score = wn_stage_score_largest, .allocate = allocate,
 };

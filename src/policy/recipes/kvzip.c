@@ -27,19 +27,6 @@ static void probe(const wn_params *p, wn_probe *out)
                        .chunk = (int)p->v[CHUNK], .overlap = (int)p->v[OVERLAP] };
 }
 
-static int stats(const wn_params *p, wn_stat *out)
-{
-    (void)p;
-    out[0] = (wn_stat){ .kind = WN_STAT_MAX, .reduce = WN_REDUCE_MAX };
-    return 1;
-}
-
-static void score(const wn_view *v, const wn_params *p, int lane, float *out)
-{
-    (void)p;
-    wn_stage_sums(v, lane, out);
-}
-
 static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
 {
     if (p->v[LEVEL] > 0) wn_alloc_level(v, keep);
@@ -56,5 +43,5 @@ const wn_recipe wn_recipe_kvzip = {
     .params = params, .n_params = 3, .budget = "30%", .first = 4,
     .kind = WN_CLASS_PROBE, .resume = WN_RESUME_ANY,
     .at = WN_AT_MARK, .at_default = WN_AT_MARK,
-    .probe = probe, .stats = stats, .score = score, .allocate = allocate,
+    .probe = probe, .stats = wn_stage_ask_largest, .score = wn_stage_score_largest, .allocate = allocate,
 };

@@ -65,6 +65,19 @@ void wn_stage_sums(const wn_view *v, int lane, float *out)
     memcpy(out, wn_view_stat(v, lane, 0), sizeof *out * (size_t)wn_view_get_lane(v, lane)->n);
 }
 
+int wn_stage_ask_largest(const wn_params *p, wn_stat *out)
+{
+    (void)p;
+    out[0] = (wn_stat){ .kind = WN_STAT_MAX, .reduce = WN_REDUCE_MAX };
+    return 1;
+}
+
+void wn_stage_score_largest(const wn_view *v, const wn_params *p, int lane, float *out)
+{
+    (void)p;
+    wn_stage_sums(v, lane, out);
+}
+
 void wn_stage_hitters(const wn_view *v, int lane, int64_t recent, float *score)
 {
     wn_stage_sums(v, lane, score);

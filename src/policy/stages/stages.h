@@ -38,6 +38,9 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
 /* A recipe's stats() that asks for the plain sum alone; and statistic 0 as a score. */
 int wn_stage_ask_sums(const wn_params *p, wn_stat *out);
 void wn_stage_sums(const wn_view *v, int lane, float *out);
+/* The same for recipes whose one statistic is the largest weight of any query and head of the group. */
+int wn_stage_ask_largest(const wn_params *p, wn_stat *out);
+void wn_stage_score_largest(const wn_view *v, const wn_params *p, int lane, float *out);
 /* Heavy hitters (Zhang et al., "H2O", 2023): by statistic 0, the last `recent` positions before all others. */
 void wn_stage_hitters(const wn_view *v, int lane, int64_t recent, float *score);
 
