@@ -414,9 +414,9 @@ static void answer_blocks(wn_attend_pass *p, const piece *x, wn_desk *d)
 }
 
 /* Products with encoded pages, many of them, on this thread. */
-static void hold(const wn_attend_pass *p, const piece *x, bool on)
+static void hold(const wn_attend_pass *p, const wn_attend_item *item, bool on)
 {
-    if (p->kernels->planes->hold && wn_kv_is_encoded(p->items[x->item].kv)) p->kernels->planes->hold(on);
+    if (p->kernels->planes->hold && wn_kv_is_encoded(item->kv)) p->kernels->planes->hold(on);
 }
 
 static void answer_piece(wn_attend_pass *p, const piece *x, int thread)
@@ -445,9 +445,9 @@ static void answer(void *arg, int part, int thread)
 {
     wn_attend_pass *p = arg;
     const piece *x = &p->pieces[part];
-    hold(p, x, true);
+    hold(p, &p->items[x->item], true);
     answer_piece(p, x, thread);
-    hold(p, x, false);
+    hold(p, &p->items[x->item], false);
 }
 
 /* ---- observers ------------------------------------------------------------------ */
@@ -510,12 +510,14 @@ static void account(void *arg, int part, int thread)
     const wn_attend_item *item = &p->items[i];
     int splits = (item->pos + item->n_rows - 1) / WN_SPLIT + 1, from = splits * k / parts, to = splits * (k + 1) / parts;
     if (!item->ledger || p->accounted[i] || wn_kv_map(item->kv)->lanes[lane_of(p, item, head)].window) return;
+    hold(p, item, true);
     for (int r = 0, np; r < item->n_rows && from < to; r += np) {
         np = block_rows(p, item, item->pos + r);
         piece x = { .item = i, .head = head, .pos0 = item->pos + r, .row0 = item->row + r, .np = np };
         wn_block b = block_of(p, &x);
         wn_block_account_again(&b, &p->desks[thread], p->ml, from, to);
     }
+    hold(p, item, false);
 }
 
 void wn_attend(wn_attend_pass *p, const wn_attend_args *a)

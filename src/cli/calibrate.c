@@ -10,7 +10,6 @@
 #include "cli/models.h"
 
 #include "base/alloc.h"
-#include "engine/engine.h"
 #include "eval/calibrate.h"
 
 #include <stdio.h>

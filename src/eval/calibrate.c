@@ -3,7 +3,6 @@
 
 #include "base/alloc.h"
 #include "base/os.h"
-#include "engine/engine.h"
 #include "eval/kmeans.h"
 #include "kernel/elem.h"
 #include "page/cq.h"

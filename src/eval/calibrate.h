@@ -14,7 +14,7 @@
 #ifndef WN_EVAL_CALIBRATE_H
 #define WN_EVAL_CALIBRATE_H
 
-#include "base/err.h"
+#include "engine/engine.h"
 #include "store/calibration.h"
 
 typedef struct {
