@@ -61,7 +61,7 @@ $(B)/%_avx2.o:   ISA = -mavx2 -mfma -mf16c
 $(B)/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 \
                        -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(B)/%_amx.o:    ISA = -mamx-tile -mamx-int8 -mavx512f -mavx512bw -mavx512vl -mavx512dq \
-                       -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
+                       -mavx512vnni -mavx512vbmi -mavx2 -mfma -mf16c -mprefer-vector-width=512
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)

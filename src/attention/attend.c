@@ -116,11 +116,12 @@ static size_t lay_out_kept(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
 
 static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_arena *a)
 {
-    size_t R = (size_t)rows, F = sizeof(float), n = 0;
+    size_t R = (size_t)rows, F = sizeof(float), group = (size_t)(s->n_heads / s->n_kv_heads), n = 0;
     size_t tmp = WN_MAX(wn_format_tmp_bytes(WN_PAGE_SLOTS_MAX, s->k_dim),
                         wn_format_tmp_bytes(WN_PAGE_SLOTS_MAX, s->v_dim));
     for (int i = 0; i < 2; i++) n += take(a, &d->q[i], R * (size_t)s->k_dim * F);
-    for (int i = 0; i < 2; i++) n += take(a, &d->ready[i], R * wn_format_ready_bytes(s->k_dim));
+    size_t ready = R / group * wn_format_ready_bytes((int)group, s->k_dim);     /* lanes of one position have theirs apart */
+    for (int i = 0; i < 2; i++) n += take(a, &d->ready[i], ready);
     n += take(a, &d->own, R * (size_t)s->v_dim * F);
     n += take(a, &d->logits, R * WN_LOGIT_STRIDE * F);
     n += take(a, &d->m, R * F) + take(a, &d->l, R * F) + take(a, &d->acc, R * (size_t)s->v_dim * F);
@@ -128,8 +129,10 @@ static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     n += take(a, &d->run_acc, R * (size_t)s->v_dim * F);
     n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, WN_SPLIT * F) + take(a, &d->most, WN_SPLIT * F);
     n += take(a, &d->cs, (size_t)s->k_dim * F) + take(a, &d->tmp, tmp);
+    n += take(a, &d->soon, sizeof(wn_ahead) * 2 * WN_SPLIT);
     for (int i = 0; i < 2; i++) {
         n += take(a, &d->stretches[i], sizeof(wn_stretch) * WN_SPLIT);
+        n += take(a, &d->k[i], sizeof(wn_page_part) * WN_SPLIT) + take(a, &d->v[i], sizeof(wn_page_part) * WN_SPLIT);
         n += take(a, &d->index[i], sizeof(int16_t) * WN_LOGIT_STRIDE);
     }
     d->n_rows = rows;

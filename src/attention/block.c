@@ -81,95 +81,102 @@ typedef struct { int from, to, n; } portion;
 
 /* Walks a stretch in portions; start with to = 0. At the diagonal few positions at a time,
  * each portion with the slots up to its last row's own: what lies beyond is neither scored
- * nor mixed. Encoded or thinned pages are taken whole, and where entries are not in the order of
- * positions nothing can be left out. */
-static bool next_portion(const wn_block *b, const wn_gathered *g, const wn_stretch *st, bool raw, portion *x)
+ * nor mixed. */
+static bool next_portion(const wn_block *b, const wn_gathered *g, int t, portion *x)
 {
-    if (!raw || !g->dense || st->n_entries != st->n || b->np == 1) {
-        if (x->to) return false;
-        *x = (portion){ 0, b->np, st->n };
-        return true;
-    }
     /* positions of the block count from its first */
-    int first = g->base + g->index[st->entry] - b->pos0, last = first + st->n - 1, end = b->np;
+    int first = g->base + g->index[g->k[t].entry] - b->pos0, last = first + g->k[t].n - 1, end = b->np;
     if (b->args->window > 0) end = WN_MIN(end, last + b->args->window);
     x->from = x->to ? x->to : WN_MAX(first, 0);
     if (x->from >= end) return false;
     int step = WN_MAX(1, DIAGONAL_ROWS / b->group);
     x->to = x->from >= last ? end : WN_MIN(end, x->from + step);
-    x->n = WN_MIN(st->n, x->to - first);
+    x->n = WN_MIN(g->k[t].n, x->to - first);
     return true;
 }
 
-static void score_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
-                          wn_ahead ahead)
+/* Can something of it be left out? Encoded or thinned pages are taken whole, and where entries are not
+ * in the order of positions nothing can be left out. */
+static bool has_portions(const wn_block *b, const wn_gathered *g, const wn_format *f, int t)
 {
+    return f->raw && b->np > 1 && g->dense && g->k[t].n_entries == g->k[t].n;
+}
+
+/* As much of a part as the portion sees; what is fetched meanwhile is fetched with the first. */
+static wn_page_part part_of(const wn_page_part *whole, const portion *x, bool first)
+{
+    wn_page_part part = *whole;
+    part.n = part.n_entries = x->n;
+    part.keep = wn_low_bits(x->n);
+    if (!first) part.ahead = (wn_ahead){ 0 };
+    return part;
+}
+
+/* Stretches [t, end) have one format of K and one shift. */
+static void score_stretches(const wn_block *b, wn_desk *d, const wn_gathered *g, int t, int end, int P,
+                            wn_fetcher *soon)
+{
+    const wn_stretch *st = &g->stretches[t];
     const wn_format *f = st->k_format;
     size_t D = (size_t)b->shape->k_dim, group = (size_t)b->group;
-    const char *ready = ready_queries(b, d, f, st->shift);
-    bool whole = st->n_entries == st->n;
     wn_page_score s = {
-        .out_stride = whole ? WN_LOGIT_STRIDE : 64, .q_stride = D, .frame = st->k, .P = P, .first = st->first,
-        .head_dim = b->shape->k_dim, .ahead = ahead, .book = f->book, .place = st->place,
+        .out = d->logits, .out_stride = WN_LOGIT_STRIDE, .q = queries(b, d, st->shift), .q_stride = D, .n_q = b->np * b->group,
+        .ready = ready_queries(b, d, f, st->shift), .P = P, .head_dim = b->shape->k_dim, .book = f->book, .fetcher = soon,
     };
-    for (portion x = { 0 }; next_portion(b, g, st, f->raw, &x); s.ahead = (wn_ahead){ 0 }) {
-        size_t row = (size_t)x.from * group;
-        s.n_q = x.to * b->group - (int)row;
-        s.n = x.n;
-        s.out = (whole ? d->logits + st->entry : d->part) + row * s.out_stride;
-        s.q = queries(b, d, st->shift) + row * D;
-        s.ready = ready ? ready + row * wn_format_ready_bytes(b->shape->k_dim) : NULL;
+    if (!has_portions(b, g, f, t)) {
         s.tmp = s.n_q >= f->n_q_tmp ? d->tmp : NULL;
-        f->score(&s);
+        wn_format_scores(f, &s, g->k + t, end - t, d->part);
+        return;
     }
-    for (int i = 0; !whole && i < b->np * b->group; i++) {
-        float *out = d->logits + st->entry + (size_t)i * WN_LOGIT_STRIDE;
-        for (uint64_t left = st->keep; left; left &= left - 1)
-            *out++ = d->part[i * 64 + __builtin_ctzll(left)];
-    }
+    const float *q = s.q;
+    for (; t < end; t++)
+        for (portion x = { 0 }, seen = x; next_portion(b, g, t, &x); seen = x) {
+            size_t row = (size_t)x.from * group;
+            wn_page_part part = part_of(&g->k[t], &x, seen.to == 0);
+            s.n_q = (x.to - x.from) * b->group;
+            s.out = d->logits + row * s.out_stride;
+            s.q = q + row * D;
+            s.tmp = s.n_q >= f->n_q_tmp ? d->tmp : NULL;
+            wn_format_scores(f, &s, &part, 1, d->part);
+        }
 }
 
-static void mix_stretch(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_stretch *st, int P,
-                        wn_ahead ahead)
+/* Stretches [t, end) have one format of V. */
+static void mix_stretches(const wn_block *b, wn_desk *d, const wn_gathered *g, int t, int end, int P,
+                            wn_fetcher *soon)
 {
-    const wn_format *f = st->v_format;
-    size_t D = (size_t)b->shape->v_dim;
-    const float *w = d->logits + st->entry;
+    const wn_format *f = g->stretches[t].v_format;
+    size_t D = (size_t)b->shape->v_dim, group = (size_t)b->group;
     float *acc = f->mixed ? d->own : d->acc;
     wn_page_mix m = {
-        .acc_stride = D, .w_stride = WN_LOGIT_STRIDE, .frame = st->v, .P = P, .first = st->first,
-        .head_dim = b->shape->v_dim, .ahead = ahead, .book = f->book,
+        .acc = acc, .acc_stride = D, .w = d->logits, .w_stride = WN_LOGIT_STRIDE, .n_q = b->np * b->group, .P = P,
+        .head_dim = b->shape->v_dim, .book = f->book, .fetcher = soon,
     };
-    if (st->n_entries != st->n) {
-        int rows = b->np * b->group;
-        memset(d->part, 0, sizeof(float) * 64 * (size_t)rows);
-        for (int i = 0; i < rows; i++) {
-            const float *from = w + (size_t)i * m.w_stride;
-            for (uint64_t left = st->keep; left; left &= left - 1)
-                d->part[i * 64 + __builtin_ctzll(left)] = *from++;
-        }
-        w = d->part;
-        m.w_stride = 64;
-    }
-    for (portion x = { 0 }; next_portion(b, g, st, f->raw, &x); m.ahead = (wn_ahead){ 0 }) {
-        size_t row = (size_t)x.from * (size_t)b->group;
-        m.n_q = x.to * b->group - (int)row;
-        m.n = x.n;
-        m.acc = acc + row * D;
-        m.w = w + row * m.w_stride;
+    if (!has_portions(b, g, f, t)) {
         m.tmp = m.n_q >= f->n_q_tmp ? d->tmp : NULL;
-        f->mix(&m);
+        wn_format_mixes(f, &m, g->v + t, end - t, d->part);
+        return;
     }
+    for (; t < end; t++)
+        for (portion x = { 0 }, seen = x; next_portion(b, g, t, &x); seen = x) {
+            size_t row = (size_t)x.from * group;
+            wn_page_part part = part_of(&g->v[t], &x, seen.to == 0);
+            m.n_q = (x.to - x.from) * b->group;
+            m.acc = acc + row * D;
+            m.w = d->logits + row * m.w_stride;
+            m.tmp = m.n_q >= f->n_q_tmp ? d->tmp : NULL;
+            wn_format_mixes(f, &m, &part, 1, d->part);
+        }
 }
 
-static void add_bias(const wn_block *b, wn_desk *d, const wn_stretch *st)
+static void add_bias(const wn_block *b, wn_desk *d, const wn_page_part *part, const float *bias)
 {
     for (int i = 0; i < b->np * b->group; i++) {
-        float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + st->entry;
-        if (st->n_entries == st->n)
-            for (int s = 0; s < st->n; s++) x[s] += st->bias[s];
+        float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + part->entry;
+        if (part->n_entries == part->n)
+            for (int s = 0; s < part->n; s++) x[s] += bias[s];
         else
-            for (uint64_t left = st->keep; left; left &= left - 1) *x++ += st->bias[__builtin_ctzll(left)];
+            for (uint64_t left = part->keep; left; left &= left - 1) *x++ += bias[__builtin_ctzll(left)];
     }
 }
 
@@ -212,8 +219,9 @@ static void zero(float *x, int from, int to)
     if (from < to) memset(x + from, 0, sizeof *x * (size_t)(to - from));
 }
 
-static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int i)
+static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int i, wn_fetcher *soon)
 {
+    enum { PIECE = 64, FETCHES = 7 };      /* in the time of a piece */
     const wn_attn_ops *ops = b->kernels->attn;
     float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE, chains[16] = { 0 };
     entries see = seen_by(b, g, i / b->group);
@@ -231,7 +239,10 @@ static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int
         zero(x, g->begin, g->end);
         return;
     }
-    ops->exp_sum(x + from, d->m[i], to - from, chains);
+    for (int e = from; e < to; e += PIECE) {
+        if (soon) wn_fetch_times(soon, FETCHES);
+        ops->exp_sum(x + e, d->m[i], WN_MIN(PIECE, to - e), chains);
+    }
     zero(x, g->begin, from);
     zero(x, to, g->end);
     if (!g->dense) {
@@ -242,57 +253,103 @@ static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int
 }
 
 /* Rows of logits lie in the second cache: the next is fetched while this one is worked on. */
-static void softmax(const wn_block *b, wn_desk *d, const wn_gathered *g)
+static void softmax(const wn_block *b, wn_desk *d, const wn_gathered *g, wn_fetcher *soon)
 {
     int rows = b->np * b->group;
     for (int i = 0; i < rows; i++) {
         const float *next = d->logits + (size_t)(i + 1) * WN_LOGIT_STRIDE;
         for (int e = g->begin; i + 1 < rows && e < g->end; e += 16) __builtin_prefetch(next + e, 1, 3);
-        softmax_row(b, d, g, i);
+        softmax_row(b, d, g, i, soon);
     }
 }
 
 /* What is fetched while a page is worked on: of raw pages the next one, a stream that the machine
- * follows. Work on encoded pages is not as even as one long stream, and memory would stand idle
- * behind every one of them: while K of a split is scored its V is fetched, page for page, and while
- * V is mixed K of the split that comes next. */
-static wn_ahead k_bytes(const wn_block *b, const wn_stretch *st, int P)
+ * follows. Work on encoded pages takes about as long as reading them. Both go on at the same time
+ * only where lines are asked for evenly, by all there is to do, softmax too: a core waits for 16 at
+ * a time, and while it does nothing else comes in. So the next split, K and V, is fetched a line or two at a time. */
+static wn_ahead bytes_of(const wn_page_part *x, size_t n) { return (wn_ahead){ x->frame, (const char *)x->frame + n }; }
+
+static bool reads_several(const wn_gathered *g)
 {
-    return (wn_ahead){ st->k, (const char *)st->k + st->k_format->k_bytes(P, b->shape->k_dim) };
+    for (int t = 0; t < g->n; t++)
+        if (!g->stretches[t].k_format->scores || !g->stretches[t].v_format->mixes) return false;
+    return true;
 }
 
-static wn_ahead v_bytes(const wn_block *b, const wn_stretch *st, int P)
+static size_t add_frames(wn_ahead *out, const wn_block *b, const wn_gathered *g, bool of_v, int P)
 {
-    return (wn_ahead){ st->v, (const char *)st->v + st->v_format->v_bytes(P, b->shape->v_dim) };
+    const wn_format *f = NULL;
+    size_t bytes = 0, sum = 0;
+    for (int t = 0; t < g->n; t++) {
+        const wn_format *own = of_v ? g->stretches[t].v_format : g->stretches[t].k_format;
+        if (own != f) f = own, bytes = of_v ? f->v_bytes(P, b->shape->v_dim) : f->k_bytes(P, b->shape->k_dim);
+        out[t] = bytes_of(of_v ? &g->v[t] : &g->k[t], bytes);
+        sum += bytes;
+    }
+    return sum;
 }
 
-static wn_ahead ahead_of_k(const wn_block *b, const wn_gathered *g, int t, int P)
+static wn_fetcher plan_fetches(const wn_block *b, const wn_desk *d, const wn_gathered *g, const wn_gathered *next, int P)
 {
-    const wn_stretch *st = &g->stretches[t];
-    if (!st->k_format->raw) return v_bytes(b, st, P);
-    if (t + 1 == g->n) return v_bytes(b, &g->stretches[0], P);
-    return st[1].k == st->k ? (wn_ahead){ 0 } : k_bytes(b, st + 1, P);
+    enum { TIMES = 130 };               /* work on a page asks: with four rows, a few less than it does */
+    if (!next) return (wn_fetcher){ 0 };
+    size_t bytes = add_frames(d->soon, b, next, false, P) + add_frames(d->soon + next->n, b, next, true, P);
+    size_t rate = bytes / (size_t)(TIMES * g->n) + 1;
+    return (wn_fetcher){ d->soon->at, d->soon->end, d->soon + 1, d->soon + 2 * next->n, WN_MIN(rate, 128) };
 }
 
-static wn_ahead ahead_of_v(const wn_block *b, const wn_gathered *g, const wn_gathered *next, int t, int P)
+static void plan_k(const wn_block *b, const wn_gathered *g, const wn_gathered *next, int P)
 {
-    const wn_stretch *st = &g->stretches[t];
-    if (!st->v_format->raw) return next && t < next->n ? k_bytes(b, &next->stretches[t], P) : (wn_ahead){ 0 };
-    if (t + 1 == g->n) return next ? k_bytes(b, &next->stretches[0], P) : (wn_ahead){ 0 };
-    return st[1].v == st->v ? (wn_ahead){ 0 } : v_bytes(b, st + 1, P);
+    const wn_format *f = NULL;
+    size_t bytes = 0;
+    for (int t = 0; t < g->n; t++) {
+        bool raw = g->stretches[t].k_format->raw;
+        const wn_gathered *in = raw ? g : next;
+        int u = raw ? t + 1 : t;
+        if (raw && u == g->n) {
+            g->k[t].ahead = bytes_of(&g->v[0], g->stretches[0].v_format->v_bytes(P, b->shape->v_dim));
+            continue;
+        }
+        if (!in || u >= in->n || in->k[u].frame == g->k[t].frame) continue;
+        if (in->stretches[u].k_format != f) f = in->stretches[u].k_format, bytes = f->k_bytes(P, b->shape->k_dim);
+        g->k[t].ahead = bytes_of(&in->k[u], bytes);
+    }
 }
 
-static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P)
+static void plan_v(const wn_block *b, const wn_gathered *g, const wn_gathered *next, int P)
+{
+    const wn_format *f = NULL;
+    size_t bytes = 0;
+    for (int t = 0; t < g->n; t++) {
+        bool raw = g->stretches[t].v_format->raw;
+        const wn_gathered *in = raw ? g : next;
+        int u = raw ? t + 1 : t;
+        if (raw && u == g->n) {
+            if (next) g->v[t].ahead = bytes_of(&next->k[0], next->stretches[0].k_format->k_bytes(P, b->shape->k_dim));
+            continue;
+        }
+        if (!in || u >= in->n || in->v[u].frame == g->v[t].frame) continue;
+        if (in->stretches[u].v_format != f) f = in->stretches[u].v_format, bytes = f->v_bytes(P, b->shape->v_dim);
+        g->v[t].ahead = bytes_of(&in->v[u], bytes);
+    }
+}
+
+static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P, wn_fetcher *soon)
 {
     int rows = b->np * b->group;
-    for (int t = 0; t < g->n; t++) score_stretch(b, d, g, &g->stretches[t], P, ahead_of_k(b, g, t, P));
+    for (int t = 0, end; t < g->n; t = end) {
+        const wn_stretch *st = &g->stretches[t];
+        for (end = t + 1; end < g->n && st->k_format == g->stretches[end].k_format && st->shift == g->stretches[end].shift &&
+                          has_portions(b, g, st->k_format, t) == has_portions(b, g, st->k_format, end);) end++;
+        score_stretches(b, d, g, t, end, P, soon);
+    }
     for (int i = 0; b->shape->softcap > 0 && i < rows; i++) {
         entries see = seen_by(b, g, i / b->group);
         b->kernels->attn->softcap(d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from, b->shape->softcap,
                                   see.to - see.from);
     }
     for (int t = 0; t < g->n; t++)
-        if (g->stretches[t].bias) add_bias(b, d, &g->stretches[t]);
+        if (g->stretches[t].bias) add_bias(b, d, &g->k[t], g->stretches[t].bias);
     if (b->np > 1 && !g->dense) mask(b, d, g);
 }
 
@@ -330,20 +387,22 @@ static void start_queries(const wn_block *b, wn_desk *d)
 
 /* The products with V of a split: raw pages, and encoded ones in channels, straight into acc;
  * encoded ones in a basis of their own beside it, brought back once. */
-static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P, const wn_gathered *next)
+static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P, wn_fetcher *soon)
 {
     int rows = b->np * b->group;
     size_t D = (size_t)b->shape->v_dim;
     const wn_format *own = NULL;
     memset(d->acc, 0, sizeof(float) * (size_t)rows * D);
-    for (int t = 0; t < g->n; t++) {
+    for (int t = 0, end; t < g->n; t = end) {
         const wn_format *f = g->stretches[t].v_format;
+        for (end = t + 1; end < g->n && f == g->stretches[end].v_format &&
+                          has_portions(b, g, f, t) == has_portions(b, g, f, end);) end++;
         if (f->mixed && !own) {
             memset(d->own, 0, sizeof(float) * (size_t)rows * D);
             own = f;
         }
         WN_ASSERT(!f->mixed || f->mixed == own->mixed);         /* one basis beside the channels */
-        mix_stretch(b, d, g, &g->stretches[t], P, ahead_of_v(b, g, next, t, P));
+        mix_stretches(b, d, g, t, end, P, soon);
     }
     if (own) own->mixed(d->acc, D, d->own, D, rows, b->shape->v_dim);
 }
@@ -352,9 +411,17 @@ static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P
 static void answer_split(const wn_block *b, wn_desk *d, const wn_gathered *g, const wn_gathered *next)
 {
     int P = wn_kv_page_slots(b->item->kv);
-    score_split(b, d, g, P);
-    softmax(b, d, g);
-    mix_split(b, d, g, P, next);
+    wn_fetcher f, *soon = NULL;
+    if (reads_several(g)) {
+        f = plan_fetches(b, d, g, next, P);
+        soon = f.rate ? &f : NULL;
+    } else {
+        plan_k(b, g, next, P);
+        plan_v(b, g, next, P);
+    }
+    score_split(b, d, g, P, soon);
+    softmax(b, d, g, soon);
+    mix_split(b, d, g, P, soon);
 }
 
 static void merge_rows(const wn_block *b, wn_desk *d)
@@ -381,6 +448,7 @@ static void keep_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int 
     k->g = *g;
     k->g.index = k->index;
     k->g.stretches = NULL;
+    k->g.k = k->g.v = NULL;
     memcpy(k->index + g->begin, g->index + g->begin, sizeof *k->index * (size_t)(g->end - g->begin));
 }
 
@@ -449,7 +517,7 @@ static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
     wn_desk x = *d;
     for (int i = 0; i < 2; i++) {
         x.q[i] += rows * (size_t)b->shape->k_dim;
-        x.ready[i] += rows * wn_format_ready_bytes(b->shape->k_dim);
+        x.ready[i] += (size_t)lane * wn_format_ready_bytes(b->group, b->shape->k_dim);
     }
     x.run_m += rows;
     x.run_l += rows;
@@ -609,8 +677,8 @@ static void account_walk(const wn_block *b, wn_desk *d, int from, int to)
     wn_gathered g;
     wn_walk w = wn_walk_begin(b, from);
     while (wn_walk_next(b, d, 0, &w, to, &g, &split)) {
-        score_split(b, d, &g, P);
-        softmax(b, d, &g);
+        score_split(b, d, &g, P, NULL);
+        softmax(b, d, &g, NULL);
         account_split(b, d, &g);
     }
 }
@@ -648,7 +716,7 @@ void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void
     start_queries(b, d);
     wn_walk w = wn_walk_begin(b, 0);
     while (wn_walk_next(b, d, 0, &w, INT32_MAX, &g, &split)) {
-        score_split(b, d, &g, P);
+        score_split(b, d, &g, P, NULL);
         for (int e = g.begin; e < g.end; e++) pos[e - g.begin] = g.base + g.index[e];
         fn(ctx, pos, d->logits + g.begin, WN_LOGIT_STRIDE, g.end - g.begin);
     }

@@ -34,21 +34,18 @@ enum {
     WN_LOGIT_STRIDE = WN_SPLIT + 32,    /* 16 before (alignment), 16 after (rounding up) */
 };
 
-/* Neighbouring slots of one frame; of an encoded frame, a whole run with its mask. */
+/* Neighbouring slots of one frame; of an encoded frame, a whole run with its mask. Where they lie is said
+ * by two parts, of K and V. */
 typedef struct {
-    const void *k, *v;
     const wn_format *k_format, *v_format;
-    int first, n;                       /* slots of the frame */
-    int entry, n_entries;
-    uint64_t keep;                      /* bit s: slot first + s is an entry */
-    const float *bias;                  /* of slots first..; or NULL */
+    const float *bias;                  /* of the part's slots; or NULL */
     int32_t shift;
-    wn_page_place place;                /* of slots first.. */
 } wn_stretch;
 
 /* Stretches and entries of one split, in one of the desk's two places for them. */
 typedef struct {
     wn_stretch *stretches;
+    wn_page_part *k, *v;                /* by stretch */
     int16_t *index;                     /* position in the split, by entry */
     int n;                              /* stretches */
     int begin, end;                     /* entries [begin, end) */
@@ -74,7 +71,7 @@ typedef struct {
     float *m, *l, *acc;                 /* (rows), (rows), (rows, v_dim): this split */
     float *own;                         /* (rows, v_dim): what encoded V gathers of this split (wn_format.mixed) */
     float *run_m, *run_l, *run_acc;     /* merged from the left */
-    float *part;                        /* (rows, 64): logits or weights of a masked run */
+    float *part;                        /* (rows, 64): for wn_format_scores() and wn_format_mixes() */
     float *by_pos;                      /* (WN_SPLIT) */
     int n_rows;                         /* it has room for */
     float *kept, *kept_m;               /* (WN_KEPT_SPLITS, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights and
@@ -84,6 +81,8 @@ typedef struct {
     float *cs;                          /* (k_dim) angles of a shifted position */
     void *tmp;                          /* wn_format_tmp_bytes() */
     wn_stretch *stretches[2];           /* (WN_SPLIT), of the split at hand and of the next */
+    wn_page_part *k[2], *v[2];          /* (WN_SPLIT) */
+    wn_ahead *soon;                     /* (2 WN_SPLIT) frames of the split that comes next */
     int16_t *index[2];                  /* (WN_LOGIT_STRIDE) position in the split, by entry */
 } wn_desk;
 

@@ -22,24 +22,27 @@ static uint64_t visible(const wn_run *run, int32_t lo, int32_t hi)
 }
 
 /* Adds slots [s, s + n) of the run, of which keep are entries. */
-static void add_stretch(wn_stretch *st, const wn_run *run, const wn_walk *w, bool k_sealed, bool v_sealed,
+static void add_stretch(wn_gathered *g, const wn_run *run, const wn_walk *w, bool k_sealed, bool v_sealed,
                         int s, int n, uint64_t keep, int entry)
 {
-    *st = (wn_stretch){
-        .k = k_sealed ? run->k_sealed : run->k,
-        .v = v_sealed ? run->v_sealed : run->v,
+    int t = g->n++;
+    g->stretches[t] = (wn_stretch){
         .k_format = k_sealed ? run->k_format : w->raw_k,
         .v_format = v_sealed ? run->v_format : w->raw_v,
+        .bias = run->bias ? run->bias + s : NULL,
+        .shift = run->shift,
+    };
+    g->k[t] = g->v[t] = (wn_page_part){
+        .frame = k_sealed ? run->k_sealed : run->k,
         .first = run->first + s,
         .n = n,
         .entry = entry,
         .n_entries = __builtin_popcountll(keep),
         .keep = keep,
-        .bias = run->bias ? run->bias + s : NULL,
-        .shift = run->shift,
         .place = { run->pos ? run->pos + s : NULL, run->pos0 + s },
     };
-    WN_ASSERT(st->k && st->v);
+    g->v[t].frame = v_sealed ? run->v_sealed : run->v;
+    WN_ASSERT(g->k[t].frame && g->v[t].frame);
 }
 
 /* n entries whose indices, ascending, are written behind the others. */
@@ -91,7 +94,7 @@ static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
     if (run->pos) add_scattered(g, run->pos, run->n, keep);
     else add_neighbours(g, run->pos0 - g->base, keep);
     if (k_sealed || v_sealed) {         /* encoded: parameters may span the run, take it whole */
-        add_stretch(&g->stretches[g->n++], run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
+        add_stretch(g, run, w, k_sealed, v_sealed, 0, run->n, keep, entry);
         return;
     }
     int s = 0;
@@ -100,7 +103,7 @@ static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
         keep >>= skip;
         s += skip;
         n = ~keep ? __builtin_ctzll(~keep) : 64;
-        add_stretch(&g->stretches[g->n++], run, w, false, false, s, n, wn_low_bits(n), entry);
+        add_stretch(g, run, w, false, false, s, n, wn_low_bits(n), entry);
         entry += n;
         s += n;
         keep = n < 64 ? keep >> n : 0;
@@ -113,7 +116,7 @@ bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, in
         if (!w->more || w->run.split >= to) return false;
         *split = w->run.split;
         *g = (wn_gathered){
-            .stretches = d->stretches[place], .index = d->index[place],
+            .stretches = d->stretches[place], .k = d->k[place], .v = d->v[place], .index = d->index[place],
             .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT, .highest = -1,
         };
         while (w->more && w->run.split == *split) {

@@ -23,7 +23,7 @@ size_t wn_window_floats(const wn_window *x, int n, int P)
     return rows * stride_of(n)                              /* logits */
            + 2 * rows * (size_t)s->k_dim + (size_t)s->k_dim /* queries, turned queries, angles */
            + rows * (size_t)WN_PAGE_SLOTS_MAX               /* logits of a page with holes */
-           + rows * wn_format_ready_bytes(s->k_dim) / sizeof(float)
+           + wn_format_ready_bytes((int)rows, s->k_dim) / sizeof(float)
            + wn_format_tmp_bytes(P, s->k_dim) / sizeof(float) + 64;
 }
 
@@ -155,7 +155,7 @@ void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float 
     j.turned = j.q + rows * k_dim;
     j.part = j.turned + rows * k_dim;
     j.ready = (char *)(((uintptr_t)(j.part + rows * WN_PAGE_SLOTS_MAX) + 63) / 64 * 64);
-    j.tmp = j.ready + rows * wn_format_ready_bytes(x->shape->k_dim);
+    j.tmp = j.ready + wn_format_ready_bytes(j.rows, x->shape->k_dim);
     j.angles = (float *)j.tmp + wn_format_tmp_bytes(wn_kv_page_slots(kv), x->shape->k_dim) / sizeof(float);
     wn_window_queries(kv, lane, group, x->w, j.q);
     wn_run_iter it;

@@ -7,10 +7,12 @@
  *     score   x = a query, k = channel        u = codes of K, n = slot
  *     mix     x = a row of weights, k = slot  u = codes of V, n = channel
  *
- * x is the float row rounded to integers of 16 bits under one scale; u is a code of 2 to 8
+ * x is the float row rounded to integers of 16 bits under one scale (of 8 in a score of narrow codes); u is a code of 2 to 8
  * bits, or the entry of a table that a code names, 0 .. 255. The sum is exact in int32, so no
  * order, width or number of rows can change it; around it stand a few float operations per
  * parameter group, in a stated order: all tables give the same bits (tests/parity/codes.c).
+ * A mix runs over all slots of a split, page after page, with one scale for all of its weights and one
+ * sum: however the slots are dealt to pages, the result is the same.
  *
  * Layout. Columns n are cut into panels of 32 (the last may have 16). A panel is the whole
  * depth of its columns in one stretch; four rows k stand together in a column, and narrow codes
@@ -37,6 +39,7 @@
 enum {
     WN_CODES_PANEL = 32,        /* columns */
     WN_CODES_X_MAX = 32512,     /* 127 * 256: x = 256 hi + lo with both halves in a signed byte */
+    WN_CODES_Q_MAX = 127,       /* of queries for narrow codes */
     WN_CODES_DEPTH = 512,       /* rows at most: 512 * 32512 * 128 (codes about their middle) < 2^31 */
     WN_CODES_GROUP = 32,        /* parameter groups are multiples of it, or the whole depth */
     WN_CODES_GROUPS = WN_CODES_DEPTH / WN_CODES_GROUP,
@@ -62,6 +65,9 @@ static inline int wn_codes_high(wn_codes_kind k)
 
 static inline bool wn_codes_mapped(wn_codes_kind k) { return k >= WN_CODES_4T; }
 
+/* Codes of up to 4 bits, whose own steps are ten times coarser than those of a query in 8 bits: it has no more. */
+static inline bool wn_codes_narrow(wn_codes_kind k) { return k >= WN_CODES_4; }
+
 static inline int wn_codes_bits(wn_codes_kind k) { return wn_codes_low(k) + wn_codes_high(k); }
 
 /* Rows of a block of the narrowest plane. */
@@ -81,50 +87,61 @@ static inline size_t wn_codes_plane_bytes(int bits, int depth, int cols)
     return (size_t)depth * (size_t)cols * (size_t)bits / 8;
 }
 
-/* A row of x. Its integers follow: 8 bytes for 4 of them, as a table's product wants them. */
+/* What is known of up to four rows of x beside their integers. Those lie in blocks, 64 of depth of four
+ * rows: 128 bytes for each row in turn, arranged as a table's products want them. */
 typedef struct {
-    float scale;                        /* value = scale * integer; NaN: some value was not finite */
-    float offset;                       /* added to every column of a mix (parameters with a minimum) */
-    int32_t total;                      /* of all integers */
-    int32_t sum[WN_CODES_GROUPS];       /* of each 32 */
-    int32_t unused[45];
+    float scale[4];                     /* value = scale * integer; NaN: some value was not finite */
+    float offset[4];                    /* added to every column of a mix (parameters with a minimum) */
+    int32_t total[4];                   /* of all integers */
+    int32_t sum[WN_CODES_GROUPS][4];    /* of each 32 of depth */
+    int32_t unused[4];
 } wn_codes_x;
-_Static_assert(sizeof(wn_codes_x) == 256, "four lines");
+_Static_assert(sizeof(wn_codes_x) == 320, "five lines");
 
-/* With its integers: rows are padded with zeros to a multiple of 64. */
+enum { WN_CODES_BLOCK = 64, WN_CODES_BLOCK_BYTES = 4 * 2 * WN_CODES_BLOCK, WN_CODES_SLOTS = 64 };
+
+static inline int wn_codes_blocks(int depth) { return (depth + WN_CODES_BLOCK - 1) / WN_CODES_BLOCK; }
+
+/* Four rows with their integers behind them. */
 static inline size_t wn_codes_x_bytes(int depth)
 {
-    return sizeof(wn_codes_x) + ((size_t)depth + 63) / 64 * 128;
+    return sizeof(wn_codes_x) + (size_t)wn_codes_blocks(depth) * WN_CODES_BLOCK_BYTES;
 }
 
-/* The scales of a page of V, as floats: what weighs its slots. Slots beyond the page are 0. */
-enum { WN_CODES_SLOTS = 64 };
-typedef struct {
-    float s[WN_CODES_GROUPS][WN_CODES_SLOTS];
-    float most[WN_CODES_SLOTS];         /* the largest magnitude of a slot's; NaN where one is */
-} wn_codes_scales;
+static inline char *wn_codes_integers(const wn_codes_x *x) { return (char *)(uintptr_t)(x + 1); }
 
+/* What differs from page to page. */
 typedef struct {
     const uint8_t *low, *high;          /* planes; high NULL without */
+    /* score */
+    const uint16_t *s, *m;              /* f16 (groups, param_stride); m NULL: none */
+    float *c;                           /* (n_rows, n_cols), c_stride apart; all n_cols are written */
+    /* mix */
+    const char *x;                      /* integers of the rows: blocks of a column group, x_group bytes to the next's */
+    int from, to;                       /* rows of the page that count, multiples of the unit: x is 0 elsewhere */
+} wn_codes_page;
+
+/* Several pages, one after the other. */
+typedef struct {
+    const wn_codes_page *pages;
+    int n_pages;
+    wn_fetcher *fetcher;                /* asked meanwhile */
     const uint8_t *table;               /* (16), mapped kinds */
     int n_cols;                         /* a multiple of 16 */
     int depth;                          /* of the planes: a multiple of wn_codes_unit() */
-    int from, to;                       /* rows that count, multiples of the unit: x is 0 elsewhere */
-    int zero, shift;                    /* t = (sum << shift) - zero * sum of x: value of code u is (u << shift) - zero */
     int n_rows;
-    const wn_codes_x *x;                /* rows x_stride bytes apart */
-    size_t x_stride;
-    float *c;
-    size_t c_stride;
-    /* score: parameters of the outputs */
-    int group;                          /* rows that share one: a multiple of 32, or >= depth */
-    const uint16_t *s, *m;              /* f16 (groups, param_stride); m NULL: none */
+    /* score */
+    int zero, shift;                    /* t = (sum << shift) - zero * sum of x: value of code u is (u << shift) - zero */
+    const wn_codes_x *x;                /* of rows 0 to 3, x_stride bytes to the next four; their integers behind them */
+    size_t x_stride, c_stride;
+    int group;                          /* rows that share parameters: a multiple of 32, or >= depth */
     size_t param_stride;
-    /* mix: parameters are in x already */
+    /* mix */
     int col_group;                      /* columns that share an x: a multiple of 16 */
-    size_t x_group;                     /* bytes from one column group's x to the next's */
-    bool add;                           /* continue what c holds; else start from 0 */
-    wn_ahead *ahead;                    /* fetched evenly meanwhile; NULL: nothing */
+    size_t x_group;
+    int32_t *t;                         /* (n_rows <= 4, n_cols), t_stride apart */
+    size_t t_stride;
+    bool add;                           /* to what t holds; else to 0 */
 } wn_codes_product;
 
 /* How a row of numbers becomes codes and parameters. s and m are stored as f16; s is rounded up
@@ -140,15 +157,26 @@ typedef enum {
 } wn_codes_grid;
 
 struct wn_codes_ops {
-    /* (n) floats v, each times by[i] if given, into a row of x. Integers to nearest, ties to even; a
-     * maximum below 2^-100 gives 0, one that is not finite scale NaN. offset is left alone. */
-    void (*quantise)(wn_codes_x *x, const float *v, const float *by, int n);
-    /* Halves s[g * stride + slot] of n_groups groups, n slots. */
-    void (*scales)(wn_codes_scales *out, const uint16_t *s, size_t stride, int n_groups, int n);
-    /* Weights w (64) of slots, times their scales, into n_groups rows of x, x_group bytes apart, under
-     * one scale: the largest of |w most| / X_MAX; integers (w / scale) s to nearest. w == 0 gives 0
-     * whatever s is. */
-    void (*weigh)(wn_codes_x *x, size_t x_group, const float *w, const wn_codes_scales *by, int n_groups);
+    /* (n) floats v, each times by[i] if given, into row i of x and the integers behind it, the largest of
+     * them +-top. To nearest, ties to even; a maximum below 2^-100 gives 0, one that is not finite scale
+     * NaN. offset is left alone. */
+    void (*quantise)(wn_codes_x *x, int i, const float *v, const float *by, int n, int top);
+
+    /* Weights of slots times the slots' scales, the rows of a mix, in three steps: */
+    /* most[i] = the largest of it and |w s| over the 64 slots and all groups, as bits without their sign
+     * (NaN is larger than all), of rows w + i w_stride. Slot j of group g has scale s[g * stride + j], halves; where
+     * w is 0 whatever s is does not count. */
+    void (*largest)(uint32_t most[4], const float *w, size_t w_stride, int n_rows, const uint16_t *s, size_t stride, int n_groups);
+    /* Sets x's scales for these, sums to 0, and gives the inverses, 0 where all integers are 0. */
+    void (*begin)(wn_codes_x *x, int n_groups, const uint32_t most[4], float inverse[4]);
+    /* Integers (w inverse) s, to nearest, into a block of each group, x_group bytes apart; their sums are
+     * added to x[g].total. */
+    void (*weigh)(char *block, size_t x_group, wn_codes_x *x, const float *w, size_t w_stride, int n_rows, const float inverse[4],
+                  const uint16_t *s, size_t stride, int n_groups, wn_fetcher *f);
+    /* The columns [0, n) of row i of x: c = fma(scale, (t << shift) - zero * total, c) + offset; add false: c
+     * is taken as 0. */
+    void (*settle)(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero, int shift, bool add);
+
     /* out[i] = half h[i]. */
     void (*widen)(float *out, const uint16_t *h, int n);
     /* Sum of v[i] * by[i] in 16 chains by i mod 16 and wn_tree16(); v == 0 gives 0. */
@@ -164,12 +192,11 @@ struct wn_codes_ops {
 
 extern const wn_codes_ops wn_codes_ops_scalar, wn_codes_ops_avx2, wn_codes_ops_avx512;
 
-/* Products with the planes of a page. */
+/* Products with the planes of pages. */
 struct wn_planes_ops {
-    /* c = x.scale * chain over groups g of fma(s_g, t_g, .) [then fma(m_g, sum of x_g, .)]; all
-     * n_cols are written. */
+    /* x of narrow kinds within +-WN_CODES_Q_MAX. c = x.scale * chain over groups g of fma(s_g, t_g, .) [then fma(m_g, sum of x_g, .)]. */
     void (*score[WN_CODES_KINDS])(const wn_codes_product *p);
-    /* c = fma(x.scale, t, c) + x.offset; all n_cols are written. */
+    /* t = the sum over all pages' rows of x u, exact; codes as they are, without zero and shift. */
     void (*mix[WN_CODES_KINDS])(const wn_codes_product *p);
     /* Around many products on one thread, where setting up costs: what it sets up stays. NULL: nothing. */
     void (*hold)(bool hold);

@@ -2,18 +2,20 @@
  *
  * A tile product adds 16 rows x 64 bytes of depth x 16 columns and takes as many cycles as A has
  * rows. Four rows of x are eight rows of A: the high and the low bytes of each, so that C holds
- * both halves of every sum. B is what the planes already are, four rows of depth together in a
- * column: 8-bit codes are loaded as they lie, narrower ones are taken out of their fields
- * first, 64 of depth by 64 columns. Codes that are places in a table are looked up less 128, signed,
- * and need no sum of x to make up for their zero.
+ * both halves of every sum; a block of integers (codes.h) is such a tile as it lies. B is what the
+ * planes already are, four rows of depth together in a column: 8-bit codes are loaded as they lie,
+ * narrower ones are taken out of their fields first, 64 of depth by 64 columns. Entries of a table are
+ * picked by VBMI, which minds six bits of an index: with the table repeated, a field needs no mask.
  *
  *     A  x, 64 of depth       row 2 i: high bytes of row i, row 2 i + 1: low bytes
  *     B  codes                row j: rows 4 j .. 4 j + 3 of 16 columns
  *     C  sums in int32        as A's rows, 16 columns
  *
- * Where every 32 of depth have parameters of their own, A has sixteen rows: the eight with zeros
- * in the second half of the depth, then with zeros in the first, and one product gives the
- * sums of both groups.
+ * Score. Where every 32 of depth have parameters of their own, A has twice the rows: once with
+ * zeros in the second half of the depth, then with zeros in the first, and one product gives the
+ * sums of both groups. For narrow codes x is within a byte, and its low bytes are all there is to multiply. A stays in its tiles from page to page where four rows of up to 128 channels
+ * are all there is; with more rows codes are taken out of their fields once for all of them.
+ * Mix. C stays in its tiles from page to page: 64 channels of all pages, then the next 64.
  *
  * The sums are exact, the float operations around them those of codes_simd.h in the same order:
  * the same bits. What does not fill tiles (a single row, sides that are no multiple of 64) and everything that
@@ -23,9 +25,9 @@
 #include "kernel/codes_fields_simd.h"
 #include "kernel/tiles_amx.h"
 
-enum { DEPTH = 64, COLS = 64, QUADS = DEPTH / 4, TILES = COLS / 16, ROWS = 4, BLOCKS = WN_CODES_DEPTH / DEPTH };
+enum { DEPTH = WN_CODES_BLOCK, COLS = 64, QUADS = DEPTH / 4, TILES = COLS / 16, ROWS = 4, BLOCKS = WN_CODES_DEPTH / DEPTH };
 
-/* Tiles 0 to 3 are C, 4 is A, 6 and 7 are B. */
+/* Tiles 0 to 3 are C, 4 and 5 A, 6 and 7 B. */
 static const wn_tile_config of_8 = {
     .palette = 1, .row_bytes = { 64, 64, 64, 64, 64, 64, 64, 64 }, .rows = { 8, 8, 8, 8, 8, 8, 16, 16 },
 };
@@ -39,53 +41,54 @@ typedef struct { _Alignas(64) int32_t row[TILES][16][16]; } tile_c;
 
 /* ---- A --------------------------------------------------------------------------------------- */
 
-/* 64 of depth of a row of x: 4 high, 4 low bytes in turn become rows of either. */
-INLINE void split_row(__m512i *hi, __m512i *lo, const wn_codes_x *x, int block)
+/* A block of x once for each half of its depth; narrow: of its low bytes alone, row i and row 4 + i. */
+INLINE void make_halves(tile_a *a, const char *block, const bool narrow)
 {
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-    const char *from = (const char *)(x + 1) + 128 * block;
-    ivec a = i_load(from), b = i_load(from + 64);
-    *hi = _mm512_permutex2var_epi32(a, even, b);
-    *lo = _mm512_permutex2var_epi32(a, odd, b);
-}
-
-INLINE void make_a(tile_a *a, const wn_codes_x *x, size_t stride, int rows, int block, const bool halves)
-{
-    for (int i = 0; i < ROWS; i++) {
-        __m512i hi = i_zero(), lo = i_zero();
-        if (i < rows) split_row(&hi, &lo, (const wn_codes_x *)(const void *)((const char *)x + (size_t)i * stride), block);
-        if (!halves) {
-            _mm512_store_si512(a->row[2 * i], hi);
-            _mm512_store_si512(a->row[2 * i + 1], lo);
-            continue;
-        }
-        const __mmask16 first = 0x00ff, second = 0xff00;
-        _mm512_store_si512(a->row[2 * i], _mm512_maskz_mov_epi32(first, hi));
-        _mm512_store_si512(a->row[2 * i + 1], _mm512_maskz_mov_epi32(first, lo));
-        _mm512_store_si512(a->row[8 + 2 * i], _mm512_maskz_mov_epi32(second, hi));
-        _mm512_store_si512(a->row[8 + 2 * i + 1], _mm512_maskz_mov_epi32(second, lo));
+    const int rows = narrow ? ROWS : 2 * ROWS;
+    for (int r = 0; r < rows; r++) {
+        ivec x = i_load(block + (narrow ? 128 * r + 64 : 64 * r));
+        _mm512_store_si512(a->row[r], _mm512_maskz_mov_epi32(0x00ff, x));
+        _mm512_store_si512(a->row[rows + r], _mm512_maskz_mov_epi32(0xff00, x));
     }
 }
 
 /* ---- B --------------------------------------------------------------------------------------- */
 
+/* Fields of a table's codes that stand side by side: what is above them in a byte does not matter. */
+INLINE ivec looked_up(ivec table, const uint8_t *at, const int bits, const int j, size_t step)
+{
+    const int fields = 8 / bits;
+    ivec v = i_load(at + (size_t)(j / fields) * step);
+    return _mm512_permutexvar_epi8(j % fields ? i_srl(v, j % fields * bits) : v, table);
+}
+
+/* As looked_up() wants it, or codes() of two planes. */
+INLINE ivec table_of(const wn_codes_product *p, const int low, const int high, const bool mapped)
+{
+    if (!mapped) return i_zero();
+    ivec table = i_table(p->table);
+    return low == 2 && !high ? _mm512_broadcastd_epi32(_mm512_castsi512_si128(table)) : table;
+}
+
 /* Columns [col, col + 64) of rows [64 block, + 64). */
-INLINE void make_b(tile_b *b, const wn_codes_product *p, const int low, const int high, const bool mapped, int col, int block)
+INLINE void make_b(tile_b *b, const wn_codes_product *p, const wn_codes_page *page, const int low, const int high, const bool mapped,
+                   ivec table, int col, int block, wn_fetcher *f)
 {
     const int narrow = high && high < low ? high : low, quads = 8 / narrow;
     const size_t step = 4 * WN_CODES_PANEL;
-    const ivec table = mapped ? _mm512_sub_epi8(i_table(p->table), i_set8(-128)) : i_zero();
     for (int v = 0; v < TILES; v += 2) {
-        const uint8_t *at_low = p->low + wn_codes_plane_bytes(low, p->depth, col + 16 * v);
-        const uint8_t *at_high = high ? p->high + wn_codes_plane_bytes(high, p->depth, col + 16 * v) : NULL;
+        const uint8_t *at_low = page->low + wn_codes_plane_bytes(low, p->depth, col + 16 * v);
+        const uint8_t *at_high = high ? page->high + wn_codes_plane_bytes(high, p->depth, col + 16 * v) : NULL;
         at_low += wn_codes_plane_bytes(low, DEPTH, WN_CODES_PANEL) * (size_t)block;
         if (high) at_high += wn_codes_plane_bytes(high, DEPTH, WN_CODES_PANEL) * (size_t)block;
         for (int q = 0; q < QUADS; q += quads) {
+            UNROLL for (int j = 0; j < quads; j += 4) wn_fetch(f);
             UNROLL for (int j = 0; j < quads; j++)
                 for (int w = 0; w < 2; w++)
-                    _mm512_store_si512(b->row[v + w][q + j], codes(at_low + 64 * w, high ? at_high + 64 * w : NULL, low, high,
-                                                                   mapped, table, j, step));
+                    _mm512_store_si512(b->row[v + w][q + j],
+                                       mapped && !high ? looked_up(table, at_low + 64 * w, low, j, step)
+                                                       : codes(at_low + 64 * w, high ? at_high + 64 * w : NULL, low, high, mapped,
+                                                               table, j, step));
             at_low += step * (size_t)(low / narrow);
             if (high) at_high += step * (size_t)(high / narrow);
         }
@@ -95,12 +98,12 @@ INLINE void make_b(tile_b *b, const wn_codes_product *p, const int low, const in
 /* Where 16 columns of a block of 8-bit codes lie as they are, or in a tile_b; stride: of its rows. */
 typedef struct { const uint8_t *at; size_t stride; } place;
 
-INLINE place place_of(const wn_codes_product *p, const tile_b *b, const bool as_is, int col, int block)
+INLINE place place_of(const wn_codes_product *p, const wn_codes_page *page, const tile_b *b, const bool as_is, int col, int block)
 {
     if (!as_is) return (place){ b->row[col % COLS / 16][0], 64 };
     size_t first = wn_codes_plane_bytes(8, p->depth, col / WN_CODES_PANEL * WN_CODES_PANEL);
     size_t rows = wn_codes_plane_bytes(8, DEPTH, WN_CODES_PANEL) * (size_t)block;
-    return (place){ p->low + first + rows + 4 * (col % WN_CODES_PANEL), 4 * WN_CODES_PANEL };
+    return (place){ page->low + first + rows + 4 * (col % WN_CODES_PANEL), 4 * WN_CODES_PANEL };
 }
 
 /* ---- C --------------------------------------------------------------------------------------- */
@@ -108,7 +111,11 @@ INLINE place place_of(const wn_codes_product *p, const tile_b *b, const bool as_
 /* gcc's _tile_loadd() does not say that it reads memory: what was written must be there. */
 #define WRITTEN() __asm__ volatile("" ::: "memory")
 
-INLINE void load_a(const tile_a *a) { _tile_loadd(4, a->row, 64); }
+INLINE void load_a(const int t, const void *block)
+{
+    if (t) _tile_loadd(5, block, 64);
+    else _tile_loadd(4, block, 64);
+}
 
 INLINE void load_b(const int t, place b)
 {
@@ -126,10 +133,11 @@ INLINE void clear_c(const int v)
     }
 }
 
-/* C v += A times B v mod 2: signed codes, or unsigned ones. */
-INLINE void multiply(const int v, const bool mapped)
+/* C v += A a times B v mod 2; middle: codes are signed. */
+INLINE void multiply(const int v, const int a, const bool middle)
 {
-#define CASE(V, B) case V: if (mapped) _tile_dpbssd(V, 4, B); else _tile_dpbsud(V, 4, B); break
+#define PRODUCT(V, A, B) do { if (middle) _tile_dpbssd(V, A, B); else _tile_dpbsud(V, A, B); } while (0)
+#define CASE(V, B) case V: if (a) PRODUCT(V, 5, B); else PRODUCT(V, 4, B); break
     switch (v) {
         CASE(0, 6);
         CASE(1, 7);
@@ -137,6 +145,7 @@ INLINE void multiply(const int v, const bool mapped)
         CASE(3, 7);
     }
 #undef CASE
+#undef PRODUCT
 }
 
 INLINE void store_c(const int v, tile_c *c)
@@ -149,9 +158,10 @@ INLINE void store_c(const int v, tile_c *c)
     }
 }
 
-/* Row i of tile v; second: of the second group of a pair. */
-INLINE ivec sum_of(const tile_c *c, int v, int i, const bool second)
+/* Row i of tile v; second: of the second group of a pair; narrow: of halves of low bytes. */
+INLINE ivec sum_of(const tile_c *c, int v, int i, const bool second, const bool narrow)
 {
+    if (narrow) return i_load(c->row[v] + (second ? ROWS : 0) + i);
     const int32_t (*row)[16] = c->row[v] + (second ? 8 : 0) + 2 * i;
     return i_add(_mm512_slli_epi32(i_load(row[0]), 8), i_load(row[1]));
 }
@@ -159,224 +169,270 @@ INLINE ivec sum_of(const tile_c *c, int v, int i, const bool second)
 /* zero times a sum of x, to be taken off. */
 INLINE ivec zeros_of(const wn_codes_product *p, int32_t sum_x) { return i_set((int32_t)(0u - (uint32_t)p->zero * (uint32_t)sum_x)); }
 
-INLINE vec value_of(ivec t, __m128i shift, ivec zeros, const bool mapped)
+/* ---- score ----------------------------------------------------------------------------------- */
+
+INLINE const wn_codes_x *rows_at(const wn_codes_product *p, int row)
 {
-    return v_of(mapped ? t : i_add(_mm512_sll_epi32(t, shift), zeros));
-}
-
-/* ---- pages -------------------------------------------------------------------------------------- */
-
-INLINE const wn_codes_x *row_at(const wn_codes_product *p, int i, int g)
-{
-    return (const wn_codes_x *)(const void *)((const char *)p->x + (size_t)i * p->x_stride + (size_t)g * p->x_group);
-}
-
-/* What is read next, a share of it with every share of this page's work. */
-typedef struct { wn_ahead *ahead; size_t lines; } fetcher;
-
-INLINE void fetch(const fetcher *f)
-{
-    if (f->ahead) wn_ahead_fetch(f->ahead, f->lines);
-}
-
-INLINE fetcher fetcher_of(const wn_codes_product *p)
-{
-    size_t shares = (size_t)(p->n_cols / COLS * (p->depth / DEPTH) * TILES);
-    return (fetcher){ p->ahead, p->ahead ? (wn_ahead_left(p->ahead) / 64 + shares - 1) / shares : 0 };
+    return (const wn_codes_x *)(const void *)((const char *)p->x + (size_t)(row / ROWS) * p->x_stride);
 }
 
 /* Sums of x over each group, of four rows: what zeros and minima are multiplied with. */
 typedef int32_t group_sums[WN_CODES_GROUPS][ROWS];
 
-INLINE void add_up(group_sums out, const wn_codes_product *p, int row, int rows)
+INLINE void add_up(group_sums out, const wn_codes_product *p, const wn_codes_x *x)
 {
     int step = p->group / WN_CODES_GROUP, n = p->depth / WN_CODES_GROUP;
-    memset(out[0], 0, sizeof out[0] * (size_t)(p->group < p->depth ? (n + step - 1) / step : 1));
-    for (int i = 0; i < rows; i++) {
-        const wn_codes_x *x = row_at(p, row + i, 0);
-        if (p->group >= p->depth) {
-            out[0][i] = x->total;
-            continue;
-        }
-        _Pragma("GCC unroll 1") for (int b = 0, g = 0; b < n; g++)
-            _Pragma("GCC unroll 1") for (int end = b + step < n ? b + step : n; b < end; b++) out[g][i] += x->sum[b];
+    if (p->group >= p->depth) {
+        memcpy(out[0], x->total, sizeof out[0]);
+        return;
+    }
+    for (int b = 0, g = 0; b < n; g++) {
+        memcpy(out[g], x->sum[b], sizeof out[0]);
+        int end = b + step < n ? b + step : n;
+        for (b++; b < end; b++)
+            for (int i = 0; i < ROWS; i++) out[g][i] += x->sum[b][i];
     }
 }
 
-/* The sums of a group against 64 columns, into the chains c. */
-INLINE void add_group(const wn_codes_product *p, const tile_c *t, const bool mapped, const bool second, const int32_t sum_x[ROWS],
-                      int col, int g, vec c[ROWS][TILES])
+/* The sums of a group against 64 columns, into the chains c; middle: they need no zeros. */
+INLINE void add_group(const wn_codes_product *p, const wn_codes_page *page, const tile_c *t, const bool middle, const bool narrow, const bool second,
+                      const int32_t sum_x[ROWS], int col, int g, vec c[ROWS][TILES], wn_fetcher *f)
 {
-    const __m128i shift = _mm_cvtsi32_si128(p->shift);
     vec s[TILES];
-    UNROLL for (int v = 0; v < TILES; v++) s[v] = v_widen(p->s + (size_t)g * p->param_stride + (size_t)(col + v * W));
-    UNROLL for (int i = 0; i < ROWS; i++) {
-        ivec zeros = mapped ? i_zero() : zeros_of(p, sum_x[i]);
-        UNROLL for (int v = 0; v < TILES; v++)
-            c[i][v] = v_fma(s[v], value_of(sum_of(t, v, i, second), shift, zeros, mapped), c[i][v]);
+    UNROLL for (int v = 0; v < TILES; v++) s[v] = v_widen(page->s + (size_t)g * p->param_stride + (size_t)(col + v * W));
+    if (middle) {
+        UNROLL for (int i = 0; i < ROWS; i++) {
+            wn_fetch(f);
+            UNROLL for (int v = 0; v < TILES; v++) c[i][v] = v_fma(s[v], v_of(sum_of(t, v, i, second, narrow)), c[i][v]);
+        }
+    } else {
+        const __m128i shift = _mm_cvtsi32_si128(p->shift);
+        UNROLL for (int i = 0; i < ROWS; i++) {
+            ivec zeros = zeros_of(p, sum_x[i]);
+            wn_fetch(f);
+            UNROLL for (int v = 0; v < TILES; v++)
+                c[i][v] = v_fma(s[v], v_of(i_add(_mm512_sll_epi32(sum_of(t, v, i, second, narrow), shift), zeros)), c[i][v]);
+        }
     }
-    if (p->m) UNROLL for (int v = 0; v < TILES; v++) {
-        vec m = v_widen(p->m + (size_t)g * p->param_stride + (size_t)(col + v * W));
+    if (page->m) UNROLL for (int v = 0; v < TILES; v++) {
+        vec m = v_widen(page->m + (size_t)g * p->param_stride + (size_t)(col + v * W));
         UNROLL for (int i = 0; i < ROWS; i++) c[i][v] = v_fma(m, v_set((float)sum_x[i]), c[i][v]);
     }
 }
 
-INLINE void score_cols(const wn_codes_product *p, const tile_a *a, tile_b *b, tile_c *t, const fetcher *f, const int low, const int high,
-                       const bool mapped, const bool halves, group_sums sums, int row, int rows, int col)
+/* Four rows against 64 columns of a page. */
+typedef struct {
+    const wn_codes_page *page;          /* NULL: nothing */
+    const wn_codes_x *x;
+    const tile_a *a;                    /* by block, where it has halves */
+    int row, col;
+    group_sums sums;
+    tile_c t[BLOCKS];                   /* by group, or pair of groups */
+} stage;
+
+/* How a kind is scored: constants of the inlined bodies. */
+typedef struct { int low, high; bool mapped, halves, narrow, as_is; } manner;
+
+/* A block of the stage's products, in tiles of k = its parity. */
+INLINE void score_block(const wn_codes_product *p, stage *y, const tile_b *b, wn_fetcher *f, const manner h, const int k, int block,
+                        bool loaded, bool fresh)
 {
-    const bool as_is = low == 8 && !mapped;
-    vec c[ROWS][TILES];
-    UNROLL for (int i = 0; i < ROWS; i++)
-        UNROLL for (int v = 0; v < TILES; v++) c[i][v] = v_zero();
-    for (int block = 0, g = 0, left = 0; block * DEPTH < p->depth; block++) {
-        bool fresh = left == 0;
-        if (fresh) left = halves ? DEPTH : p->group < p->depth ? p->group : p->depth;
-        left -= DEPTH;
-        load_a(&a[block]);
-        if (!as_is) make_b(&b[block % 2], p, low, high, mapped, col, block);
-        WRITTEN();
-        UNROLL for (int v = 0; v < TILES; v++) {
-            fetch(f);
-            load_b(v % 2, place_of(p, &b[block % 2], as_is, col + 16 * v, block));
-            if (fresh) clear_c(v);
-            multiply(v, mapped);
-        }
-        if (left > 0 && (block + 1) * DEPTH < p->depth) continue;
-        UNROLL for (int v = 0; v < TILES; v++) store_c(v, &t[block % 2]);
-        WRITTEN();
-        add_group(p, &t[block % 2], mapped, false, sums[g], col, g, c);
-        g++;
-        if (!halves) continue;
-        add_group(p, &t[block % 2], mapped, true, sums[g], col, g, c);
-        g++;
+    if (!loaded) load_a(k, h.halves ? (const char *)y->a[block].row : wn_codes_integers(y->x) + block * WN_CODES_BLOCK_BYTES);
+    UNROLL for (int v = 0; v < TILES; v++) {
+        wn_fetch(f);
+        load_b(v % 2, place_of(p, y->page, &b[block], h.as_is, y->col + 16 * v, block));
+        if (fresh) clear_c(v);
+        multiply(v, k, h.mapped);
     }
-    for (int i = 0; i < rows; i++)
-        UNROLL for (int v = 0; v < TILES; v++)
-            v_store(p->c + (size_t)(row + i) * p->c_stride + col + v * W, v_mul(v_set(row_at(p, row + i, 0)->scale), c[i][v]));
 }
 
-/* Products of a page's 64 columns from col on, for the rows of a; sums to t. */
-INLINE void mix_products(const wn_codes_product *p, const tile_a *a, tile_b *b, tile_c *t, const fetcher *f, const int low,
-                         const int high, const bool mapped, int col, const int *group)
+INLINE void start_sums(vec c[ROWS][TILES])
+{
+    UNROLL for (int i = 0; i < ROWS; i++)
+        UNROLL for (int v = 0; v < TILES; v++) c[i][v] = v_zero();
+}
+
+INLINE void finish_sums(const wn_codes_product *p, const stage *y, vec c[ROWS][TILES])
+{
+    for (int i = 0; i < WN_MIN(ROWS, p->n_rows - y->row); i++)
+        UNROLL for (int v = 0; v < TILES; v++)
+            v_store(y->page->c + (size_t)(y->row + i) * p->c_stride + y->col + v * W, v_mul(v_set(y->x->scale[i]), c[i][v]));
+}
+
+/* All of a stage's products, in groups of 64 or more. */
+INLINE void score_products(const wn_codes_product *p, stage *y, const tile_b *b, wn_fetcher *f, const manner h, bool loaded)
+{
+    int n = 0, left = 0, blocks = p->depth / DEPTH;
+    for (int first = 0; first < blocks; first += 2)
+        UNROLL for (int k = 0; k < 2; k++) {
+            if (first + k >= blocks) break;
+            bool fresh = left == 0;
+            if (fresh) left = p->group < p->depth ? p->group : p->depth;
+            left -= DEPTH;
+            score_block(p, y, b, f, h, k, first + k, loaded, fresh);
+            if (left > 0 && first + k + 1 < blocks) continue;
+            UNROLL for (int v = 0; v < TILES; v++) store_c(v, &y->t[n]);
+            n++;
+        }
+    WRITTEN();
+}
+
+INLINE void score_sums(const wn_codes_product *p, const stage *y, wn_fetcher *f, const manner h)
+{
+    vec c[ROWS][TILES];
+    if (!y->page) return;
+    start_sums(c);
+    for (int k = 0, g = 0; k < p->depth; k += p->group < p->depth ? p->group : p->depth, g++)
+        add_group(p, y->page, &y->t[g], h.mapped, false, false, y->sums[g], y->col, g, c, f);
+    finish_sums(p, y, c);
+}
+
+/* In groups of 32: products of this stage and sums of the one before it, block by block. */
+INLINE void score_both(const wn_codes_product *p, stage *y, const stage *before, const tile_b *b, wn_fetcher *f, const manner h,
+                       bool loaded)
+{
+    vec c[ROWS][TILES];
+    int blocks = p->depth / DEPTH;
+    start_sums(c);
+    for (int first = 0; first < blocks; first += 2)
+        UNROLL for (int k = 0; k < 2; k++) {
+            int block = first + k;
+            if (block >= blocks) break;
+            if (y) {
+                score_block(p, y, b, f, h, k, block, loaded, true);
+                UNROLL for (int v = 0; v < TILES; v++) store_c(v, &y->t[block]);
+                WRITTEN();
+            }
+            if (!before->page) continue;
+            add_group(p, before->page, &before->t[block], h.mapped, h.narrow, false, before->sums[2 * block], before->col, 2 * block, c, f);
+            add_group(p, before->page, &before->t[block], h.mapped, h.narrow, true, before->sums[2 * block + 1], before->col, 2 * block + 1, c, f);
+        }
+    if (before->page) finish_sums(p, before, c);
+}
+
+/* What was stored can be loaded into a tile, and what a tile stored can be loaded, only when it has left
+ * the core's buffer of stores: codes are taken out of their fields a step ahead, and sums are
+ * added up a step behind. */
+INLINE void scores(const wn_codes_product *in, const manner h)
+{
+    const wn_codes_product copy = *in, *p = &copy;      /* which no store can be meant for */
+    tile_a a[BLOCKS];
+    tile_b b[2][BLOCKS];
+    stage stages[2];
+    int cols = p->n_cols / COLS, steps = p->n_pages * cols, blocks = p->depth / DEPTH, turn = 0;
+    bool one = p->n_rows <= ROWS, loaded = false;
+    ivec table = _mm512_xor_si512(table_of(p, h.low, h.high, h.mapped), i_set8(h.mapped ? -128 : 0));
+    wn_fetcher f = *p->fetcher;
+    stages[0].page = stages[1].page = NULL;
+    wn_tiles_use(h.halves && !h.narrow ? &of_16 : &of_8);
+    for (int step = -1; step < steps; step++) {
+        const wn_codes_page *next = &p->pages[(step + 1) / cols];
+        for (int block = 0; block < blocks && !h.as_is && step + 1 < steps; block++)
+            make_b(&b[(step + 1) % 2][block], p, next, h.low, h.high, h.mapped, table, (step + 1) % cols * COLS, block, &f);
+        if (step < 0) continue;
+        for (int row = 0; row < p->n_rows; row += ROWS, turn ^= 1) {
+            stage *y = &stages[turn];
+            y->page = &p->pages[step / cols];
+            y->x = rows_at(p, row);
+            y->a = a;
+            y->row = row;
+            y->col = step % cols * COLS;
+            if (!one || step < 2) add_up(y->sums, p, y->x);
+            for (int block = 0; block < blocks && h.halves && !loaded; block++)
+                make_halves(&a[block], wn_codes_integers(y->x) + block * WN_CODES_BLOCK_BYTES, h.narrow);
+            WRITTEN();
+            if (h.halves) score_both(p, y, &stages[turn ^ 1], b[step % 2], &f, h, loaded);
+            else {
+                score_products(p, y, b[step % 2], &f, h, loaded);
+                score_sums(p, &stages[turn ^ 1], &f, h);
+            }
+            loaded = one && blocks <= 2;
+        }
+    }
+    if (h.halves) score_both(p, NULL, &stages[turn ^ 1], NULL, &f, h, true);
+    else score_sums(p, &stages[turn ^ 1], &f, h);
+    *p->fetcher = f;
+    wn_tiles_done();
+}
+
+/* ---- mix ------------------------------------------------------------------------------------- */
+
+/* Products of all pages with the 64 columns from col on, to t; x's of `width` tiles in a row are the same. */
+INLINE void mix_cols(const wn_codes_product *p, tile_b *b, tile_c *t, const int low, const int high, const bool mapped,
+                     const int width, ivec table, wn_fetcher *f, int col)
 {
     const bool as_is = low == 8 && !mapped;
-    int blocks = p->depth / DEPTH;
-    for (int block = 0; block < blocks; block++) {
-        if (!as_is) make_b(&b[block % 2], p, low, high, mapped, col, block);
+    int blocks = p->depth / DEPTH, steps = p->n_pages * blocks;
+    size_t groups = (size_t)(col / p->col_group) * p->x_group;
+    UNROLL for (int v = 0; v < TILES; v++) clear_c(v);
+    for (int step = -1; step < steps; step++) {
+        if (!as_is && step + 1 < steps)
+            make_b(&b[(step + 1) % 2], p, &p->pages[(step + 1) / blocks], low, high, mapped, table, col, (step + 1) % blocks, f);
+        if (step < 0) continue;
+        const wn_codes_page *page = &p->pages[step / blocks];
+        int block = step % blocks;
         WRITTEN();
         UNROLL for (int v = 0; v < TILES; v++) {
-            if (v == 0 || group[v] != group[v - 1]) load_a(&a[group[v] * blocks + block]);
-            fetch(f);
-            load_b(v % 2, place_of(p, &b[block % 2], as_is, col + 16 * v, block));
-            if (block == 0) clear_c(v);
-            multiply(v, mapped);
+            if (v % width == 0)
+                load_a(v / width % 2, page->x + groups + (size_t)(v / width) * p->x_group + block * WN_CODES_BLOCK_BYTES);
+            wn_fetch(f);
+            load_b(v % 2, place_of(p, page, &b[step % 2], as_is, col + 16 * v, block));
+            multiply(v, v / width % 2, false);
         }
     }
     UNROLL for (int v = 0; v < TILES; v++) store_c(v, t);
     WRITTEN();
 }
 
-INLINE void mix_sums(const wn_codes_product *p, const tile_c *t, const bool mapped, int row, int rows, int col, const int *group)
-{
-    const __m128i shift = _mm_cvtsi32_si128(p->shift);
-    for (int i = 0; i < rows; i++) {
-        float *c = p->c + (size_t)(row + i) * p->c_stride + col;
-        vec scale = v_zero(), offset = v_zero();
-        ivec zeros = i_zero();
-        UNROLL for (int v = 0; v < TILES; v++) {
-            if (v == 0 || group[v] != group[v - 1]) {
-                const wn_codes_x *x = row_at(p, row + i, group[v]);
-                scale = v_set(x->scale);
-                offset = v_set(x->offset);
-                if (!mapped) zeros = zeros_of(p, x->total);
-            }
-            vec y = v_fma(scale, value_of(sum_of(t, v, i, false), shift, zeros, mapped), p->add ? v_load(c + v * W) : v_zero());
-            v_store(c + v * W, v_add(y, offset));
-        }
-    }
-}
-
-INLINE void scores(const wn_codes_product *in, const int low, const int high, const bool mapped, const bool halves)
-{
-    const wn_codes_product copy = *in, *p = &copy;      /* which no store can be meant for */
-    group_sums sums;
-    tile_a a[BLOCKS];
-    tile_b b[2];
-    tile_c t[2];
-    fetcher f = fetcher_of(p);
-    wn_tiles_use(halves ? &of_16 : &of_8);
-    for (int row = 0; row < p->n_rows; row += ROWS) {
-        int rows = WN_MIN(ROWS, p->n_rows - row);
-        if (row) f.ahead = NULL;
-        if (!mapped || p->m) add_up(sums, p, row, rows);
-        for (int k = 0; k < p->depth; k += DEPTH) make_a(&a[k / DEPTH], row_at(p, row, 0), p->x_stride, rows, k / DEPTH, halves);
-        for (int col = 0; col < p->n_cols; col += COLS)
-            score_cols(p, a, b, t, &f, low, high, mapped, halves, sums, row, rows, col);
-    }
-    wn_tiles_done();
-}
-
-INLINE void mixes(const wn_codes_product *in, const int low, const int high, const bool mapped)
+INLINE void mixes(const wn_codes_product *in, const int low, const int high, const bool mapped, const int width)
 {
     const wn_codes_product copy = *in, *p = &copy;
-    tile_a a[WN_CODES_GROUPS];
+    ivec table = table_of(p, low, high, mapped);
+    wn_fetcher f = *p->fetcher;
     tile_b b[2];
-    tile_c t[2];
-    int blocks = p->depth / DEPTH, groups = 0, group_of[WN_CODES_DEPTH / 16];
-    for (int v = 0, left = 0; v < p->n_cols / 16; v++, left -= 16) {
-        if (!left) groups++, left = p->col_group;
-        group_of[v] = groups - 1;
-    }
-    fetcher f = fetcher_of(p);
+    tile_c t;
     wn_tiles_use(&of_8);
-    for (int row = 0; row < p->n_rows; row += ROWS) {
-        int rows = WN_MIN(ROWS, p->n_rows - row);
-        if (row) f.ahead = NULL;
-        for (int g = 0; g < groups; g++)
-            for (int block = 0; block < blocks; block++)
-                make_a(&a[g * blocks + block], row_at(p, row, g), p->x_stride, rows, block, false);
-        for (int col = 0; col < p->n_cols; col += 2 * COLS) {       /* sums of one half while tiles have the other */
-            bool both = col + COLS < p->n_cols;
-            const int *group = group_of + col / 16;
-            mix_products(p, a, b, &t[0], &f, low, high, mapped, col, group);
-            if (both) mix_products(p, a, b, &t[1], &f, low, high, mapped, col + COLS, group + TILES);
-            mix_sums(p, &t[0], mapped, row, rows, col, group);
-            if (both) mix_sums(p, &t[1], mapped, row, rows, col + COLS, group + TILES);
-        }
+    for (int col = 0; col < p->n_cols; col += COLS) {
+        mix_cols(p, b, &t, low, high, mapped, width, table, &f, col);
+        for (int i = 0; i < p->n_rows; i++)
+            UNROLL for (int v = 0; v < TILES; v++) {
+                int32_t *y = p->t + (size_t)i * p->t_stride + col + v * W;
+                i_store(y, p->add ? i_add(i_load(y), sum_of(&t, v, i, false, false)) : sum_of(&t, v, i, false, false));
+            }
     }
+    *p->fetcher = f;
     wn_tiles_done();
 }
 
 /* ---- the table ------------------------------------------------------------------------------------ */
 
-static bool fills_tiles(const wn_codes_product *p, bool mapped)
+static bool fills_tiles(const wn_codes_product *p) { return p->n_rows > 1 && p->depth % DEPTH == 0 && p->n_cols % COLS == 0; }
+
+/* Groups that a tile product takes apart or leaves together. Entries of a table are taken less 128, signed. */
+static bool score_fits(const wn_codes_product *p, bool mapped)
 {
     if (mapped && (p->zero != 128 || p->shift)) return false;
-    return p->n_rows > 1 && p->depth % DEPTH == 0 && p->n_cols % COLS == 0;
-}
-
-/* Groups that a tile product takes apart or leaves together. */
-static bool groups_fit(const wn_codes_product *p)
-{
-    return p->group >= p->depth || p->group == WN_CODES_GROUP || p->group % DEPTH == 0;
+    return fills_tiles(p) && (p->group >= p->depth || p->group == WN_CODES_GROUP || p->group % DEPTH == 0);
 }
 
 static bool mix_fits(const wn_codes_product *p)
 {
-    return (p->n_cols + p->col_group - 1) / p->col_group * (p->depth / DEPTH) <= WN_CODES_GROUPS;
+    return fills_tiles(p) && (p->col_group == 32 || p->col_group % COLS == 0);
 }
 
 #define KIND(NAME, WHICH, LOW, HIGH, MAPPED)                                                       \
     static void score_##NAME(const wn_codes_product *p)                                            \
     {                                                                                              \
-        if (!fills_tiles(p, MAPPED) || !groups_fit(p)) wn_planes_ops_avx512.score[WHICH](p);                \
-        else if (p->group == WN_CODES_GROUP) scores(p, LOW, HIGH, MAPPED, true);                   \
-        else scores(p, LOW, HIGH, MAPPED, false);                                                  \
+        const bool as_is = LOW == 8 && !MAPPED;                                                    \
+        if (!score_fits(p, MAPPED)) wn_planes_ops_avx512.score[WHICH](p);                          \
+        else if (p->group == WN_CODES_GROUP) scores(p, (manner){ LOW, HIGH, MAPPED, true, LOW + HIGH <= 4, as_is }); \
+        else scores(p, (manner){ LOW, HIGH, MAPPED, false, false, as_is });                               \
     }                                                                                              \
     static void mix_##NAME(const wn_codes_product *p)                                              \
     {                                                                                              \
-        if (!fills_tiles(p, MAPPED) || !mix_fits(p)) wn_planes_ops_avx512.mix[WHICH](p);                    \
-        else mixes(p, LOW, HIGH, MAPPED);                                                          \
+        if (!mix_fits(p)) wn_planes_ops_avx512.mix[WHICH](p);                                      \
+        else if (p->col_group == 32) mixes(p, LOW, HIGH, MAPPED, 2);                               \
+        else mixes(p, LOW, HIGH, MAPPED, TILES);                                                   \
     }
 KIND(8, WN_CODES_8, 8, 0, false)
 KIND(44, WN_CODES_4_4, 4, 4, false)

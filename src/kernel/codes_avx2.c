@@ -13,7 +13,7 @@
 
 typedef __m256 vec;
 typedef __m256i ivec;
-enum { W = 8, STEP = 16 };
+enum { W = 8, STEP = 16, QUAD_BYTES = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -36,7 +36,14 @@ INLINE vec v_from_bits(ivec x) { return _mm256_castsi256_ps(x); }
 /* x where w is not 0, else 0 */
 INLINE vec v_or_0(vec w, vec x) { return _mm256_and_ps(x, _mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ)); }
 
+INLINE vec v_finite_or_0(vec x)
+{
+    return _mm256_and_ps(x, _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.f), x), _mm256_set1_ps(INFINITY), _CMP_LT_OQ));
+}
+
 INLINE ivec i_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+INLINE void i_store(void *p, ivec x) { _mm256_storeu_si256((__m256i *)p, x); }
+INLINE ivec i_shift(ivec x, int n) { return _mm256_sll_epi32(x, _mm_cvtsi32_si128(n)); }
 INLINE ivec i_zero(void) { return _mm256_setzero_si256(); }
 INLINE ivec i_set(int32_t x) { return _mm256_set1_epi32(x); }
 INLINE ivec i_set8(int x) { return _mm256_set1_epi8((char)x); }
@@ -67,6 +74,14 @@ INLINE int32_t i_sum(ivec x)
     y = _mm_add_epi32(y, _mm_shuffle_epi32(y, 0x4e));
     y = _mm_add_epi32(y, _mm_shuffle_epi32(y, 0xb1));
     return _mm_cvtsi128_si32(y);
+}
+
+/* out[i] += the sum of x[i] */
+INLINE void i_add_sums(int32_t out[4], const ivec x[4])
+{
+    ivec a = _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
+    __m128i d = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)), *to = (__m128i *)(void *)out;
+    _mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), d));
 }
 
 INLINE void i_store8(uint8_t *p, ivec x)
@@ -101,14 +116,15 @@ INLINE ivec broadcast4(const char *p)
     return _mm256_set1_epi32(x);
 }
 
-INLINE acc acc_step(acc a, ivec codes, const char *x)
+INLINE acc acc_step(acc a, ivec codes, const char *x, const bool narrow)
 {
+    (void)narrow;
     ivec even = _mm256_and_si256(codes, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(codes, 8);
     a = _mm256_add_epi32(a, _mm256_madd_epi16(even, broadcast4(x)));
     return _mm256_add_epi32(a, _mm256_madd_epi16(odd, broadcast4(x + 4)));
 }
 
-INLINE ivec acc_value(acc a, int shift) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(shift)); }
+INLINE ivec acc_value(acc a) { return a; }
 
 /* Sixteen rows at a time: four quads, each from 0 1 2 3 to 0 2 1 3. */
 INLINE void pack64(void *out, const ivec y[8])

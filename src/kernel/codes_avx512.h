@@ -3,7 +3,8 @@
  *
  * vpdpbusd multiplies unsigned bytes (codes) by signed ones, four rows at a time, so x goes in as
  * 256 hi + lo, both signed bytes, into a sum of its own each. Eight sums of a tile's halves
- * and two vectors of codes leave room for the broadcasts; x of 4 rows takes 8 bytes: 4 hi, 4 lo.
+ * and two vectors of codes leave room for the broadcasts. x of 64 rows takes 128 bytes, all hi
+ * before all lo: also what two rows of a tile of codes_amx.c are.
  */
 #ifndef WN_KERNEL_CODES_AVX512_H
 #define WN_KERNEL_CODES_AVX512_H
@@ -17,7 +18,7 @@
 
 typedef __m512 vec;
 typedef __m512i ivec;
-enum { W = 16, STEP = 32 };
+enum { W = 16, STEP = 32, QUAD_BYTES = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -39,7 +40,11 @@ INLINE vec v_or_0(vec w, vec x)
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_UQ), x);
 }
 
+INLINE vec v_finite_or_0(vec x) { return _mm512_maskz_mov_ps((__mmask16)~_mm512_fpclass_ps_mask(x, 0x99), x); }
+
 INLINE ivec i_load(const void *p) { return _mm512_loadu_si512(p); }
+INLINE void i_store(void *p, ivec x) { _mm512_storeu_si512(p, x); }
+INLINE ivec i_shift(ivec x, int n) { return _mm512_sll_epi32(x, _mm_cvtsi32_si128(n)); }
 INLINE ivec i_zero(void) { return _mm512_setzero_si512(); }
 INLINE ivec i_set(int32_t x) { return _mm512_set1_epi32(x); }
 INLINE ivec i_set8(int x) { return _mm512_set1_epi8((char)x); }
@@ -58,6 +63,17 @@ INLINE ivec i_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }
 INLINE uint32_t i_top(ivec x) { return (uint32_t)_mm512_reduce_max_epi32(x); }
 INLINE int32_t i_sum(ivec x) { return _mm512_reduce_add_epi32(x); }
 
+/* out[i] += the sum of x[i] */
+INLINE void i_add_sums(int32_t out[4], const ivec x[4])
+{
+    ivec a = _mm512_add_epi32(_mm512_unpacklo_epi32(x[0], x[1]), _mm512_unpackhi_epi32(x[0], x[1]));
+    ivec b = _mm512_add_epi32(_mm512_unpacklo_epi32(x[2], x[3]), _mm512_unpackhi_epi32(x[2], x[3]));
+    a = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    __m256i c = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    __m128i d = _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)), *to = (__m128i *)(void *)out;
+    _mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), d));
+}
+
 typedef struct { ivec hi, lo; } acc;
 
 INLINE acc acc_zero(void) { return (acc){ _mm512_setzero_si512(), _mm512_setzero_si512() }; }
@@ -72,31 +88,26 @@ INLINE ivec broadcast4(const char *p)
 /* The product is in assembly because gcc 12 gives the intrinsic copies between registers, which
  * take as many slots as the products. A broadcast serves both vectors of a tile: as an operand
  * from memory it would be loaded for each. */
-INLINE acc acc_step(acc a, ivec codes, const char *x)
+INLINE acc acc_step(acc a, ivec codes, const char *x, const bool narrow)
 {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(a.hi) : "v"(codes), "v"(broadcast4(x)));
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(a.lo) : "v"(codes), "v"(broadcast4(x + 4)));
+    if (!narrow) __asm__("vpdpbusd %2, %1, %0" : "+v"(a.hi) : "v"(codes), "v"(broadcast4(x)));
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(a.lo) : "v"(codes), "v"(broadcast4(x + WN_CODES_BLOCK)));
     return a;
 }
 
-INLINE ivec acc_value(acc a, int shift)
-{
-    ivec t = _mm512_add_epi32(_mm512_slli_epi32(a.hi, 8), a.lo);
-    return _mm512_sll_epi32(t, _mm_cvtsi32_si128(shift));
-}
+INLINE ivec acc_value(acc a) { return _mm512_add_epi32(_mm512_slli_epi32(a.hi, 8), a.lo); }
 
 /* Packing keeps 128-bit lanes apart: lane l of y[j] is rows 4 (4 j + l) .. + 3, and ends up as
- * the j-th four bytes of lane l. Two permutations of 8-byte units put them in order. */
+ * the j-th four bytes of lane l. */
 INLINE void pack64(void *out, const ivec y[4])
 {
-    const ivec in_order0 = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    const ivec in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     ivec a = _mm512_packs_epi32(y[0], y[1]), b = _mm512_packs_epi32(y[2], y[3]), half = _mm512_set1_epi16(128);
     ivec hi = _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(a, half), 8), _mm512_srai_epi16(_mm512_add_epi16(b, half), 8));
     ivec byte = _mm512_set1_epi16(255);
     ivec lo = _mm512_packus_epi16(_mm512_and_si512(a, byte), _mm512_and_si512(b, byte));
-    ivec u = _mm512_unpacklo_epi32(hi, lo), v = _mm512_unpackhi_epi32(hi, lo);
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi64(in_order0, u));
-    _mm512_storeu_si512((char *)out + 64, _mm512_permutexvar_epi64(in_order0, v));
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi32(in_order, hi));
+    _mm512_storeu_si512((char *)out + 64, _mm512_permutexvar_epi32(in_order, lo));
 }
 
 INLINE vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }

@@ -196,7 +196,7 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
 
 #define WN_CODES_OPS                                                                               \
     {                                                                                              \
-        .quantise = quantise, .scales = scales, .weigh = weigh, .widen = widen, .dot = dot,        \
+        .quantise = quantise, .largest = largest, .begin = begin, .weigh = weigh, .settle = settle, .widen = widen, .dot = dot,        \
         .hadamard = hadamard, .encode = encode,                                                    \
     }
 

@@ -7,64 +7,76 @@
 
 /* ---- rows of x -------------------------------------------------------------------- */
 
-/* This table keeps the integers as they are. */
-static const int16_t *integers(const wn_codes_x *x) { return (const int16_t *)(const void *)(x + 1); }
+/* This table keeps the integers as they are: number k of row i. */
+static int16_t *integer_at(const char *blocks, int i, int k)
+{
+    const char *at = blocks + (size_t)(k / WN_CODES_BLOCK) * WN_CODES_BLOCK_BYTES + (size_t)i * 2 * WN_CODES_BLOCK;
+    return (int16_t *)(uintptr_t)at + k % WN_CODES_BLOCK;
+}
 
 static float times(const float *v, const float *by, int i) { return by ? v[i] * by[i] : v[i]; }
 
 static uint32_t magnitude(float x) { return wn_elem_bits(x) & 0x7fffffffu; }
 
-/* Sets the scale for a row whose largest magnitude has these bits; gives its inverse, or 0 for a
+/* Sets the scale of a row whose largest magnitude has these bits; gives its inverse, or 0 for a
  * row of zeros. NaN is larger than all. */
-static float set_scale(wn_codes_x *x, uint32_t most)
+static float set_scale(wn_codes_x *x, int i, uint32_t most, int top)
 {
     float amax = wn_elem_from_bits(most);
-    x->scale = 0;
-    x->total = 0;
-    memset(x->sum, 0, sizeof x->sum);
-    if (most >= 0x7f800000u) x->scale = NAN;
+    x->scale[i] = most >= 0x7f800000u ? NAN : 0;
+    x->total[i] = 0;
+    for (int g = 0; g < WN_CODES_GROUPS; g++) x->sum[g][i] = 0;
     if (most >= 0x7f800000u || amax < 0x1p-100f) return 0;
-    x->scale = amax / (float)WN_CODES_X_MAX;
-    return (float)WN_CODES_X_MAX / amax;
+    x->scale[i] = amax / (float)top;
+    return (float)top / amax;
 }
 
-static void put_integer(wn_codes_x *x, int i, float y)
-{
-    int16_t *out = (int16_t *)(void *)(x + 1);
-    out[i] = (int16_t)lrintf(y);
-    x->sum[i / WN_CODES_GROUP] += out[i];
-    x->total += out[i];
-}
-
-static void quantise(wn_codes_x *x, const float *v, const float *by, int n)
+static void quantise(wn_codes_x *x, int i, const float *v, const float *by, int n, int top)
 {
     uint32_t most = 0;
-    for (int i = 0; i < n; i++) most = WN_MAX(most, magnitude(times(v, by, i)));
-    float inv = set_scale(x, most);
-    memset(x + 1, 0, wn_codes_x_bytes(n) - sizeof *x);
-    for (int i = 0; i < n && inv > 0; i++) put_integer(x, i, times(v, by, i) * inv);
+    for (int k = 0; k < n; k++) most = WN_MAX(most, magnitude(times(v, by, k)));
+    float inv = set_scale(x, i, most, top);
+    for (int k = 0; k < wn_codes_blocks(n) * WN_CODES_BLOCK; k++) {
+        int y = k < n && inv > 0 ? (int)lrintf(times(v, by, k) * inv) : 0;
+        *integer_at(wn_codes_integers(x), i, k) = (int16_t)y;
+        x->sum[k / WN_CODES_GROUP][i] += y;
+        x->total[i] += y;
+    }
 }
 
-static void scales(wn_codes_scales *out, const uint16_t *s, size_t stride, int n_groups, int n)
+static void largest(uint32_t most[4], const float *w, size_t w_stride, int n_rows, const uint16_t *s, size_t stride, int n_groups)
 {
-    memset(out, 0, sizeof *out);
+    for (int i = 0; i < n_rows; i++, w += w_stride)
+        for (int g = 0; g < n_groups; g++)
+            for (int j = 0; j < WN_CODES_SLOTS; j++)
+                if (w[j] != 0) most[i] = WN_MAX(most[i], magnitude(w[j] * wn_elem_from_f16(s[(size_t)g * stride + (size_t)j])));
+}
+
+static void begin(wn_codes_x *x, int n_groups, const uint32_t most[4], float inverse[4])
+{
     for (int g = 0; g < n_groups; g++)
-        for (int i = 0; i < n; i++) {
-            float x = out->s[g][i] = wn_elem_from_f16(s[(size_t)g * stride + (size_t)i]);
-            if (magnitude(x) > magnitude(out->most[i])) out->most[i] = fabsf(x);
-        }
+        for (int i = 0; i < 4; i++) inverse[i] = set_scale(&x[g], i, most[i], WN_CODES_X_MAX);
 }
 
-static void weigh(wn_codes_x *x, size_t x_group, const float *w, const wn_codes_scales *by, int n_groups)
+static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, size_t w_stride, int n_rows, const float inverse[4],
+                  const uint16_t *s, size_t stride, int n_groups, wn_fetcher *f)
 {
-    uint32_t most = 0;
-    for (int i = 0; i < WN_CODES_SLOTS; i++)
-        if (w[i] != 0) most = WN_MAX(most, magnitude(w[i] * by->most[i]));
-    for (int g = 0; g < n_groups; g++, x = (wn_codes_x *)(void *)((char *)x + x_group)) {
-        float inv = set_scale(x, most);
-        memset(x + 1, 0, wn_codes_x_bytes(WN_CODES_SLOTS) - sizeof *x);
-        for (int i = 0; i < WN_CODES_SLOTS && inv > 0; i++)
-            if (w[i] != 0) put_integer(x, i, w[i] * inv * by->s[g][i]);
+    (void)f;
+    for (int g = 0; g < n_groups; g++, block += x_group, s += stride)
+        for (int i = 0; i < n_rows; i++)
+            for (int j = 0; j < WN_CODES_SLOTS; j++) {
+                float v = w[(size_t)i * w_stride + (size_t)j];
+                int y = v != 0 && inverse[i] > 0 ? (int)lrintf(v * inverse[i] * wn_elem_from_f16(s[j])) : 0;
+                *integer_at(block, i, j) = (int16_t)y;
+                x[g].total[i] += y;
+            }
+}
+
+static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero, int shift, bool add)
+{
+    for (int k = 0; k < n; k++) {
+        int32_t y = (int32_t)(((uint32_t)t[k] << shift) - (uint32_t)zero * (uint32_t)x->total[i]);
+        c[k] = fmaf(x->scale[i], (float)y, add ? c[k] : 0) + x->offset[i];
     }
 }
 
@@ -83,64 +95,67 @@ static float dot(const float *v, const float *by, int n)
 
 /* ---- products --------------------------------------------------------------------- */
 
-static const wn_codes_x *row_of(const wn_codes_product *p, int i, int g)
-{
-    return (const wn_codes_x *)(const void *)((const char *)p->x + (size_t)i * p->x_stride + (size_t)g * p->x_group);
-}
-
-static int code_at(const wn_codes_product *p, wn_codes_kind kind, int k, int n)
+static int code_at(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind, int k, int n)
 {
     int low = wn_codes_low(kind), high = wn_codes_high(kind), shift;
     size_t at = wn_codes_at(low, p->depth, p->n_cols, k, n, &shift);
-    int u = p->low[at] >> shift & ((1 << low) - 1);
+    int u = page->low[at] >> shift & ((1 << low) - 1);
     if (high) {
         at = wn_codes_at(high, p->depth, p->n_cols, k, n, &shift);
-        u |= (p->high[at] >> shift & ((1 << high) - 1)) << low;
+        u |= (page->high[at] >> shift & ((1 << high) - 1)) << low;
     }
     return wn_codes_mapped(kind) ? p->table[u] : u;
 }
 
 /* Rows [from, to) of one column: sums wrap, their final values do not. */
-static float product(const wn_codes_product *p, wn_codes_kind kind, const wn_codes_x *x, int n, int from, int to,
-                     int32_t sum_x)
+static uint32_t product(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind, const char *x, int i, int n,
+                        int from, int to)
 {
     uint32_t sum = 0;
-    for (int k = from; k < to; k++) sum += (uint32_t)(integers(x)[k] * code_at(p, kind, k, n));
-    return (float)(int32_t)((sum << p->shift) - (uint32_t)p->zero * (uint32_t)sum_x);
+    for (int k = from; k < to; k++) sum += (uint32_t)(*integer_at(x, i, k) * code_at(p, page, kind, k, n));
+    return sum;
 }
 
-static int32_t group_sum(const wn_codes_x *x, int from, int to)
+static int32_t group_sum(const wn_codes_x *x, int i, int from, int to)
 {
     int32_t sum = 0;
-    for (int g = from / WN_CODES_GROUP; g * WN_CODES_GROUP < to; g++) sum += x->sum[g];
+    for (int g = from / WN_CODES_GROUP; g * WN_CODES_GROUP < to; g++) sum += x->sum[g][i];
     return sum;
+}
+
+static float score_of(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind, const wn_codes_x *x, int i, int n)
+{
+    float c = 0;
+    for (int k = 0, g = 0; k < p->depth; k += p->group, g++) {
+        int end = WN_MIN(p->depth, k + p->group);
+        int32_t sum_x = group_sum(x, i, k, end);
+        uint32_t t = (product(p, page, kind, wn_codes_integers(x), i, n, k, end) << p->shift) - (uint32_t)p->zero * (uint32_t)sum_x;
+        size_t at = (size_t)g * p->param_stride + (size_t)n;
+        c = fmaf(wn_elem_from_f16(page->s[at]), (float)(int32_t)t, c);
+        if (page->m) c = fmaf(wn_elem_from_f16(page->m[at]), (float)sum_x, c);
+    }
+    return x->scale[i] * c;
 }
 
 static void score(const wn_codes_product *p, wn_codes_kind kind)
 {
-    for (int i = 0; i < p->n_rows; i++) {
-        const wn_codes_x *x = row_of(p, i, 0);
-        for (int n = 0; n < p->n_cols; n++) {
-            float c = 0;
-            for (int k = 0, g = 0; k < p->depth; k += p->group, g++) {
-                int end = WN_MIN(p->depth, k + p->group);
-                int32_t sum_x = group_sum(x, k, end);
-                size_t at = (size_t)g * p->param_stride + (size_t)n;
-                c = fmaf(wn_elem_from_f16(p->s[at]), product(p, kind, x, n, k, end, sum_x), c);
-                if (p->m) c = fmaf(wn_elem_from_f16(p->m[at]), (float)sum_x, c);
-            }
-            p->c[(size_t)i * p->c_stride + (size_t)n] = x->scale * c;
+    for (const wn_codes_page *page = p->pages; page < p->pages + p->n_pages; page++)
+        for (int i = 0; i < p->n_rows; i++) {
+            const wn_codes_x *x = (const wn_codes_x *)(const void *)((const char *)p->x + (size_t)(i / 4) * p->x_stride);
+            for (int n = 0; n < p->n_cols; n++)
+                page->c[(size_t)i * p->c_stride + (size_t)n] = score_of(p, page, kind, x, i % 4, n);
         }
-    }
 }
 
 static void mix(const wn_codes_product *p, wn_codes_kind kind)
 {
     for (int i = 0; i < p->n_rows; i++)
         for (int n = 0; n < p->n_cols; n++) {
-            const wn_codes_x *x = row_of(p, i, n / p->col_group);
-            float *c = p->c + (size_t)i * p->c_stride + n;
-            *c = fmaf(x->scale, product(p, kind, x, n, p->from, p->to, x->total), p->add ? *c : 0) + x->offset;
+            int32_t *t = &p->t[(size_t)i * p->t_stride + (size_t)n];
+            uint32_t sum = p->add ? (uint32_t)*t : 0;
+            for (const wn_codes_page *page = p->pages; page < p->pages + p->n_pages; page++)
+                sum += product(p, page, kind, page->x + (size_t)(n / p->col_group) * p->x_group, i, n, page->from, page->to);
+            *t = (int32_t)sum;
         }
 }
 
@@ -287,8 +302,10 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
 
 const wn_codes_ops wn_codes_ops_scalar = {
     .quantise = quantise,
-    .scales = scales,
+    .largest = largest,
+    .begin = begin,
     .weigh = weigh,
+    .settle = settle,
     .widen = widen,
     .dot = dot,
     .hadamard = hadamard,

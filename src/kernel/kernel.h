@@ -29,6 +29,34 @@ static inline void wn_ahead_fetch(wn_ahead *a, size_t lines)
     for (; lines && a->at < a->end; lines--, a->at += 64) __builtin_prefetch(a->at, 0, 2);
 }
 
+/* Several such ranges, fetched in step with the work: wherever that takes about five nanoseconds it
+ * asks once, and `rate` bytes more are on their way. */
+typedef struct {
+    const char *at, *end;
+    const wn_ahead *more, *last;                /* ranges behind the one at hand */
+    size_t rate;                                /* at most 128 */
+} wn_fetcher;
+
+static inline void wn_fetch(wn_fetcher *f)
+{
+    __builtin_prefetch(f->at, 0, 2);
+    if (f->rate > 64) __builtin_prefetch(f->at + 64, 0, 2);
+    f->at += f->rate;
+    if (f->at < f->end) return;
+    if (f->more == f->last) {
+        f->at = f->end;                         /* which may be asked for again and again */
+        f->rate = 0;
+        return;
+    }
+    f->at = f->more->at;
+    f->end = f->more++->end;
+}
+
+static inline void wn_fetch_times(wn_fetcher *f, int n)
+{
+    while (n-- > 0) wn_fetch(f);
+}
+
 typedef struct {
     const char *name;                           /* "scalar", "avx2", "avx512", "amx" */
     const char *numerics;                       /* half of the numerics id: amx gives avx512's bits by construction */

@@ -60,6 +60,8 @@ void wn_coded_copy_v(const wn_coding *c, void *dst, int dst_slot, const void *sr
 void wn_coded_ready(const wn_coding *c, void *out, const float *q, size_t q_stride, int n_q, int head_dim);
 void wn_coded_score(const wn_coding *c, const wn_page_score *s);
 void wn_coded_mix(const wn_coding *c, const wn_page_mix *m);
+void wn_coded_scores(const wn_coding *c, const wn_page_score *s, const wn_page_part *part, int n);
+void wn_coded_mixes(const wn_coding *c, const wn_page_mix *m, const wn_page_part *part, int n);
 void wn_coded_mixed(float *acc, size_t acc_stride, float *own, size_t own_stride, int n_q, int head_dim);
 
 /* The table of one format: every entry is the function above with the coding filled in. REPACK
@@ -103,12 +105,20 @@ void wn_coded_mixed(float *acc, size_t acc_stride, float *own, size_t own_stride
     }                                                                                              \
     static void IDENT##_score(const wn_page_score *s) { wn_coded_score(&K, s); }                   \
     static void IDENT##_mix(const wn_page_mix *m) { wn_coded_mix(&V, m); }                         \
+    static void IDENT##_scores(const wn_page_score *s, const wn_page_part *x, int n)               \
+    {                                                                                              \
+        wn_coded_scores(&K, s, x, n);                                                              \
+    }                                                                                              \
+    static void IDENT##_mixes(const wn_page_mix *m, const wn_page_part *x, int n)                  \
+    {                                                                                              \
+        wn_coded_mixes(&V, m, x, n);                                                               \
+    }                                                                                              \
     const wn_format wn_format_##IDENT = {                                                          \
         .name = NAME, .lag = 1, .k_repack = K_REPACK, .k_bytes = IDENT##_k_bytes,                  \
         .v_bytes = IDENT##_v_bytes, .get_k = IDENT##_get_k, .get_v = IDENT##_get_v,                \
         .copy_k = IDENT##_copy_k, .copy_v = IDENT##_copy_v, .encode_k = IDENT##_encode_k,          \
         .encode_v = IDENT##_encode_v, .ready = IDENT##_ready, .score = IDENT##_score,              \
-        .mix = IDENT##_mix, .mixed = (V_TURNED) ? wn_coded_mixed : NULL, .coarse = COARSE,         \
+        .mix = IDENT##_mix, .scores = IDENT##_scores, .mixes = IDENT##_mixes, .mixed = (V_TURNED) ? wn_coded_mixed : NULL, .coarse = COARSE,         \
     }
 
 #endif

@@ -25,12 +25,14 @@
  * starting from 0, per (query, slot); mix is one FMA chain over slots in ascending order per
  * (query, channel), continuing what acc holds. Any n_q, first and n give the same bits per
  * element. Encoded formats: see coded.h; score gives the same bits for any n_q, first and n,
- * mix for any n_q: its weights are quantised per call, which is one run of slots.
+ * mix for any n_q: its weights are quantised per call, which is neighbouring runs of slots of a split.
  */
 #ifndef WN_PAGE_FORMAT_H
 #define WN_PAGE_FORMAT_H
 
 #include "kernel/kernel.h"
+
+#include <string.h>
 
 enum { WN_PAGE_SLOTS_MAX = 64, WN_PAGE_SLOTS_MIN = 4 };
 
@@ -60,12 +62,13 @@ typedef struct {
     size_t out_stride;
     const float *q;                     /* (n_q, head_dim) */
     size_t q_stride;
-    const void *ready;                  /* (n_q) rows of wn_format_ready_bytes(); NULL for formats without `ready` */
+    const void *ready;                  /* wn_format_ready_bytes() of the n_q; NULL for formats without `ready` */
     int n_q;
     const void *frame;
     int P, first, n, head_dim;
     void *tmp;                          /* NULL or scratch (n_q_tmp) */
     wn_ahead ahead;                     /* fetched meanwhile */
+    wn_fetcher *fetcher;                /* of several pages: asked meanwhile; or NULL */
     const wn_book *book;                /* the format's */
     wn_page_place place;                /* of slots first..; for formats with a book */
 } wn_page_score;
@@ -82,10 +85,46 @@ typedef struct {
     int P, first, n, head_dim;
     void *tmp;
     wn_ahead ahead;
+    wn_fetcher *fetcher;
     const wn_book *book;
 } wn_page_mix;
 
-/* Rows of q into rows of wn_format_ready_bytes(). */
+/* Some slots of one of several pages that are scored or mixed one after the other. Of slots first to first + n - 1
+ * the n_entries in keep have a column in out and w, side by side from column `entry` on. */
+typedef struct {
+    const void *frame;
+    int first, n;
+    int entry, n_entries;
+    uint64_t keep;                      /* bit s: slot first + s */
+    wn_ahead ahead;                     /* by formats that are read page by page */
+    wn_page_place place;                /* of slots first.. */
+} wn_page_part;
+
+static inline wn_page_part wn_page_part_of(const void *frame, int first, int n, wn_ahead ahead)
+{
+    return (wn_page_part){ .frame = frame, .first = first, .n = n, .n_entries = n, .keep = wn_low_bits(n), .ahead = ahead };
+}
+
+/* Entries out of slots, and into slots; what is not an entry stays as it is. */
+static inline void wn_page_take(float *entries, const float *slots, const wn_page_part *x)
+{
+    if (x->n_entries == x->n) {
+        memcpy(entries, slots, sizeof *slots * (size_t)x->n);
+        return;
+    }
+    for (uint64_t left = x->keep; left; left &= left - 1) *entries++ = slots[__builtin_ctzll(left)];
+}
+
+static inline void wn_page_give(float *slots, const float *entries, const wn_page_part *x)
+{
+    if (x->n_entries == x->n) {
+        memcpy(slots, entries, sizeof *slots * (size_t)x->n);
+        return;
+    }
+    for (uint64_t left = x->keep; left; left &= left - 1) slots[__builtin_ctzll(left)] = *entries++;
+}
+
+/* Rows of q into wn_format_ready_bytes(). */
 typedef void wn_ready_fn(void *out, const float *q, size_t q_stride, int n_q, int head_dim);
 
 typedef struct wn_format wn_format;
@@ -135,6 +174,10 @@ struct wn_format {
     wn_ready_fn *ready;                 /* for score; NULL: score takes q */
     void (*score)(const wn_page_score *s);
     void (*mix)(const wn_page_mix *m);
+    /* The same for several pages, in ascending columns; what s and m say of a page does not count. The
+     * scores are those of one page after the other; a mix is one call for all of them. NULL: page by page. */
+    void (*scores)(const wn_page_score *s, const wn_page_part *parts, int n);
+    void (*mixes)(const wn_page_mix *m, const wn_page_part *parts, int n);
     /* NULL: mix adds to the answer. Else mix adds to an accumulator of the format's own, 0 at the
      * start of a split, and this adds that to acc at the split's end. own is overwritten. */
     void (*mixed)(float *acc, size_t acc_stride, float *own, size_t own_stride, int n_q, int head_dim);
@@ -195,7 +238,10 @@ wn_status wn_format_unknown(const char *name, wn_err *err);   /* WN_EINVAL, with
 const wn_format *wn_format_at(int i);                   /* NULL past the last */
 /* Scratch per thread for score and mix with many queries: the page as f32. */
 size_t wn_format_tmp_bytes(int P, int head_dim);
-/* Of a query made ready, for any format; a multiple of 64. */
-size_t wn_format_ready_bytes(int head_dim);
+/* Of n_q queries made ready, for any format; a multiple of 64. */
+size_t wn_format_ready_bytes(int n_q, int head_dim);
+/* scores and mixes of any format. room: (n_q, WN_PAGE_SLOTS_MAX) floats. */
+void wn_format_scores(const wn_format *f, wn_page_score *s, const wn_page_part *parts, int n, float *room);
+void wn_format_mixes(const wn_format *f, wn_page_mix *m, const wn_page_part *parts, int n, float *room);
 
 #endif

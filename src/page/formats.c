@@ -89,3 +89,44 @@ wn_status wn_format_unknown(const char *name, wn_err *err)
     return wn_fail(err, WN_EINVAL, "cache type \"%.20s\" is unknown: there are %s; q4, q3, q2, kivi4 and kivi2 also with -s1, "
                    "-r2 or -s1r2", name, known);
 }
+
+/* ---- several pages ---------------------------------------------------------------------- */
+
+void wn_format_scores(const wn_format *f, wn_page_score *s, const wn_page_part *parts, int n, float *room)
+{
+    if (f->scores) {
+        f->scores(s, parts, n);
+        return;
+    }
+    wn_page_score page = *s;
+    for (const wn_page_part *x = parts; x < parts + n; x++) {
+        bool whole = x->n_entries == x->n;
+        page.out = whole ? s->out + x->entry : room;
+        page.out_stride = whole ? s->out_stride : WN_PAGE_SLOTS_MAX;
+        page.frame = x->frame, page.first = x->first, page.n = x->n;
+        page.ahead = x->ahead, page.place = x->place;
+        f->score(&page);
+        for (int i = 0; !whole && i < s->n_q; i++)
+            wn_page_take(s->out + (size_t)i * s->out_stride + x->entry, room + i * WN_PAGE_SLOTS_MAX, x);
+    }
+}
+
+void wn_format_mixes(const wn_format *f, wn_page_mix *m, const wn_page_part *parts, int n, float *room)
+{
+    if (f->mixes) {
+        f->mixes(m, parts, n);
+        return;
+    }
+    wn_page_mix page = *m;
+    for (const wn_page_part *x = parts; x < parts + n; x++) {
+        bool whole = x->n_entries == x->n;
+        page.w = whole ? m->w + x->entry : room;
+        page.w_stride = whole ? m->w_stride : WN_PAGE_SLOTS_MAX;
+        page.frame = x->frame, page.first = x->first, page.n = x->n;
+        page.ahead = x->ahead;
+        if (!whole) memset(room, 0, sizeof *room * WN_PAGE_SLOTS_MAX * (size_t)m->n_q);
+        for (int i = 0; !whole && i < m->n_q; i++)
+            wn_page_give(room + i * WN_PAGE_SLOTS_MAX, m->w + (size_t)i * m->w_stride + x->entry, x);
+        f->mix(&page);
+    }
+}

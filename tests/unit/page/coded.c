@@ -224,7 +224,7 @@ typedef struct {
 static answer *new_answer(int D, uint64_t *seed)
 {
     answer *a = calloc(1, sizeof *a);
-    a->ready = aligned_alloc(64, Q * wn_format_ready_bytes(D));
+    a->ready = aligned_alloc(64, wn_format_ready_bytes(Q, D));
     for (int i = 0; i < Q; i++) {
         for (int d = 0; d < DIM_MAX; d++) a->q[i][d] = test_randf(seed), a->acc[i][d] = test_randf(seed);
         for (int s = 0; s < 64; s++) a->w[i][s] = fabsf(test_randf(seed));

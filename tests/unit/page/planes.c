@@ -73,7 +73,7 @@ static void one_plane_is_within_its_bound(void **state)
         frames x = make(t, &seed);
         float q[Q][DIM_MAX], w[Q][P], out[2][Q][P], acc[2][Q][DIM_MAX], fine[DIM_MAX], coarse[DIM_MAX];
         double far_k[P], far_v[P], most = 0;
-        void *ready = aligned_alloc(64, Q * wn_format_ready_bytes(x.D));
+        void *ready = aligned_alloc(64, wn_format_ready_bytes(Q, x.D));
         for (int i = 0; i < Q; i++) {
             for (int d = 0; d < x.D; d++) q[i][d] = test_randf(&seed);
             for (int s = 0; s < x.P; s++) w[i][s] = fabsf(test_randf(&seed));
