@@ -108,10 +108,11 @@ static size_t take(wn_arena *a, void *out, size_t bytes)
 
 static size_t lay_out_kept(wn_desk *d, const wn_attend_shape *s, int rows, wn_arena *a)
 {
-    size_t n = (size_t)rows * WN_KEPT_SPLITS * sizeof(float);
+    size_t n = (size_t)WN_MAX(rows, WN_BLOCK_ROWS) * WN_KEPT_SPLITS;
     size_t lanes = (size_t)WN_MIN(s->n_kv_heads, WN_BLOCK_LANES);
-    return take(a, &d->kept, n * WN_LOGIT_STRIDE) + take(a, &d->kept_m, n) +
-           take(a, &d->kept_splits, lanes * WN_KEPT_SPLITS * sizeof *d->kept_splits);
+    d->n_kept = (int)WN_MIN(n / (size_t)rows, WN_KEPT_MOST);
+    return take(a, &d->kept, n * WN_LOGIT_STRIDE * sizeof(float)) + take(a, &d->kept_m, n * sizeof(float)) +
+           take(a, &d->kept_splits, lanes * WN_KEPT_MOST * sizeof *d->kept_splits);
 }
 
 static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_arena *a)

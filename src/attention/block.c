@@ -173,8 +173,7 @@ static void add_bias(const wn_block *b, wn_desk *d, const wn_page_part *part, co
 {
     for (int i = 0; i < b->np * b->group; i++) {
         float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + part->entry;
-        if (part->n_entries == part->n)
-            for (int s = 0; s < part->n; s++) x[s] += bias[s];
+        if (part->n_entries == part->n) b->kernels->attn->merge(x, 1, bias, 1, part->n);
         else
             for (uint64_t left = part->keep; left; left &= left - 1) *x++ += bias[__builtin_ctzll(left)];
     }
@@ -433,17 +432,17 @@ static void merge_rows(const wn_block *b, wn_desk *d)
 static int last_split(const wn_block *b) { return (b->pos0 + b->np - 1) / WN_SPLIT; }
 
 /* The first split whose weights stay, of a block that keeps. */
-static int first_kept(const wn_block *b) { return WN_MAX(0, last_split(b) + 1 - WN_KEPT_SPLITS); }
+static int first_kept(const wn_block *b, const wn_desk *d) { return WN_MAX(0, last_split(b) + 1 - d->n_kept); }
 
 static void forget_kept(const wn_block *b, wn_desk *d)
 {
-    for (int i = 0; b->keeps && i < WN_KEPT_SPLITS; i++) d->kept_splits[i].split = -1;
+    for (int i = 0; b->keeps && i < d->n_kept; i++) d->kept_splits[i].split = -1;
 }
 
 static void keep_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int split)
 {
-    if (!b->keeps || split < first_kept(b)) return;
-    wn_kept_split *k = &d->kept_splits[split % WN_KEPT_SPLITS];
+    if (!b->keeps || split < first_kept(b, d)) return;
+    wn_kept_split *k = &d->kept_splits[split % d->n_kept];
     k->split = split;
     k->g = *g;
     k->g.index = k->index;
@@ -455,9 +454,9 @@ static void keep_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int 
 /* A split whose weights are to stay has logits and maxima of its own. */
 static wn_desk desk_of_split(const wn_block *b, const wn_desk *d, int split)
 {
-    size_t at = (size_t)(split % WN_KEPT_SPLITS) * (size_t)d->n_rows;
     wn_desk x = *d;
-    if (!b->keeps || split < first_kept(b)) return x;
+    if (!b->keeps || split < first_kept(b, d)) return x;
+    size_t at = (size_t)(split % d->n_kept) * (size_t)d->n_rows;
     x.logits = d->kept + at * WN_LOGIT_STRIDE;
     x.m = d->kept_m + at;
     return x;
@@ -525,7 +524,7 @@ static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
     if (d->kept) {
         x.kept += rows * WN_LOGIT_STRIDE;
         x.kept_m += rows;
-        x.kept_splits += (size_t)lane * WN_KEPT_SPLITS;
+        x.kept_splits += lane * d->n_kept;
     }
     return x;
 }
@@ -643,8 +642,9 @@ static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, co
 {
     int i = r * b->group, n = see.to - see.from;
     const float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from;
-    b->kernels->attn->product[WN_ELEM_F32](&(wn_attn_product){
-        .c = d->by_pos, .a = f + i, .b = x, .b_stride = WN_LOGIT_STRIDE, .n_rows = 1, .n_cols = n, .depth = b->group });
+    memset(d->by_pos, 0, sizeof *d->by_pos * (size_t)n);
+    for (int h = 0; h < b->group; h++)
+        b->kernels->attn->merge(d->by_pos, 1, x + (size_t)h * WN_LOGIT_STRIDE, f[i + h], n);
     if (!max) return;
     memset(d->most, 0, sizeof *d->most * (size_t)n);
     for (int h = 0; h < b->group; h++, x += WN_LOGIT_STRIDE) {
@@ -685,10 +685,10 @@ static void account_walk(const wn_block *b, wn_desk *d, int from, int to)
 
 void wn_block_account(const wn_block *b, wn_desk *d)
 {
-    int first = first_kept(b);
+    int first = first_kept(b, d);
     if (first) account_walk(b, d, 0, first);
     for (int split = first; split <= last_split(b); split++) {
-        wn_kept_split *k = &d->kept_splits[split % WN_KEPT_SPLITS];
+        wn_kept_split *k = &d->kept_splits[split % d->n_kept];
         if (k->split != split) continue;        /* nothing in it is live */
         wn_desk x = desk_of_split(b, d, split);
         account_split(b, &x, &k->g);

@@ -29,7 +29,8 @@
 
 enum {
     WN_BLOCK_ROWS = 96,                 /* 192 gains 1 to 2 % for twice the scratch (bench/NOTES.md) */
-    WN_KEPT_SPLITS = 16,                /* whose weights stay for ledgers; earlier splits are scored again */
+    WN_KEPT_SPLITS = 16,                /* of a full block, whose weights stay for ledgers; earlier splits are scored again */
+    WN_KEPT_MOST = 64,                  /* and of fewer rows as many as have room then (decode: a context of 24k, 8 lanes x 4) */
     WN_BLOCK_LANES = 16,                /* answered side by side in decode, at most */
     WN_LOGIT_STRIDE = WN_SPLIT + 32,    /* 16 before (alignment), 16 after (rounding up) */
 };
@@ -74,9 +75,10 @@ typedef struct {
     float *part;                        /* (rows, 64): for wn_format_scores() and wn_format_mixes() */
     float *by_pos;                      /* (WN_SPLIT) */
     int n_rows;                         /* it has room for */
-    float *kept, *kept_m;               /* (WN_KEPT_SPLITS, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights and
+    float *kept, *kept_m;               /* (n_kept, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights and
                                            maxima of the last splits, for a ledger; or NULL */
-    wn_kept_split *kept_splits;         /* (lanes, WN_KEPT_SPLITS) split s at s mod WN_KEPT_SPLITS; or NULL */
+    int n_kept;
+    wn_kept_split *kept_splits;         /* (lanes, n_kept) split s at s mod n_kept; or NULL */
     float *most;                        /* (WN_SPLIT) weights of a row, maximum of the group */
     float *cs;                          /* (k_dim) angles of a shifted position */
     void *tmp;                          /* wn_format_tmp_bytes() */
