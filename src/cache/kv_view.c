@@ -12,6 +12,24 @@ static int32_t split_end(const wn_run_iter *it)
     return end < it->limit ? (int32_t)end : it->limit;
 }
 
+static void fetch_frame(const wn_kv *kv, wn_frame_id f)
+{
+    if (!wn_frame_ok(f)) return;
+    const char *at = wn_kv_addr(kv, f);
+    for (int i = 0; i < kv->P * (int)sizeof(int32_t); i += 64) __builtin_prefetch(at + i, 0, 2);
+}
+
+/* The tables of page i are wanted soon. They are small and lie anywhere, and a step's weights have
+ * driven them out of the caches: met unannounced, each is a wait for memory. */
+static void fetch_tables(const wn_run_iter *it, int list, int i)
+{
+    wn_page made;
+    if (!it->kv->lanes[it->lane].listed || i >= wn_kv_list(it->kv, it->lane, list)) return;
+    const wn_page *pg = wn_kv_look_at(it->kv, it->lane, list, i, &made);
+    fetch_frame(it->kv, pg->pos);
+    fetch_frame(it->kv, pg->bias);
+}
+
 void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, int32_t limit)
 {
     int64_t from = (int64_t)first_split * WN_KV_SPLIT;
@@ -21,6 +39,7 @@ void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, 
         it->done = true;
         return;
     }
+    for (int x = 0; x < WN_LISTS && !from; x++) fetch_tables(it, x, 0);
     if (!from) return;                  /* all lists from their first slots on */
     for (int x = 0; x < WN_LISTS; x++) {
         it->page[x] = wn_kv_find_page(kv, lane, x, (int32_t)from);
@@ -78,6 +97,7 @@ static bool next_of_list(wn_run_iter *it, wn_run *run)
     while (*page < wn_kv_list(it->kv, it->lane, it->list)) {
         wn_page made;
         const wn_page *pg = wn_kv_look_at(it->kv, it->lane, it->list, *page, &made);
+        if (!*slot) fetch_tables(it, it->list, *page + 1);
         if (cut_run(it, *page, pg, slot, split_end(it), run)) return true;
         if (*slot < pg->n) return false;                        /* the rest belongs to later splits */
         ++*page;
