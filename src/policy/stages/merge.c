@@ -12,6 +12,7 @@
 #include "kernel/attn.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Cosines are taken between so many slots and so many others at a time. */
 enum { ROWS = 256, TILE = 64 };
@@ -49,19 +50,45 @@ void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int
 typedef struct {
     const float *rows;
     int dim;
-    float *a, *b, *cols, *c;            /* (ROWS, dim), (TILE, dim) twice, (ROWS, TILE) */
+    float *a, *cols, *c;                /* (ROWS, dim), (dim, TILE), (ROWS, TILE) */
 } desk;
 
 static bool open_desk(desk *d, const wn_view *v, const float *rows, int dim)
 {
     size_t width = (size_t)dim;
     *d = (desk){ .rows = rows, .dim = dim };
-    d->a = wn_view_scratch(v, ((ROWS + 2 * TILE) * width + ROWS * TILE) * sizeof *d->a);
+    d->a = wn_view_scratch(v, ((ROWS + TILE) * width + ROWS * TILE) * sizeof *d->a);
     if (!d->a) return false;
-    d->b = d->a + ROWS * width;
-    d->cols = d->b + TILE * width;
+    d->cols = d->a + ROWS * width;
     d->c = d->cols + TILE * width;
     return true;
+}
+
+/* Rows from `first` on, as columns of length 1: the bits of wn_stage_unit_rows(), but here the sums of
+ * neighbours run side by side. */
+static void unit_columns(const desk *d, int first, int n)
+{
+    double sum[TILE] = { 0 };
+    float scale[TILE];
+    wn_kernels_get()->attn->put_cols[WN_ELEM_F32](d->cols, TILE, d->rows + (size_t)first * (size_t)d->dim, (size_t)d->dim, n, d->dim);
+    for (int k = 0; k < d->dim; k++) {
+        const float *x = d->cols + (size_t)k * TILE;
+        for (int i = 0; i < n; i++) sum[i] += (double)x[i] * (double)x[i];
+    }
+    for (int i = 0; i < n; i++) scale[i] = sum[i] > 0 ? (float)(1 / sqrt(sum[i])) : 0;
+    for (int k = 0; k < d->dim; k++) {
+        float *x = d->cols + (size_t)k * TILE;
+        for (int i = 0; i < n; i++) x[i] *= scale[i];
+    }
+}
+
+/* Cosines of na rows of a with n slots from `first` on. */
+static void cosines(const desk *d, int na, int first, int n)
+{
+    unit_columns(d, first, n);
+    wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
+        .c = d->c, .c_stride = TILE, .a = d->a, .a_stride = (size_t)d->dim, .b = d->cols, .b_stride = TILE,
+        .n_rows = na, .n_cols = n, .depth = d->dim });
 }
 
 static int list(int32_t *out, const bool *marked, int n)
@@ -80,38 +107,42 @@ static float common(const desk *d, int n_desks, int at)
     return n_desks == 1 ? x : fmaxf(x, 0) * fmaxf(d[1].c[at], 0);
 }
 
+/* The best of a tile for slot `me`, if it is better than what there was. */
+static void look_among(const desk *d, int n_desks, const bool *to, int row, int first, int n, int32_t *nearest, float *like)
+{
+    /* most tiles hold nobody better: one maximum says so */
+    if (n_desks == 1 && *nearest >= 0 && !(wn_kernels_get()->attn->max(d[0].c + row * TILE, n) > *like)) return;
+    for (int s = 0; s < n; s++) {
+        if (!to[first + s]) continue;
+        float x = common(d, n_desks, row * TILE + s);
+        if (*nearest >= 0 && !(x > *like)) continue;
+        *nearest = first + s;
+        *like = x;
+    }
+}
+
+/* Tiles are of neighbouring slots, also those that nobody may join: they are few, and a tile needs no
+ * gathering then. */
 void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *to, bool values, int32_t *nearest,
                       float *like)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    int32_t *a = wn_view_scratch(v, sizeof *a * (size_t)l->n), *b = wn_view_scratch(v, sizeof *b * (size_t)l->n);
-    float (*max)(const float *x, int n) = wn_kernels_get()->attn->max;
+    int32_t *a = wn_view_scratch(v, sizeof *a * (size_t)l->n);
     desk d[2];
     int n_desks = values ? 2 : 1;
     for (int i = 0; i < l->n; i++) nearest[i] = -1, like[i] = 0;
-    if (!a || !b || !open_desk(&d[0], v, wn_view_keys(v, lane), l->k_dim)) return;
+    if (!a || !open_desk(&d[0], v, wn_view_keys(v, lane), l->k_dim)) return;
     if (values && !open_desk(&d[1], v, wn_view_values(v, lane), l->v_dim)) return;
-    int n_a = list(a, from, l->n), n_b = list(b, to, l->n);
+    int n_a = list(a, from, l->n);
     for (int a0 = 0; a0 < n_a; a0 += ROWS) {
         int na = WN_MIN(ROWS, n_a - a0);
         for (int k = 0; k < n_desks; k++) wn_stage_unit_rows(d[k].a, d[k].rows, a + a0, na, d[k].dim);
-        for (int b0 = 0; b0 < n_b; b0 += TILE) {
-            int nb = WN_MIN(TILE, n_b - b0);
-            for (int k = 0; k < n_desks; k++) {
-                wn_stage_unit_rows(d[k].b, d[k].rows, b + b0, nb, d[k].dim);
-                wn_stage_dots(d[k].c, d[k].a, na, d[k].b, nb, d[k].dim, d[k].cols);
-            }
-            for (int i = 0; i < na; i++) {
-                int32_t me = a[a0 + i];
-                /* most tiles hold nobody better: one maximum says so */
-                if (n_desks == 1 && nearest[me] >= 0 && !(max(d[0].c + i * nb, nb) > like[me])) continue;
-                for (int s = 0; s < nb; s++) {
-                    float x = common(d, n_desks, i * nb + s);
-                    if (nearest[me] >= 0 && !(x > like[me])) continue;
-                    nearest[me] = b[b0 + s];
-                    like[me] = x;
-                }
-            }
+        for (int first = 0; first < l->n; first += TILE) {
+            int n = WN_MIN(TILE, l->n - first);
+            if (!memchr(to + first, true, (size_t)n)) continue;
+            for (int k = 0; k < n_desks; k++) cosines(&d[k], na, first, n);
+            for (int i = 0; i < na; i++)
+                look_among(d, n_desks, to, i, first, n, &nearest[a[a0 + i]], &like[a[a0 + i]]);
         }
     }
 }
