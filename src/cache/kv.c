@@ -96,7 +96,7 @@ static int span_stride(const wn_kv_opts *o) { return lag_most(o) < 0 ? 2 : 4; }
 /* ---- where everything lies in the mapping ------------------------------------------- */
 
 typedef struct {
-    size_t lanes, formats, spans, pages, fresh, live, at, low_pages, bits_low, merge_at, masks, low_masks, merged_masks, row, row_sum, raw_page[2], ring;
+    size_t lanes, formats, spans, pages, low_pages, costs, desk, ring;
     size_t end, ring_bytes;
     int cap;
 } layout;
@@ -108,35 +108,42 @@ static size_t place(size_t *at, size_t bytes)
     return here;
 }
 
+static int cap_of(const wn_kv_opts *o) { return wn_pages_of(o->max_positions, page_slots(o)) + 1; }
+
+/* The desk at base, or (NULL) its bytes. */
+size_t wn_kv_desk_at(const wn_kv_opts *o, unsigned char *base, wn_lane_desk *d)
+{
+    size_t n = (size_t)o->max_positions, cap = (size_t)cap_of(o), words = (n + 63) / 64 + 1, dim = 0, at = 0, frame;
+    for (int l = 0; l < o->map->n_lanes; l++) dim = WN_MAX(dim, (size_t)WN_MAX(o->map->lanes[l].k_dim, o->map->lanes[l].v_dim));
+    frame = dim * (size_t)page_slots(o) * sizeof(float);        /* of the widest raw format */
+    struct { void *to; size_t bytes; } parts[] = {
+        { &d->fresh, cap * sizeof(wn_page) }, { &d->bits_live, words * 8 }, { &d->bits_at, words * 8 },
+        { &d->bits_low, words * 8 }, { &d->merge_at, n * 4 }, { &d->masks, cap * 8 }, { &d->low_masks, cap * 8 },
+        { &d->merged_masks, cap * 8 }, { &d->row, dim * 4 }, { &d->row_sum, dim * 4 }, { &d->raw_page[0], frame },
+        { &d->raw_page[1], frame },
+    };
+    for (size_t i = 0; i < WN_COUNT(parts); i++) {
+        size_t here = place(&at, parts[i].bytes);
+        void *p = base ? base + here : NULL;
+        memcpy(parts[i].to, &p, sizeof p);
+    }
+    return at;
+}
+
 static layout lay_out(const wn_kv_opts *o)
 {
     layout y = { 0 };
-    size_t at = 0, n = (size_t)o->max_positions, lanes = (size_t)o->map->n_lanes;
-    size_t dim = 0, raw_page[2] = { 0 };
-    y.cap = wn_pages_of(o->max_positions, page_slots(o)) + 1;
-    size_t cap = (size_t)y.cap, words = (n + 63) / 64 + 1;
-    for (int l = 0; l < o->map->n_lanes; l++) {
-        wn_kv_side k = k_side(o, l), v = v_side(o, l);
-        dim = WN_MAX(dim, (size_t)WN_MAX(k.dim, v.dim));
-        if (k.lag >= 0 || k.low) raw_page[0] = WN_MAX(raw_page[0], k.raw->k_bytes(page_slots(o), k.dim));
-        if (v.lag >= 0 || v.low) raw_page[1] = WN_MAX(raw_page[1], v.raw->v_bytes(page_slots(o), v.dim));
-    }
+    size_t at = 0, lanes = (size_t)o->map->n_lanes;
+    wn_lane_desk desk;
+    y.cap = cap_of(o);
+    size_t cap = (size_t)y.cap;
     y.lanes = place(&at, lanes * sizeof(wn_kv_lane));
     y.formats = place(&at, lanes * sizeof(wn_lane_formats));
     y.spans = place(&at, cap * sizeof(wn_frame_id));
     y.pages = place(&at, 2 * cap * lanes * sizeof(wn_page));
     y.low_pages = place(&at, demotes(o) ? cap * lanes * sizeof(wn_page) : 0);
-    y.fresh = place(&at, cap * sizeof(wn_page));
-    y.live = place(&at, words * 8);
-    y.at = place(&at, words * 8);
-    y.bits_low = place(&at, words * 8);
-    y.merge_at = place(&at, n * 4);
-    y.masks = place(&at, cap * 8);
-    y.low_masks = place(&at, cap * 8);
-    y.merged_masks = place(&at, cap * 8);
-    y.row = place(&at, dim * 4);
-    y.row_sum = place(&at, dim * 4);
-    for (int i = 0; i < 2; i++) y.raw_page[i] = place(&at, raw_page[i]);
+    y.costs = place(&at, lanes * sizeof(wn_lane_cost));
+    y.desk = place(&at, wn_kv_desk_at(o, NULL, &desk));
     y.ring_bytes = (size_t)o->map->n_layers * (size_t)o->ring_rows * (size_t)o->q_dim * 4;
     y.ring = place(&at, y.ring_bytes);
     y.end = at;
@@ -294,7 +301,7 @@ size_t wn_kv_bytes_seen(const wn_kv_opts *o, int n, int unit)
 
 /* ---- open and close ------------------------------------------------------------------- */
 
-static void set_tables(wn_kv *kv, const layout *y)
+static void set_tables(wn_kv *kv, const wn_kv_opts *o, const layout *y)
 {
     unsigned char *t = kv->tables;
     wn_page *pages = (void *)(t + y->pages);
@@ -302,17 +309,8 @@ static void set_tables(wn_kv *kv, const layout *y)
     kv->lanes = (void *)(t + y->lanes);
     kv->formats = (void *)(t + y->formats);
     kv->spans = (void *)(t + y->spans);
-    kv->fresh = (void *)(t + y->fresh);
-    kv->bits_live = (void *)(t + y->live);
-    kv->bits_at = (void *)(t + y->at);
-    kv->merge_at = (void *)(t + y->merge_at);
-    kv->masks = (void *)(t + y->masks);
-    kv->low_masks = (void *)(t + y->low_masks);
-    kv->merged_masks = (void *)(t + y->merged_masks);
-    kv->bits_low = (void *)(t + y->bits_low);
-    kv->row = (void *)(t + y->row);
-    kv->row_sum = (void *)(t + y->row_sum);
-    for (int i = 0; i < 2; i++) kv->raw_page[i] = t + y->raw_page[i];
+    kv->costs = (void *)(t + y->costs);
+    wn_kv_desk_at(o, t + y->desk, &kv->desk);
     kv->ring = y->ring_bytes ? (void *)(t + y->ring) : NULL;
     kv->ring_bytes = y->ring_bytes;
     for (int l = 0; l < kv->map->n_lanes; l++) {
@@ -341,7 +339,7 @@ wn_status wn_kv_open(wn_kv **out, const wn_kv_opts *o, wn_err *err)
         st = wn_fail(err, WN_ENOMEM, "cache: the system has no room for tables of %zu bytes", y.end);
         goto fail;
     }
-    set_tables(kv, &y);
+    set_tables(kv, o, &y);
     for (int l = 0; l < o->map->n_lanes; l++) {
         kv->formats[l] = formats_of(o, l);
         if (demotes(o)) kv->lanes[l].low = (wn_page *)(void *)(kv->tables + y.low_pages) + (size_t)l * (size_t)kv->cap;

@@ -43,6 +43,7 @@
 #ifndef WN_CACHE_KV_H
 #define WN_CACHE_KV_H
 
+#include "base/threads.h"
 #include "cache/pool.h"
 #include "page/format.h"
 #include "policy/plan.h"
@@ -138,6 +139,15 @@ wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, int max_positions, wn_err *err);
  * plan: WN_EINVAL with the lane and position; no room for the repack: WN_EFULL) nothing
  * has changed. */
 wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err);
+
+/* Threads that carry decisions out together, lane by lane: the same bytes in the cache, in frames that may
+ * have other names. One crew serves all sequences with the geometry of o that hold no more positions; others are
+ * served by the caller alone, and so are all when the pool has no room for several lanes at once. */
+typedef struct wn_kv_crew wn_kv_crew;
+wn_status wn_kv_crew_open(wn_kv_crew **out, const wn_kv_opts *o, wn_threads *team, wn_err *err);
+void wn_kv_crew_close(wn_kv_crew *c);
+size_t wn_kv_crew_bytes(const wn_kv_opts *o, int n_threads);
+wn_status wn_kv_apply_with(wn_kv *kv, const wn_plan *plan, wn_kv_crew *crew, wn_err *err);
 
 /* ---- reading: runs -------------------------------------------------------------- */
 

@@ -50,20 +50,20 @@ static void mark_page(wn_kv *kv, const wn_page *pg)
 {
     if (!wn_frame_ok(pg->pos)) {        /* consecutive: at most two words */
         int at = pg->pos0 & 63;
-        kv->bits_live[pg->pos0 >> 6] |= pg->keep << at;
-        if (at) kv->bits_live[(pg->pos0 >> 6) + 1] |= pg->keep >> (64 - at);
+        kv->desk.bits_live[pg->pos0 >> 6] |= pg->keep << at;
+        if (at) kv->desk.bits_live[(pg->pos0 >> 6) + 1] |= pg->keep >> (64 - at);
         return;
     }
     for (uint64_t k = pg->keep; k; k &= k - 1) {
         int32_t pos = wn_page_pos(kv, pg, __builtin_ctzll(k));
-        kv->bits_live[pos >> 6] |= 1ull << (pos & 63);
+        kv->desk.bits_live[pos >> 6] |= 1ull << (pos & 63);
     }
 }
 
 static void mark_live(wn_kv *kv, int lane)
 {
     const wn_kv_lane *l = &kv->lanes[lane];
-    memset(kv->bits_live, 0, ((size_t)kv->n_committed + 63) / 64 * 8 + 8);
+    memset(kv->desk.bits_live, 0, ((size_t)kv->n_committed + 63) / 64 * 8 + 8);
     for (int i = 0; i < wn_kv_n_pages(kv, lane); i++) {
         wn_page pg = wn_kv_page(kv, lane, i);
         mark_page(kv, &pg);
@@ -88,23 +88,23 @@ static wn_status digest_low(wn_kv *kv, const wn_plan *plan, int lane, digest *d,
     const uint64_t *low = plan->low ? plan->low[lane] : NULL;
     int words = (kv->n_committed + 63) / 64;
     if (!low) {
-        memset(kv->bits_low, 0, (size_t)words * 8);
+        memset(kv->desk.bits_low, 0, (size_t)words * 8);
         return WN_OK;
     }
-    for (int w = 0; w < words; w++) kv->bits_low[w] = low[w] & kv->bits_live[w];
+    for (int w = 0; w < words; w++) kv->desk.bits_low[w] = low[w] & kv->desk.bits_live[w];
     for (int i = 0; i < l->n_merged; i++) {
         const wn_page *pg = &l->merged[i];
         for (uint64_t k = pg->keep; k; k &= k - 1) {
             int32_t pos = wn_page_pos(kv, pg, __builtin_ctzll(k));
-            if (bit(kv->bits_low, pos))
+            if (bit(kv->desk.bits_low, pos))
                 return wn_fail(err, WN_EINVAL, "plan: lane %d: the merged slot at position %d cannot be demoted", lane, pos);
         }
     }
-    for (int i = 0; i < l->n_low; i++) unmark_page(kv, &l->low[i], kv->bits_low);
+    for (int i = 0; i < l->n_low; i++) unmark_page(kv, &l->low[i], kv->desk.bits_low);
     for (int w = words - 1; w >= 0; w--) {
-        if (!kv->bits_low[w]) continue;
-        d->n_low += __builtin_popcountll(kv->bits_low[w]);
-        d->first_low = w * 64 + __builtin_ctzll(kv->bits_low[w]);
+        if (!kv->desk.bits_low[w]) continue;
+        d->n_low += __builtin_popcountll(kv->desk.bits_low[w]);
+        d->first_low = w * 64 + __builtin_ctzll(kv->desk.bits_low[w]);
     }
     if (d->n_low && !l->k.low)
         return wn_fail(err, WN_EINVAL, "plan: lane %d: position %d is to be kept in fewer bits, and no format was named for that",
@@ -124,11 +124,11 @@ static wn_status check_merge(wn_kv *kv, const wn_plan *plan, const wn_plan_merge
     if (!isfinite(m->bias) || m->count < 1)
         return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d has bias %g and count %d", m->lane,
                        m->at, (double)m->bias, m->count);
-    if (bit(kv->bits_at, m->at))
+    if (bit(kv->desk.bits_at, m->at))
         return wn_fail(err, WN_EINVAL, "plan: lane %d: two merges at position %d", m->lane, m->at);
     for (int i = m->first_src; i < m->first_src + m->n_src; i++) {
         int32_t s = plan->src[i];
-        if (s < 0 || s >= n || !bit(kv->bits_live, s))
+        if (s < 0 || s >= n || !bit(kv->desk.bits_live, s))
             return wn_fail(err, WN_EINVAL, "plan: lane %d: source %d of the merge at %d is not live",
                            m->lane, s, m->at);
         if (!isfinite(plan->wk[i]) || !isfinite(plan->wv[i]))
@@ -144,27 +144,27 @@ static wn_status digest_slots(wn_kv *kv, const wn_plan *plan, int lane, digest *
     int words = (kv->n_committed + 63) / 64;
     wn_status st;
     mark_live(kv, lane);
-    memset(kv->bits_at, 0, (size_t)words * 8);
+    memset(kv->desk.bits_at, 0, (size_t)words * 8);
     for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) {
         const wn_plan_merge *m = &plan->merges[i];
         if ((st = check_merge(kv, plan, m, err))) return st;
-        kv->bits_at[m->at >> 6] |= 1ull << (m->at & 63);
-        kv->merge_at[m->at] = i;
+        kv->desk.bits_at[m->at >> 6] |= 1ull << (m->at & 63);
+        kv->desk.merge_at[m->at] = i;
         d->merges = d->masks = true;
     }
     const uint64_t *keep = plan->keep ? plan->keep[lane] : NULL, *low = plan->low ? plan->low[lane] : NULL;
     for (int w = 0; keep && w < words; w++) {
         uint64_t stay = keep[w] | (low ? low[w] : 0);
-        d->masks |= (kv->bits_live[w] & ~stay) != 0;
-        kv->bits_live[w] &= stay;
+        d->masks |= (kv->desk.bits_live[w] & ~stay) != 0;
+        kv->desk.bits_live[w] &= stay;
     }
     for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next)
         for (int j = 0; j < plan->merges[i].n_src; j++) {
             int32_t s = plan->src[plan->merges[i].first_src + j];
-            kv->bits_live[s >> 6] &= ~(1ull << (s & 63));
+            kv->desk.bits_live[s >> 6] &= ~(1ull << (s & 63));
         }
     for (int w = 0; w < words; w++) {
-        uint64_t both = kv->bits_at[w] & kv->bits_live[w];
+        uint64_t both = kv->desk.bits_at[w] & kv->desk.bits_live[w];
         if (both)
             return wn_fail(err, WN_EINVAL, "plan: lane %d: a merge at position %d, whose own slot stays",
                            lane, w * 64 + __builtin_ctzll(both));
@@ -172,7 +172,7 @@ static wn_status digest_slots(wn_kv *kv, const wn_plan *plan, int lane, digest *
     for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_BIASES); i >= 0; i = plan->biases[i].next) {
         const wn_plan_bias *b = &plan->biases[i];
         if (b->at < 0 || b->at >= kv->n_committed ||
-            !(bit(kv->bits_live, b->at) || bit(kv->bits_at, b->at)) || !isfinite(b->bias))
+            !(bit(kv->desk.bits_live, b->at) || bit(kv->desk.bits_at, b->at)) || !isfinite(b->bias))
             return wn_fail(err, WN_EINVAL, "plan: lane %d: a bias of %g for position %d, which is not live",
                            lane, (double)b->bias, b->at);
         d->biases = true;
@@ -274,13 +274,13 @@ static uint64_t page_mask(const wn_kv *kv, const wn_page *pg)
     uint64_t stay = 0;
     if (!wn_frame_ok(pg->pos)) {
         int w = pg->pos0 >> 6, at = pg->pos0 & 63;
-        stay = kv->bits_live[w] >> at;
-        if (at) stay |= kv->bits_live[w + 1] << (64 - at);
+        stay = kv->desk.bits_live[w] >> at;
+        if (at) stay |= kv->desk.bits_live[w + 1] << (64 - at);
         return pg->keep & stay;
     }
     for (uint64_t k = pg->keep; k; k &= k - 1) {
         int s = __builtin_ctzll(k);
-        if (bit(kv->bits_live, wn_page_pos(kv, pg, s))) stay |= 1ull << s;
+        if (bit(kv->desk.bits_live, wn_page_pos(kv, pg, s))) stay |= 1ull << s;
     }
     return stay;
 }
@@ -291,7 +291,7 @@ static uint64_t page_low(const wn_kv *kv, const wn_page *pg)
     uint64_t low = 0;
     for (uint64_t k = pg->keep; k; k &= k - 1) {
         int s = __builtin_ctzll(k);
-        low |= (uint64_t)bit(kv->bits_low, wn_page_pos(kv, pg, s)) << s;
+        low |= (uint64_t)bit(kv->desk.bits_low, wn_page_pos(kv, pg, s)) << s;
     }
     return low;
 }
@@ -316,17 +316,17 @@ static void carry_out(wn_kv *kv, const wn_plan *plan, int lane, const digest *d,
     if (d->masks || d->biases) {
         for (int i = 0; i < wn_kv_n_pages(kv, lane); i++) {
             wn_page pg = wn_kv_page(kv, lane, i);
-            kv->masks[i] = page_mask(kv, &pg);
-            live += (uint64_t)__builtin_popcountll(kv->masks[i]);
-            if (d->n_low) kv->masks[i] &= ~page_low(kv, &pg);
+            kv->desk.masks[i] = page_mask(kv, &pg);
+            live += (uint64_t)__builtin_popcountll(kv->desk.masks[i]);
+            if (d->n_low) kv->desk.masks[i] &= ~page_low(kv, &pg);
         }
         for (int i = 0; i < l->n_low; i++) {
-            kv->low_masks[i] = page_mask(kv, &l->low[i]);
-            live += (uint64_t)__builtin_popcountll(kv->low_masks[i]);
+            kv->desk.low_masks[i] = page_mask(kv, &l->low[i]);
+            live += (uint64_t)__builtin_popcountll(kv->desk.low_masks[i]);
         }
         for (int i = 0; i < l->n_merged; i++) {
-            kv->merged_masks[i] = page_mask(kv, &l->merged[i]);
-            live += (uint64_t)__builtin_popcountll(kv->merged_masks[i]);
+            kv->desk.merged_masks[i] = page_mask(kv, &l->merged[i]);
+            live += (uint64_t)__builtin_popcountll(kv->desk.merged_masks[i]);
         }
         for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) live++;
         int pages = wn_merge_lane(kv, lane, plan, t);       /* reads sources before they go */
@@ -345,69 +345,117 @@ static void carry_out(wn_kv *kv, const wn_plan *plan, int lane, const digest *d,
     l->decided_at = kv->n_committed;
 }
 
-static bool wants_list(const wn_kv *kv, int lane, const digest *d)
-{
-    return !kv->lanes[lane].listed && (d->masks || d->biases);
-}
+/* ---- lane by lane ------------------------------------------------------------------------- */
 
-/* Checks the whole plan and sums up what it costs. */
-static wn_status rehearse(wn_kv *kv, const wn_plan *plan, int *n_listed, wn_tally *t, wn_err *err)
+typedef struct { wn_kv *kv; wn_kv_crew *crew; const wn_plan *plan; } job;
+
+/* What the plan costs this lane; nothing is done yet. */
+static wn_status rehearse_lane(wn_kv *kv, const wn_plan *plan, int lane, wn_err *err)
 {
+    wn_lane_cost *c = &kv->costs[lane];
     digest d;
-    int listed = 0, n_shared = 0;
-    for (int j = 0; j < kv->n_spans; j++) n_shared += wn_pool_refs(kv->pool, kv->spans[j]) > 1;
-    /* Private spans come first; whether they are needed is known at the end: count them. */
-    for (int j = 0; j < n_shared; j++) wn_tally_take(kv, kv->span_class, t);
-    for (int l = 0; l < kv->map->n_lanes; l++) {
-        wn_status st = digest_lane(kv, plan, l, &d, err);
-        if (st) return st;
-        if (!d.masks && !d.biases && !d.shifts) continue;
-        listed += wants_list(kv, l, &d);
-        carry_out(kv, plan, l, &d, t);
-    }
-    *n_listed = listed;
-    if (!listed || listed == kv->n_unlisted) t->peak[kv->span_class] -= n_shared;
+    memset(c, 0, sizeof *c);
+    if ((c->status = digest_lane(kv, plan, lane, &d, err))) return c->status;
+    c->changes = d.masks || d.biases || d.shifts;
+    c->begins = !kv->lanes[lane].listed && (d.masks || d.biases);
+    if (c->changes) carry_out(kv, plan, lane, &d, &c->tally);
     return WN_OK;
 }
 
-static wn_status check_room(const wn_kv *kv, const wn_tally *t, wn_err *err)
+static void rehearse_part(void *arg, int lane, int thread)
+{
+    const job *j = arg;
+    rehearse_lane(wn_crew_kv(j->crew, j->kv, thread), j->plan, lane, NULL);
+}
+
+static void do_part(void *arg, int lane, int thread)
+{
+    const job *j = arg;
+    wn_kv *kv = wn_crew_kv(j->crew, j->kv, thread);
+    digest d;
+    if (!kv->costs[lane].changes) return;
+    wn_status st = digest_lane(kv, j->plan, lane, &d, NULL);
+    WN_ASSERT(!st);
+    carry_out(kv, j->plan, lane, &d, NULL);
+}
+
+/* Checks the whole plan, lane after lane where one is refused, so that the first is told. */
+static wn_status rehearse(const job *j, wn_err *err)
+{
+    wn_kv *kv = j->kv;
+    wn_status st = WN_OK;
+    wn_crew_run(j->crew, kv, rehearse_part, (void *)(uintptr_t)j);
+    for (int l = 0; l < kv->map->n_lanes && !st; l++)
+        if (kv->costs[l].status) st = rehearse_lane(kv, j->plan, l, err);
+    return st;
+}
+
+/* What the lanes cost one after the other; *at_once: as many of them together as there are threads, in
+ * any order. */
+static wn_tally sum_up(wn_kv *kv, int n_shared, int n_threads, wn_tally *at_once)
+{
+    wn_tally sum = { 0 }, most = { 0 };
+    *at_once = sum;
+    sum.now[kv->span_class] = sum.peak[kv->span_class] = at_once->peak[kv->span_class] = n_shared;
+    for (int l = 0; l < kv->map->n_lanes; l++)
+        for (int c = 0; c < WN_POOL_CLASSES && kv->costs[l].changes; c++) {
+            const wn_tally *t = &kv->costs[l].tally;
+            int64_t stays = WN_MAX(t->now[c], 0);
+            sum.peak[c] = WN_MAX(sum.peak[c], sum.now[c] + t->peak[c]);
+            sum.now[c] += t->now[c];
+            at_once->peak[c] += stays;
+            most.peak[c] = WN_MAX(most.peak[c], t->peak[c] - stays);
+        }
+    for (int c = 0; c < WN_POOL_CLASSES; c++) at_once->peak[c] += most.peak[c] * n_threads;
+    return sum;
+}
+
+static bool fits(const wn_kv *kv, const wn_tally *t)
 {
     uint32_t need[WN_POOL_CLASSES];
     for (int c = 0; c < WN_POOL_CLASSES; c++) {
         WN_ASSERT(t->peak[c] >= 0 && t->peak[c] < UINT32_MAX);
         need[c] = (uint32_t)t->peak[c];
     }
-    if (wn_pool_fits(kv->pool, need)) return WN_OK;
+    return wn_pool_fits(kv->pool, need);
+}
+
+static wn_status no_room(const wn_kv *kv, wn_err *err)
+{
     wn_pool_stats s;
     wn_pool_get_stats(kv->pool, &s);
     return wn_fail(err, WN_EFULL, "cache: no room to repack at position %d; %zu of %zu bytes of the pool are "
                    "in use", kv->n_committed, s.bytes_used, s.bytes);
 }
 
-wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err)
+wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err) { return wn_kv_apply_with(kv, plan, NULL, err); }
+
+wn_status wn_kv_apply_with(wn_kv *kv, const wn_plan *plan, wn_kv_crew *crew, wn_err *err)
 {
-    wn_tally tally = { 0 };
-    digest d;
-    int n_listed = 0;
+    job j = { kv, wn_crew_for(crew, kv), plan };
+    int n_begins = 0, n_shared = 0;
+    bool changed = false;
     if (plan->status) return wn_fail(err, plan->status, "plan: could not be built");
     if (plan->n_lanes != kv->map->n_lanes || plan->n_tokens != kv->n_committed)
         return wn_fail(err, WN_EINVAL, "plan: made for %d lanes and %d positions, the sequence has %d and %d",
                        plan->n_lanes, plan->n_tokens, kv->map->n_lanes, kv->n_committed);
     wn_kv_shrink(kv, kv->n_committed);
-    wn_status st = rehearse(kv, plan, &n_listed, &tally, err);
-    if (st || (st = check_room(kv, &tally, err))) return st;
-
-    if (n_listed && n_listed < kv->n_unlisted)
-        for (int j = 0; j < kv->n_spans; j++) wn_span_private(kv, j, NULL);
-    bool changed = false;
+    wn_status st = rehearse(&j, err);
+    if (st) return st;
     for (int l = 0; l < kv->map->n_lanes; l++) {
-        st = digest_lane(kv, plan, l, &d, err);
-        WN_ASSERT(!st);
-        if (!d.masks && !d.biases && !d.shifts) continue;
-        if (wants_list(kv, l, &d)) wn_list_begin(kv, l);
-        carry_out(kv, plan, l, &d, NULL);
-        changed = true;
+        n_begins += kv->costs[l].begins;
+        changed |= kv->costs[l].changes;
     }
+    /* Spans that stay in use become private, before anything else. */
+    for (int i = 0; n_begins && n_begins < kv->n_unlisted && i < kv->n_spans; i++)
+        n_shared += wn_pool_refs(kv->pool, kv->spans[i]) > 1;
+    wn_tally at_once, sum = sum_up(kv, n_shared, wn_crew_size(j.crew), &at_once);
+    if (!fits(kv, &sum)) return no_room(kv, err);
+    if (!fits(kv, &at_once)) j.crew = NULL;
+    for (int i = 0; n_shared && i < kv->n_spans; i++) wn_span_private(kv, i, NULL);
+    for (int l = 0; l < kv->map->n_lanes; l++)
+        if (kv->costs[l].begins) wn_list_begin(kv, l);
+    wn_crew_run(j.crew, kv, do_part, &j);
     kv->n_decisions += changed;
     kv->tail_owned = false;             /* the open page may hold frames that others hold too */
     return WN_OK;

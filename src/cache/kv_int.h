@@ -6,6 +6,7 @@
  *     kv_seal.c    raw pages that become encoded ones
  *     kv_view.c    the run iterator
  *     kv_apply.c   decisions: checking a plan, masks, biases, shifts
+ *     kv_crew.c    the threads that carry a decision out
  *     kv_repack.c  survivors to fresh pages      kv_merge.c   merge slots and their pages
  *     kv_low.c     slots in lower formats
  *     kv_save.c, kv_load.c   as a stream of bytes     kv_check.c   the invariants
@@ -32,6 +33,8 @@
 #define WN_CACHE_KV_INT_H
 
 #include "cache/kv.h"
+
+#include <pthread.h>
 
 enum {
     WN_KV_SPLIT = 512,                  /* positions per split: attention's, see DESIGN section 5 */
@@ -78,8 +81,30 @@ typedef struct {
     wn_segment segments[WN_SEGMENTS_MAX];
 } wn_kv_lane;
 
+/* A decision is carried out twice by the same code: first with a tally, which counts the
+ * frames taken and given back, in order, and changes nothing; then for good. */
+typedef struct { int64_t now[WN_POOL_CLASSES], peak[WN_POOL_CLASSES]; } wn_tally;
+
+/* What a decision does to a lane, found before anything is done. */
+typedef struct {
+    wn_tally tally;
+    wn_status status;
+    bool changes, begins;               /* anything; and the lane gets a page list */
+} wn_lane_cost;
+
+/* Scratch of one decision, for one lane at a time. */
+typedef struct {
+    uint64_t *bits_live, *bits_at, *bits_low;   /* over positions */
+    int32_t *merge_at;                  /* [max_positions] plan merge that lands there */
+    uint64_t *masks, *low_masks, *merged_masks; /* [cap] */
+    wn_page *fresh;                     /* [cap] */
+    float *row, *row_sum;               /* [largest k_dim or v_dim] */
+    void *raw_page[2];                  /* K and V of a page that is being encoded */
+} wn_lane_desk;
+
 struct wn_kv {
     wn_pool *pool;
+    pthread_mutex_t *lock;              /* of the pool, while several carry a decision out; else NULL */
     const wn_lane_map *map;
     wn_lane_formats *formats;           /* (n_lanes) as given, for forks */
     const wn_format *raw_format;
@@ -97,13 +122,8 @@ struct wn_kv {
     wn_frame_id *spans;                 /* [cap] */
     wn_kv_lane *lanes;
     float *ring;                        /* [n_layers][ring_rows][q_dim] */
-    /* scratch of one decision, for one lane at a time */
-    uint64_t *bits_live, *bits_at, *bits_low;   /* over positions */
-    int32_t *merge_at;                  /* [max_positions] plan merge that lands there */
-    uint64_t *masks, *low_masks, *merged_masks; /* [cap] */
-    wn_page *fresh;                     /* [cap] */
-    float *row, *row_sum;               /* [largest k_dim or v_dim] */
-    void *raw_page[2];                  /* K and V of a page that is being encoded */
+    wn_lane_cost *costs;                /* (n_lanes) of a decision */
+    wn_lane_desk desk;
 };
 
 /* ---- pages (kv_lane.c) ------------------------------------------------------------- */
@@ -140,9 +160,15 @@ int32_t wn_kv_shift_at(const wn_kv_lane *l, int32_t pos, int32_t *end);
 
 /* Takes a zeroed frame: room has been made sure of. With need, counts it instead. */
 wn_frame_id wn_kv_take(wn_kv *kv, int cls, uint32_t *need);
+static inline void wn_kv_lock(const wn_kv *kv) { if (kv->lock) pthread_mutex_lock(kv->lock); }
+static inline void wn_kv_unlock(const wn_kv *kv) { if (kv->lock) pthread_mutex_unlock(kv->lock); }
 static inline void wn_kv_drop(wn_kv *kv, wn_frame_id *f)
 {
-    if (wn_frame_ok(*f)) wn_pool_drop(kv->pool, *f);
+    if (wn_frame_ok(*f)) {
+        wn_kv_lock(kv);
+        wn_pool_drop(kv->pool, *f);
+        wn_kv_unlock(kv);
+    }
     *f = WN_NO_FRAME;
 }
 /* Makes *f a frame of this sequence alone, its bytes copied. */
@@ -172,10 +198,6 @@ void wn_kv_clear(wn_kv *kv);                            /* as freshly opened */
 
 /* ---- decisions (kv_apply.c, kv_repack.c, kv_merge.c) --------------------------------- */
 
-/* A decision is carried out twice by the same code: first with a tally, which counts the
- * frames taken and given back, in order, and changes nothing; then for good. */
-typedef struct { int64_t now[WN_POOL_CLASSES], peak[WN_POOL_CLASSES]; } wn_tally;
-
 /* With a tally, a name that must not be looked into. */
 wn_frame_id wn_tally_take(wn_kv *kv, int cls, wn_tally *t);
 /* Page i of a list (an ordinary one as it is in the spans or the list) goes away. */
@@ -184,14 +206,25 @@ void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, int list, wn_ta
 /* The live slot of a lane at pos, and the list it is in; WN_LISTS when there is none. */
 int wn_kv_find_slot(const wn_kv *kv, int lane, int32_t pos, wn_page *pg, int *slot);
 
-/* Ordinary pages get the masks in kv->masks; empty ones go, and when that makes enough room
+/* Ordinary pages get the masks in the desk's masks; empty ones go, and when that makes enough room
  * the rest is repacked. Returns how many pages there are afterwards. */
 int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t);
-/* The same for merge pages and kv->merged_masks, and in go the merges of kv->bits_at. */
+/* The same for merge pages and merged_masks, and in go the merges of bits_at. */
 int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t);
-/* The same for demoted slots and kv->low_masks, and in go the n_new ordinary slots of kv->bits_low,
+/* The same for demoted slots and low_masks, and in go the n_new ordinary slots of bits_low,
  * the first of them at first_new. Before the ordinary pages are rewritten. */
 int wn_low_lane(wn_kv *kv, int lane, int n_new, int32_t first_new, bool repack, wn_tally *t);
+
+/* ---- several threads (kv_crew.c) ------------------------------------------------------ */
+
+size_t wn_kv_desk_at(const wn_kv_opts *o, unsigned char *base, wn_lane_desk *d);
+/* NULL where the crew (or none) cannot help with this sequence: its caller does it alone. */
+wn_kv_crew *wn_crew_for(wn_kv_crew *c, const wn_kv *kv);
+int wn_crew_size(const wn_kv_crew *c);
+/* Runs a part for each lane. */
+void wn_crew_run(wn_kv_crew *c, wn_kv *kv, wn_part_fn *part, void *arg);
+/* The sequence as this thread has it in a part: the same lanes, a desk of its own. */
+wn_kv *wn_crew_kv(wn_kv_crew *c, wn_kv *kv, int thread);
 
 /* ---- sealing (kv_seal.c) ------------------------------------------------------------ */
 

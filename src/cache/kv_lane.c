@@ -129,7 +129,9 @@ wn_frame_id wn_kv_take(wn_kv *kv, int cls, uint32_t *need)
         need[cls]++;
         return f;
     }
+    wn_kv_lock(kv);
     wn_status st = wn_pool_take(kv->pool, cls, &f);
+    wn_kv_unlock(kv);
     WN_ASSERT(st == WN_OK);
     /* Zeroed, so that nothing of another sequence can be read, saved or multiplied by 0. */
     memset(wn_kv_addr(kv, f), 0, wn_pool_frame_bytes(kv->pool, f));
@@ -138,11 +140,15 @@ wn_frame_id wn_kv_take(wn_kv *kv, int cls, uint32_t *need)
 
 void wn_kv_own(wn_kv *kv, wn_frame_id *f, int cls, uint32_t *need)
 {
-    if (!wn_frame_ok(*f) || wn_pool_refs(kv->pool, *f) == 1) return;
+    if (!wn_frame_ok(*f)) return;
+    wn_kv_lock(kv);
+    bool own = wn_pool_refs(kv->pool, *f) == 1;
+    wn_kv_unlock(kv);
+    if (own) return;
     wn_frame_id mine = wn_kv_take(kv, cls, need);
     if (need) return;
     memcpy(wn_kv_addr(kv, mine), wn_kv_addr(kv, *f), wn_pool_frame_bytes(kv->pool, *f));
-    wn_pool_drop(kv->pool, *f);
+    wn_kv_drop(kv, f);
     *f = mine;
 }
 

@@ -41,13 +41,13 @@ static void lay_k(const writer *w, const wn_page *src, int s, void *frame, int d
     const wn_kv_side *k = &w->l->k;
     bool raw = wn_frame_ok(src->k);
     if (raw && !k->low->raw) {
-        k->raw->copy_k(kv->raw_page[0], d, wn_kv_addr(kv, src->k), s, kv->P, k->dim);
+        k->raw->copy_k(kv->desk.raw_page[0], d, wn_kv_addr(kv, src->k), s, kv->P, k->dim);
         return;
     }
-    wn_format_get_k(raw ? k->raw : k->format, wn_kv_addr(kv, raw ? src->k : src->ks), kv->P, s, wn_page_pos(kv, src, s), kv->row,
+    wn_format_get_k(raw ? k->raw : k->format, wn_kv_addr(kv, raw ? src->k : src->ks), kv->P, s, wn_page_pos(kv, src, s), kv->desk.row,
                     k->dim);
-    if (k->low->raw) k->low->put_k(frame, kv->P, d, kv->row, 0, 1, k->dim);
-    else k->raw->put_k(kv->raw_page[0], kv->P, d, kv->row, 0, 1, k->dim);
+    if (k->low->raw) k->low->put_k(frame, kv->P, d, kv->desk.row, 0, 1, k->dim);
+    else k->raw->put_k(kv->desk.raw_page[0], kv->P, d, kv->desk.row, 0, 1, k->dim);
 }
 
 static void lay_v(const writer *w, const wn_page *src, int s, void *frame, int d)
@@ -56,12 +56,12 @@ static void lay_v(const writer *w, const wn_page *src, int s, void *frame, int d
     const wn_kv_side *v = &w->l->v;
     bool raw = wn_frame_ok(src->v);
     if (raw && !v->low->raw) {
-        v->raw->copy_v(kv->raw_page[1], d, wn_kv_addr(kv, src->v), s, kv->P, v->dim);
+        v->raw->copy_v(kv->desk.raw_page[1], d, wn_kv_addr(kv, src->v), s, kv->P, v->dim);
         return;
     }
-    wn_format_get_v(raw ? v->raw : v->format, wn_kv_addr(kv, raw ? src->v : src->vs), kv->P, s, kv->row, v->dim);
-    if (v->low->raw) v->low->put_v(frame, kv->P, d, kv->row, 0, 1, v->dim);
-    else v->raw->put_v(kv->raw_page[1], kv->P, d, kv->row, 0, 1, v->dim);
+    wn_format_get_v(raw ? v->raw : v->format, wn_kv_addr(kv, raw ? src->v : src->vs), kv->P, s, kv->desk.row, v->dim);
+    if (v->low->raw) v->low->put_v(frame, kv->P, d, kv->desk.row, 0, 1, v->dim);
+    else v->raw->put_v(kv->desk.raw_page[1], kv->P, d, kv->desk.row, 0, 1, v->dim);
 }
 
 static void carry_bias(wn_kv *kv, wn_page *pg, const source *from, int s)
@@ -99,8 +99,8 @@ static void write_page(writer *w)
         else lay_v(w, from->pg, from->slot, vf, s);
     }
     if (w->new && !k->low->raw)
-        wn_format_encode_k(k->low, kf, kv->raw_page[0], k->raw, P, w->n, new_k, k->dim, wn_page_place_of(kv, &pg));
-    if (w->new && !v->low->raw) wn_format_encode_v(v->low, vf, kv->raw_page[1], v->raw, P, w->n, new_v, v->dim);
+        wn_format_encode_k(k->low, kf, kv->desk.raw_page[0], k->raw, P, w->n, new_k, k->dim, wn_page_place_of(kv, &pg));
+    if (w->new && !v->low->raw) wn_format_encode_v(v->low, vf, kv->desk.raw_page[1], v->raw, P, w->n, new_v, v->dim);
     for (int s = 0; s < w->n; s++) {
         const source *from = &w->from[s];
         carry_bias(kv, &pg, from, s);
@@ -120,7 +120,7 @@ static void add(writer *w, const wn_page *pg, int slot, bool is_new)
     if (++w->n == w->kv->P) write_page(w);
 }
 
-/* A walk over the slots of ordinary pages that kv->bits_low names, in position order. */
+/* A walk over the slots of ordinary pages that kv->desk.bits_low names, in position order. */
 typedef struct {
     const wn_kv *kv;
     int lane, i;                        /* page, */
@@ -137,7 +137,7 @@ static bool wanted(walk *k)
         for (uint64_t b = k->pg.keep; b; b &= b - 1) {
             int s = __builtin_ctzll(b);
             int32_t pos = wn_page_pos(kv, &k->pg, s);
-            if (kv->bits_low[pos >> 6] >> (pos & 63) & 1) k->left |= 1ull << s;
+            if (kv->desk.bits_low[pos >> 6] >> (pos & 63) & 1) k->left |= 1ull << s;
         }
     }
     return true;
@@ -148,12 +148,12 @@ static bool wanted(walk *k)
 static int rebuild(wn_kv *kv, int lane, int first)
 {
     const wn_kv_lane *l = &kv->lanes[lane];
-    writer w = { .kv = kv, .l = l, .to = kv->fresh };
+    writer w = { .kv = kv, .l = l, .to = kv->desk.fresh };
     walk k = { .kv = kv, .lane = lane, .i = -1 };
     wn_page held[WN_PAGE_SLOTS_MAX];
     bool more = wanted(&k);
     for (int i = first; i <= l->n_low; i++) {
-        uint64_t live = i < l->n_low ? kv->low_masks[i] : 0;
+        uint64_t live = i < l->n_low ? kv->desk.low_masks[i] : 0;
         while (live || (i == l->n_low && more)) {
             int s = live ? __builtin_ctzll(live) : 0;
             bool old = live && (!more || wn_page_pos(kv, &l->low[i], s) < wn_page_pos(kv, &k.pg, __builtin_ctzll(k.left)));
@@ -179,7 +179,7 @@ static int first_to_rebuild(const wn_kv *kv, int lane, int n_new, int32_t first_
     const wn_kv_lane *l = &kv->lanes[lane];
     int before = 0, live = 0, thin = l->n_low, i = 0;
     for (; i < l->n_low; i++) {
-        int n = __builtin_popcountll(kv->low_masks[i]);
+        int n = __builtin_popcountll(kv->desk.low_masks[i]);
         before += n > 0;
         live += n;
         if (n < kv->P && thin == l->n_low) thin = i;
@@ -187,7 +187,7 @@ static int first_to_rebuild(const wn_kv *kv, int lane, int n_new, int32_t first_
     bool packs = repack && before && wn_pages_of(live + n_new, kv->P) * 16 <= wn_pages_of(before * kv->P + n_new, kv->P) * 15;
     for (i = 0; n_new && i < l->n_low && wn_page_last(kv, &l->low[i]) < first_new; i++) {}
     if (!n_new) i = l->n_low;
-    else if (i && i == l->n_low && __builtin_popcountll(kv->low_masks[i - 1]) < kv->P) i--;
+    else if (i && i == l->n_low && __builtin_popcountll(kv->desk.low_masks[i - 1]) < kv->P) i--;
     return packs ? WN_MIN(i, thin) : i;
 }
 
@@ -197,7 +197,7 @@ int wn_low_lane(wn_kv *kv, int lane, int n_new, int32_t first_new, bool repack, 
     if (!l->low) return 0;
     int first = first_to_rebuild(kv, lane, n_new, first_new, repack), total = n_new, n_out = 0;
     bool anew = n_new || first < l->n_low;
-    for (int i = first; i < l->n_low; i++) total += __builtin_popcountll(kv->low_masks[i]);
+    for (int i = first; i < l->n_low; i++) total += __builtin_popcountll(kv->desk.low_masks[i]);
     int fresh = anew ? wn_pages_of(total, kv->P) : 0;
     for (int i = 0; t && i < fresh; i++) {
         wn_tally_take(kv, l->k.low_class, t);
@@ -208,7 +208,7 @@ int wn_low_lane(wn_kv *kv, int lane, int n_new, int32_t first_new, bool repack, 
     if (!t && anew) fresh = rebuild(kv, lane, first);
     for (int i = 0; i < l->n_low; i++) {
         wn_page pg = l->low[i];
-        pg.keep = kv->low_masks[i];
+        pg.keep = kv->desk.low_masks[i];
         if (i >= first || !pg.keep) wn_tally_drop_page(kv, lane, i, &pg, WN_LIST_LOW, t);
         else {
             if (!t) l->low[n_out] = pg;
@@ -216,6 +216,6 @@ int wn_low_lane(wn_kv *kv, int lane, int n_new, int32_t first_new, bool repack, 
         }
     }
     if (t) return n_out + fresh;
-    memcpy(l->low + n_out, kv->fresh, (size_t)fresh * sizeof *l->low);
+    memcpy(l->low + n_out, kv->desk.fresh, (size_t)fresh * sizeof *l->low);
     return l->n_low = n_out + fresh;
 }

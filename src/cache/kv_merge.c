@@ -19,7 +19,7 @@ static wn_page *open_page(writer *w, int32_t pos)
 {
     wn_kv *kv = w->kv;
     const wn_kv_lane *l = &kv->lanes[w->lane];
-    wn_page *pg = &kv->fresh[w->n / kv->P];
+    wn_page *pg = &kv->desk.fresh[w->n / kv->P];
     if (w->n % kv->P) return pg;
     *pg = WN_PAGE_EMPTY;
     pg->k = wn_kv_take(kv, l->k.raw_class, NULL);
@@ -64,7 +64,7 @@ static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const floa
 {
     const wn_kv_side *side = of_v ? &kv->lanes[lane].v : &kv->lanes[lane].k;
     int dim = side->dim;
-    memset(kv->row_sum, 0, (size_t)dim * sizeof(float));
+    memset(kv->desk.row_sum, 0, (size_t)dim * sizeof(float));
     for (int i = 0; i < n; i++) {
         wn_page pg;
         int s;
@@ -74,11 +74,11 @@ static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const floa
         wn_frame_id raw = of_v ? pg.v : pg.k, sealed = of_v ? pg.vs : pg.ks;
         const wn_format *f = wn_frame_ok(raw) ? side->raw : low ? side->low : side->format;
         const void *frame = wn_kv_addr(kv, wn_frame_ok(raw) ? raw : sealed);
-        if (of_v) wn_format_get_v(f, frame, kv->P, s, kv->row, dim);
-        else wn_format_get_k(f, frame, kv->P, s, src[i], kv->row, dim);
-        wn_kernels_get()->attn->merge(kv->row_sum, 1, kv->row, w[i], dim);
+        if (of_v) wn_format_get_v(f, frame, kv->P, s, kv->desk.row, dim);
+        else wn_format_get_k(f, frame, kv->P, s, src[i], kv->desk.row, dim);
+        wn_kernels_get()->attn->merge(kv->desk.row_sum, 1, kv->desk.row, w[i], dim);
     }
-    return kv->row_sum;
+    return kv->desk.row_sum;
 }
 
 static void write_new(writer *w, const wn_plan *plan, const wn_plan_merge *m)
@@ -101,7 +101,7 @@ static void write_new(writer *w, const wn_plan *plan, const wn_plan_merge *m)
 static int32_t next_new(const wn_kv *kv, int32_t from)
 {
     for (int i = from >> 6; i * 64 < kv->n_committed; i++) {
-        uint64_t b = kv->bits_at[i] & (i == from >> 6 ? ~0ull << (from & 63) : ~0ull);
+        uint64_t b = kv->desk.bits_at[i] & (i == from >> 6 ? ~0ull << (from & 63) : ~0ull);
         if (b) return i * 64 + __builtin_ctzll(b);
     }
     return kv->n_committed;
@@ -110,7 +110,7 @@ static int32_t next_new(const wn_kv *kv, int32_t from)
 /* New merges below `end`, of which *next is the first, are written. */
 static void write_below(writer *w, const wn_plan *plan, int32_t *next, int32_t end)
 {
-    for (; *next < end; *next = next_new(w->kv, *next + 1)) write_new(w, plan, &plan->merges[w->kv->merge_at[*next]]);
+    for (; *next < end; *next = next_new(w->kv, *next + 1)) write_new(w, plan, &plan->merges[w->kv->desk.merge_at[*next]]);
 }
 
 /* Live slots of an old page from the first of `left` on that no other and no new one comes between. */
@@ -126,7 +126,7 @@ static void rebuild(wn_kv *kv, int lane, const wn_plan *plan, int total)
     writer w = { .kv = kv, .lane = lane };
     int32_t next = next_new(kv, 0);
     for (int i = 0; i < l->n_merged; i++)
-        for (uint64_t k = kv->merged_masks[i]; k;) {
+        for (uint64_t k = kv->desk.merged_masks[i]; k;) {
             int s = __builtin_ctzll(k);
             write_below(&w, plan, &next, wn_page_pos(kv, &l->merged[i], s));
             int n = neighbours(kv, &l->merged[i], k, next);
@@ -137,7 +137,7 @@ static void rebuild(wn_kv *kv, int lane, const wn_plan *plan, int total)
     WN_ASSERT(w.n == total);
     for (int i = 0; i < l->n_merged; i++) wn_page_drop(kv, &l->merged[i]);
     l->n_merged = wn_pages_of(total, kv->P);
-    memcpy(l->merged, kv->fresh, (size_t)l->n_merged * sizeof *l->merged);
+    memcpy(l->merged, kv->desk.fresh, (size_t)l->n_merged * sizeof *l->merged);
 }
 
 int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t)
@@ -145,8 +145,8 @@ int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t)
     wn_kv_lane *l = &kv->lanes[lane];
     int old = 0, new = 0, pages = 0, n_out = 0;
     for (int i = 0; i < l->n_merged; i++) {
-        old += __builtin_popcountll(kv->merged_masks[i]);
-        pages += kv->merged_masks[i] != 0;
+        old += __builtin_popcountll(kv->desk.merged_masks[i]);
+        pages += kv->desk.merged_masks[i] != 0;
     }
     for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) new++;
     int fresh = wn_pages_of(old + new, kv->P);
@@ -165,7 +165,7 @@ int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t)
     }
     for (int i = 0; i < l->n_merged; i++) {
         wn_page pg = l->merged[i];
-        pg.keep = kv->merged_masks[i];
+        pg.keep = kv->desk.merged_masks[i];
         if (!pg.keep) wn_tally_drop_page(kv, lane, i, &pg, WN_LIST_MERGED, t);
         else if (!t) l->merged[n_out] = pg;
         n_out += pg.keep != 0;

@@ -45,7 +45,7 @@ static gain rewriting(const wn_kv *kv, int lane, int from, int to)
     int slots = 0, kind = -1;
     for (int i = from; i < to; i++) {
         wn_page pg = wn_kv_page(kv, lane, i);
-        int live = __builtin_popcountll(kv->masks[i]);
+        int live = __builtin_popcountll(kv->desk.masks[i]);
         if (!live) continue;
         g.before++;
         if (g.first == to && live == kv->P) {
@@ -94,10 +94,10 @@ static void close_page(packer *p)
     if (!pg->n) return;
     if (!p->t) {
         if (is_fixed(pg->k, &p->l->k))
-            wn_format_encode_k(p->l->k.format, wn_kv_addr(kv, pg->ks), kv->raw_page[0], p->l->k.raw, kv->P, pg->n, pg->keep,
+            wn_format_encode_k(p->l->k.format, wn_kv_addr(kv, pg->ks), kv->desk.raw_page[0], p->l->k.raw, kv->P, pg->n, pg->keep,
                                p->l->k.dim, wn_page_place_of(kv, pg));
         if (is_fixed(pg->v, &p->l->v))
-            wn_format_encode_v(p->l->v.format, wn_kv_addr(kv, pg->vs), kv->raw_page[1], p->l->v.raw, kv->P, pg->n, pg->keep,
+            wn_format_encode_v(p->l->v.format, wn_kv_addr(kv, pg->vs), kv->desk.raw_page[1], p->l->v.raw, kv->P, pg->n, pg->keep,
                                p->l->v.dim);
         p->pages[p->n_out] = *pg;
     }
@@ -124,8 +124,8 @@ static void copy_k(packer *p, const wn_page *src, int s, int d, int n)
     const wn_kv_side *k = &p->l->k;
     if (!wn_frame_ok(src->k) && is_fixed(src->k, k)) {
         for (int i = 0; i < n; i++) {
-            wn_format_get_k(k->format, wn_kv_addr(kv, src->ks), kv->P, s + i, wn_page_pos(kv, src, s + i), kv->row, k->dim);
-            k->raw->put_k(kv->raw_page[0], kv->P, d + i, kv->row, 0, 1, k->dim);
+            wn_format_get_k(k->format, wn_kv_addr(kv, src->ks), kv->P, s + i, wn_page_pos(kv, src, s + i), kv->desk.row, k->dim);
+            k->raw->put_k(kv->desk.raw_page[0], kv->P, d + i, kv->desk.row, 0, 1, k->dim);
         }
         return;
     }
@@ -141,8 +141,8 @@ static void copy_v(packer *p, const wn_page *src, int s, int d, int n)
     const wn_kv_side *v = &p->l->v;
     if (!wn_frame_ok(src->v) && is_fixed(src->v, v)) {
         for (int i = 0; i < n; i++) {
-            wn_format_get_v(v->format, wn_kv_addr(kv, src->vs), kv->P, s + i, kv->row, v->dim);
-            v->raw->put_v(kv->raw_page[1], kv->P, d + i, kv->row, 0, 1, v->dim);
+            wn_format_get_v(v->format, wn_kv_addr(kv, src->vs), kv->P, s + i, kv->desk.row, v->dim);
+            v->raw->put_v(kv->desk.raw_page[1], kv->P, d + i, kv->desk.row, 0, 1, v->dim);
         }
         return;
     }
@@ -203,7 +203,7 @@ int wn_repack_lane(wn_kv *kv, int lane, bool repack, wn_tally *t)
     int n = wn_kv_n_pages(kv, lane), first = repack ? first_to_rewrite(kv, lane) : n;
     for (int i = 0; i < n; i++) {
         wn_page pg = wn_kv_page(kv, lane, i);
-        pg.keep = kv->masks[i];
+        pg.keep = kv->desk.masks[i];
         if (pg.keep && i < first) {
             if (!t) l->pages[p.n_out] = pg;
             p.n_out++;

@@ -90,7 +90,7 @@ wn_status wn_seq_decide(wn_seq *s, wn_err *err)
     s->plan.n_tokens = p;
     if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
     if (s->plan.status) return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
-    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply(s->kv, &s->plan, err))) return st;
+    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply_with(s->kv, &s->plan, s->e->crew, err))) return st;
     note_statistics(s, p);
     s->decided_at = p;
     s->stats_due = true;
@@ -106,11 +106,10 @@ typedef struct {
 } shown;
 
 typedef struct {
-    int32_t *pos, *count;
+    int32_t *pos, *count;               /* count, bias, low: NULL where no slot has any */
     float *bias;
-    bool *low;                          /* NULL: nothing can be */
+    bool *low;
     int n, n_low;
-    bool merged, biased;
 } lane_fill;
 
 /* The slots of one split by position: runs give them list after list. */
@@ -126,24 +125,22 @@ static void list_split(lane_fill *f, const split_slots *s, int split)
         for (uint64_t left = s->live[w]; left; left &= left - 1) {
             int bit = __builtin_ctzll(left), i = f->n++, at = w * 64 + bit;
             f->pos[i] = split * WN_SPLIT + at;
-            f->count[i] = s->count[at];
-            f->bias[i] = s->bias[at];
+            if (f->count) f->count[i] = s->count[at];
+            if (f->bias) f->bias[i] = s->bias[at];
             if (!f->low) continue;
             f->low[i] = s->low[w] >> bit & 1;
             f->n_low += f->low[i];
         }
 }
 
-static void note_slot(lane_fill *f, split_slots *x, const wn_run *run, int s)
+static void note_slot(const lane_fill *f, split_slots *x, const wn_run *run, int s)
 {
     int at = (run->pos ? run->pos[s] : run->pos0 + s) - run->split * WN_SPLIT;
     uint64_t bit = 1ull << (at & 63);
     x->live[at >> 6] |= bit;
     x->low[at >> 6] |= run->low ? bit : 0;
-    x->count[at] = run->count ? run->count[s] : 1;
-    x->bias[at] = run->bias ? run->bias[s] : 0;
-    f->merged |= run->merged;
-    f->biased |= x->bias[at] != 0;
+    if (f->count) x->count[at] = run->count ? run->count[s] : 1;
+    if (f->bias) x->bias[at] = run->bias ? run->bias[s] : 0;
 }
 
 /* All live slots of a lane in the order of their positions. */
@@ -164,6 +161,29 @@ static void list_lane(const wn_kv *kv, int lane, lane_fill *f)
         for (uint64_t left = run.keep; left; left &= left - 1) note_slot(f, &x, &run, __builtin_ctzll(left));
     }
     list_split(f, &x, split);
+}
+
+/* Has any slot of the lane been merged, or a bias? */
+static void look_through(const wn_kv *kv, int lane, bool *merged, bool *biased)
+{
+    wn_run_iter it;
+    wn_run run;
+    *merged = *biased = false;
+    wn_runs_begin(&it, kv, lane, 0, wn_kv_n(kv));
+    while (!(*merged && *biased) && wn_runs_next(&it, &run)) {
+        *merged |= run.merged;
+        for (uint64_t left = run.bias ? run.keep : 0; left && !*biased; left &= left - 1)
+            *biased = run.bias[__builtin_ctzll(left)] != 0;
+    }
+}
+
+typedef struct { const wn_kv *kv; lane_fill *fill; } list_job;
+
+static void list_part(void *arg, int lane, int thread)
+{
+    const list_job *j = arg;
+    (void)thread;
+    if (j->fill[lane].pos) list_lane(j->kv, lane, &j->fill[lane]);
 }
 
 typedef struct {
@@ -188,7 +208,10 @@ static int index_of(const wn_view_lane *l, int32_t pos)
     return lo;
 }
 
-/* Slots of raw pages come some at a time: a kernel turns them from columns into rows. */
+static int32_t position(const wn_run *run, int s) { return run->pos ? run->pos[s] : run->pos0 + s; }
+
+/* Slots of raw pages come some at a time: a kernel turns them from columns into rows. Where all of them
+ * are live and no others of the lane lie between them, they go straight to where they belong. */
 static void load_run(const load_job *j, const wn_run *run)
 {
     const wn_view_lane *l = j->lane;
@@ -200,16 +223,21 @@ static void load_run(const load_job *j, const wn_run *run)
     bool many = dim <= WIDE && (j->values ? f->rows_v : f->rows_k);
     float some[AT_ONCE * WIDE];
     for (int first = 0; first < run->n; first += AT_ONCE) {
-        uint64_t left = run->keep >> first & ((1u << AT_ONCE) - 1);
-        if (left && many)
-            (j->values ? f->rows_v : f->rows_k)(frame, P, run->first + first, some, (size_t)dim,
-                                                WN_MIN(AT_ONCE, run->n - first), dim);
+        int n = WN_MIN(AT_ONCE, run->n - first);
+        uint64_t left = run->keep >> first & wn_low_bits(n);
+        if (!left) continue;
+        int32_t pos = position(run, first + __builtin_ctzll(left));
+        if (at < 0) at = index_of(l, pos);
+        while (l->pos[at] < pos) at++;
+        bool together = left == wn_low_bits(n) && at + n <= l->n && l->pos[at + n - 1] == position(run, first + n - 1);
+        float *row = j->rows + (size_t)at * (size_t)dim;
+        if (many) (j->values ? f->rows_v : f->rows_k)(frame, P, run->first + first, together ? row : some, (size_t)dim, n, dim);
+        if (many && together) continue;
         for (; left; left &= left - 1) {
             int s = __builtin_ctzll(left);
-            int32_t pos = run->pos ? run->pos[first + s] : run->pos0 + first + s;
-            if (at < 0) at = index_of(l, pos);
+            pos = position(run, first + s);
             while (l->pos[at] < pos) at++;
-            float *row = j->rows + (size_t)at * (size_t)dim;
+            row = j->rows + (size_t)at * (size_t)dim;
             if (many) memcpy(row, some + s * dim, sizeof *row * (size_t)dim);
             else if (j->values) wn_format_get_v(f, frame, P, run->first + first + s, row, dim);
             else wn_format_get_k(f, frame, P, run->first + first + s, pos, row, dim);
@@ -242,27 +270,32 @@ static void fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view
     const wn_lane_map *map = wn_kv_map(kv);
     int p = wn_kv_n(kv);
     int32_t *all = wn_arena_array(a, int32_t, p);
+    lane_fill *fill = wn_arena_array(a, lane_fill, map->n_lanes);
     for (int i = 0; i < p; i++) all[i] = i;
     for (int l = 0; l < map->n_lanes; l++) {
-        bool window = map->lanes[l].window;
+        bool window = map->lanes[l].window, merged, biased;
         int live = (int)wn_kv_live(kv, l);
+        fill[l] = (lane_fill){ 0 };
         lanes[l] = wn_engine_lane(e, l);
         lanes[l].n = window ? 0 : live;
         lanes[l].pos = all;
         if (window || !wn_kv_is_listed(kv, l)) continue;
-        lane_fill f = { .pos = wn_arena_array(a, int32_t, live) };
-        if (wn_kv_formats(kv, l).low_k) f.low = wn_arena_array(a, bool, live);
-        wn_mark mark = wn_arena_mark(a);
-        f.count = wn_arena_array(a, int32_t, live);
-        f.bias = wn_arena_array(a, float, live);
-        list_lane(kv, l, &f);
-        WN_ASSERT(f.n == live);
-        lanes[l].pos = f.pos;
-        lanes[l].n_low = f.n_low;
-        if (f.n_low) lanes[l].low = f.low;
-        if (f.merged) lanes[l].count = f.count;
-        if (f.biased) lanes[l].bias = f.bias;
-        if (!f.merged && !f.biased) wn_arena_rewind(a, mark);
+        look_through(kv, l, &merged, &biased);
+        fill[l].pos = wn_arena_array(a, int32_t, live);
+        if (wn_kv_formats(kv, l).low_k) fill[l].low = wn_arena_array(a, bool, live);
+        if (merged) fill[l].count = wn_arena_array(a, int32_t, live);
+        if (biased) fill[l].bias = wn_arena_array(a, float, live);
+    }
+    wn_threads_run(e->team, list_part, &(list_job){ kv, fill }, map->n_lanes);
+    for (int l = 0; l < map->n_lanes; l++) {
+        const lane_fill *f = &fill[l];
+        if (!f->pos) continue;
+        WN_ASSERT(f->n == lanes[l].n);
+        lanes[l].pos = f->pos;
+        lanes[l].n_low = f->n_low;
+        lanes[l].low = f->n_low ? f->low : NULL;
+        lanes[l].count = f->count;
+        lanes[l].bias = f->bias;
     }
 }
 
@@ -562,6 +595,7 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
         s->noted.x += wn_seq_ledger_bytes(s) / sizeof(float) / 2;
     }
     if ((st = wn_engine_raise_hands(e, s->policy, err))) return st;
+    if (!e->crew && (st = wn_kv_crew_open(&e->crew, &e->kv_opts, e->team, err))) return st;
     size_t most = wn_engine_arena_most(e, s->policy);
     if (most > e->decisions.size) {     /* no decision is being made: nothing is lost */
         wn_arena_release(&e->decisions);

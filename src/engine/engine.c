@@ -200,6 +200,7 @@ void wn_engine_close(wn_engine *e)
 {
     if (!e) return;
     WN_ASSERT(e->n_seqs == 0);          /* sequences are closed before their engine */
+    wn_kv_crew_close(e->crew);
     wn_threads_close(e->team);
     wn_pool_close(e->pool);
     wn_arena_release(&e->scratch);

@@ -31,6 +31,7 @@ struct wn_engine {
     wn_arena decisions;                 /* views and scores; mapped for the most demanding policy so far */
     wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
     wn_view_hand *hands; int n_hands;   /* who decide, with plans; 0: the engine's thread alone */
+    wn_kv_crew *crew;                   /* who carry decisions out; NULL: none was made yet */
     wn_policy policy;                   /* the one the pool is sized for, */
     wn_kv_opts policy_opts;             /* what the caches of its sequences are like, */
     wn_lane_formats *formats;           /* (n_lanes) and their formats */

@@ -7,7 +7,8 @@
  * when it is decided: what the budget leaves and what comes in between two decisions.
  *
  *     arena     lists, sums, scores: the mean lane, times lanes;  rows, sorting: the largest lane;
- *               weights that wait for a ledger, in the scratch of a pass; what each hand has of its own
+ *               weights that wait for a ledger, in the scratch of a pass; what each hand has of its own,
+ *               and what each thread needs that carries plans out
  *     sequence  statistics of all queries, masks and merges of the plan, the ring of queries
  *
  * The engine plans for the policy it was opened with, max_seqs times; a sequence with
@@ -49,7 +50,7 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
     }
     /* lanes and pointers to their parts; a layer's counts; the list of an untouched lane, the
      * protected; positions of each lane, counts and biases too where slots are merged */
-    size_t sum = 4096 + lanes * (wn_arena_cost(sizeof(wn_view_lane)) + wn_arena_cost(sizeof(wn_verdict)) + 128) +
+    size_t sum = 4096 + lanes * (wn_arena_cost(sizeof(wn_view_lane)) + wn_arena_cost(sizeof(wn_verdict)) + 192) +
                  (size_t)map->n_layers * wn_arena_cost(8 * lanes) + wn_arena_cost(4 * (size_t)n) +
                  2 * wn_arena_cost((size_t)n / 8 + 8) + lanes * (wn_policy_merges(p) ? 3 : 1) * wn_arena_cost(4 * s.mean) +
                  (wn_policy_demotes(p) ? lanes * wn_arena_cost(s.mean) : 0) +
@@ -69,7 +70,8 @@ size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n, int 
 {
     if (!p || !wn_policy_decides(p)) return 0;
     int beyond = wn_probe_tokens(p, e->n_ctx);      /* a pass at such positions takes more scratch */
-    return arena_bytes(e, p, n, live_slots(e, p, n, n_held)) + (p->n_stats ? e->kept_bytes : 0) +
+    return arena_bytes(e, p, n, live_slots(e, p, n, n_held)) + wn_kv_crew_bytes(&e->kv_opts, e->n_threads) +
+           (p->n_stats ? e->kept_bytes : 0) +
            (beyond ? wn_engine_pass_bytes(e, e->n_ctx + beyond) - wn_engine_pass_bytes(e, e->n_ctx) : 0);
 }
 

@@ -1,6 +1,6 @@
 /* Decisions: masks, merges, biases and shifts, with and without repacking, on sequences
- * that share pages, in pools that are too small. Random plans are compared with plain
- * arrays after every operation; with WN_TEST_HARD=1 pages are small, the pool is tiny and
+ * that share pages, in pools that are too small; every second plan is carried out by three threads. Random
+ * plans are compared with plain arrays after every operation; with WN_TEST_HARD=1 pages are small, the pool is tiny and
  * there are more of them. */
 #include "tests/unit/check.h"
 #include "tests/support/kv_model.h"
@@ -148,6 +148,8 @@ typedef struct {
     wn_pool *pool;
     wn_kv_opts o;
     wn_kv *kv[N_SEQS];
+    wn_threads *team;
+    wn_kv_crew *crew;                   /* carries out every second decision */
     uint64_t rng;
     wn_lane_formats formats[MODEL_LANES];
     int n_full, n_cut, n_restarted, n_applied, n_saved;
@@ -175,7 +177,7 @@ static void decide(run *r, int i)
     model_apply(&models[i], r->kv[i], &plan);
     if (below(&r->rng, 3) == 0) wn_kv_reserve(r->kv[i], 1, NULL);       /* given back first */
     wn_alloc_forbid(true);
-    wn_status st = wn_kv_apply(r->kv[i], &plan, &err);
+    wn_status st = wn_kv_apply_with(r->kv[i], &plan, r->n_applied & 1 ? r->crew : NULL, &err);
     wn_alloc_forbid(false);
     if (st == WN_EFULL) {
         models[i] = before;
@@ -329,6 +331,8 @@ static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, in
         r.o.lag = seed % 3 ? 0 : 4;
     }
     wn_kv_close(kv_open(&r.o));
+    assert_int_equal(wn_threads_open(&r.team, 3, NULL), WN_OK);
+    assert_int_equal(wn_kv_crew_open(&r.crew, &r.o, r.team, NULL), WN_OK);
     if (spare) hogged = hog(&r, spare);
     for (int s = 0; s < n_steps; s++) {
         step(&r);
@@ -338,6 +342,8 @@ static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, in
            r.n_cut, r.n_restarted, r.n_saved);
     for (int i = 0; i < N_SEQS; i++) wn_kv_close(r.kv[i]);
     while (r.n_hogged) wn_pool_drop(r.pool, hogged[--r.n_hogged]);
+    wn_kv_crew_close(r.crew);
+    wn_threads_close(r.team);
     pool_is_empty(r.pool);
     wn_pool_close(r.pool);
 }
