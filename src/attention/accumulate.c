@@ -4,6 +4,8 @@
  * numbers are gathered first and put back behind. */
 #include "attention/accumulate.h"
 
+#include "kernel/attn.h"
+
 enum { SLOTS = 512 };
 
 bool wn_ledger_wants_max(const wn_ledger *g)
@@ -30,8 +32,9 @@ static void step(const wn_stat *s, float *x, const float *last, const float *a, 
     float decay = decay_of(s), scale = scale_of(s, w);
     float bar = s->even ? s->threshold * w->even : s->threshold, now = (float)w->query;
     switch (s->kind) {
-    case WN_STAT_SUM:
-        for (int i = 0; i < n; i++) x[i] = decay * x[i] + scale * a[i];
+    case WN_STAT_SUM:                   /* times a power of two is exact: the kernel's one rounding is the same */
+        if (scale == 1 || !(w->group & (w->group - 1))) wn_kernels_get()->attn->merge(x, decay, a, scale, n);
+        else for (int i = 0; i < n; i++) x[i] = decay * x[i] + scale * a[i];
         break;
     case WN_STAT_SQUARES:
         for (int i = 0; i < n; i++) x[i] = decay * x[i] + scale * a[i] * (scale * a[i]);
