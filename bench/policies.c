@@ -1,6 +1,6 @@
 /* bench/policies.c - what does a cache policy cost, and what does it gain?
  *
- *     build/bench/policies MODEL [-d TOKENS] [-n STEPS] [POLICY ..]
+ *     build/bench/policies MODEL [-d TOKENS] [-n STEPS] [--csv] [POLICY ..]
  *
  * A prompt of d tokens (8192) is read in chunks of 512, then n single tokens (512) follow a mark at
  * its end. Two yardsticks run in turn with the policies, chunk by chunk and token by token, so
@@ -9,17 +9,19 @@
  *     none     the full cache
  *     random   holds as many slots, as scattered, each step, and observes nothing
  *
- * CSV, a row per policy:
+ * A row per policy, as a table or as CSV:
+ *     observes    whose attention is looked at: all queries, the last ones, nobody's
  *     prompt      time of the prompt and of the decision behind it, against none's prompt
  *     observed    (query head, slot) pairs scored or accounted for the policy, per pair of the
  *                 prompt's attention to a full cache
  *     step        mean ms of a step, decisions and repacks inside
- *     deciding    how much longer steps with a decision are than the others, spread over all steps
  *     extra       mean step against random's steps without a decision: what deciding and observing cost
- *     worst       the longest step with a decision (without any: of all), ms; the machine's own
- *                 hiccups are in it
- *     tokens/s    and none's in the same minutes
- *     kept        live slots at the end, as a share of the full cache
+ *     typical     the same from the median of steps without a decision and the mean of what decisions
+ *                 add to it, against random's median: the machine's hiccups between decisions left out
+ *     decisions   the part of it that decisions have
+ *     worst       the longest step with a decision (without any: of all), ms; hiccups are in it
+ *     none        mean step against none's
+ *     MiB         of cache at the end, and how many at most
  *
  * Inside the timers: everything a step does. Outside: loading, feeding.
  */
@@ -94,53 +96,87 @@ static void take_steps(const bench *b, text *t, int n_texts)
     for (int i = 0; i < n_texts; i++) wn_seq_get_stats(t[i].s, &t[i].end);
 }
 
-/* Mean over the steps with (or without) a decision; 0 for none. */
-static double mean_of(const bench *b, const text *t, bool decides)
+/* ---- figures ----------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
 {
-    double sum = 0;
-    int n = 0;
-    for (int k = 0; k < b->n; k++)
-        if (t->decides[k] == decides) sum += t->step[k], n++;
-    return n ? sum / n : 0;
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
-static double mean(const bench *b, const text *t)
-{
-    double sum = 0;
-    for (int k = 0; k < b->n; k++) sum += t->step[k];
-    return sum / b->n;
-}
+/* Of the steps of a text, in seconds. */
+typedef struct { double mean, plain, typical, decisions, worst; } times;
 
-static void print_row(const bench *b, const text *t, const text *none, const text *random)
+static times times_of(const bench *b, const text *t)
 {
-    double worst = 0, m = mean(b, t), plain = mean_of(b, t, false), dec = mean_of(b, t, true), base = mean_of(b, random, false);
-    int n = 0;
+    times x = { 0 };
+    double *plain = calloc((size_t)b->n, sizeof *plain), sum = 0;
+    int n_plain = 0;
+    if (!plain) die("out of memory");
     for (int k = 0; k < b->n; k++) {
-        n += t->decides[k];
+        x.mean += t->step[k] / b->n;
+        if (t->decides[k]) {
+            x.worst = WN_MAX(x.worst, t->step[k]);
+            continue;
+        }
+        plain[n_plain++] = t->step[k];
+        sum += t->step[k];
     }
+    qsort(plain, (size_t)n_plain, sizeof *plain, by_value);
+    if (n_plain) x.plain = sum / n_plain;
+    if (n_plain) x.typical = plain[n_plain / 2];
     for (int k = 0; k < b->n; k++)
-        if (t->decides[k] || !n) worst = WN_MAX(worst, t->step[k]);
+        if (t->decides[k]) x.decisions += (t->step[k] - x.typical) / b->n;
+    if (x.worst == 0)                   /* decides at marks, or never */
+        for (int k = 0; k < b->n; k++) x.worst = WN_MAX(x.worst, t->step[k]);
+    free(plain);
+    return x;
+}
+
+static const char *observes(const text *t)
+{
+    const wn_policy *p = t->s->policy;
+    if (!p || !wn_policy_decides(p)) return "nothing";
+    return p->n_stats ? "all queries" : wn_policy_window(p) ? "the last" : "nothing";
+}
+
+static void print_row(const bench *b, const text *t, const text *none, const text *random, bool csv)
+{
     const wn_hparams *h = &b->e->m->hp;
-    double pairs = 0.5 * b->d * (b->d + 1.0) * h->n_heads * h->n_layers, step = mean_of(b, none, false);
-    double prompt = t->prompt + WN_MAX(0, t->mark - plain);
-    printf("\"%s\",%.2f,%.3f,%.3f,%.2f,%.2f,%.2f,%.1f,%.1f,%.1f,%.3f\n", t->kv, prompt, prompt / none->prompt,
-           (double)t->observed / pairs, m * 1e3, n ? (dec - plain) * n / b->n * 1e3 : 0, (m / base - 1) * 100, worst * 1e3,
-           1 / m, 1 / step, (double)t->end.kv_slots / (double)t->end.kv_slots_full);
+    times x = times_of(b, t), r = times_of(b, random), full = times_of(b, none);
+    double pairs = 0.5 * b->d * (b->d + 1.0) * h->n_heads * h->n_layers;
+    double prompt = (t->prompt + WN_MAX(0, t->mark - x.typical)) / none->prompt, MiB = 1 << 20;
+    printf(csv ? "\"%s\",%s,%.3f,%.2f,%.2f,%.2f,%.2f,%.2f,%.1f,%.3f,%.1f,%.1f\n"
+               : "| `%s` | %s | %.3f | %.2f %% | %.2f | %+.1f %% | %+.1f %% | %.1f %% | %.0f | %.3f | %.0f | %.0f |\n",
+           t->kv, observes(t), prompt, 100 * (double)t->observed / pairs, x.mean * 1e3, (x.mean / r.plain - 1) * 100,
+           ((x.typical + x.decisions) / r.typical - 1) * 100, x.decisions / r.typical * 100, x.worst * 1e3, x.mean / full.mean,
+           (double)t->end.kv_bytes / MiB, (double)t->end.kv_bytes_peak / MiB);
+}
+
+static void print_table(const bench *b, const text *t, int n, bool csv)
+{
+    if (csv) printf("policy,observes,prompt,observed %%,step ms,extra %%,typical %%,decisions %%,worst ms,of none,MiB,peak MiB\n");
+    else
+        printf("| policy | observes | prompt | observed | step, ms | extra | typical | decisions | worst, ms | of none's step | MiB | at most |\n"
+               "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+    for (int i = 0; i < n; i++) print_row(b, &t[i], &t[0], &t[1], csv);
 }
 
 int main(int argc, char **argv)
 {
-    static const char *all[] = { "recent@25%", "streaming@25%", "snapkv@25%", "snapkv(at=boundary)@25%", "tova@25%", "h2o@25%",
-                                 "h2o(at=mark)@25%", "d2o@25%", "keydiff@25%", "lagkv@25%", "expected@25%" };
+    static const char *all[] = { "streaming@25%", "keydiff@25%", "lagkv@25%", "snapkv@25%", "snapkv(at=boundary)@25%", "adakv@25%",
+                                 "pyramidkv@25%", "expected@25%", "tova@25%", "h2o@25%", "h2o(at=mark)@25%", "d2o@25%" };
+    bool csv = false;
     bench b = { .d = 8192, .n = 512 };
     text t[POLICIES_MAX + 2] = { { .kv = "none" }, { .kv = "random(every=64)@25%" } };
     int n = 2;
     wn_model *m;
     wn_err err;
-    if (argc < 2) die("policies MODEL [-d TOKENS] [-n STEPS] [POLICY ..]");
+    if (argc < 2) die("policies MODEL [-d TOKENS] [-n STEPS] [--csv] [POLICY ..]");
     for (int i = 2; i < argc; i++) {
         if (!strcmp(argv[i], "-d") && i + 1 < argc) b.d = atoi(argv[++i]);
         else if (!strcmp(argv[i], "-n") && i + 1 < argc) b.n = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--csv")) csv = true;
         else if (n < POLICIES_MAX + 2) t[n++].kv = argv[i];
     }
     if (b.d < 1 || b.n < 1) die("-d and -n are whole numbers from 1 on");
@@ -159,8 +195,7 @@ int main(int argc, char **argv)
     }
     read_prompt(&b, t, n);
     take_steps(&b, t, n);
-    printf("policy,prompt s,of none,observed,step ms,deciding ms,extra %%,worst ms,tokens/s,none tokens/s,kept\n");
-    for (int i = 0; i < n; i++) print_row(&b, &t[i], &t[0], &t[1]);
+    print_table(&b, t, n, csv);
     for (int i = 0; i < n; i++) {
         free(t[i].step);
         free(t[i].decides);
