@@ -44,7 +44,7 @@ typedef enum {
 
 typedef struct {
     wn_status status;
-    char text[400];                 /* one sentence, NUL-terminated */
+    char text[1000];                /* one sentence, NUL-terminated */
 } wn_err;
 
 const char *wn_status_name(wn_status s);

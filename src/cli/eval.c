@@ -35,7 +35,7 @@ typedef struct {
 
 static int wrong(const char *what, const char *value)
 {
-    fprintf(stderr, "winnow eval: %s%s%s\n", what, value ? ": " : "", value ? value : "");
+    wn_cli_complain("eval", "%s%s%s", what, value ? ": " : "", value ? value : "");
     return WN_EXIT_USAGE;
 }
 

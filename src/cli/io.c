@@ -1,9 +1,11 @@
-/* cli/io.c - see io.h. Input may be a pipe, so its length is not known before its end. */
+/* cli/io.c - see io.h. Input may be a pipe, so its length is not known before its end; a sentence may list
+ * all recipes there are, so it may be longer than a line. */
 #include "cli/io.h"
 
 #include "base/alloc.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,4 +35,31 @@ wn_status wn_cli_read_all(const char *path, char **out, size_t *n, wn_err *err)
     *out = buf;
     *n = len;
     return WN_OK;
+}
+
+/* Breaks between words, and nowhere else: a long word has a line of its own. */
+static void print_wrapped(const char *s, int column)
+{
+    enum { COLUMNS = 100 };
+    while (*s) {
+        int n = (int)strcspn(s, " "), space = (int)strspn(s + n, " ");
+        fprintf(stderr, "%.*s", n, s);
+        column += n;
+        s += n + space;
+        if (!*s) break;
+        bool fits = column + space + (int)strcspn(s, " ") <= COLUMNS;
+        fprintf(stderr, "%*s", fits ? space : 3, fits ? "" : "\n  ");
+        column = fits ? column + space : 2;
+    }
+    fputc('\n', stderr);
+}
+
+void wn_cli_complain(const char *command, const char *fmt, ...)
+{
+    char text[2 * sizeof ((wn_err *)0)->text];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    print_wrapped(text, fprintf(stderr, "winnow %s: ", command));
 }

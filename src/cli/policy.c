@@ -2,6 +2,7 @@
  * loaded is work that failed, like a model file. */
 #include "cli/policy.h"
 #include "cli/cli.h"
+#include "cli/io.h"
 
 #include "winnow_policy.h"
 
@@ -13,7 +14,7 @@ static bool is_format(const char *command, const char *option, const char *name)
     wn_err err;
     snprintf(text, sizeof text, "none,k=%.50s", name);
     if (!wn_policy_check(text, &err)) return true;
-    fprintf(stderr, "winnow %s: --%s: %s\n", command, option, err.text);
+    wn_cli_complain(command, "--%s: %s", option, err.text);
     return false;
 }
 
@@ -26,11 +27,11 @@ int wn_cli_policy(const char *command, const char *lib, const char *kv)
 {
     wn_err err;
     if (lib && wn_policy_load(lib, &err)) {
-        fprintf(stderr, "winnow %s: --policy-lib: %s\n", command, err.text);
+        wn_cli_complain(command, "--policy-lib: %s", err.text);
         return WN_EXIT_FAILED;
     }
     if (kv && wn_policy_check(kv, &err)) {
-        fprintf(stderr, "winnow %s: --kv: %s\n", command, err.text);
+        wn_cli_complain(command, "--kv: %s", err.text);
         return WN_EXIT_USAGE;
     }
     return WN_EXIT_OK;

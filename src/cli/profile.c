@@ -6,6 +6,7 @@
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/io.h"
 #include "cli/long.h"
 #include "cli/models.h"
 #include "cli/policy.h"
@@ -31,7 +32,7 @@ typedef struct {
 
 static int wrong(const char *what, const char *value)
 {
-    fprintf(stderr, "winnow profile: %s%s%s\n", what, value ? ": " : "", value ? value : "");
+    wn_cli_complain("profile", "%s%s%s", what, value ? ": " : "", value ? value : "");
     return WN_EXIT_USAGE;
 }
 
@@ -100,7 +101,7 @@ static int fail(const wn_err *err, const char *journal)
 {
     if (*wn_cli_catch_interrupt())
         fprintf(stderr, "\nwinnow profile: interrupted%s\n", journal ? "; the same command goes on where it stopped" : "");
-    else fprintf(stderr, "winnow profile: %s\n", err->text);
+    else wn_cli_complain("profile", "%s", err->text);
     return WN_EXIT_FAILED;
 }
 

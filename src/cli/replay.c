@@ -5,6 +5,7 @@
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/io.h"
 
 #include "base/alloc.h"
 #include "eval/replay.h"
@@ -39,7 +40,7 @@ static int wrong(const char *what)
 
 static int failed(const wn_err *err)
 {
-    fprintf(stderr, "winnow replay: %s\n", err->text);
+    wn_cli_complain("replay", "%s", err->text);
     return WN_EXIT_FAILED;
 }
 

@@ -100,12 +100,14 @@ static wn_status set_param(const wn_param *a, double *v, const char *recipe, con
 
 static wn_status find_recipe(wn_policy *p, const wn_spec *s, wn_err *err)
 {
-    char known[300] = "";
+    char known[900] = "";
     size_t k = 0;
+    int i = 0;
     if ((p->recipe = wn_recipe_find(s->head.name))) return WN_OK;
-    for (int i = 0; wn_recipe_at(i) && k < sizeof known; i++)
+    for (; wn_recipe_at(i) && k + strlen(wn_recipe_at(i)->name) + 3 < sizeof known; i++)
         k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", i ? ", " : "", wn_recipe_at(i)->name);
-    return wn_fail(err, WN_EINVAL, "there is no cache policy \"%.40s\"; there are %s", s->head.name, known);
+    return wn_fail(err, WN_EINVAL, "there is no cache policy \"%.40s\"; there are %s%s", s->head.name, known,
+                   wn_recipe_at(i) ? " and others" : "");
 }
 
 static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)

@@ -61,6 +61,26 @@ static void wrong_words_are_sentences(void **state)
     says("trained for");
 }
 
+/* The list of recipes is whole, and no line of it longer than a line. */
+static void unknown_policies_are_told_all_names(void **state)
+{
+    (void)state;
+    static const char *const command[] = { "eval", "run", "bench" };
+    assert_int_equal(sh("./winnow recipes --names"), 0);
+    char *names = strdup(out);
+    for (size_t i = 0; i < sizeof command / sizeof *command; i++) {
+        assert_int_equal(sh_both("./winnow %s -m " MODEL " --kv nonsense", command[i]), 2);
+        for (const char *s = names; *s; s += strcspn(s, "\n") + 1) {
+            char name[64];
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(s, "\n"), s);
+            says(name);
+        }
+        for (const char *s = out; *s; s += strcspn(s, "\n") + 1)
+            if (strcspn(s, "\n") > 100) fail_msg("%s: a line of %zu columns: %s", command[i], strcspn(s, "\n"), s);
+    }
+    free(names);
+}
+
 static void interrupted_runs_are_taken_up(void **state)
 {
     (void)state;
@@ -123,6 +143,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_has_what_scripts_need),
         cmocka_unit_test(wrong_words_are_sentences),
+        cmocka_unit_test(unknown_policies_are_told_all_names),
         cmocka_unit_test(interrupted_runs_are_taken_up),
         cmocka_unit_test(results_grow),
         cmocka_unit_test(all_recipes),

@@ -188,6 +188,7 @@ static void wrong_words(void **state)
 {
     (void)state;
     bad("resent", "no cache policy \"resent\"|none|keepall|random|recent");
+    for (int i = 0; wn_recipe_at(i); i++) bad("resent", wn_recipe_at(i)->name);
     bad("recent(sink=4)", "recent has no parameter \"sink\"; it has sinks, window, at, every, first, last");
     bad("none(sinks=4)", "none has no parameter|at, every");
     bad("recent(sinks=4.5)", "recent(sinks=4.5)|whole number");
