@@ -12,6 +12,7 @@
 #include "cli/policy.h"
 
 #include "base/alloc.h"
+#include "eval/markup.h"
 #include "eval/report.h"
 
 #include <errno.h>
@@ -202,10 +203,8 @@ static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const
     eo.ask[WN_ASK_AWARE] = strcmp(o->ask, "after") != 0;
     wn_status st = wn_cli_open_model(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads }, &err);
     if (st) goto done;
-    wn_model_info mi;
-    wn_model_get_info(m, &mi);
-    const char *family = o->family ? o->family : wn_phrases_guess(mi.name, mi.chat_template);
-    if ((st = wn_phrases_open(&phrases, family, o->haystack, &err))) goto done;
+    const char *family = o->family;
+    if ((st = wn_phrases_open_for(&phrases, &family, o->haystack, m, &err))) goto done;
     if (o->text && (st = wn_cli_read_all(o->text, &text, &eo.n_text, &err))) goto done;
     if (o->choices && (st = wn_choices_load(&choices, &n_choices, o->choices, &err))) goto done;
     snprintf(label, sizeof label, "%s|%s|%s", family, o->haystack ? o->haystack : "", o->choices ? o->choices : "");
@@ -272,7 +271,7 @@ int wn_cli_eval(int argc, char **argv)
         { 0, "lengths", WN_ARG_STRING, &o.lengths, "LIST", "tokens of the cases, as in 512,1k,2k (default: the context)", 0, 0, 0 },
         { 0, "seeds", WN_ARG_INT, &o.seeds, "K", "cases of each task (default 8)", 0, 100000, 0 },
         { 's', "seed", WN_ARG_INT, &o.seed, "N", "other cases (default 0)", 0, 4294967295.0, 0 },
-        { 0, "template", WN_ARG_STRING, &o.family, "NAME", "phrasing: base, chat, demo or a file (default: what fits the model)", 0, 0, 0 },
+        { 0, "template", WN_ARG_STRING, &o.family, "NAME", "phrasing: model (base in turns of its chat template), base, chat, demo\nor a file (default: what fits the model)", 0, 0, 0 },
         { 0, "haystack", WN_ARG_STRING, &o.haystack, "FILE", "text that facts are hidden in (default: public-domain prose)", 0, 0, 0 },
         { 0, "choices", WN_ARG_STRING, &o.choices, "FILE", "multiple choice: JSON lines with question, choices, answer, context", 0, 0, 0 },
         { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },

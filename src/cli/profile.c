@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "eval/budgets.h"
+#include "eval/markup.h"
 #include "eval/profile.h"
 
 #include <errno.h>
@@ -179,15 +180,13 @@ static int run(const options *o, const char *journal)
     wn_phrases *phrases = NULL;
     wn_profile *p = NULL;
     wn_profile_proof proof;
-    wn_model_info mi;
     wn_err err = { 0 };
     wn_status st = wn_cli_open_model(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads }, &err);
     if (st) goto done;
-    wn_model_get_info(m, &mi);
     wn_engine_profile_path(m, beside, sizeof beside);
     const char *path = o->output ? o->output : beside;
-    po.family = o->family ? o->family : wn_phrases_guess(mi.name, mi.chat_template);
-    if ((st = wn_phrases_open(&phrases, po.family, o->haystack, &err))) goto done;
+    po.family = o->family;
+    if ((st = wn_phrases_open_for(&phrases, &po.family, o->haystack, m, &err))) goto done;
     po.phrases = phrases;
     if ((st = make(&p, o, m, &po, path, &err)) || (o->check && (st = wn_profile_check(&proof, p, m, &po, &err)))) goto done;
     st = show(o, p, path, &err);
@@ -227,7 +226,7 @@ int wn_cli_profile(int argc, char **argv)
         { 0, "sinks", WN_ARG_INT, &o.sinks, "N", "first tokens that a streaming head sees (default 4)", 1, 1e6, 0 },
         { 0, "recent", WN_ARG_INT, &o.recent, "N", "last tokens that it sees (default 256, an eighth of short contexts)", 1, 1e6, 0 },
         { 's', "seed", WN_ARG_INT, &o.seed, "N", "other texts (default 0)", 0, 4294967295.0, 0 },
-        { 0, "template", WN_ARG_STRING, &o.family, "NAME", "phrasing: base, chat, demo or a file (default: what fits the model)", 0, 0, 0 },
+        { 0, "template", WN_ARG_STRING, &o.family, "NAME", "phrasing: model (base in turns of its chat template), base, chat, demo\nor a file (default: what fits the model)", 0, 0, 0 },
         { 0, "haystack", WN_ARG_STRING, &o.haystack, "FILE", "text that facts are hidden in (default: public-domain prose)", 0, 0, 0 },
         { 0, "Budgets", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 0, "budgets", WN_ARG_STRING, &o.budgets, "POLICY", "search slots per layer for this policy, as in snapkv@25%; the heads of\n"

@@ -292,7 +292,7 @@ void wn_draft_answer(wn_draft *d, wn_strbuf *s, const char *lead)
     const char *prefix = d->markup->assistant_prefix;
     size_t n = strlen(prefix);
     wn_strbuf_puts(s, prefix);
-    if (*lead && n && prefix[n - 1] != ' ' && prefix[n - 1] != '\n' && *lead != ' ') wn_strbuf_puts(s, " ");
+    if (*lead && n && !d->markup->tight && prefix[n - 1] != ' ' && prefix[n - 1] != '\n' && *lead != ' ') wn_strbuf_puts(s, " ");
     wn_strbuf_puts(s, lead);
 }
 
@@ -480,6 +480,7 @@ static const char *make_head(wn_draft *d)
     const wn_markup *m = d->markup;
     wn_binds none = { 0 };
     wn_strbuf s = { 0 };
+    wn_strbuf_puts(&s, m->begin);
     if (*m->system_text) {
         wn_strbuf_puts(&s, m->system_prefix);
         wn_strbuf_puts(&s, m->system_text);

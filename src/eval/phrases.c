@@ -36,6 +36,7 @@ struct wn_phrases {
     wn_os_file hay_file;
     bool hay_mapped;
     wn_markup markup, talk;
+    char *own;                          /* the strings of wn_phrases_set_markup() */
 };
 
 /* ---- the grammar ------------------------------------------------------------------- */
@@ -192,7 +193,7 @@ static wn_status check_markup(const json_t *root, const char *which, wn_markup *
         if (!(text[i] = json_string_value(json_object_get(m, markup_keys[i]))))
             return wn_fail(err, WN_EFORMAT, "template %s: %s.%s is missing or no string; \"\" is allowed", name, which,
                            markup_keys[i]);
-    *out = (wn_markup){ text[0], text[1], text[2], text[3], text[4], text[5], text[6], text[7], text[8], text[9] };
+    *out = (wn_markup){ text[0], text[1], text[2], text[3], text[4], text[5], text[6], text[7], text[8], text[9], .begin = "" };
     return WN_OK;
 }
 
@@ -443,6 +444,7 @@ void wn_phrases_close(wn_phrases *p)
     wn_haystack_release(&p->hay);
     if (p->hay_mapped) wn_os_file_close(&p->hay_file);
     json_decref(p->root);
+    wn_free(p->own);
     wn_free(p);
 }
 
@@ -455,8 +457,7 @@ const char *wn_phrases_haystack(const wn_phrases *p, size_t *n_bytes)
 const char *wn_phrases_guess(const char *model_name, const char *chat_template)
 {
     if (model_name && !strncmp(model_name, "winnow-demo", 11)) return "demo";
-    /* "chat" is ChatML. A model with other markup continues plain text better than foreign markup. */
-    return chat_template && strstr(chat_template, "<|im_start|>") ? "chat" : "base";
+    return chat_template && *chat_template ? "model" : "base";
 }
 
 const char *wn_phrases_family(int i)
@@ -507,6 +508,26 @@ int wn_phrases_n_words(const wn_phrases *p, const char *list, size_t n_list)
 const char *wn_phrases_word(const wn_phrases *p, const char *list, size_t n_list, int i)
 {
     return json_string_value(json_array_get(list_of(p->root, list, n_list), (size_t)i));
+}
+
+wn_status wn_phrases_set_markup(wn_phrases *p, const wn_markup *m, wn_err *err)
+{
+    wn_markup k = *m;
+    const char **text[] = { &k.system_prefix, &k.system_text, &k.system_suffix, &k.user_prefix, &k.user_suffix, &k.assistant_prefix,
+                            &k.assistant_suffix, &k.question, &k.next_question, &k.stop, &k.begin };
+    size_t n = 0;
+    for (size_t i = 0; i < WN_COUNT(text); i++) n += strlen(*text[i]) + 1;
+    char *to = wn_alloc(n);
+    if (!to) return wn_fail(err, WN_ENOMEM, "markup: out of memory");
+    wn_free(p->own);
+    p->own = to;
+    for (size_t i = 0; i < WN_COUNT(text); i++) {
+        size_t len = strlen(*text[i]) + 1;
+        *text[i] = memcpy(to, *text[i], len);
+        to += len;
+    }
+    p->markup = p->talk = k;
+    return WN_OK;
 }
 
 const wn_markup *wn_phrases_markup(const wn_phrases *p) { return &p->markup; }

@@ -27,6 +27,8 @@ typedef struct {
     const char *question;               /* between a text and the question about it, in one message */
     const char *next_question;          /* before a question that opens a message */
     const char *stop;                   /* "": the model's end token alone */
+    const char *begin;                  /* before everything; "" in templates */
+    bool tight;                         /* no space between assistant_prefix and the answer, whatever that ends with */
 } wn_markup;
 
 typedef struct { const char *statement, *question, *lead, *answer; } wn_kind;
@@ -56,6 +58,8 @@ wn_kind wn_phrases_kind(const wn_phrases *p, int i);
 int wn_phrases_n_words(const wn_phrases *p, const char *list, size_t n_list);   /* 0: no such list */
 const char *wn_phrases_word(const wn_phrases *p, const char *list, size_t n_list, int i);
 
+/* In place of the template's, for texts and conversations; copied. */
+wn_status wn_phrases_set_markup(wn_phrases *p, const wn_markup *m, wn_err *err);
 const wn_markup *wn_phrases_markup(const wn_phrases *p);
 const wn_markup *wn_phrases_talk(const wn_phrases *p);  /* of conversations: the same unless the template says */
 

@@ -24,7 +24,8 @@ typedef struct wn_phrases wn_phrases;           /* a template and a haystack, lo
 wn_status wn_phrases_open(wn_phrases **out, const char *family, const char *haystack, wn_err *err);
 void wn_phrases_close(wn_phrases *p);
 const char *wn_phrases_haystack(const wn_phrases *p, size_t *n_bytes);     /* borrowed */
-/* The family whose format fits a model: its general.name and chat template (either may be NULL). */
+/* What fits a model, by its general.name and chat template (either may be NULL): "demo", "base", or "model", which is
+ * eval/markup.h's. */
 const char *wn_phrases_guess(const char *model_name, const char *chat_template);
 
 typedef enum {

@@ -182,8 +182,8 @@ static void guesses(void **state)
 {
     (void)state;
     assert_string_equal(wn_phrases_guess("winnow-demo", "{{<|im_start|>}}"), "demo");
-    assert_string_equal(wn_phrases_guess("Qwen3 0.6B", "{{'<|im_start|>'}}"), "chat");
-    assert_string_equal(wn_phrases_guess("Llama", "{{[INST]}}"), "base");
+    assert_string_equal(wn_phrases_guess("Qwen3 0.6B", "{{'<|im_start|>'}}"), "model");
+    assert_string_equal(wn_phrases_guess("Llama", ""), "base");
     assert_string_equal(wn_phrases_guess(NULL, NULL), "base");
 }
 
