@@ -127,6 +127,8 @@ static void spans_stay_or_go_as_a_whole(void **state)
     assert_non_null(strstr(out, "--span 0-6000: bytes 0 to 6001: the text has 420"));
     assert_int_equal(sh_both("./winnow run -m " MODEL " --tokens %s/t -n 0 --span 0-6", dir), 2);
     assert_non_null(strstr(out, "--protect and --span name bytes of a text"));
+    assert_int_equal(sh_both("./winnow run -m " MODEL " --chat -p Hello -n 0 --span 0-3"), 2);
+    assert_non_null(strstr(out, "--protect and --span do not go with it"));
 }
 
 static void exit_statuses(void **state)

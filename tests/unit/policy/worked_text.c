@@ -181,6 +181,46 @@ static void fair_keeps_what_must_stay(void **state)
     test_view_close(t);
 }
 
+/* expected looks at the last 64 queries and keeps none of them for that: its spans get what they would. */
+static void fair_spares_no_window_that_the_recipe_gives_up(void **state)
+{
+    (void)state;
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 200, .n_layers = 1, .heads = 1 });
+    test_view_span(t, 0, 100, 1);
+    test_view_span(t, 100, 200, 2);
+    test_view_decide(t, "expected(first=0)+retain:fair@40");
+    assert_int_equal(n_stay(t, 0, 0, 100), 20);
+    assert_int_equal(n_stay(t, 0, 100, 200), 20);
+    test_view_close(t);
+}
+
+static int n_raw(const test_view *t, int from, int to)
+{
+    int n = 0;
+    for (int p = from; p < to; p++) n += !t->lanes[0].demoted[p] && !wn_plan_demotes(&t->plan, 0, p);
+    return n;
+}
+
+/* 60 to 99 are in fewer bits already: of 60 slots that are as they were, 50 and 10, 24 remain, 20 and 4; by
+ * themselves all of the first span, 24 and 0, so 22 and 2 half way. */
+static void fair_counts_what_is_not_in_fewer_bits_yet(void **state)
+{
+    (void)state;
+    test_view *t = scored(100, 1);
+    test_view_span(t, 0, 50, 1);
+    test_view_span(t, 50, 100, 2);
+    test_view_decide(t, "h2o(recent=0)+recover:demote@60");
+    assert_int_equal(n_raw(t, 0, 60), 60);
+    test_view_carry_out(t);
+    test_view_decide(t, "h2o(recent=0)+retain:fair+recover:demote@24");
+    assert_int_equal(n_raw(t, 0, 50), 20);
+    assert_int_equal(n_raw(t, 50, 100), 4);
+    test_view_decide(t, "h2o(recent=0)+retain:fair(share=0.5)+recover:demote@24");
+    assert_int_equal(n_raw(t, 0, 50), 22);
+    assert_int_equal(n_raw(t, 50, 100), 2);
+    test_view_close(t);
+}
+
 /* Any spans, any budget, lanes that have lost slots before: shares differ by less than one slot. */
 static void fair_shares_are_equal(void **state)
 {
@@ -388,6 +428,8 @@ int main(void)
         cmocka_unit_test(fair_spans_lose_the_same),
         cmocka_unit_test(fair_with_one_span_is_the_recipe),
         cmocka_unit_test(fair_keeps_what_must_stay),
+        cmocka_unit_test(fair_spares_no_window_that_the_recipe_gives_up),
+        cmocka_unit_test(fair_counts_what_is_not_in_fewer_bits_yet),
         cmocka_unit_test(fair_shares_are_equal),
         cmocka_unit_test(shotkv_keeps_whole_examples),
         cmocka_unit_test(shotkv_passes_over_what_does_not_fit),
