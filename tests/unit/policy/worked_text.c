@@ -201,23 +201,24 @@ static int n_raw(const test_view *t, int from, int to)
     return n;
 }
 
-/* 60 to 99 are in fewer bits already: of 60 slots that are as they were, 50 and 10, 24 remain, 20 and 4; by
- * themselves all of the first span, 24 and 0, so 22 and 2 half way. */
+/* 0 to 39 are in fewer bits already: of 60 slots that are as they were, 10 and 50, 48 remain, 8 and 40; by
+ * themselves all of the second span, 0 and 48, so 4 and 44 half way. */
 static void fair_counts_what_is_not_in_fewer_bits_yet(void **state)
 {
     (void)state;
     test_view *t = scored(100, 1);
+    for (int p = 0; p < 100; p++) *test_view_mass(t, 0, p) = (float)(p + 1);
     test_view_span(t, 0, 50, 1);
     test_view_span(t, 50, 100, 2);
     test_view_decide(t, "h2o(recent=0)+recover:demote@60");
-    assert_int_equal(n_raw(t, 0, 60), 60);
+    assert_int_equal(n_raw(t, 40, 100), 60);
     test_view_carry_out(t);
-    test_view_decide(t, "h2o(recent=0)+retain:fair+recover:demote@24");
-    assert_int_equal(n_raw(t, 0, 50), 20);
-    assert_int_equal(n_raw(t, 50, 100), 4);
-    test_view_decide(t, "h2o(recent=0)+retain:fair(share=0.5)+recover:demote@24");
-    assert_int_equal(n_raw(t, 0, 50), 22);
-    assert_int_equal(n_raw(t, 50, 100), 2);
+    test_view_decide(t, "h2o(recent=0)+retain:fair+recover:demote@48");
+    assert_int_equal(n_raw(t, 0, 50), 8);
+    assert_int_equal(n_raw(t, 50, 100), 40);
+    test_view_decide(t, "h2o(recent=0)+retain:fair(share=0.5)+recover:demote@48");
+    assert_int_equal(n_raw(t, 0, 50), 4);
+    assert_int_equal(n_raw(t, 50, 100), 44);
     test_view_close(t);
 }
 
