@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ln sum exp, and the maximum it was shifted by. */
-static double log_sum(const float *x, int n)
+double wn_stat_log_sum(const float *x, int n)
 {
     double m = (double)x[0], sum = 0;
     for (int i = 1; i < n; i++) m = (double)x[i] > m ? (double)x[i] : m;
@@ -14,10 +13,10 @@ static double log_sum(const float *x, int n)
     return m + log(sum);
 }
 
-double wn_stat_kl(const float *p, const float *q, int n)
+double wn_stat_kl_of(const float *p, double zp, const float *q, double zq, int n)
 {
+    double kl = 0;
     if (!memcmp(p, q, sizeof *p * (size_t)n)) return 0;
-    double zp = log_sum(p, n), zq = log_sum(q, n), kl = 0;
     for (int i = 0; i < n; i++) {
         double lp = (double)p[i] - zp, lq = (double)q[i] - zq;
         if (lp > -700) kl += exp(lp) * (lp - lq);
@@ -25,7 +24,12 @@ double wn_stat_kl(const float *p, const float *q, int n)
     return kl > 0 ? kl : 0;             /* rounding may leave -1e-17 */
 }
 
-double wn_stat_nll(const float *logits, int n, int id) { return log_sum(logits, n) - (double)logits[id]; }
+double wn_stat_kl(const float *p, const float *q, int n)
+{
+    return wn_stat_kl_of(p, wn_stat_log_sum(p, n), q, wn_stat_log_sum(q, n), n);
+}
+
+double wn_stat_nll(const float *logits, int n, int id) { return wn_stat_log_sum(logits, n) - (double)logits[id]; }
 
 int wn_stat_argmax(const float *x, int n)
 {

@@ -6,6 +6,9 @@
 
 /* KL(p || q) in nats, p and q the softmax of two rows of n logits. Exactly 0 for equal bytes. */
 double wn_stat_kl(const float *p_logits, const float *q_logits, int n);
+double wn_stat_log_sum(const float *logits, int n);     /* ln of the sum of exp */
+/* The same where that is known of both, zp and zq: one pass over the rows in place of three. */
+double wn_stat_kl_of(const float *p_logits, double zp, const float *q_logits, double zq, int n);
 /* -ln softmax(logits)[id] */
 double wn_stat_nll(const float *logits, int n, int id);
 int wn_stat_argmax(const float *logits, int n);         /* ties: the lower index */

@@ -120,6 +120,7 @@ typedef struct {
     const wn_text_shape *shape;
     const int32_t *ids;
     float *kept;                        /* (n_scored, n_vocab) the full cache's */
+    double *kept_sum;                   /* (n_scored) ln of the sum of their exp */
     bool reference;
     double *kl, *fixed;
 } scoring;
@@ -130,12 +131,16 @@ static void see_logits(void *ctx, int pos, const float *logits)
     const wn_text_shape *s = c->shape;
     int V = c->lab->n_vocab, at = pos - s->half;
     if (at < 0 || pos + 1 >= s->context) return;
-    c->fixed[WN_TEXT_NLL] += wn_stat_nll(logits, V, c->ids[pos + 1]);
+    double sum = wn_stat_log_sum(logits, V);
+    c->fixed[WN_TEXT_NLL] += sum - (double)logits[c->ids[pos + 1]];
     c->fixed[WN_TEXT_N_NLL] += 1;
     if (at % s->stride) return;
     float *full = c->kept + (size_t)(at / s->stride) * (size_t)V;
-    if (c->reference) memcpy(full, logits, sizeof *logits * (size_t)V);
-    c->kl[at / s->stride] = wn_stat_kl(full, logits, V);
+    if (c->reference) {
+        memcpy(full, logits, sizeof *logits * (size_t)V);
+        c->kept_sum[at / s->stride] = sum;
+    }
+    c->kl[at / s->stride] = wn_stat_kl_of(full, c->kept_sum[at / s->stride], logits, sum, V);
     c->fixed[WN_TEXT_TOP1] += wn_stat_argmax(full, V) == wn_stat_argmax(logits, V);
 }
 
@@ -146,6 +151,7 @@ typedef struct {
     const wn_text_shape *shape;
     const int32_t *ids;
     float *kept;
+    double *kept_sum;
     samples full;
     int32_t greedy[WN_EVAL_GREEDY];     /* the full cache's continuation */
     double *work;                       /* (3, n_layers) */
@@ -205,8 +211,8 @@ static wn_status run_row(chunk *c, wn_seq *s, bool reference, double *values, wn
     double *fixed = values + h->n_scored, *mass = fixed + WN_TEXT_FIXED, *error = mass + L, *recovered = error + L;
     memset(values, 0, sizeof *values * h->row_values);
     memset(c->work, 0, sizeof *c->work * 3 * L);
-    scoring score = { .lab = c->lab, .shape = h, .ids = c->ids, .kept = c->kept, .reference = reference,
-                      .kl = values, .fixed = fixed };
+    scoring score = { .lab = c->lab, .shape = h, .ids = c->ids, .kept = c->kept, .kept_sum = c->kept_sum,
+                      .reference = reference, .kl = values, .fixed = fixed };
     looking look = { .lab = c->lab, .shape = h, .full = &c->full, .reference = reference, .mass = mass,
                      .diff = c->work, .norm = c->work + L, .merged = c->work + 2 * L, .bits = c->bits };
     wn_status st = wn_seq_mark(s, err);
@@ -230,11 +236,12 @@ wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_ro
     size_t samples_layers = (size_t)h->n_samples * (size_t)h->n_layers;
     wn_status st = WN_ENOMEM;
     c.kept = wn_alloc(sizeof(float) * (size_t)h->n_scored * (size_t)lab->n_vocab);
+    c.kept_sum = wn_alloc(sizeof(double) * (size_t)h->n_scored);
     c.full.weights = wn_calloc(samples_layers * (size_t)lab->n_heads * (size_t)h->context, sizeof(float));
     c.full.answers = wn_alloc(sizeof(float) * samples_layers * (size_t)lab->answer_width);
     c.bits = wn_alloc(sizeof(uint64_t) * ((size_t)h->context + 63) / 64 + 8);
     c.work = wn_alloc(sizeof(double) * 3 * (size_t)h->n_layers);
-    if (!c.kept || !c.full.weights || !c.full.answers || !c.work || !c.bits) {
+    if (!c.kept || !c.kept_sum || !c.full.weights || !c.full.answers || !c.work || !c.bits) {
         wn_fail(err, st, "eval: out of memory for the logits of %d positions", h->n_scored);
         goto done;
     }
@@ -255,6 +262,7 @@ done:
     wn_seq_close(s);
     wn_seq_close(base);
     wn_free(c.kept);
+    wn_free(c.kept_sum);
     wn_free(c.full.weights);
     wn_free(c.full.answers);
     wn_free(c.work);
