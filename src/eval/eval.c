@@ -43,6 +43,7 @@ static wn_status make_rows(study *s, const wn_eval_opts *o, wn_err *err)
     for (int r = 0; r < s->w.n_rows; r++) {
         if ((st = wn_lab_row_init(&s->w.rows[r], r ? &o->rows[r - 1] : &none, err))) return st;
         s->w.every = WN_MAX(s->w.every, s->w.rows[r].every);
+        s->w.probe = WN_MAX(s->w.probe, s->w.rows[r].probe);
     }
     return WN_OK;
 }
@@ -272,8 +273,8 @@ static wn_status time_row(const study *s, const wn_lab *lab, int r, wn_eval_resu
 static wn_status time_rows(study *s, const wn_eval_opts *o, int n_threads, wn_err *err)
 {
     wn_lab lab;
-    wn_status st = wn_lab_open(&lab, s->w.m, wn_eval_lab_ctx(s->w.m, s->report->context), s->w.every, n_threads, o->mem,
-                               o->stop, err);
+    wn_status st = wn_lab_open(&lab, s->w.m, wn_eval_lab_ctx(s->w.m, s->report->context), s->w.every, s->w.probe,
+                               n_threads, o->mem, o->stop, err);
     for (int r = 0; r < s->w.n_rows && !st; r++) {
         if (o->progress) o->progress(o->progress_ctx, "speed", r, s->w.n_rows);
         st = time_row(s, &lab, r, &s->report->rows[r], err);

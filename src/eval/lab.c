@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "eval/stats.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,22 +22,24 @@ wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err)
     if (st) return st;
     snprintf(out->kv, sizeof out->kv, "%s", p.text);
     out->every = p.every;
+    out->probe = wn_probe_tokens(&p, INT_MAX / 4);
     out->profile = wn_policy_profile(&p);
     out->marks = wn_policy_decides(&p) && (p.at & WN_AT_MARK);
     out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !wn_policy_has_formats(&p) && !p.n_stats;
     return WN_OK;
 }
 
-wn_status wn_lab_open(wn_lab *lab, wn_model *m, int n_ctx, int every, int n_threads, size_t mem,
+wn_status wn_lab_open(wn_lab *lab, wn_model *m, int n_ctx, int every, int probe, int n_threads, size_t mem,
                       const volatile int *stop, wn_err *err)
 {
     enum { SEQS = 4 };                  /* row 0, a row, and forks of both */
+    int two = (int)(2 * (int64_t)WN_MIN(probe, n_ctx) / n_ctx);     /* a row and its fork have been promised a probe each */
     char kv[64];
     *lab = (wn_lab){ .m = m, .n_vocab = m->hp.n_vocab, .n_layers = m->hp.n_layers, .n_heads = m->hp.n_heads,
                      .answer_width = m->hp.n_heads * m->hp.v_dim, .n_ctx = n_ctx, .stop = stop };
     snprintf(kv, sizeof kv, "random(every=%d,at=both)@100%%", every);
     return wn_engine_open(&lab->e, m, &(wn_engine_opts){ .n_threads = n_threads, .mem = mem, .n_ctx = n_ctx,
-                                                         .max_seqs = SEQS, .kv = kv }, err);
+                                                         .max_seqs = SEQS + two, .kv = kv }, err);
 }
 
 void wn_lab_close(wn_lab *lab)

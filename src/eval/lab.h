@@ -13,6 +13,7 @@ typedef struct {
     bool marks;                         /* decides at marks: asking before and after differ */
     int profile;                        /* what it needs of the model's profile (WN_PROFILE_*); 0: nothing */
     int every;                          /* the longest stretch between its decisions */
+    int probe;                          /* tokens that a decision may run on a fork, however long the text */
 } wn_lab_row;
 
 typedef struct {
@@ -24,9 +25,9 @@ typedef struct {
 
 /* Checks the policy's words and its budget; is_none: it never decides. */
 wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err);
-/* An engine for sequences of n_ctx tokens, 4 at a time; every: the longest stretch between
- * decisions of any row. */
-wn_status wn_lab_open(wn_lab *out, wn_model *m, int n_ctx, int every, int n_threads, size_t mem,
+/* An engine for sequences of n_ctx tokens, 4 at a time, with room for the probes of two; every, probe: the
+ * most of any row. */
+wn_status wn_lab_open(wn_lab *out, wn_model *m, int n_ctx, int every, int probe, int n_threads, size_t mem,
                       const volatile int *stop, wn_err *err);
 void wn_lab_close(wn_lab *lab);
 

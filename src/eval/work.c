@@ -89,7 +89,7 @@ static wn_status open_worker(void *ctx, void **worker, wn_err *err)
     job_ctx *j = ctx;
     wn_lab *lab = WN_NEW(wn_lab);
     if (!lab) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
-    wn_status st = wn_lab_open(lab, j->w->m, j->n_ctx, j->w->every, j->w->threads_each,
+    wn_status st = wn_lab_open(lab, j->w->m, j->n_ctx, j->w->every, j->w->probe, j->w->threads_each,
                                j->w->o->mem / (size_t)j->w->n_workers, j->w->o->stop, err);
     if (st) wn_free(lab);
     else *worker = lab;

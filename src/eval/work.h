@@ -11,7 +11,7 @@ typedef struct {
     const wn_eval_opts *o;
     wn_journal *journal;
     wn_lab_row *rows; int n_rows;       /* rows[0]: the full cache */
-    int every;                          /* the longest stretch between decisions */
+    int every, probe;                   /* the longest stretch between decisions, and the longest probe, of any row */
     int n_workers, threads_each;
     const char *what;                   /* for progress */
 } wn_eval_work;

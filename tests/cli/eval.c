@@ -138,6 +138,15 @@ static void all_recipes(void **state)
     assert_null(strstr(out, "keepall"));
 }
 
+/* Several questions about one text: the full cache, a row, the fork that a question is asked of, and the fork of its probe,
+ * which may be as long as the text, are open at once. */
+static void probes_have_room(void **state)
+{
+    (void)state;
+    assert_int_equal(sh_both("./winnow eval -q -m " MODEL " --kv kvcompose@50%% -c 2048 --chunks none --tasks questions --seeds 1 --no-speed "
+                             "--no-resume -t 1"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +156,7 @@ int main(void)
         cmocka_unit_test(interrupted_runs_are_taken_up),
         cmocka_unit_test(results_grow),
         cmocka_unit_test(all_recipes),
+        cmocka_unit_test(probes_have_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
