@@ -2,8 +2,7 @@
  *
  * A conversation comes back to the same few matters. A piece is as many tokens in a row; it is like
  * the mean of its tokens' embeddings, the rows that the model itself begins with, scaled to
- * length 1. (EpiCache, Kim et al., 2025, takes a sentence encoder for that, and offers the model's own embeddings as
- * another choice: here is no second model, and it costs no pass.) Long rows are folded to
+ * length 1: no second model, and no pass of this one. Long rows are folded to
  * WN_EPISODE_DIM numbers, with signs, which keeps dot products up to a few per cent.
  *
  *     x (n pieces) -> k centres far from each other (k-means++) -> each piece to the nearest, each centre to the mean
