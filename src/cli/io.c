@@ -37,17 +37,18 @@ wn_status wn_cli_read_all(const char *path, char **out, size_t *n, wn_err *err)
     return WN_OK;
 }
 
-/* Breaks between words, and nowhere else: a long word has a line of its own. */
+/* Breaks between words, and nowhere else: a long word has a line of its own. What takes two lines at most is left whole. */
 static void print_wrapped(const char *s, int column)
 {
     enum { COLUMNS = 100 };
+    bool wraps = (size_t)column + strlen(s) > 2 * COLUMNS;
     while (*s) {
         int n = (int)strcspn(s, " "), space = (int)strspn(s + n, " ");
         fprintf(stderr, "%.*s", n, s);
         column += n;
         s += n + space;
         if (!*s) break;
-        bool fits = column + space + (int)strcspn(s, " ") <= COLUMNS;
+        bool fits = !wraps || column + space + (int)strcspn(s, " ") <= COLUMNS;
         fprintf(stderr, "%*s", fits ? space : 3, fits ? "" : "\n  ");
         column = fits ? column + space : 2;
     }
