@@ -12,19 +12,22 @@
  * filling the cache. CSV: median and best of 7 (decode) or 3 (prefill).
  * formats: encoded caches as decode does, 2 threads, less the time at depth 0, each beside f16
  * timed right after it; integer products, each of two bytes of x, as a share of the int8 limit;
- * then 64 rows of a prompt at 8192 beside f16, and what encoding a page costs.
+ * then 64 rows of a prompt at 8192 beside f16, and what encoding a page costs. Calibrated formats, where they are named, read by
+ * books of random numbers, each lane by its own; coupled codes are drawn, since finding a quarter of a billion takes minutes.
  */
 #include "attention/attend.h"
 #include "base/alloc.h"
 #include "base/os.h"
+#include "kernel/elem.h"
 #include "kernel/probe.h"
+#include "page/cq.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADS = 32, KV_HEADS = 8, CHUNK = 512, LAYERS_MAX = 160 };
+enum { HEADS = 32, KV_HEADS = 8, CHUNK = 512, LAYERS_MAX = 272 };
 
 typedef struct {
     wn_pool *pool;
@@ -33,6 +36,11 @@ typedef struct {
     int first[LAYERS_MAX + 1];
     wn_lane_map map;
     int layers, dim;
+    wn_format *formats;                 /* of calibrated lanes: K and V of each, with their books */
+    wn_book *books;
+    float *numbers[2];
+    char *read;
+    wn_turn turn;
 } cache;
 
 static void die(const char *what)
@@ -62,10 +70,64 @@ static void fill(cache *c, int n)
     wn_free(x);
 }
 
+static const wn_format *drawn;           /* whose codes are drawn, not found */
+
+static void draw_codes(const wn_book *b, void *frame, const void *raw, const wn_format *raw_format, int P, int n, uint64_t keep,
+                       int dim, wn_page_place place)
+{
+    uint64_t seed = (uint64_t)(uintptr_t)frame;
+    uint8_t *codes = frame;
+    (void)b, (void)raw, (void)raw_format, (void)n, (void)keep, (void)place;
+    for (size_t i = 0; i < drawn->k_bytes(P, dim); i++) codes[i] = (uint8_t)((noise(&seed) + 1) * 127);
+}
+
+/* Copies of a calibrated format for every lane: K's numbers are the same everywhere, V's too, but each side
+ * of a lane reads by a table of its own. */
+static void make_books(cache *c, const wn_format *f, wn_lane_formats *lanes)
+{
+    static wn_calibrated quick;
+    size_t bytes[2], n = (size_t)c->map.n_lanes * 2;
+    wn_rope rope;
+    uint64_t seed = 7;
+    wn_rope_init(&rope, c->dim, true, 500000, 1, NULL);
+    if (wn_turn_init(&c->turn, c->dim, true, rope.rate, 1 << 15, NULL)) die("out of memory");
+    for (int v = 0; v < 2; v++) {
+        size_t numbers = f->calibrated->numbers(c->dim, v);
+        bytes[v] = f->calibrated->read_bytes(c->dim, v);
+        c->numbers[v] = wn_alloc_aligned(sizeof(float) * numbers);
+        for (size_t i = 0; i < numbers; i++) c->numbers[v][i] = wn_elem_from_f16(wn_elem_to_f16(noise(&seed)));
+    }
+    c->formats = calloc(n, sizeof *c->formats);
+    c->books = calloc(n, sizeof *c->books);
+    c->read = wn_alloc_aligned((bytes[0] + bytes[1]) * n / 2);
+    quick = *f->calibrated;
+    if (wn_cq_coupled(f)) drawn = f, quick.encode = draw_codes;
+    char *to = c->read;
+    for (size_t i = 0; i < n; i++, to += bytes[(i - 1) % 2]) {
+        c->books[i] = (wn_book){ .x = c->numbers[i % 2], .turn = i % 2 ? NULL : &c->turn, .of_v = i % 2 };
+        wn_book_prepare(&c->books[i], f, to, c->dim);
+        c->formats[i] = *f;
+        c->formats[i].calibrated = &quick;
+        c->formats[i].book = &c->books[i];
+        *(i % 2 ? &lanes[i / 2].v : &lanes[i / 2].k) = &c->formats[i];
+    }
+}
+
+static void release_books(cache *c)
+{
+    wn_turn_release(&c->turn);
+    for (int v = 0; v < 2; v++) wn_free(c->numbers[v]);
+    wn_free(c->read);
+    free(c->formats);
+    free(c->books);
+}
+
 static cache *open_cache(const wn_format *f, int dim, int layers, int n)
 {
+    static wn_lane_formats formats[LAYERS_MAX * KV_HEADS];
     cache *c = calloc(1, sizeof *c);
     int lanes = 0;
+    if (layers > LAYERS_MAX) die("too many layers");
     c->layers = layers;
     c->dim = dim;
     for (int l = 0; l < layers; l++) {
@@ -75,7 +137,8 @@ static cache *open_cache(const wn_format *f, int dim, int layers, int n)
     }
     c->first[layers] = lanes;
     c->map = (wn_lane_map){ lanes, layers, c->lanes, c->first };
-    wn_kv_opts o = { .map = &c->map, .k_format = f, .v_format = f, .max_positions = n + CHUNK };
+    if (f->calibrated) make_books(c, f, formats);
+    wn_kv_opts o = { .map = &c->map, .k_format = f, .v_format = f, .formats = f->calibrated ? formats : NULL, .max_positions = n + CHUNK };
     size_t raw = (size_t)(2 * CHUNK / 64 + 4) * (wn_format_f16.k_bytes(64, dim) + wn_format_f16.v_bytes(64, dim)) * (size_t)lanes;
     size_t bytes = (size_t)(n / 64 + 9) * (f->k_bytes(64, dim) + f->v_bytes(64, dim)) * (size_t)lanes;
     if (wn_pool_open(&c->pool, &(wn_pool_opts){ .bytes = bytes + (f->raw ? 0 : raw) + (64u << 20), .touch = true }, NULL)) die("out of memory");
@@ -90,6 +153,7 @@ static void close_cache(cache *c)
 {
     wn_kv_close(c->kv);
     wn_pool_close(c->pool);
+    release_books(c);
     free(c);
 }
 
@@ -172,7 +236,13 @@ static void decode(wn_threads *const team[2], int only_dim)
 /* Microseconds of a layer for a page of K and one of V. */
 static double encode_us(const wn_format *f, int dim)
 {
-    enum { TIMES = 2000 };
+    cache c = { .dim = dim, .map.n_lanes = 1 };
+    wn_lane_formats own = { f, f, NULL, NULL };
+    if (f->calibrated) {
+        make_books(&c, f, &own);
+        for (int v = 0; v < 2; v++) c.formats[v].calibrated = f->calibrated;            /* found */
+    }
+    const int times = f->calibrated ? 100 : 2000;
     size_t raw = wn_format_f16.k_bytes(64, dim);
     char *page = wn_alloc_aligned(raw), *to = wn_alloc_aligned(f->k_bytes(64, dim) + f->v_bytes(64, dim));
     float *row = wn_alloc_aligned(sizeof(float) * (size_t)dim * 64);
@@ -180,14 +250,15 @@ static double encode_us(const wn_format *f, int dim)
     for (int i = 0; i < dim * 64; i++) row[i] = noise(&seed);
     wn_format_f16.put_k(page, 64, 0, row, (size_t)dim, 64, dim);
     uint64_t start = wn_os_now_us();
-    for (int i = 0; i < TIMES; i++) {
-        f->encode_k(to, page, &wn_format_f16, 64, 64, ~0ull, dim);
-        f->encode_v(to, page, &wn_format_f16, 64, 64, ~0ull, dim);
+    for (int i = 0; i < times; i++) {
+        wn_format_encode_k(own.k, to, page, &wn_format_f16, 64, 64, ~0ull, dim, (wn_page_place){ 0 });
+        wn_format_encode_v(own.v, to, page, &wn_format_f16, 64, 64, ~0ull, dim);
     }
-    double us = (double)(wn_os_now_us() - start) / TIMES;
+    double us = (double)(wn_os_now_us() - start) / times;
     wn_free(page);
     wn_free(to);
     wn_free(row);
+    if (f->calibrated) release_books(&c);
     return us;
 }
 
@@ -208,7 +279,7 @@ static void formats(wn_threads *team, int only_dim, char **names, int n_names)
         for (int i = 0; wn_format_at(i); i++) {
             const wn_format *f = wn_format_at(i);
             bool wanted = n_names == 0 && !f->raw && !f->calibrated;
-            for (int k = 0; k < n_names; k++) wanted |= !f->calibrated && !strcmp(names[k], f->name);
+            for (int k = 0; k < n_names; k++) wanted |= !strcmp(names[k], f->name);
             if (!wanted) continue;
             double page = (double)(f->k_bytes(64, dim) + f->v_bytes(64, dim)), base, ms[2];
             c = open_cache(f, dim, layers_for(f, dim, N), N);
@@ -244,7 +315,7 @@ static void cached(wn_threads *const team[2], int only_dim, char **names, int n_
         if (only_dim && dim != only_dim) continue;
         for (int i = 0; wn_format_at(i); i++) {
             const wn_format *f = wn_format_at(i);
-            bool wanted = n_names == 0;
+            bool wanted = n_names == 0 && !f->calibrated;
             for (int k = 0; k < n_names; k++) wanted |= !strcmp(names[k], f->name);
             for (int t = 0; t < 2 && wanted; t++) {
                 double s[RUNS], none, int8 = wn_probe_int8(team[t]), ops = 2.0 * 2 * 2 * HEADS * dim * SHOWN;

@@ -95,8 +95,8 @@ done:
 const wn_help_page wn_cli_calibrate_page = {
     .command = "calibrate", .summary = "fit cache formats of few bits to a model",
     .usage = "MODEL --text FILE [options]",
-    .about = "Reads a text with the model and writes MODEL.calibration, which the cache formats cq4, cq2 and cq1\n"
-             "go by. docs/calibration.md says what is in it.",
+    .about = "Reads a text with the model and writes MODEL.calibration, which the cache formats cq4, cq2, cq1, nuq4,\n"
+             "nuq3 and nuq2 (the last three also with -s1) go by. docs/calibration.md says what is in it.",
     .examples = "winnow calibrate models/winnow-demo.gguf --text prose.txt\n"
                 "winnow run -m models/winnow-demo.gguf --kv none,kv=cq2",
 };

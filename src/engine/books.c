@@ -26,6 +26,7 @@ struct wn_engine_books {
     wn_turn turns[ROPES]; int n_turns;
     wn_book *books;                     /* (n_books, n_lanes, 2): K, V */
     wn_format *formats;                 /* likewise */
+    char *read;                         /* what books read by, one after the other */
     size_t bytes;
 };
 
@@ -36,6 +37,7 @@ static void books_close(wn_engine_books *b)
     wn_calibration_close(b->own);
     wn_free(b->books);
     wn_free(b->formats);
+    wn_free(b->read);
     wn_free(b);
 }
 
@@ -113,13 +115,26 @@ static size_t place_of(const wn_engine_books *b, const wn_calibration_books *f, 
     return ((size_t)(f - b->c->books) * (size_t)b->c->n_lanes + (size_t)lane) * 2 + of_v;
 }
 
+static int dim_of(const wn_engine_books *b, int lane, bool of_v) { return of_v ? b->c->dims[lane].v : b->c->dims[lane].k; }
+
+static size_t read_bytes(const wn_engine_books *b)
+{
+    size_t n = 0;
+    for (int i = 0; i < b->c->n_books; i++)
+        for (int l = 0; l < b->c->n_lanes; l++)
+            for (int v = 0; v < 2; v++) n += b->c->books[i].format->calibrated->read_bytes(dim_of(b, l, v), v);
+    return n;
+}
+
 static wn_status make_copies(wn_engine *e, wn_engine_books *b, wn_err *err)
 {
-    size_t n = (size_t)b->c->n_books * (size_t)b->c->n_lanes * 2;
+    size_t n = (size_t)b->c->n_books * (size_t)b->c->n_lanes * 2, read = read_bytes(b);
     b->books = WN_NEW_ARRAY(wn_book, n);
     b->formats = WN_NEW_ARRAY(wn_format, n);
-    if (!b->books || !b->formats) return wn_fail(err, WN_ENOMEM, "calibration: out of memory");
-    b->bytes += b->c->bytes + n * (sizeof(wn_book) + sizeof(wn_format));
+    b->read = wn_alloc_aligned(read);
+    if (!b->books || !b->formats || !b->read) return wn_fail(err, WN_ENOMEM, "calibration: out of memory for %zu MiB", read >> 20);
+    b->bytes += b->c->bytes + n * (sizeof(wn_book) + sizeof(wn_format)) + read;
+    char *to = b->read;
     for (int i = 0; i < b->c->n_books; i++)
         for (int l = 0; l < b->c->n_lanes; l++)
             for (int v = 0; v < 2; v++) {
@@ -128,6 +143,8 @@ static wn_status make_copies(wn_engine *e, wn_engine_books *b, wn_err *err)
                 b->books[at] = (wn_book){ .x = wn_calibration_numbers(b->c, f, l, v), .of_v = v };
                 wn_status st = v ? WN_OK : turn_of(e, b, e->m->map.lanes[l].layer, &b->books[at].turn, err);
                 if (st) return st;
+                wn_book_prepare(&b->books[at], f->format, to, dim_of(b, l, v));
+                to += f->format->calibrated->read_bytes(dim_of(b, l, v), v);
                 b->formats[at] = *f->format;
                 b->formats[at].book = &b->books[at];
             }

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/os.h"
 #include "eval/kmeans.h"
+#include "eval/levels.h"
 #include "kernel/elem.h"
 #include "page/cq.h"
 
@@ -186,15 +187,27 @@ static void fit_group(void *arg, int part, int thread)
         for (int d = 0; d < c; d++) points[i * c + d] = d < width ? points[i * c + d] / by[d] : 0;
 }
 
-static void fit_side(fitting *k, wn_threads *team)
+static double fit_groups(fitting *k, wn_threads *team)
 {
     double lost = 0, all = 0;
-    channel_weights(k->s, k->lane, k->of_v, k->x);
-    for (int d = 0; d < k->dim; d++) k->x[d] = wn_elem_from_f16(wn_elem_to_f16(k->x[d]));       /* as the file has them */
     k->n_parts = wn_cq_groups(wn_cq_coupled(k->f), k->dim);
     wn_threads_run(team, fit_group, k, k->n_parts);
     for (int i = 0; i < k->n_parts; i++) lost += k->lost[i], all += k->all[i];
-    if (k->s->o->fitted) k->s->o->fitted(k->s->o->fitted_ctx, k->f, k->lane, k->of_v, all > 0 ? lost / all : 0);
+    return all > 0 ? lost / all : 0;
+}
+
+static wn_status fit_side(fitting *k, wn_threads *team, wn_err *err)
+{
+    wn_levels_job j = { .rows = rows_of(k), .weight = k->s->lanes[k->lane].weight, .n = k->s->n_rows, .dim = k->dim,
+                        .of_v = k->of_v, .team = team, .x = k->x };
+    wn_status st = WN_OK;
+    j.bits = wn_nuq_bits(k->f, &j.sparse);
+    if (!j.bits || !k->of_v) channel_weights(k->s, k->lane, k->of_v, k->x);     /* both kinds of books begin with them */
+    for (int d = 0; d < k->dim && (!j.bits || !k->of_v); d++) k->x[d] = wn_elem_from_f16(wn_elem_to_f16(k->x[d]));      /* as the file has them */
+    if (j.bits) st = wn_levels_fit(&j, err);
+    else j.loss = fit_groups(k, team);
+    if (!st && k->s->o->fitted) k->s->o->fitted(k->s->o->fitted_ctx, k->f, k->lane, k->of_v, j.loss);
+    return st;
 }
 
 static wn_status fit_books(study *s, wn_calibration *c, wn_err *err)
@@ -212,8 +225,8 @@ static wn_status fit_books(study *s, wn_calibration *c, wn_err *err)
             k.of_v = i % 2;
             k.dim = k.of_v ? c->dims[l].v : c->dims[l].k;
             k.x = wn_calibration_numbers(c, &c->books[i / 2], l, k.of_v);
-            fit_side(&k, team);
-            if (s->o->stop && *s->o->stop) st = wn_fail(err, WN_EIO, "interrupted");
+            st = fit_side(&k, team, err);
+            if (!st && s->o->stop && *s->o->stop) st = wn_fail(err, WN_EIO, "interrupted");
         }
     }
     if (!st && s->o->progress) s->o->progress(s->o->progress_ctx, "lanes", s->n_lanes, s->n_lanes);
@@ -234,8 +247,13 @@ static wn_status choose_formats(study *s, wn_err *err)
         size_t n = strcspn(p, ",");
         if (n < sizeof name) memcpy(name, p, n);
         const wn_format *f = wn_format_find(name);
-        if (!f || !f->calibrated)
-            return wn_fail(err, WN_EINVAL, "\"%.*s\" is no cache format that is calibrated: there are cq4, cq2, cq1", (int)WN_MIN(n, 40), p);
+        if (!f || !f->calibrated) {
+            char known[128] = "";
+            for (int i = 0; wn_format_at(i); i++)
+                if (wn_format_at(i)->calibrated)
+                    snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", *known ? ", " : "", wn_format_at(i)->name);
+            return wn_fail(err, WN_EINVAL, "\"%.*s\" is no cache format that is calibrated: there are %s", (int)WN_MIN(n, 40), p, known);
+        }
         for (int i = 0; i < s->n_formats; i++)
             if (s->formats[i] == f) return wn_fail(err, WN_EINVAL, "%s is named twice", name);
         s->formats[s->n_formats++] = f;

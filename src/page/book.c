@@ -4,8 +4,8 @@
 #include "base/alloc.h"
 #include "kernel/attn.h"
 #include "kernel/elem.h"
+#include "kernel/lookup.h"
 
-#include <math.h>
 #include <string.h>
 
 static const float CUT_OFF = 65504;
@@ -38,7 +38,11 @@ wn_status wn_turn_init(wn_turn *t, int n_dims, bool neox, const double *rate, in
     t->low = (float *)(void *)(t->rate + d / 2);
     t->high = t->low + WN_TURN_STEP * d;
     memcpy(t->rate, rate, sizeof *rate * d / 2);
-    for (int i = 0; i < WN_TURN_STEP; i++) angles_at(t, i, t->low + (size_t)i * d);
+    for (int i = 0; i < WN_TURN_STEP; i++) {
+        float cs[WN_BOOK_DIM];
+        angles_at(t, i, cs);
+        for (size_t j = 0; j < d; j++) t->low[j * WN_TURN_STEP + (size_t)i] = cs[j];
+    }
     for (int i = 0; i < t->n_high; i++) angles_at(t, (int64_t)i * WN_TURN_STEP, t->high + (size_t)i * d);
     return WN_OK;
 }
@@ -61,7 +65,7 @@ typedef struct {
 static void angles(turning *k, int32_t pos, float *cs)
 {
     const wn_turn *t = k->t;
-    const float *lo = t->low + (size_t)(pos % WN_TURN_STEP) * (size_t)t->n_dims;
+    const float *lo = t->low + pos % WN_TURN_STEP;
     if (pos / WN_TURN_STEP != k->upper) {
         k->upper = pos / WN_TURN_STEP;
         k->high = t->high + (size_t)k->upper * (size_t)t->n_dims;
@@ -70,9 +74,9 @@ static void angles(turning *k, int32_t pos, float *cs)
             k->high = k->far;
         }
     }
-    for (int j = 0; j < t->n_dims; j += 2) {
-        cs[j] = k->high[j] * lo[j] - k->high[j + 1] * lo[j + 1];
-        cs[j + 1] = k->high[j + 1] * lo[j] + k->high[j] * lo[j + 1];
+    for (int j = 0; j < t->n_dims; j += 2, lo += 2 * WN_TURN_STEP) {
+        cs[j] = k->high[j] * lo[0] - k->high[j + 1] * lo[WN_TURN_STEP];
+        cs[j + 1] = k->high[j + 1] * lo[0] + k->high[j] * lo[WN_TURN_STEP];
     }
 }
 
@@ -91,6 +95,37 @@ static void turn_row(turning *k, float *row, int32_t pos, float sign)
 }
 
 static int32_t pos_of(wn_page_place p, int slot) { return p.pos ? p.pos[slot] : p.pos0 + slot; }
+
+/* Columns to their positions. */
+static void turn_columns(const wn_turn *t, float *x, int n, wn_page_place place)
+{
+    const wn_lookup_ops *ops = wn_kernels_get()->lookup;
+    float cs[WN_BOOK_DIM];
+    int32_t rest[WN_BOOK_COLUMNS], upper[WN_BOOK_COLUMNS], most = 0;
+    if (!t) return;
+    wn_lookup_turn all = { .x = x, .stride = WN_BOOK_COLUMNS, .n = n, .n_pairs = t->n_dims / 2, .step = t->neox ? 1 : 2,
+                           .to = t->neox ? t->n_dims / 2 : 1, .low = t->low, .high = t->high, .rest = rest, .upper = upper };
+    for (int s = 0; s < n; s++) {
+        int32_t pos = pos_of(place, s);
+        rest[s] = pos % WN_TURN_STEP;
+        upper[s] = pos / WN_TURN_STEP;
+        most = WN_MAX(most, upper[s]);
+    }
+    if (most < t->n_high) {
+        ops->turn(&all);
+        return;
+    }
+    for (int s = 0; s < n; s++) {       /* the table ends before some: slot by slot */
+        wn_lookup_turn one = all;
+        one.x += s, one.n = 1, one.rest += s, one.upper += s;
+        if (upper[s] >= t->n_high) {
+            angles_at(t, (int64_t)upper[s] * WN_TURN_STEP, cs);
+            upper[s] = 0;
+            one.high = cs;
+        }
+        ops->turn(&one);
+    }
+}
 
 /* ---- encoding -------------------------------------------------------------------------- */
 
@@ -119,37 +154,42 @@ uint64_t wn_book_load(const wn_book *b, float *rows, const void *raw, const wn_f
 
 /* ---- reading --------------------------------------------------------------------------- */
 
-void wn_book_get(const wn_book *b, wn_book_row_fn *fn, const void *frame, int slot, int32_t pos, float *row, int head_dim)
+void wn_book_prepare(wn_book *b, const wn_format *f, void *read, int head_dim)
+{
+    f->calibrated->prepare(b, read, head_dim);
+    b->read = read;
+}
+
+void wn_book_get(const wn_book *b, wn_book_row_fn *fn, const void *frame, int P, int slot, int32_t pos, float *row, int head_dim)
 {
     turning k = { .t = b->turn, .upper = -1 };
-    if (fn(b, frame, slot, row, head_dim)) turn_row(&k, row, pos, 1);
+    if (fn(b, frame, P, slot, row, head_dim)) turn_row(&k, row, pos, 1);
     else
         for (int d = 0; d < head_dim; d++) row[d] = NAN;
 }
 
-enum { AT_ONCE = 16 };                  /* slots laid out by channel together: a line of scratch */
-
-void wn_book_score(const wn_page_score *s, wn_book_row_fn *fn)
+void wn_book_score(const wn_page_score *s, wn_book_columns_fn *columns)
 {
-    turning k = { .t = s->book->turn, .upper = -1 };
-    float rows[AT_ONCE][WN_BOOK_DIM], *page = s->tmp;
-    int D = s->head_dim, cols = WN_MIN((s->n + 15) & ~15, s->P - s->first), stride = WN_PAGE_SLOTS_MAX;
-    WN_ASSERT(page && s->book && D <= WN_BOOK_DIM);
-    for (int at = 0; at < cols; at += AT_ONCE) {
-        int n = WN_MIN(AT_ONCE, cols - at);
-        for (int i = 0; i < n; i++) {
-            float *row = rows[i];
-            if (at + i >= s->n) memset(row, 0, sizeof *row * (size_t)D);
-            else if (fn(s->book, s->frame, s->first + at + i, row, D)) turn_row(&k, row, pos_of(s->place, at + i), 1);
-            else
-                for (int d = 0; d < D; d++) row[d] = NAN;
-        }
-        for (int d = 0; d < D; d++)
-            for (int i = 0; i < n; i++) page[d * stride + at + i] = rows[i][d];
+    float *x = s->tmp;
+    WN_ASSERT(x && s->book && s->head_dim <= WN_BOOK_DIM);
+    for (int at = 0, n; at < s->n; at += n) {
+        n = WN_MIN(WN_BOOK_COLUMNS, s->n - at);
+        columns(s->book, s->frame, s->P, s->first + at, n, x, s->head_dim);
+        turn_columns(s->book->turn, x, n, (wn_page_place){ s->place.pos ? s->place.pos + at : NULL, s->place.pos0 + at });
+        wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
+            .c = s->out + at, .c_stride = s->out_stride, .a = s->q, .a_stride = s->q_stride, .b = x, .b_stride = WN_BOOK_COLUMNS,
+            .n_rows = s->n_q, .n_cols = n, .depth = s->head_dim });
     }
-    wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
-        .c = s->out, .c_stride = s->out_stride, .a = s->q, .a_stride = s->q_stride, .b = page, .b_stride = (size_t)stride,
-        .n_rows = s->n_q, .n_cols = cols, .depth = D });
+}
+
+void wn_book_spoil(const wn_page_mix *m, uint64_t spoiled)
+{
+    for (uint64_t left = spoiled; left; left &= left - 1)
+        for (int i = 0; i < m->n_q; i++) {
+            float *acc = m->acc + (size_t)i * m->acc_stride;
+            bool seen = m->w[(size_t)i * m->w_stride + (size_t)__builtin_ctzll(left)] != 0;
+            for (int d = 0; seen && d < m->head_dim; d++) acc[d] = NAN;
+        }
 }
 
 void wn_book_mix(const wn_page_mix *m, wn_book_row_fn *fn)
@@ -160,17 +200,12 @@ void wn_book_mix(const wn_page_mix *m, wn_book_row_fn *fn)
     WN_ASSERT(page && m->book && D <= WN_BOOK_DIM);
     for (int s = 0; s < m->n; s++) {
         float *row = page + (size_t)s * (size_t)D;
-        if (fn(m->book, m->frame, m->first + s, row, D)) continue;
+        if (fn(m->book, m->frame, m->P, m->first + s, row, D)) continue;
         memset(row, 0, sizeof *row * (size_t)D);
         spoiled |= (uint64_t)1 << s;
     }
     wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
         .c = m->acc, .c_stride = m->acc_stride, .a = m->w, .a_stride = m->w_stride, .b = page, .b_stride = (size_t)D,
         .n_rows = m->n_q, .n_cols = D, .depth = m->n, .add = true });
-    for (uint64_t left = spoiled; left; left &= left - 1)
-        for (int i = 0; i < m->n_q; i++) {
-            float *acc = m->acc + (size_t)i * m->acc_stride;
-            bool seen = m->w[(size_t)i * m->w_stride + (size_t)__builtin_ctzll(left)] != 0;
-            for (int d = 0; seen && d < D; d++) acc[d] = NAN;
-        }
+    wn_book_spoil(m, spoiled);
 }

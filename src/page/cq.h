@@ -13,6 +13,8 @@ static inline size_t wn_cq_points_at(int c, int head_dim, int group)
     return (size_t)head_dim + (size_t)group * WN_CQ_POINTS * (size_t)c;
 }
 static inline size_t wn_cq_numbers(int c, int head_dim) { return wn_cq_points_at(c, head_dim, wn_cq_groups(c, head_dim)); }
+/* Where a group's points lie in what reading goes by, in halves: (256, c), the points in front. */
+static inline size_t wn_cq_read_at(int c, int group) { return (size_t)group * (WN_CQ_POINTS + 1) * (size_t)c; }
 
 /* Channels coupled in one code; 0: not a coupled format. */
 int wn_cq_coupled(const wn_format *f);

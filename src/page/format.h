@@ -137,6 +137,9 @@ typedef struct {
     void (*encode)(const wn_book *b, void *frame, const void *raw, const wn_format *raw_format, int P, int n,
                    uint64_t keep, int head_dim, wn_page_place place);
     void (*get)(const wn_book *b, const void *frame, int P, int slot, int32_t pos, float *row, int head_dim);
+    /* What reading goes by beside the numbers: its bytes, a multiple of 64; see wn_book_prepare(). */
+    size_t (*read_bytes)(int head_dim, bool of_v);
+    void (*prepare)(const wn_book *b, void *read, int head_dim);
 } wn_calibrated;
 
 struct wn_format {
@@ -221,6 +224,8 @@ extern const wn_format wn_format_q8, wn_format_q6, wn_format_q5, wn_format_q4, w
 extern const wn_format wn_format_q44, wn_format_q4h;
 extern const wn_format wn_format_kivi4, wn_format_kivi2, wn_format_bfp4;
 extern const wn_format wn_format_cq4, wn_format_cq2, wn_format_cq1;
+extern const wn_format wn_format_nuq4, wn_format_nuq3, wn_format_nuq2;
+extern const wn_format wn_format_nuq4_s1, wn_format_nuq3_s1, wn_format_nuq2_s1;
 extern const wn_format wn_format_q8_0, wn_format_q5_1, wn_format_q5_0, wn_format_q4_1, wn_format_q4_0;
 extern const wn_format wn_format_q8_0r, wn_format_q5_1r, wn_format_q5_0r, wn_format_q4_1r, wn_format_q4_0r;
 extern const wn_format wn_format_q4_s1, wn_format_q4_r2, wn_format_q4_s1r2;

@@ -24,6 +24,12 @@ static const wn_format *const formats[] = {
     &wn_format_cq4,
     &wn_format_cq2,
     &wn_format_cq1,
+    &wn_format_nuq4,
+    &wn_format_nuq3,
+    &wn_format_nuq2,
+    &wn_format_nuq4_s1,
+    &wn_format_nuq3_s1,
+    &wn_format_nuq2_s1,
     &wn_format_q8_0,
     &wn_format_q5_1,
     &wn_format_q5_0,
@@ -87,7 +93,7 @@ wn_status wn_format_unknown(const char *name, wn_err *err)
         if (!strchr(wn_format_at(i)->name, '-'))
             snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", wn_format_at(i)->name);
     return wn_fail(err, WN_EINVAL, "cache type \"%.20s\" is unknown: there are %s; q4, q3, q2, kivi4 and kivi2 also with -s1, "
-                   "-r2 or -s1r2", name, known);
+                   "-r2 or -s1r2, nuq4, nuq3 and nuq2 with -s1", name, known);
 }
 
 /* ---- several pages ---------------------------------------------------------------------- */

@@ -13,15 +13,15 @@ static const char *const recipes[] = {
     "none", "streaming(sinks=4,window=100,every=64)", "h2o(every=64)@25%", "snapkv(at=both,every=128)@30%",
     "keydiff(every=100)@40%", "d2o(every=128)@25%", "snapkv(at=mark)@20%", "random(every=64)@25%",
     "h2o(every=64)+recover:demote(k=q4,v=kivi2)@20%", "snapkv(at=both,every=128)+recover:demote(k=q4h,v=q4h)@20%", "random(at=both,every=100)+recover:demote(k=q8,v=q4_0,share=0.4)@70",
-    "keydiff(every=64)+recover:demote(k=cq2,v=cq1)@25%",
+    "keydiff(every=64)+recover:demote(k=cq2,v=cq1)@25%", "h2o(every=64)+recover:demote(k=nuq3-s1,v=nuq2)@20%",
 };
 /* Beside one format for all: mixed over K, V, layers and heads, and longer raw. */
 static const char *const mixes[] = {
-    "k=kivi2,v=q8", "kv=q4,kv[0]=f16,k[-1:0]=bf16", "k=q8_0,v=kivi4,v[1]=q4_0r,lag=2", "k=f32,v=q4", "k=q5_1,v=f16,lag=3", "k=cq2,v=q4,kv[1]=cq4",
+    "k=kivi2,v=q8", "kv=q4,kv[0]=f16,k[-1:0]=bf16", "k=q8_0,v=kivi4,v[1]=q4_0r,lag=2", "k=f32,v=q4", "k=q5_1,v=f16,lag=3", "k=cq2,v=q4,kv[1]=cq4", "k=nuq3,v=cq1,k[0]=q8",
 };
 
 /* Of formats with options one of each repack class of K and V. */
-static const char options[] = "q2-s1 q2-s1r2 kivi2-s1 kivi2-r2";
+static const char options[] = "q2-s1 q2-s1r2 kivi2-s1 kivi2-r2 nuq2-s1";
 
 static bool hard(void) { return getenv("WN_TEST_HARD") != NULL; }
 

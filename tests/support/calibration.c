@@ -3,18 +3,37 @@
 #include "tests/unit/check.h"
 
 #include "kernel/elem.h"
-#include "page/cq.h"
+#include "page/nuq.h"
 
 #include <math.h>
 #include <unistd.h>
 
 void test_book_numbers(const wn_format *f, float *x, int head_dim, bool of_v, uint64_t *seed)
 {
-    size_t n = f->calibrated->numbers(head_dim, of_v);
+    size_t n = f->calibrated->numbers(head_dim, of_v), middles = wn_nuq_middles_at(head_dim), halves = wn_nuq_halves_at(head_dim);
+    bool sparse;
+    int bits = wn_nuq_bits(f, &sparse), count = 1 << bits;
     for (size_t i = 0; i < n; i++) {
         bool weight = i < (size_t)head_dim;
         x[i] = wn_elem_from_f16(wn_elem_to_f16(weight ? 0.5f + fabsf(test_randf(seed)) : 2 * test_randf(seed)));
     }
+    for (size_t i = 0; bits && !of_v && i < (size_t)head_dim; i++) x[middles + i] /= 4, x[halves + i] = 1 + fabsf(x[halves + i]);
+    for (int u = 0; bits && u < count; u++) x[wn_nuq_levels_at(head_dim, of_v) + (size_t)u] = (float)(2 * u + 1 - count) / (float)count;
+}
+
+wn_book test_book(const wn_format *f, int head_dim, bool of_v, uint64_t *seed)
+{
+    float *x = malloc(f->calibrated->numbers(head_dim, of_v) * sizeof *x);
+    wn_book b = { .x = x, .of_v = of_v };
+    test_book_numbers(f, x, head_dim, of_v, seed);
+    wn_book_prepare(&b, f, aligned_alloc(64, f->calibrated->read_bytes(head_dim, of_v)), head_dim);
+    return b;
+}
+
+void test_book_release(wn_book *b)
+{
+    free((void *)(uintptr_t)b->x);
+    free((void *)(uintptr_t)b->read);
 }
 
 wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes, const uint8_t fingerprint[16], uint64_t seed)

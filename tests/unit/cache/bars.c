@@ -74,13 +74,11 @@ static double share_of_budget(const wn_format *f, int dim, kind k, bool mark, do
     wn_kv *kv;
     wn_kv_stats s;
     double worst = 0;
-    wn_book books[2] = { { .of_v = false }, { .of_v = true } };
+    wn_book books[2] = { { 0 } };
     wn_format by[2] = { *f, *f };
     for (int i = 0; f->calibrated && i < 2; i++) {
         uint64_t seed = 1;
-        float *x = malloc(f->calibrated->numbers(dim, i) * sizeof *x);
-        test_book_numbers(f, x, dim, i, &seed);
-        books[i].x = x;
+        books[i] = test_book(f, dim, i, &seed);
         by[i].book = &books[i];
     }
     assert_int_equal(wn_pool_open(&pool, &(wn_pool_opts){ .bytes = 64 << 20 }, NULL), WN_OK);
@@ -101,7 +99,7 @@ static double share_of_budget(const wn_format *f, int dim, kind k, bool mark, do
     wn_kv_check(kv);
     wn_kv_close(kv);
     wn_pool_close(pool);
-    for (int i = 0; i < 2; i++) free((void *)(uintptr_t)books[i].x);
+    for (int i = 0; i < 2; i++) test_book_release(&books[i]);
     return worst;
 }
 

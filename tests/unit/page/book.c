@@ -1,4 +1,4 @@
-/* Pages that are read by a book: a coupled code names the nearest point; keys are coded as they were
+/* Pages that are read by a book: a coupled code names the nearest point, a code of a channel the nearest level; keys are coded as they were
  * before rotation and read where they stand, near and far, moved or not; score and mix are those of
  * the decoded rows, the same bits for any number of queries, any part of a page and every table of kernels;
  * masked slots do not count; a slot that is not finite spoils itself alone. */
@@ -7,10 +7,11 @@
 
 #include "kernel/elem.h"
 #include "page/cq.h"
+#include "page/nuq.h"
 
 #include <math.h>
 
-enum { DIM_MAX = 256, Q = 5 };
+enum { DIM_MAX = 256, Q = 11 };         /* more than go by codes */
 
 static const int dims[] = { 64, 128, 80, 40, 20 };
 static const int sizes[] = { 64, 4, 16, 32, 8 };
@@ -31,23 +32,19 @@ typedef struct {
     int32_t pos[64];
     float k[64][DIM_MAX], v[64][DIM_MAX];
     void *raw_k, *raw_v, *fk, *fv, *tmp;
-    float *books;
 } page;
 
 /* turns: 0 none, 1 neox, 2 neighbours; far: positions with gaps, beyond the tables. */
 static page *new_page(const wn_format *f, const wn_format *raw, int P, int D, int turns, bool far, uint64_t *seed)
 {
     page *p = calloc(1, sizeof *p);
-    size_t nk = f->calibrated->numbers(D, false), nv = f->calibrated->numbers(D, true);
     int turned = D > 20 ? D / 4 * 2 : D;        /* some heads turn some of their channels only */
     *p = (page){ .f = f, .raw = raw, .k_format = *f, .v_format = *f, .P = P, .D = D, .n = P, .keep = ~0ull };
-    p->books = malloc((nk + nv) * sizeof(float));
-    test_book_numbers(f, p->books, D, false, seed);
-    test_book_numbers(f, p->books + nk, D, true, seed);
+    p->kb = test_book(f, D, false, seed);
+    p->vb = test_book(f, D, true, seed);
     for (int j = 0; j < turned / 2; j++) p->rate[j] = pow(10000, -2.0 * j / turned);
     if (turns) assert_int_equal(wn_turn_init(&p->turn, turned, turns == 1, p->rate, 1000, NULL), WN_OK);
-    p->kb = (wn_book){ .x = p->books, .turn = turns ? &p->turn : NULL };
-    p->vb = (wn_book){ .x = p->books + nk, .of_v = true };
+    p->kb.turn = turns ? &p->turn : NULL;
     p->k_format.book = &p->kb, p->v_format.book = &p->vb;
     p->place.pos0 = 128;
     for (int s = 0; s < 64; s++) p->pos[s] = (s ? p->pos[s - 1] : 7) + 1 + (int)(test_rand(seed) % 60);
@@ -62,7 +59,8 @@ static page *new_page(const wn_format *f, const wn_format *raw, int P, int D, in
 
 static void free_page(page *p)
 {
-    free(p->raw_k), free(p->raw_v), free(p->fk), free(p->fv), free(p->tmp), free(p->books);
+    free(p->raw_k), free(p->raw_v), free(p->fk), free(p->fv), free(p->tmp);
+    test_book_release(&p->kb), test_book_release(&p->vb);
     wn_turn_release(&p->turn);
     free(p);
 }
@@ -141,6 +139,40 @@ static void check_nearest(const page *p, bool of_v, int s)
     }
 }
 
+/* ---- codes of channels --------------------------------------------------------------------- */
+
+/* Of K each number is the nearest of its channel's values, of V within what the widest gap and the fit of s allow;
+ * the one of 64 that is kept apart is nearly itself. */
+static void check_levels(const page *p, bool of_v, int s)
+{
+    bool sparse;
+    int count = 1 << wn_nuq_bits(p->f, &sparse);
+    float row[DIM_MAX];
+    double x[DIM_MAX], got[DIM_MAX];
+    get(p, of_v, s, row);
+    turn(p, of_v ? p->v[s] : p->k[s], of_v ? 0 : -pos_of(p, s), x);
+    turn(p, row, of_v ? 0 : -pos_of(p, s), got);
+    for (int d = 0; d < p->D && of_v; d++) x[d] = (double)p->v[s][d], got[d] = (double)row[d];
+    for (int from = 0; from < p->D; from += 64) {
+        int exact = 0, n = WN_MIN(64, p->D - from);
+        double most = 0;
+        for (int k = 0; k < n; k++) most = fmax(most, fabs(x[from + k]));
+        for (int k = 0; k < n; k++) {
+            const float *values = (const float *)p->kb.read + (from + k) * 16;
+            double off = fabs(got[from + k] - x[from + k]), may = of_v ? most * (1.0 / count + 0.25) : INFINITY;
+            for (int u = 0; u < count && !of_v; u++) may = fmin(may, fabs((double)values[u] - x[from + k]));
+            if (!(off <= may * 1.001 + 1e-4)) fail_msg("%s: slot %d, channel %d: off by %g of %g", p->f->name, s, from + k, off, may);
+            exact += off <= 1e-3 * (1 + most) && may > 2e-3 * (1 + most);
+        }
+        assert_true(exact >= (sparse && !of_v));
+    }
+}
+
+static void check_codes(const page *p, int s)
+{
+    for (int v = 0; v < 2; v++) (wn_cq_coupled(p->f) ? check_nearest : check_levels)(p, v, s);
+}
+
 static void codes_name_the_nearest_point(void **state)
 {
     (void)state;
@@ -153,7 +185,7 @@ static void codes_name_the_nearest_point(void **state)
             if (t % 4 == 2) p->keep = test_rand(&seed) | 1;
             encode(p);
             for (int s = 0; s < p->P; s++)
-                if (live(p, s) && wn_cq_coupled(f)) check_nearest(p, false, s), check_nearest(p, true, s);
+                if (live(p, s)) check_codes(p, s);
             free_page(p);
         }
 }
@@ -181,7 +213,8 @@ static void compute(const page *p, answer *a, int n_q, int first, int n)
                               .P = p->P, .first = first, .n = n, .head_dim = p->D, .tmp = p->tmp, .book = &p->vb });
 }
 
-/* Chains of D and of n products in f32: each rounding is half a unit of the largest partial sum. */
+/* Chains of D and of n products in f32: each rounding is half a unit of the largest partial sum. V on levels is mixed on
+ * its codes, the weights rounded to 16 bits (tests/unit/page/coded.c). */
 static void products_are_those_of_the_decoded_page(void **state)
 {
     (void)state;
@@ -197,7 +230,7 @@ static void products_are_those_of_the_decoded_page(void **state)
             *start = *a;
             compute(p, a, n_q, first, n);
             for (int i = 0; i < n_q; i++) {
-                double sum[DIM_MAX], size[DIM_MAX];
+                double sum[DIM_MAX], size[DIM_MAX], most = 0;
                 for (int d = 0; d < p->D; d++) sum[d] = (double)start->acc[i][d], size[d] = fabs(sum[d]);
                 for (int s = 0; s < n; s++) {
                     double x = 0, all = 0;
@@ -208,9 +241,12 @@ static void products_are_those_of_the_decoded_page(void **state)
                     for (int d = 0; d < p->D; d++) {
                         sum[d] += (double)a->w[i][s] * (double)row[d];
                         size[d] += fabs((double)a->w[i][s] * (double)row[d]);
+                        most = fmax(most, fabs((double)a->w[i][s] * (double)row[d]));
                     }
                 }
-                for (int d = 0; d < p->D; d++) assert_true(fabs(sum[d] - (double)a->acc[i][d]) <= (n + 1) * size[d] * 0x1p-24);
+                double rounded = wn_cq_coupled(f) ? 0 : most * (2 * n / 65024.0 + 1e-5);
+                for (int d = 0; d < p->D; d++)
+                    assert_true(fabs(sum[d] - (double)a->acc[i][d]) <= (n + 1) * size[d] * 0x1p-24 + rounded);
             }
             free(a), free(start);
             free_page(p);
@@ -307,7 +343,7 @@ static void odd_rows_are_read_as_finite_ones(void **state)
                 for (int d = 0; d < 64; d++) assert_true(isfinite(row[d]));
                 get(p, true, s, row);
                 for (int d = 0; d < 64; d++) assert_true(isfinite(row[d]));
-                if (t < 3 && wn_cq_coupled(f)) check_nearest(p, false, s), check_nearest(p, true, s);
+                if (t < 3 && wn_cq_coupled(f)) check_codes(p, s);
             }
             free_page(p);
         }
@@ -370,6 +406,8 @@ static void frames_are_as_large_as_said(void **state)
     (void)state;
     static const struct { const char *name; int k64, v64, k128, v128; } sizes_of[] = {
         { "cq4", 32, 32, 64, 64 }, { "cq2", 16, 16, 32, 32 }, { "cq1", 8, 8, 16, 16 },
+        { "nuq4", 33, 34, 65, 68 }, { "nuq3", 25, 26, 49, 52 }, { "nuq2", 17, 18, 33, 36 },
+        { "nuq4-s1", 36, 37, 71, 74 }, { "nuq3-s1", 28, 29, 55, 58 }, { "nuq2-s1", 20, 21, 39, 42 },
     };
     int n = 0;
     EACH_FORMAT(f) {
