@@ -36,7 +36,7 @@
 enum { MAX_DEPTHS = 32, MAX_REPS = 101 };
 
 typedef struct {
-    const char *model, *depths, *k_type, *v_type, *kv, *lib, *profile;
+    const char *model, *depths, *k_type, *v_type, *kv, *lib, *profile, *calibration;
     long threads, prompt, n, reps, batch, n_ctx, page_slots;
     size_t mem;
     bool limits, json, csv, no_repack;
@@ -288,7 +288,7 @@ static int bench_model(const options *o)
     }
     int seqs = o->kv ? 2 : 1;                       /* with a policy, the fork that is timed */
     wn_engine_opts eo = { .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = ctx, .n_batch = (int)o->batch,
-                          .max_seqs = seqs, .kv = o->kv, .profile = o->profile, .pool_tokens = (int64_t)seqs * (depths[n - 1] + extra), .k_type = o->k_type, .v_type = o->v_type,
+                          .max_seqs = seqs, .kv = o->kv, .profile = o->profile, .calibration = o->calibration, .pool_tokens = (int64_t)seqs * (depths[n - 1] + extra), .k_type = o->k_type, .v_type = o->v_type,
                           .page_slots = (int)o->page_slots };
     if ((st = wn_engine_open(&e, m, &eo, &err))) goto done;
     if ((st = wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = depths[n - 1] + extra, .kv = o->kv }, &err))) goto done;
@@ -355,6 +355,7 @@ int wn_cli_bench(int argc, char **argv)
         { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page (default 64)", 0, 64, 0 },
         { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps (winnow recipes lists them); decisions are timed", 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
+        { 0, "calibration", WN_ARG_STRING, &o.calibration, "FILE", WN_CLI_CALIBRATION_HELP, 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "no-repack", WN_ARG_FLAG, &o.no_repack, NULL, "leave quantised weights mapped", 0, 0, 0 },
         { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "comma-separated rows", 0, 0, 0 },

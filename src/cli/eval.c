@@ -24,7 +24,7 @@
 enum { MAX_POLICIES = 128, MAX_ROWS = 512, MAX_TASKS = 64, MAX_BUDGETS = 16, MAX_LENGTHS = 32 };
 
 typedef struct {
-    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *results, *lengths, *lib, *profile;
+    const char *model, *budget, *tasks, *text, *family, *haystack, *choices, *ask, *chunks, *journal, *results, *lengths, *lib, *profile, *calibration;
     long context, seeds, seed, threads;
     size_t mem;
     bool json, csv, markdown, usable, no_speed, no_resume, quiet;
@@ -189,7 +189,7 @@ static int evaluate(const options *o, const wn_eval_row *rows, int n_rows, const
     wn_eval_opts eo = {
         .rows = rows, .n_rows = n_rows, .context = (int)o->context, .max_chunks = chunks, .tasks = tasks,
         .lengths = o->at, .n_lengths = o->n_at, .n_seeds = (int)o->seeds, .seed = (uint64_t)o->seed, .find_usable = o->usable, .speed = !o->no_speed,
-        .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .keep = o->results != NULL, .profile = o->profile, .progress = wn_cli_on_progress, .progress_ctx = &p,
+        .n_threads = (int)o->threads, .mem = o->mem, .journal = journal, .keep = o->results != NULL, .profile = o->profile, .calibration = o->calibration, .progress = wn_cli_on_progress, .progress_ctx = &p,
         .stop = wn_cli_catch_interrupt(),
     };
     wn_model *m = NULL;
@@ -257,6 +257,7 @@ int wn_cli_eval(int argc, char **argv)
         { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY", "a policy, or all (of winnow recipes); may be given many times", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
+        { 0, "calibration", WN_ARG_STRING, &o.calibration, "FILE", WN_CLI_CALIBRATION_HELP, 0, 0, 0 },
         { 0, "budget", WN_ARG_STRING, &o.budget, "LIST", "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", "format of the keys in rows that name none (winnow recipes lists them)", 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", "format of the values; the full cache that rows are compared with is f16", 0, 0, "-ctv" },

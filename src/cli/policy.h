@@ -15,5 +15,6 @@ Layers and heads of their own: --kv 'none,k=q4,k[0,-1]=f16'"
 #define WN_CLI_POLICY_LIB_HELP "library with more recipes (examples/policy.c); it is code and runs with your rights"
 
 #define WN_CLI_PROFILE_HELP "winnow profile's file, for policies that go by it (default: the model's path and .profile)"
+#define WN_CLI_CALIBRATION_HELP "winnow calibrate's file, for cache formats that go by it (default: the model's path and .calibration)"
 
 #endif

@@ -32,7 +32,7 @@ typedef struct {
     const char *model, *prompt, *system, *template, *file, *tokens_file, *dump, *session, *trace, *explain;
     long n_predict, n_ctx, threads, batch, page_slots, top_k, last_n, seed;
     double temp, top_p, min_p, repeat, presence, frequency;
-    const char *k_type, *v_type, *bias, *kv, *lib, *profile;
+    const char *k_type, *v_type, *bias, *kv, *lib, *profile, *calibration;
     wn_arg_list protect, span;
     size_t mem;
     bool json, parse_special, no_bos, special, ignore_eos, no_repack, quiet, echo, session_ro, trace_rows, chat;
@@ -364,7 +364,7 @@ static wn_status open_engine(session *r, size_t n, long *limit, wn_err *err)
                        o->n_ctx ? " (-c)" : " (what the model was trained for)", o->n_ctx ? " or raise -c" : "");
     wn_engine_opts eo = {
         .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = (int)o->n_ctx, .n_batch = (int)o->batch,
-        .k_type = o->k_type, .v_type = o->v_type, .kv = o->kv, .profile = o->profile, .page_slots = (int)o->page_slots,
+        .k_type = o->k_type, .v_type = o->v_type, .kv = o->kv, .profile = o->profile, .calibration = o->calibration, .page_slots = (int)o->page_slots,
     };
     for (int i = 0; i < o->protect.n; i++) eo.protected_tokens += r->kept[i].to - r->kept[i].from;
     if (o->n_predict >= 0) eo.pool_tokens = WN_MIN((int64_t)n + o->n_predict, (int64_t)ctx);
@@ -552,6 +552,7 @@ int wn_cli_run(int argc, char **argv)
         { 0, "protect", WN_ARG_LIST, &o.protect, "RANGE", "bytes FROM-TO of the prompt (the first is 0) that stay in the cache whatever the\npolicy; may be given many times", 0, 0, 0 },
         { 0, "span", WN_ARG_LIST, &o.span, "RANGE", "bytes FROM-TO of the prompt are one span, an example or an instruction, for policies that\nlook at spans; may be given many times; without it messages and paragraphs are", 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
+        { 0, "calibration", WN_ARG_STRING, &o.calibration, "FILE", WN_CLI_CALIBRATION_HELP, 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", WN_CLI_TYPE_K_HELP, 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", WN_CLI_TYPE_V_HELP, 0, 0, "-ctv" },

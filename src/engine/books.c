@@ -59,7 +59,7 @@ void wn_engine_lane_dims(const wn_model *m, wn_lane_dims *out)
     for (int l = 0; l < m->map.n_lanes; l++) out[l] = (wn_lane_dims){ m->map.lanes[l].k_dim, m->map.lanes[l].v_dim };
 }
 
-static wn_status read_file(wn_calibration **out, const wn_model *m, const char *path, wn_threads *team, const char *format,
+static wn_status read_file(wn_calibration **out, const wn_model *m, const char *path, wn_threads *team, const wn_format *format,
                            wn_err *err)
 {
     char beside[4096];
@@ -70,7 +70,7 @@ static wn_status read_file(wn_calibration **out, const wn_model *m, const char *
         path = beside;
         if (access(path, F_OK))
             return wn_fail(err, WN_EIO, "cache format %s goes by a calibration of the model, and there is no %s: run `winnow "
-                           "calibrate %s --text FILE`", format, tail_of(path), tail_of(wn_gguf_path(m->file)));
+                           "calibrate %s --text FILE`, or name one (--calibration)", format->name, tail_of(path), tail_of(wn_gguf_path(m->file)));
     }
     wn_lane_dims *dims = WN_NEW_ARRAY(wn_lane_dims, m->map.n_lanes);
     if (!dims) return wn_fail(err, WN_ENOMEM, "calibration: out of memory");
@@ -86,6 +86,11 @@ static wn_status read_file(wn_calibration **out, const wn_model *m, const char *
     }
     wn_free(dims);
     return st;
+}
+
+wn_status wn_engine_read_calibration(wn_calibration **out, const wn_model *m, const char *path, const wn_format *format, wn_err *err)
+{
+    return read_file(out, m, path, NULL, format, err);
 }
 
 /* ---- copies for lanes ---------------------------------------------------------------------- */
@@ -151,7 +156,7 @@ static wn_status make_copies(wn_engine *e, wn_engine_books *b, wn_err *err)
     return WN_OK;
 }
 
-static wn_status find_books(wn_engine *e, const char *format, wn_err *err)
+static wn_status find_books(wn_engine *e, const wn_format *format, wn_err *err)
 {
     wn_engine_books *b = WN_NEW(wn_engine_books);
     wn_status st = WN_OK;
@@ -175,7 +180,7 @@ static wn_status bind(wn_engine *e, const wn_format **f, int lane, bool of_v, wn
 {
     wn_status st;
     if (!*f || !(*f)->calibrated || (*f)->book) return WN_OK;
-    if (!e->books && (st = find_books(e, (*f)->name, err))) return st;
+    if (!e->books && (st = find_books(e, *f, err))) return st;
     const wn_calibration_books *b = wn_calibration_find(e->books->c, *f);
     if (!b)
         return wn_fail(err, WN_EINVAL, "the calibration of the model has no books for %s: run `winnow calibrate` again, with "

@@ -132,6 +132,8 @@ void wn_engine_lane_dims(const wn_model *m, wn_lane_dims *out);         /* (n_la
 /* Gives lanes in calibrated formats their books. A missing, foreign or damaged calibration, or
  * one without books for a format, is a sentence that says what to do. */
 wn_status wn_engine_bind_books(wn_engine *e, wn_lane_formats *lanes, wn_err *err);
+/* The file at path (NULL: beside the model), which `format` asks for; checked that it is the model's. */
+wn_status wn_engine_read_calibration(wn_calibration **out, const wn_model *m, const char *path, const wn_format *format, wn_err *err);
 /* In place of the file, borrowed as long as the engine lives; before a format first asks. */
 void wn_engine_lend_calibration(wn_engine *e, const wn_calibration *c);
 size_t wn_engine_books_bytes(const wn_engine *e);

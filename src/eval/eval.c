@@ -14,13 +14,14 @@
 #include <xxhash.h>
 
 enum { DEFAULT_CHUNKS = 4, DEFAULT_SEEDS = 8, USABLE_MAX = 8192, CONTEXT_IF_NONE = 1024, SPEED_TOKENS = 32,
-       ROW_NAME = WN_SPEC_BYTES + WN_PROFILE_ID + 16 };
+       ROW_NAME = WN_SPEC_BYTES + WN_PROFILE_ID + WN_CALIBRATION_ID + 16 };
 
 typedef struct {
     wn_eval_work w;
     wn_eval_report *report;
     int32_t *ids; size_t n_ids;         /* of the text */
     wn_profile *profile;                /* for rows that bring none of their own; NULL: nobody needs it */
+    wn_calibration *calibration;        /* for rows whose formats go by it; NULL: none does */
     int n_chunks, n_seeds, n_tasks, n_lengths;
     int cells;                          /* cases of a task: lengths times seeds */
     const int *lengths;
@@ -61,6 +62,19 @@ static wn_status find_profiles(study *s, const wn_eval_opts *o, wn_err *err)
     return WN_OK;
 }
 
+/* Likewise the calibration, for all engines. */
+static wn_status find_calibration(study *s, const wn_eval_opts *o, wn_err *err)
+{
+    for (int r = 0; r < s->w.n_rows && !s->calibration; r++) {
+        const wn_lab_row *row = &s->w.rows[r];
+        if (!row->calibrated) continue;
+        wn_status st = wn_engine_read_calibration(&s->calibration, s->w.m, o->calibration, row->calibrated, err);
+        if (st) return st;
+    }
+    s->w.calibration = s->calibration;
+    return WN_OK;
+}
+
 static wn_status read_text(study *s, const wn_eval_opts *o, wn_err *err)
 {
     const char *text = o->text;
@@ -87,7 +101,7 @@ static void make_key(const study *s, const wn_eval_opts *o, char key[40])
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
-/* A row's name is its policy with every parameter, and the profile it goes by. */
+/* A row's name is its policy with every parameter, and the profile and the calibration it goes by. */
 static wn_status name_rows(study *s, wn_err *err)
 {
     s->names = wn_calloc((size_t)s->w.n_rows, sizeof *s->names);
@@ -98,6 +112,8 @@ static wn_status name_rows(study *s, wn_err *err)
         if (row->row.decide) snprintf(s->names[r], ROW_NAME, "%s#row%d", row->kv, r);   /* tests: a name says nothing */
         else if (row->profile) snprintf(s->names[r], ROW_NAME, "%s#%s", row->kv, row->row.profile->id);
         else snprintf(s->names[r], ROW_NAME, "%s", row->kv);
+        size_t n = strlen(s->names[r]);
+        if (row->calibrated) snprintf(s->names[r] + n, ROW_NAME - n, "#%s", s->calibration->id);
         s->parts[r] = s->names[r];
     }
     return WN_OK;
@@ -275,6 +291,7 @@ static wn_status time_rows(study *s, const wn_eval_opts *o, int n_threads, wn_er
     wn_lab lab;
     wn_status st = wn_lab_open(&lab, s->w.m, wn_eval_lab_ctx(s->w.m, s->report->context), s->w.every, s->w.probe,
                                n_threads, o->mem, o->stop, err);
+    if (!st) wn_engine_lend_calibration(lab.e, s->w.calibration);
     for (int r = 0; r < s->w.n_rows && !st; r++) {
         if (o->progress) o->progress(o->progress_ctx, "speed", r, s->w.n_rows);
         st = time_row(s, &lab, r, &s->report->rows[r], err);
@@ -382,7 +399,7 @@ wn_status wn_eval_run(wn_eval_report *out, wn_model *m, const wn_eval_opts *o, w
     snprintf(out->model, sizeof out->model, "%s", mi.name && *mi.name ? mi.name : mi.architecture);
     wn_eval_workers(&s.w, n_threads);
     while (o->tasks && o->tasks[s.n_tasks]) s.n_tasks++;
-    if ((st = make_rows(&s, o, err)) || (st = find_profiles(&s, o, err)) || (st = read_text(&s, o, err))) goto done;
+    if ((st = make_rows(&s, o, err)) || (st = find_profiles(&s, o, err)) || (st = find_calibration(&s, o, err)) || (st = read_text(&s, o, err))) goto done;
     make_key(&s, o, key);
     if ((st = wn_journal_open(&s.w.journal, o->journal, key, o->keep, err))) goto done;
     if ((st = choose_context(&s, o, err)) || (st = choose_lengths(&s, o, err)) ||
@@ -398,6 +415,7 @@ done:
     wn_journal_close(s.w.journal, !st);
     wn_free(s.w.rows);
     wn_profile_close(s.profile);
+    wn_calibration_close(s.calibration);
     wn_tokens_free(s.ids);
     wn_free(s.jobs);
     wn_free(s.values);

@@ -53,6 +53,7 @@ typedef struct {
     const char *journal;                /* resume file; NULL: none */
     bool keep;                          /* the journal stays when all is done: later runs take rows from it */
     const char *profile;                /* file for rows that go by a profile; NULL: beside the model */
+    const char *calibration;            /* file for rows with formats that go by a calibration; NULL: beside the model */
     const char *label;                  /* what the caller chose beside this (template, files): part of its key */
     /* Called from one thread at a time. Jobs done, of how many; what comes now. */
     void (*progress)(void *ctx, const char *what, int done, int total);

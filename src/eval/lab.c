@@ -24,6 +24,7 @@ wn_status wn_lab_row_init(wn_lab_row *out, const wn_eval_row *row, wn_err *err)
     out->every = p.every;
     out->probe = wn_probe_tokens(&p, INT_MAX / 4);
     out->profile = wn_policy_profile(&p);
+    out->calibrated = wn_policy_calibrated(&p);
     out->marks = wn_policy_decides(&p) && (p.at & WN_AT_MARK);
     out->shares = (!wn_policy_decides(&p) || p.at == WN_AT_MARK) && !wn_policy_has_formats(&p) && !p.n_stats;
     return WN_OK;

@@ -12,6 +12,7 @@ typedef struct {
     bool shares;                        /* decides at marks only: may start as a fork of row 0 */
     bool marks;                         /* decides at marks: asking before and after differ */
     int profile;                        /* what it needs of the model's profile (WN_PROFILE_*); 0: nothing */
+    const wn_format *calibrated;        /* a format of its policy that goes by a calibration; NULL: none */
     int every;                          /* the longest stretch between its decisions */
     int probe;                          /* tokens that a decision may run on a fork, however long the text */
 } wn_lab_row;

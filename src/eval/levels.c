@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BINS = 4096, ROUNDS = 50, SETTLE = 8, HALVES = 1 << 16, TRIES = 6 };
+enum { BINS = 4096, ROUNDS = 50, SETTLE = 2, HALVES = 1 << 16, TRIES = 6 };
 static const double MOST_WIDER = 1.25;
 static const double REACH = 2;          /* the histogram's ends: numbers beyond a range count at most so far out */
 /* Of a channel's numbers, at either end. */

@@ -91,8 +91,12 @@ static wn_status open_worker(void *ctx, void **worker, wn_err *err)
     if (!lab) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     wn_status st = wn_lab_open(lab, j->w->m, j->n_ctx, j->w->every, j->w->probe, j->w->threads_each,
                                j->w->o->mem / (size_t)j->w->n_workers, j->w->o->stop, err);
-    if (st) wn_free(lab);
-    else *worker = lab;
+    if (st) {
+        wn_free(lab);
+        return st;
+    }
+    wn_engine_lend_calibration(lab->e, j->w->calibration);
+    *worker = lab;
     return st;
 }
 

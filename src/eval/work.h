@@ -11,6 +11,7 @@ typedef struct {
     const wn_eval_opts *o;
     wn_journal *journal;
     wn_lab_row *rows; int n_rows;       /* rows[0]: the full cache */
+    const wn_calibration *calibration;  /* lent to the labs; NULL: each finds its own */
     int every, probe;                   /* the longest stretch between decisions, and the longest probe, of any row */
     int n_workers, threads_each;
     const char *what;                   /* for progress */

@@ -123,6 +123,16 @@ size_t wn_policy_write_formats(const wn_policy *p, char *t, size_t n)
     return k;
 }
 
+const wn_format *wn_policy_calibrated(const wn_policy *p)
+{
+    const wn_format *f[WN_FORMAT_RULES + 4] = { wn_format_find(p->k), wn_format_find(p->v_format) };
+    if (wn_policy_demotes(p)) wn_policy_low_formats(p, &f[2], &f[3]);
+    for (int i = 0; i < p->n_rules; i++) f[4 + i] = wn_format_find(p->rules[i].name);
+    for (size_t i = 0; i < WN_COUNT(f); i++)
+        if (f[i] && f[i]->calibrated) return f[i];
+    return NULL;
+}
+
 bool wn_policy_has_formats(const wn_policy *p) { return *p->k || *p->v_format || p->n_rules || p->lag || wn_policy_demotes(p); }
 
 /* ---- binding to a model's lanes ------------------------------------------------------- */

@@ -61,6 +61,8 @@ wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
 wn_status wn_policy_read_format(wn_policy *p, const char *key, const char *where, const char *value, wn_err *err);
 size_t wn_policy_write_formats(const wn_policy *p, char *t, size_t n);
 bool wn_policy_has_formats(const wn_policy *p);
+/* A format of it that was fitted to a model (`winnow calibrate`); NULL: none. */
+const wn_format *wn_policy_calibrated(const wn_policy *p);
 /* What this policy says of a lane's keys or values: *out is left alone where it says nothing. */
 wn_status wn_policy_format_at(const wn_policy *p, bool of_v, int layer, int n_layers, int head, int n_heads,
                               const wn_format **out, wn_err *err);
