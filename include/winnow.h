@@ -204,7 +204,7 @@ typedef struct {
     size_t pool_used, pool_peak, pool_slack;
     int n_ctx, n_threads;
     int room;                       /* positions that one more sequence could be promised now */
-    const char *numerics;           /* "avx512/1": kernel table and order version */
+    const char *numerics;           /* "avx512/2": kernel table and order version */
 } wn_engine_info;
 void wn_engine_get_info(const wn_engine *e, wn_engine_info *out);
 

@@ -78,6 +78,6 @@ void wn_kernels_force(const wn_kernels *k);
 
 /* "order version": raised when the order of any sum changes. With the table's name it is
  * the numerics id. */
-#define WN_ORDER_VERSION 1
+#define WN_ORDER_VERSION 2
 
 #endif

@@ -17,12 +17,13 @@
  * query once (`ready`) and what it has mixed once (`mixed`), no key and no value.
  *
  * Order of sums. A query is quantised once (parameters per slot) or, its channels times s, once
- * per page (per channel); a row of weights, times the slots' s, once per page and run, under one
- * scale, from the slots of the run alone. Their products with codes are exact. Then
+ * per page (per channel): to 8 bits for codes of up to 4, else to 16. A row of weights, times the
+ * slots' s, is quantised once for all neighbouring runs of a split in one format, under one scale, to 16 bits. Products
+ * with codes are exact, a mix's over all its runs. Then
  *
  *     per slot      logit = scale (chain over groups of channels: s_g t_g [, m_g sum of x_g])
  *     per channel   logit = scale t + sum of q m (16 chains by channel mod 16)
- *     mix           acc = acc + scale t [+ sum of w m (16 chains by slot mod 16)], run after run
+ *     mix           acc = acc + scale t [+ sum of w m (16 chains by slot mod 16, run after run)]
  *
  * Not finite: a slot whose K (or V) row holds an infinity or NaN is spoiled: it reads as NaN, its
  * logit is NaN (its weight, unless exactly 0, makes the answer NaN), as with raw pages. Other

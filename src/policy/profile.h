@@ -26,7 +26,7 @@ enum { WN_PROFILE_VERSION = 1, WN_PROFILE_ID = 33 };
 
 /* How it was measured. */
 typedef struct {
-    char numerics[32];                  /* "avx512/1" */
+    char numerics[32];                  /* "avx512/2" */
     char phrases[128];                  /* template of the needles */
     int context, n_needles, n_repeats;  /* tokens of a text; texts with a needle, of repeated tokens */
     int sinks, recent;                  /* first and last positions that a streaming head sees */

@@ -11,7 +11,7 @@
  *          8     4  version (3)
  *         12     4  kind (WN_RECORD_...)
  *         16    16  model fingerprint
- *         32    32  numerics id, NUL-padded ("avx512/1")
+ *         32    32  numerics id, NUL-padded ("avx512/2")
  *         64     8  payload bytes
  *         72     8  flags, 0
  *         80    16  XXH3-128 (canonical) of bytes [0, 80) and the payload
