@@ -166,6 +166,12 @@ int wn_seq_last_point(const wn_seq *s, int p);          /* the last at or below 
 void wn_seq_set_log(wn_seq *s, const wn_decision_log *log);     /* NULL: none */
 /* A lane as views show it, without slots. */
 wn_view_lane wn_engine_lane(const wn_engine *e, int lane);
+/* All of them with their live slots, (n_lanes); lists of listed lanes from the arena. */
+void wn_engine_fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_view_lane *lanes);
+/* The slot of a view that stands at pos, which it has. */
+int wn_engine_slot_at(const wn_view_lane *l, int32_t pos);
+/* Rows of K or V of the lane's slots in the view's order, (l->n, dim). */
+void wn_engine_load_rows(const wn_kv *kv, const wn_view_lane *l, int lane, bool values, float *rows);
 /* Tests: another decider, at multiples of `every`; before the first token is computed. */
 wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err);
 
