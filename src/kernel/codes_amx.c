@@ -82,7 +82,7 @@ INLINE void make_b(tile_b *b, const wn_codes_product *p, const wn_codes_page *pa
         at_low += wn_codes_plane_bytes(low, DEPTH, WN_CODES_PANEL) * (size_t)block;
         if (high) at_high += wn_codes_plane_bytes(high, DEPTH, WN_CODES_PANEL) * (size_t)block;
         for (int q = 0; q < QUADS; q += quads) {
-            UNROLL for (int j = 0; j < quads; j += 4) wn_fetch(f);
+            UNROLL for (int j = 0; j < quads; j += 2) wn_fetch(f);
             UNROLL for (int j = 0; j < quads; j++)
                 for (int w = 0; w < 2; w++)
                     _mm512_store_si512(b->row[v + w][q + j],
@@ -169,6 +169,14 @@ INLINE ivec sum_of(const tile_c *c, int v, int i, const bool second, const bool 
 /* zero times a sum of x, to be taken off. */
 INLINE ivec zeros_of(const wn_codes_product *p, int32_t sum_x) { return i_set((int32_t)(0u - (uint32_t)p->zero * (uint32_t)sum_x)); }
 
+/* Codes that lie as they are leave little to do beside their tiles: these ask for what others ask for
+ * while they take codes out. */
+INLINE void fetch_with_tile(wn_fetcher *f, const bool as_is)
+{
+    const int times = as_is ? 5 : 1;
+    UNROLL for (int i = 0; i < times; i++) wn_fetch(f);
+}
+
 /* ---- score ----------------------------------------------------------------------------------- */
 
 INLINE const wn_codes_x *rows_at(const wn_codes_product *p, int row)
@@ -239,7 +247,7 @@ INLINE void score_block(const wn_codes_product *p, stage *y, const tile_b *b, wn
 {
     if (!loaded) load_a(k, h.halves ? (const char *)y->a[block].row : wn_codes_integers(y->x) + block * WN_CODES_BLOCK_BYTES);
     UNROLL for (int v = 0; v < TILES; v++) {
-        wn_fetch(f);
+        fetch_with_tile(f, h.as_is);
         load_b(v % 2, place_of(p, y->page, &b[block], h.as_is, y->col + 16 * v, block));
         if (fresh) clear_c(v);
         multiply(v, k, h.mapped);
@@ -375,7 +383,7 @@ INLINE void mix_cols(const wn_codes_product *p, tile_b *b, tile_c *t, const int 
         UNROLL for (int v = 0; v < TILES; v++) {
             if (v % width == 0)
                 load_a(v / width % 2, page->x + groups + (size_t)(v / width) * p->x_group + block * WN_CODES_BLOCK_BYTES);
-            wn_fetch(f);
+            fetch_with_tile(f, as_is);
             load_b(v % 2, place_of(p, page, &b[step % 2], as_is, col + 16 * v, block));
             multiply(v, v / width % 2, false);
         }
