@@ -103,6 +103,12 @@ static bool has_portions(const wn_block *b, const wn_gathered *g, const wn_forma
     return f->raw && b->np > 1 && g->dense && g->k[t].n_entries == g->k[t].n;
 }
 
+/* Are stretches t and u, of these formats, read in one call? */
+static bool alike(const wn_block *b, const wn_gathered *g, const wn_format *f, const wn_format *of_u, int t, int u)
+{
+    return f == of_u && has_portions(b, g, f, t) == has_portions(b, g, f, u);
+}
+
 /* As much of a part as the portion sees; what is fetched meanwhile is fetched with the first. */
 static wn_page_part part_of(const wn_page_part *whole, const portion *x, bool first)
 {
@@ -268,8 +274,7 @@ static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int
     int rows = b->np * b->group;
     for (int t = 0, end; t < g->n; t = end) {
         const wn_stretch *st = &g->stretches[t];
-        for (end = t + 1; end < g->n && st->k_format == g->stretches[end].k_format && st->shift == g->stretches[end].shift &&
-                          has_portions(b, g, st->k_format, t) == has_portions(b, g, st->k_format, end);) end++;
+        for (end = t + 1; end < g->n && st->shift == g->stretches[end].shift && alike(b, g, st->k_format, g->stretches[end].k_format, t, end);) end++;
         score_stretches(b, d, g, t, end, P, soon);
     }
     for (int i = 0; b->shape->softcap > 0 && i < rows; i++) {
@@ -324,8 +329,7 @@ static void mix_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P
     memset(d->acc, 0, sizeof(float) * (size_t)rows * D);
     for (int t = 0, end; t < g->n; t = end) {
         const wn_format *f = g->stretches[t].v_format;
-        for (end = t + 1; end < g->n && f == g->stretches[end].v_format &&
-                          has_portions(b, g, f, t) == has_portions(b, g, f, end);) end++;
+        for (end = t + 1; end < g->n && alike(b, g, f, g->stretches[end].v_format, t, end);) end++;
         if (f->mixed && !own) {
             memset(d->own, 0, sizeof(float) * (size_t)rows * D);
             own = f;
