@@ -1,22 +1,13 @@
 /* kernel/attn_avx2.c - what a vector is on AVX2: eight floats; the loops are in attn_simd.h. */
 #include "kernel/attn.h"
 #include "kernel/exp_avx2.h"
+#include "kernel/simd_avx2.h"
 
-typedef __m256 vec;
 enum { W = 8, COLS = 2 };       /* 6 rows x 2 vectors: 12 of 16 registers accumulate */
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vec v_zero(void) { return _mm256_setzero_ps(); }
-INLINE vec v_set(float x) { return _mm256_set1_ps(x); }
-INLINE vec v_load(const float *p) { return _mm256_loadu_ps(p); }
-INLINE void v_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
-INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
-INLINE vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
-INLINE vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
-INLINE vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
 INLINE vec v_div(vec a, vec b) { return _mm256_div_ps(a, b); }
-INLINE vec v_max(vec x, vec m) { return _mm256_max_ps(x, m); }      /* NaN in x gives m */
 INLINE vec v_exp(vec x) { return wn_exp_8(x); }
 
 static const int32_t first_n[16] = { -1, -1, -1, -1, -1, -1, -1, -1 };

@@ -2,22 +2,13 @@
  * attn_simd.h. */
 #include "kernel/attn.h"
 #include "kernel/exp_avx512.h"
+#include "kernel/simd_avx512.h"
 
-typedef __m512 vec;
 enum { W = 16, COLS = 4 };      /* 6 rows x 4 vectors: 24 of 32 registers accumulate */
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vec v_zero(void) { return _mm512_setzero_ps(); }
-INLINE vec v_set(float x) { return _mm512_set1_ps(x); }
-INLINE vec v_load(const float *p) { return _mm512_loadu_ps(p); }
-INLINE void v_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
-INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-INLINE vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
-INLINE vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 INLINE vec v_div(vec a, vec b) { return _mm512_div_ps(a, b); }
-INLINE vec v_max(vec x, vec m) { return _mm512_max_ps(x, m); }      /* NaN in x gives m */
 INLINE vec v_exp(vec x) { return wn_exp_16(x); }
 
 INLINE __mmask16 mask_n(int n) { return (__mmask16)((1u << n) - 1); }

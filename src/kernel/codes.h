@@ -65,10 +65,11 @@ static inline int wn_codes_high(wn_codes_kind k)
 
 static inline bool wn_codes_mapped(wn_codes_kind k) { return k >= WN_CODES_4T; }
 
-/* Codes of up to 4 bits, whose own steps are ten times coarser than those of a query in 8 bits: it has no more. */
-static inline bool wn_codes_narrow(wn_codes_kind k) { return k >= WN_CODES_4; }
-
 static inline int wn_codes_bits(wn_codes_kind k) { return wn_codes_low(k) + wn_codes_high(k); }
+
+/* Codes of up to 4 bits, whose own steps are ten times coarser than those of a query in 8 bits: it has no more. */
+static inline bool wn_codes_narrow_of(int low, int high) { return low + high <= 4; }
+static inline bool wn_codes_narrow(wn_codes_kind k) { return wn_codes_narrow_of(wn_codes_low(k), wn_codes_high(k)); }
 
 /* Rows of a block of the narrowest plane. */
 static inline int wn_codes_unit_of(int low, int high) { return 32 / (high && high < low ? high : low); }
@@ -107,6 +108,15 @@ static inline size_t wn_codes_x_bytes(int depth)
 {
     return sizeof(wn_codes_x) + (size_t)wn_codes_blocks(depth) * WN_CODES_BLOCK_BYTES;
 }
+
+/* The four rows that row is one of, of rows that begin at x. */
+static inline const wn_codes_x *wn_codes_rows(const wn_codes_x *x, size_t stride, int row)
+{
+    return (const wn_codes_x *)(const void *)((const char *)x + (size_t)(row / 4) * stride);
+}
+
+/* What is added to a sum of x u for u less zero. It may wrap, the whole does not. */
+static inline int32_t wn_codes_zeros(int zero, int32_t sum_x) { return (int32_t)(0u - (uint32_t)zero * (uint32_t)sum_x); }
 
 static inline char *wn_codes_integers(const wn_codes_x *x) { return (char *)(uintptr_t)(x + 1); }
 
@@ -194,7 +204,8 @@ extern const wn_codes_ops wn_codes_ops_scalar, wn_codes_ops_avx2, wn_codes_ops_a
 
 /* Products with the planes of pages. */
 struct wn_planes_ops {
-    /* x of narrow kinds within +-WN_CODES_Q_MAX. c = x.scale * chain over groups g of fma(s_g, t_g, .) [then fma(m_g, sum of x_g, .)]. */
+    /* x of narrow kinds within +-WN_CODES_Q_MAX. c = x.scale * chain over groups g of fma(s_g, t_g, .)
+     * [then fma(m_g, sum of x_g, .)]. */
     void (*score[WN_CODES_KINDS])(const wn_codes_product *p);
     /* t = the sum over all pages' rows of x u, exact; codes as they are, without zero and shift. */
     void (*mix[WN_CODES_KINDS])(const wn_codes_product *p);

@@ -95,6 +95,9 @@ INLINE void make_b(tile_b *b, const wn_codes_product *p, const wn_codes_page *pa
     }
 }
 
+/* Codes that are operands as they lie. */
+INLINE bool lie_as_is(const int low, const bool mapped) { return low == 8 && !mapped; }
+
 /* Where 16 columns of a block of 8-bit codes lie as they are, or in a tile_b; stride: of its rows. */
 typedef struct { const uint8_t *at; size_t stride; } place;
 
@@ -166,9 +169,6 @@ INLINE ivec sum_of(const tile_c *c, int v, int i, const bool second, const bool 
     return i_add(_mm512_slli_epi32(i_load(row[0]), 8), i_load(row[1]));
 }
 
-/* zero times a sum of x, to be taken off. */
-INLINE ivec zeros_of(const wn_codes_product *p, int32_t sum_x) { return i_set((int32_t)(0u - (uint32_t)p->zero * (uint32_t)sum_x)); }
-
 /* Codes that lie as they are leave little to do beside their tiles: these ask for what others ask for
  * while they take codes out. */
 INLINE void fetch_with_tile(wn_fetcher *f, const bool as_is)
@@ -178,11 +178,6 @@ INLINE void fetch_with_tile(wn_fetcher *f, const bool as_is)
 }
 
 /* ---- score ----------------------------------------------------------------------------------- */
-
-INLINE const wn_codes_x *rows_at(const wn_codes_product *p, int row)
-{
-    return (const wn_codes_x *)(const void *)((const char *)p->x + (size_t)(row / ROWS) * p->x_stride);
-}
 
 /* Sums of x over each group, of four rows: what zeros and minima are multiplied with. */
 typedef int32_t group_sums[WN_CODES_GROUPS][ROWS];
@@ -216,7 +211,7 @@ INLINE void add_group(const wn_codes_product *p, const wn_codes_page *page, cons
     } else {
         const __m128i shift = _mm_cvtsi32_si128(p->shift);
         UNROLL for (int i = 0; i < ROWS; i++) {
-            ivec zeros = zeros_of(p, sum_x[i]);
+            ivec zeros = i_set(wn_codes_zeros(p->zero, sum_x[i]));
             wn_fetch(f);
             UNROLL for (int v = 0; v < TILES; v++)
                 c[i][v] = v_fma(s[v], v_of(i_add(_mm512_sll_epi32(sum_of(t, v, i, second, narrow), shift), zeros)), c[i][v]);
@@ -239,7 +234,10 @@ typedef struct {
 } stage;
 
 /* How a kind is scored: constants of the inlined bodies. */
-typedef struct { int low, high; bool mapped, halves, narrow, as_is; } manner;
+typedef struct { int low, high; bool mapped, halves; } manner;
+
+/* A has halves of low bytes alone. */
+INLINE bool by_bytes(const manner h) { return h.halves && wn_codes_narrow_of(h.low, h.high); }
 
 /* A block of the stage's products, in tiles of k = its parity. */
 INLINE void score_block(const wn_codes_product *p, stage *y, const tile_b *b, wn_fetcher *f, const manner h, const int k, int block,
@@ -247,8 +245,8 @@ INLINE void score_block(const wn_codes_product *p, stage *y, const tile_b *b, wn
 {
     if (!loaded) load_a(k, h.halves ? (const char *)y->a[block].row : wn_codes_integers(y->x) + block * WN_CODES_BLOCK_BYTES);
     UNROLL for (int v = 0; v < TILES; v++) {
-        fetch_with_tile(f, h.as_is);
-        load_b(v % 2, place_of(p, y->page, &b[block], h.as_is, y->col + 16 * v, block));
+        fetch_with_tile(f, lie_as_is(h.low, h.mapped));
+        load_b(v % 2, place_of(p, y->page, &b[block], lie_as_is(h.low, h.mapped), y->col + 16 * v, block));
         if (fresh) clear_c(v);
         multiply(v, k, h.mapped);
     }
@@ -312,8 +310,8 @@ INLINE void score_both(const wn_codes_product *p, stage *y, const stage *before,
                 WRITTEN();
             }
             if (!before->page) continue;
-            add_group(p, before->page, &before->t[block], h.mapped, h.narrow, false, before->sums[2 * block], before->col, 2 * block, c, f);
-            add_group(p, before->page, &before->t[block], h.mapped, h.narrow, true, before->sums[2 * block + 1], before->col, 2 * block + 1, c, f);
+            add_group(p, before->page, &before->t[block], h.mapped, by_bytes(h), false, before->sums[2 * block], before->col, 2 * block, c, f);
+            add_group(p, before->page, &before->t[block], h.mapped, by_bytes(h), true, before->sums[2 * block + 1], before->col, 2 * block + 1, c, f);
         }
     if (before->page) finish_sums(p, before, c);
 }
@@ -332,22 +330,22 @@ INLINE void scores(const wn_codes_product *in, const manner h)
     ivec table = _mm512_xor_si512(table_of(p, h.low, h.high, h.mapped), i_set8(h.mapped ? -128 : 0));
     wn_fetcher f = *p->fetcher;
     stages[0].page = stages[1].page = NULL;
-    wn_tiles_use(h.halves && !h.narrow ? &of_16 : &of_8);
+    wn_tiles_use(h.halves && !by_bytes(h) ? &of_16 : &of_8);
     for (int step = -1; step < steps; step++) {
         const wn_codes_page *next = &p->pages[(step + 1) / cols];
-        for (int block = 0; block < blocks && !h.as_is && step + 1 < steps; block++)
+        for (int block = 0; block < blocks && !lie_as_is(h.low, h.mapped) && step + 1 < steps; block++)
             make_b(&b[(step + 1) % 2][block], p, next, h.low, h.high, h.mapped, table, (step + 1) % cols * COLS, block, &f);
         if (step < 0) continue;
         for (int row = 0; row < p->n_rows; row += ROWS, turn ^= 1) {
             stage *y = &stages[turn];
             y->page = &p->pages[step / cols];
-            y->x = rows_at(p, row);
+            y->x = wn_codes_rows(p->x, p->x_stride, row);
             y->a = a;
             y->row = row;
             y->col = step % cols * COLS;
             if (!one || step < 2) add_up(y->sums, p, y->x);
             for (int block = 0; block < blocks && h.halves && !loaded; block++)
-                make_halves(&a[block], wn_codes_integers(y->x) + block * WN_CODES_BLOCK_BYTES, h.narrow);
+                make_halves(&a[block], wn_codes_integers(y->x) + block * WN_CODES_BLOCK_BYTES, by_bytes(h));
             WRITTEN();
             if (h.halves) score_both(p, y, &stages[turn ^ 1], b[step % 2], &f, h, loaded);
             else {
@@ -369,7 +367,7 @@ INLINE void scores(const wn_codes_product *in, const manner h)
 INLINE void mix_cols(const wn_codes_product *p, tile_b *b, tile_c *t, const int low, const int high, const bool mapped,
                      const int width, ivec table, wn_fetcher *f, int col)
 {
-    const bool as_is = low == 8 && !mapped;
+    const bool as_is = lie_as_is(low, mapped);
     int blocks = p->depth / DEPTH, steps = p->n_pages * blocks;
     size_t groups = (size_t)(col / p->col_group) * p->x_group;
     UNROLL for (int v = 0; v < TILES; v++) clear_c(v);
@@ -431,10 +429,9 @@ static bool mix_fits(const wn_codes_product *p)
 #define KIND(NAME, WHICH, LOW, HIGH, MAPPED)                                                       \
     static void score_##NAME(const wn_codes_product *p)                                            \
     {                                                                                              \
-        const bool as_is = LOW == 8 && !MAPPED;                                                    \
         if (!score_fits(p, MAPPED)) wn_planes_ops_avx512.score[WHICH](p);                          \
-        else if (p->group == WN_CODES_GROUP) scores(p, (manner){ LOW, HIGH, MAPPED, true, LOW + HIGH <= 4, as_is }); \
-        else scores(p, (manner){ LOW, HIGH, MAPPED, false, false, as_is });                               \
+        else if (p->group == WN_CODES_GROUP) scores(p, (manner){ LOW, HIGH, MAPPED, true });         \
+        else scores(p, (manner){ LOW, HIGH, MAPPED, false });                                      \
     }                                                                                              \
     static void mix_##NAME(const wn_codes_product *p)                                              \
     {                                                                                              \

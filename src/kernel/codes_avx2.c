@@ -6,27 +6,16 @@
  */
 #include "kernel/codes.h"
 #include "kernel/elem.h"
+#include "kernel/simd_avx2.h"
 #include "kernel/vec.h"
 
-#include <immintrin.h>
 #include <math.h>
 
-typedef __m256 vec;
-typedef __m256i ivec;
 enum { W = 8, STEP = 16, QUAD_BYTES = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vec v_zero(void) { return _mm256_setzero_ps(); }
-INLINE vec v_set(float x) { return _mm256_set1_ps(x); }
-INLINE vec v_load(const float *p) { return _mm256_loadu_ps(p); }
-INLINE void v_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
-INLINE vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
-INLINE vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
-INLINE vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
-INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
-INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vec v_widen(const uint16_t *h) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)h)); }
 INLINE ivec v_int(vec x) { return _mm256_cvtps_epi32(x); }
 INLINE ivec v_cut(vec x) { return _mm256_cvttps_epi32(x); }
@@ -41,7 +30,6 @@ INLINE vec v_finite_or_0(vec x)
     return _mm256_and_ps(x, _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.f), x), _mm256_set1_ps(INFINITY), _CMP_LT_OQ));
 }
 
-INLINE ivec i_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE void i_store(void *p, ivec x) { _mm256_storeu_si256((__m256i *)p, x); }
 INLINE ivec i_shift(ivec x, int n) { return _mm256_sll_epi32(x, _mm_cvtsi32_si128(n)); }
 INLINE ivec i_zero(void) { return _mm256_setzero_si256(); }

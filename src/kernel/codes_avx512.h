@@ -11,24 +11,15 @@
 
 #include "kernel/codes.h"
 #include "kernel/elem.h"
+#include "kernel/simd_avx512.h"
 #include "kernel/vec.h"
 
-#include <immintrin.h>
 #include <math.h>
 
-typedef __m512 vec;
-typedef __m512i ivec;
 enum { W = 16, STEP = 32, QUAD_BYTES = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vec v_zero(void) { return _mm512_setzero_ps(); }
-INLINE vec v_set(float x) { return _mm512_set1_ps(x); }
-INLINE vec v_load(const float *p) { return _mm512_loadu_ps(p); }
-INLINE void v_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
-INLINE vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-INLINE vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec v_widen(const uint16_t *h) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)h)); }
 INLINE ivec v_int(vec x) { return _mm512_cvtps_epi32(x); }
 INLINE vec v_of(ivec x) { return _mm512_cvtepi32_ps(x); }
@@ -42,7 +33,6 @@ INLINE vec v_or_0(vec w, vec x)
 
 INLINE vec v_finite_or_0(vec x) { return _mm512_maskz_mov_ps((__mmask16)~_mm512_fpclass_ps_mask(x, 0x99), x); }
 
-INLINE ivec i_load(const void *p) { return _mm512_loadu_si512(p); }
 INLINE void i_store(void *p, ivec x) { _mm512_storeu_si512(p, x); }
 INLINE ivec i_shift(ivec x, int n) { return _mm512_sll_epi32(x, _mm_cvtsi32_si128(n)); }
 INLINE ivec i_zero(void) { return _mm512_setzero_si512(); }
@@ -110,9 +100,7 @@ INLINE void pack64(void *out, const ivec y[4])
     _mm512_storeu_si512((char *)out + 64, _mm512_permutexvar_epi32(in_order, lo));
 }
 
-INLINE vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
-INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 INLINE ivec v_cut(vec x) { return _mm512_cvttps_epi32(x); }
 INLINE void i_store8(uint8_t *p, ivec x) { _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(x)); }
 

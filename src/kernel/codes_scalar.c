@@ -75,7 +75,7 @@ static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, si
 static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero, int shift, bool add)
 {
     for (int k = 0; k < n; k++) {
-        int32_t y = (int32_t)(((uint32_t)t[k] << shift) - (uint32_t)zero * (uint32_t)x->total[i]);
+        int32_t y = (int32_t)(((uint32_t)t[k] << shift) + (uint32_t)wn_codes_zeros(zero, x->total[i]));
         c[k] = fmaf(x->scale[i], (float)y, add ? c[k] : 0) + x->offset[i];
     }
 }
@@ -129,7 +129,7 @@ static float score_of(const wn_codes_product *p, const wn_codes_page *page, wn_c
     for (int k = 0, g = 0; k < p->depth; k += p->group, g++) {
         int end = WN_MIN(p->depth, k + p->group);
         int32_t sum_x = group_sum(x, i, k, end);
-        uint32_t t = (product(p, page, kind, wn_codes_integers(x), i, n, k, end) << p->shift) - (uint32_t)p->zero * (uint32_t)sum_x;
+        uint32_t t = (product(p, page, kind, wn_codes_integers(x), i, n, k, end) << p->shift) + (uint32_t)wn_codes_zeros(p->zero, sum_x);
         size_t at = (size_t)g * p->param_stride + (size_t)n;
         c = fmaf(wn_elem_from_f16(page->s[at]), (float)(int32_t)t, c);
         if (page->m) c = fmaf(wn_elem_from_f16(page->m[at]), (float)sum_x, c);
@@ -141,7 +141,7 @@ static void score(const wn_codes_product *p, wn_codes_kind kind)
 {
     for (const wn_codes_page *page = p->pages; page < p->pages + p->n_pages; page++)
         for (int i = 0; i < p->n_rows; i++) {
-            const wn_codes_x *x = (const wn_codes_x *)(const void *)((const char *)p->x + (size_t)(i / 4) * p->x_stride);
+            const wn_codes_x *x = wn_codes_rows(p->x, p->x_stride, i);
             for (int n = 0; n < p->n_cols; n++)
                 page->c[(size_t)i * p->c_stride + (size_t)n] = score_of(p, page, kind, x, i % 4, n);
         }

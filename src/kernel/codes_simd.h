@@ -69,20 +69,12 @@ INLINE void clear(const int MR, const int NV, acc sum[4][2])
         UNROLL for (int v = 0; v < NV; v++) sum[i][v] = acc_zero();
 }
 
-INLINE const wn_codes_x *rows_at(const wn_codes_product *p, int row)
-{
-    return (const wn_codes_x *)(const void *)((const char *)p->x + (size_t)(row / 4) * p->x_stride);
-}
-
-/* zero times a sum of x, to be taken off. */
-INLINE ivec minus_zero(const wn_codes_product *p, int32_t sum_x) { return i_set((int32_t)(0u - (uint32_t)p->zero * (uint32_t)sum_x)); }
-
 /* Rows row .. row + MR - 1, of the same four. */
 INLINE void score_tile(const tile *t, const wn_codes_page *page, const int MR, const int NV, const int low, const int high,
                        const bool mapped, int row, int col)
 {
     const wn_codes_product *p = t->p;
-    const wn_codes_x *x = rows_at(p, row);
+    const wn_codes_x *x = wn_codes_rows(p->x, p->x_stride, row);
     const int narrow = high && high < low ? high : low, unit = 32 / narrow, first = row % 4;
     const char *rows = wn_codes_integers(x) + first * 2 * WN_CODES_BLOCK;
     ivec table = mapped ? i_table(p->table) : i_zero();
@@ -93,7 +85,7 @@ INLINE void score_tile(const tile *t, const wn_codes_page *page, const int MR, c
         int end = p->depth < k + p->group ? p->depth : k + p->group;
         acc sum[4][2];
         clear(MR, NV, sum);
-        product(t, rows, MR, NV, low, high, mapped, low + high <= 4, table, k / unit, end / unit, sum);
+        product(t, rows, MR, NV, low, high, mapped, wn_codes_narrow_of(low, high), table, k / unit, end / unit, sum);
         vec s[2], m[2];
         UNROLL for (int v = 0; v < NV; v++) {
             s[v] = v_widen(page->s + (size_t)g * p->param_stride + (size_t)(col + v * W));
@@ -103,7 +95,7 @@ INLINE void score_tile(const tile *t, const wn_codes_page *page, const int MR, c
             int32_t sum_x = 0;
             for (int b = k / WN_CODES_GROUP; b * WN_CODES_GROUP < end; b++) sum_x += x->sum[b][first + i];
             UNROLL for (int v = 0; v < NV; v++) {
-                c[i][v] = v_fma(s[v], v_of(i_add(i_shift(acc_value(sum[i][v]), p->shift), minus_zero(p, sum_x))), c[i][v]);
+                c[i][v] = v_fma(s[v], v_of(i_add(i_shift(acc_value(sum[i][v]), p->shift), i_set(wn_codes_zeros(p->zero, sum_x)))), c[i][v]);
                 if (page->m) c[i][v] = v_fma(m[v], v_set((float)sum_x), c[i][v]);
             }
         }
@@ -142,9 +134,16 @@ INLINE panel panel_of(const wn_codes_product *p, const wn_codes_page *page, cons
     };
 }
 
-#define TILE(MR, NV)                                                                                   (scores ? score_tile(&t, page, MR, NV, low, high, mapped, row, col)                                        : mix_tile(&t, page, MR, NV, low, high, mapped, row, col, add))
+#define TILE(MR, NV)                                                                               \
+    (scores ? score_tile(&t, page, MR, NV, low, high, mapped, row, col)                            \
+            : mix_tile(&t, page, MR, NV, low, high, mapped, row, col, add))
 
-#define TILES(NV)                                                                                      do {                                                                                                   if (rows == 4) TILE(4, NV);                                                                        else if (rows == 2) TILE(2, NV);                                                                   else TILE(1, NV);                                                                              } while (0)
+#define TILES(NV)                                                                                  \
+    do {                                                                                           \
+        if (rows == 4) TILE(4, NV);                                                                \
+        else if (rows == 2) TILE(2, NV);                                                           \
+        else TILE(1, NV);                                                                          \
+    } while (0)
 
 INLINE void page_tiles(const wn_codes_product *p, const wn_codes_page *page, const int low, const int high, const bool mapped,
                        const bool scores, bool add)
@@ -292,7 +291,7 @@ static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, si
 
 static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero, int shift, bool add)
 {
-    ivec zeros = i_set((int32_t)(0u - (uint32_t)zero * (uint32_t)x->total[i]));
+    ivec zeros = i_set(wn_codes_zeros(zero, x->total[i]));
     vec scale = v_set(x->scale[i]), offset = v_set(x->offset[i]);
     for (int k = 0; k < n; k += W) {
         _Alignas(64) float rest[W];

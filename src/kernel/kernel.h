@@ -18,16 +18,10 @@ typedef struct wn_codes_ops wn_codes_ops;       /* kernel/codes.h: rows of encod
 typedef struct wn_planes_ops wn_planes_ops;     /* kernel/codes.h: products over them */
 typedef struct wn_lookup_ops wn_lookup_ops;     /* kernel/lookup.h: codes that name rows of a table */
 
-/* Bytes that will be read soon, to be fetched a few lines at a time while something else is worked on. */
+/* Bytes that will be read soon, fetched while something else is worked on. */
 typedef struct { const char *at, *end; } wn_ahead;
 
 static inline size_t wn_ahead_left(const wn_ahead *a) { return (size_t)(a->end - a->at); }
-
-/* Fetches the next lines, into the second cache. */
-static inline void wn_ahead_fetch(wn_ahead *a, size_t lines)
-{
-    for (; lines && a->at < a->end; lines--, a->at += 64) __builtin_prefetch(a->at, 0, 2);
-}
 
 /* Several such ranges, fetched in step with the work: wherever that takes about five nanoseconds it
  * asks once, and `rate` bytes more are on their way. */

@@ -1,8 +1,8 @@
 /* kernel/lookup_avx2.c - codes that name rows of a table, eight slots or 16 channels at a time; see
  * lookup_avx512.c. */
 #include "kernel/lookup.h"
+#include "kernel/simd_avx2.h"
 
-#include <immintrin.h>
 #include <string.h>
 
 enum { AT_ONCE = 4, LANES = 8 };
@@ -98,18 +98,9 @@ static void levels(float *out, size_t stride, const float *from, int n_channels,
 
 /* ---- turn and mix: see lookup_simd.h -------------------------------------------------------- */
 
-typedef __m256 vec;
-typedef __m256i ivec, block;
+typedef ivec block;
 
-static inline vec v_load(const float *p) { return _mm256_loadu_ps(p); }
-static inline void v_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
-static inline vec v_set(float x) { return _mm256_set1_ps(x); }
-static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
-static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
-static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
-static inline vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vec v_gather(const float *p, ivec at) { return _mm256_i32gather_ps(p, at, 4); }
-static inline ivec i_load(const int32_t *p) { return _mm256_loadu_si256((const void *)p); }
 static inline ivec i_times(ivec x, int n) { return _mm256_mullo_epi32(x, _mm256_set1_epi32(n)); }
 
 static inline bool in_a_row(const int32_t *rest, const int32_t *upper)

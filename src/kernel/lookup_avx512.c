@@ -5,8 +5,7 @@
  * stays, and at the end the lowest point of the least distance is taken over all lanes.
  */
 #include "kernel/lookup.h"
-
-#include <immintrin.h>
+#include "kernel/simd_avx512.h"
 
 enum { AT_ONCE = 4, LANES = 16 };
 
@@ -114,18 +113,9 @@ static void levels(float *out, size_t stride, const float *from, int n_channels,
 
 /* ---- turn and mix: see lookup_simd.h -------------------------------------------------------- */
 
-typedef __m512 vec;
-typedef __m512i ivec, block;
+typedef ivec block;
 
-static inline vec v_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void v_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
-static inline vec v_set(float x) { return _mm512_set1_ps(x); }
-static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-static inline vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
-static inline vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-static inline vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vec v_gather(const float *p, ivec at) { return _mm512_i32gather_ps(at, p, 4); }
-static inline ivec i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline ivec i_times(ivec x, int n) { return _mm512_mullo_epi32(x, _mm512_set1_epi32(n)); }
 
 static inline bool in_a_row(const int32_t *rest, const int32_t *upper)

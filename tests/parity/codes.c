@@ -134,7 +134,7 @@ static void choose_parts(several *x, char *const k[PARTS], char *const v[PARTS],
     for (int i = 0; i < x->n; i++) {
         int first = t % 3 == 2 ? (int)(test_rand(seed) % (uint64_t)x->P) : 0, n = x->P - first;
         if (t % 3 == 2 && n > 1) n -= (int)(test_rand(seed) % 2);
-        wn_page_part part = wn_page_part_of(k[i], first, n, (wn_ahead){ v[i], v[i] + 64 });
+        wn_page_part part = wn_page_part_of(k[i], first, n);
         if (t % 3 && test_rand(seed) % 2) part.keep &= test_rand(seed) | 1;
         part.n_entries = __builtin_popcountll(part.keep);
         part.entry = entry;
