@@ -69,4 +69,13 @@ void wn_book_get(const wn_book *b, wn_book_row_fn *fn, const void *frame, int P,
 uint64_t wn_book_load(const wn_book *b, float *rows, const void *raw, const wn_format *raw_format, int P, int slot, int n,
                       int head_dim, wn_page_place place);
 
+/* IDENT_score and IDENT_get of a format from its IDENT_columns and IDENT_row. */
+#define WN_BOOK_READ(IDENT)                                                                                \
+    static void IDENT##_score(const wn_page_score *s) { wn_book_score(s, IDENT##_columns); }               \
+    static void IDENT##_get(const wn_book *b, const void *f, int P, int slot, int32_t pos, float *row,     \
+                            int D)                                                                         \
+    {                                                                                                      \
+        wn_book_get(b, IDENT##_row, f, P, slot, pos, row, D);                                              \
+    }
+
 #endif

@@ -28,8 +28,13 @@ static parts parts_in(const parts *x, const void *from, const void *frame)
     return y;
 }
 
-/* A fetcher for products that have none: it asks for the same line again. */
-static wn_fetcher no_fetcher(const void *anything) { return (wn_fetcher){ .at = anything, .end = (const char *)anything + 1 }; }
+/* For products that fetch what lies ahead, in some fifty steps; where that is nothing, the same line again. */
+static wn_fetcher fetcher_over(wn_ahead ahead, const void *line)
+{
+    enum { TIMES = 50, MOST = 128 };
+    if (!ahead.at) return (wn_fetcher){ .at = line, .end = (const char *)line + 1 };
+    return (wn_fetcher){ .at = ahead.at, .end = ahead.end, .rate = WN_MIN(wn_ahead_left(&ahead) / TIMES + 1, MOST) };
+}
 
 static wn_codes_product product_of(const wn_coding *c, const parts *x, wn_fetcher *f)
 {
@@ -47,7 +52,7 @@ static int queries_top(const wn_coding *c) { return wn_codes_narrow(c->kind) ? W
 
 static wn_codes_x *ready_at(const void *ready, int row, int head_dim)
 {
-    return (wn_codes_x *)(void *)((char *)(uintptr_t)ready + (size_t)(row / ROWS) * wn_codes_x_bytes(head_dim));
+    return (wn_codes_x *)(uintptr_t)wn_codes_rows(ready, wn_codes_x_bytes(head_dim), row);
 }
 
 void wn_coded_ready(const wn_coding *c, void *out, const float *q, size_t q_stride, int n_q, int head_dim)
@@ -83,8 +88,7 @@ static void sort_queries(const wn_coding *c, const parts *x, const wn_page_score
 static void score_by_slot(const wn_coding *c, const parts *x, const wn_page_score *s, int row, int n_rows, float *out,
                           size_t stride)
 {
-    wn_fetcher none = no_fetcher(x->low);
-    wn_codes_product p = product_of(c, x, s->fetcher ? s->fetcher : &none);
+    wn_codes_product p = product_of(c, x, s->fetcher);
     _Alignas(64) char queries[X_BYTES];
     uint16_t room[SCALES + 16];
     wn_codes_page page = { .low = x->low, .high = x->high, .m = x->m, .c = out };
@@ -112,8 +116,7 @@ static void score_by_channel(const wn_coding *c, const parts *x, const wn_page_s
     _Alignas(64) float scales[DIM_MAX], mins[DIM_MAX];
     _Alignas(64) int32_t t[ROWS][SLOTS];
     wn_codes_x *q = (wn_codes_x *)(void *)folded;
-    wn_fetcher none = no_fetcher(x->low);
-    wn_codes_product p = product_of(c, x, s->fetcher ? s->fetcher : &none);
+    wn_codes_product p = product_of(c, x, s->fetcher);
     ops->widen(scales, x->s, s->head_dim);
     ops->widen(mins, x->m, s->head_dim);
     for (int i = 0; i < n_rows; i++) {
@@ -152,13 +155,15 @@ static void score_pages(const wn_coding *c, wn_codes_product *p)
     p->n_pages = 0;
 }
 
-void wn_coded_scores(const wn_coding *c, const wn_page_score *s, const wn_page_part *part, int n)
+void wn_coded_scores(const wn_coding *c, const wn_page_score *in, const wn_page_part *part, int n)
 {
     const void *frame = part->frame;
-    parts first = k_parts(c, frame, s->P, s->head_dim), x;
+    parts first = k_parts(c, frame, in->P, in->head_dim), x;
     wn_codes_page pages[PAGES];
-    wn_fetcher none = no_fetcher(frame);
-    wn_codes_product p = product_of(c, &first, s->fetcher ? s->fetcher : &none);
+    wn_fetcher own = fetcher_over(in->ahead, frame);
+    wn_page_score score = *in, *s = &score;
+    if (!s->fetcher) s->fetcher = &own;
+    wn_codes_product p = product_of(c, &first, s->fetcher);
     p.pages = pages, p.n_pages = 0;
     p.n_rows = s->n_q;
     p.x = s->ready;
@@ -182,7 +187,7 @@ void wn_coded_scores(const wn_coding *c, const wn_page_score *s, const wn_page_p
 
 void wn_coded_score(const wn_coding *c, const wn_page_score *s)
 {
-    wn_page_part part = wn_page_part_of(s->frame, s->first, s->n, s->ahead);
+    wn_page_part part = wn_page_part_of(s->frame, s->first, s->n);
     wn_coded_scores(c, s, &part, 1);
 }
 
@@ -240,8 +245,8 @@ static void mix_rows(const wn_coding *c, const parts *first, const wn_page_mix *
     _Alignas(64) int32_t t[ROWS][DIM_MAX];
     wn_codes_x x[WN_CODES_GROUPS];
     wn_codes_page pages[PAGES];
-    wn_fetcher none = no_fetcher(part[0].frame);
-    wn_codes_product p = product_of(c, first, m->fetcher && row == 0 ? m->fetcher : &none);
+    wn_fetcher own = fetcher_over(row ? (wn_ahead){ 0 } : m->ahead, part[0].frame);      /* once, with the first rows */
+    wn_codes_product p = product_of(c, first, m->fetcher && row == 0 ? m->fetcher : &own);
     weighed y;
     uint32_t most[ROWS] = { 0 };
     float inverse[ROWS];
@@ -289,7 +294,7 @@ void wn_coded_mixes(const wn_coding *c, const wn_page_mix *m, const wn_page_part
 
 void wn_coded_mix(const wn_coding *c, const wn_page_mix *m)
 {
-    wn_page_part part = wn_page_part_of(m->frame, m->first, m->n, m->ahead);
+    wn_page_part part = wn_page_part_of(m->frame, m->first, m->n);
     wn_coded_mixes(c, m, &part, 1);
 }
 

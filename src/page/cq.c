@@ -179,11 +179,6 @@ static void copy(int c, bool of_v, void *dst, int to, const void *src, int from,
     {                                                                                                      \
         get_columns(C, b, f, P, first, n, x, D);                                                           \
     }                                                                                                      \
-    static void IDENT##_get(const wn_book *b, const void *f, int P, int slot, int32_t pos, float *row,     \
-                            int D)                                                                         \
-    {                                                                                                      \
-        wn_book_get(b, IDENT##_row, f, P, slot, pos, row, D);                                              \
-    }                                                                                                      \
     static void IDENT##_copy_k(void *dst, int to, const void *src, int from, int P, int D)                 \
     {                                                                                                      \
         copy(C, false, dst, to, src, from, P, D);                                                          \
@@ -192,7 +187,7 @@ static void copy(int c, bool of_v, void *dst, int to, const void *src, int from,
     {                                                                                                      \
         copy(C, true, dst, to, src, from, P, D);                                                           \
     }                                                                                                      \
-    static void IDENT##_score(const wn_page_score *s) { wn_book_score(s, IDENT##_columns); }               \
+    WN_BOOK_READ(IDENT)                                                                                    \
     static void IDENT##_mix(const wn_page_mix *m)                                                          \
     {                                                                                                      \
         if (m->n_q >= WN_BOOK_MANY) wn_book_mix(m, IDENT##_row);                                           \

@@ -68,7 +68,7 @@ typedef struct {
     int P, first, n, head_dim;
     void *tmp;                          /* NULL or scratch (n_q_tmp) */
     wn_ahead ahead;                     /* fetched meanwhile */
-    wn_fetcher *fetcher;                /* of several pages: asked meanwhile; or NULL */
+    wn_fetcher *fetcher;                /* asked meanwhile in place of ahead; or NULL */
     const wn_book *book;                /* the format's */
     wn_page_place place;                /* of slots first..; for formats with a book */
 } wn_page_score;
@@ -100,9 +100,9 @@ typedef struct {
     wn_page_place place;                /* of slots first.. */
 } wn_page_part;
 
-static inline wn_page_part wn_page_part_of(const void *frame, int first, int n, wn_ahead ahead)
+static inline wn_page_part wn_page_part_of(const void *frame, int first, int n)
 {
-    return (wn_page_part){ .frame = frame, .first = first, .n = n, .n_entries = n, .keep = wn_low_bits(n), .ahead = ahead };
+    return (wn_page_part){ .frame = frame, .first = first, .n = n, .n_entries = n, .keep = wn_low_bits(n) };
 }
 
 /* Entries out of slots, and into slots; what is not an entry stays as it is. */
@@ -246,7 +246,7 @@ size_t wn_format_tmp_bytes(int P, int head_dim);
 /* Of n_q queries made ready, for any format; a multiple of 64. */
 size_t wn_format_ready_bytes(int n_q, int head_dim);
 /* scores and mixes of any format. room: (n_q, WN_PAGE_SLOTS_MAX) floats. */
-void wn_format_scores(const wn_format *f, wn_page_score *s, const wn_page_part *parts, int n, float *room);
-void wn_format_mixes(const wn_format *f, wn_page_mix *m, const wn_page_part *parts, int n, float *room);
+void wn_format_scores(const wn_format *f, const wn_page_score *s, const wn_page_part *parts, int n, float *room);
+void wn_format_mixes(const wn_format *f, const wn_page_mix *m, const wn_page_part *parts, int n, float *room);
 
 #endif

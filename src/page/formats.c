@@ -98,7 +98,7 @@ wn_status wn_format_unknown(const char *name, wn_err *err)
 
 /* ---- several pages ---------------------------------------------------------------------- */
 
-void wn_format_scores(const wn_format *f, wn_page_score *s, const wn_page_part *parts, int n, float *room)
+void wn_format_scores(const wn_format *f, const wn_page_score *s, const wn_page_part *parts, int n, float *room)
 {
     if (f->scores) {
         f->scores(s, parts, n);
@@ -117,7 +117,7 @@ void wn_format_scores(const wn_format *f, wn_page_score *s, const wn_page_part *
     }
 }
 
-void wn_format_mixes(const wn_format *f, wn_page_mix *m, const wn_page_part *parts, int n, float *room)
+void wn_format_mixes(const wn_format *f, const wn_page_mix *m, const wn_page_part *parts, int n, float *room)
 {
     if (f->mixes) {
         f->mixes(m, parts, n);

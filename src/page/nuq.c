@@ -329,11 +329,6 @@ static size_t numbers(int head_dim, bool of_v) { return wn_nuq_numbers(head_dim,
     {                                                                                                      \
         get_columns(&IDENT, b, f, P, first, n, x, D);                                                      \
     }                                                                                                      \
-    static void IDENT##_get(const wn_book *b, const void *f, int P, int slot, int32_t pos, float *row,     \
-                            int D)                                                                         \
-    {                                                                                                      \
-        wn_book_get(b, IDENT##_row, f, P, slot, pos, row, D);                                              \
-    }                                                                                                      \
     static void IDENT##_copy_k(void *dst, int to, const void *src, int from, int P, int D)                 \
     {                                                                                                      \
         copy_k(&IDENT, dst, to, src, from, P, D);                                                          \
@@ -342,7 +337,7 @@ static size_t numbers(int head_dim, bool of_v) { return wn_nuq_numbers(head_dim,
     {                                                                                                      \
         copy_v(&IDENT, dst, to, src, from, P, D);                                                          \
     }                                                                                                      \
-    static void IDENT##_score(const wn_page_score *s) { wn_book_score(s, IDENT##_columns); }               \
+    WN_BOOK_READ(IDENT)                                                                                    \
     static void IDENT##_mix(const wn_page_mix *m) { mix(&IDENT, m); }                                      \
     static const wn_calibrated IDENT##_calibrated = {                                                      \
         .numbers = numbers, .encode = IDENT##_encode, .get = IDENT##_get, .read_bytes = read_bytes,        \
