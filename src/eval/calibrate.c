@@ -202,8 +202,10 @@ static wn_status fit_side(fitting *k, wn_threads *team, wn_err *err)
                         .of_v = k->of_v, .team = team, .x = k->x };
     wn_status st = WN_OK;
     j.bits = wn_nuq_bits(k->f, &j.sparse);
-    if (!j.bits || !k->of_v) channel_weights(k->s, k->lane, k->of_v, k->x);     /* both kinds of books begin with them */
-    for (int d = 0; d < k->dim && (!j.bits || !k->of_v); d++) k->x[d] = wn_elem_from_f16(wn_elem_to_f16(k->x[d]));      /* as the file has them */
+    if (!j.bits || !k->of_v) {          /* books of both kinds begin with them, but levels of V */
+        channel_weights(k->s, k->lane, k->of_v, k->x);
+        for (int d = 0; d < k->dim; d++) k->x[d] = wn_elem_from_f16(wn_elem_to_f16(k->x[d]));       /* as the file has them */
+    }
     if (j.bits) st = wn_levels_fit(&j, err);
     else j.loss = fit_groups(k, team);
     if (!st && k->s->o->fitted) k->s->o->fitted(k->s->o->fitted_ctx, k->f, k->lane, k->of_v, j.loss);
