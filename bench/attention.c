@@ -12,8 +12,9 @@
  * filling the cache. CSV: median and best of 7 (decode) or 3 (prefill).
  * formats: encoded caches as decode does, 2 threads, less the time at depth 0, each beside f16
  * timed right after it; integer products, each of two bytes of x, as a share of the int8 limit;
- * then 64 rows of a prompt at 8192 beside f16, and what encoding a page costs. Calibrated formats, where they are named, read by
- * books of random numbers, each lane by its own; coupled codes are drawn, since finding a quarter of a billion takes minutes.
+ * then 64 rows of a prompt at 8192 beside f16, and what encoding a page costs. Calibrated formats,
+ * where they are named, read by books of random numbers, each lane by its own; coupled codes are
+ * drawn, since finding a quarter of a billion takes minutes.
  */
 #include "attention/attend.h"
 #include "base/alloc.h"
@@ -72,17 +73,18 @@ static void fill(cache *c, int n)
 
 static const wn_format *drawn;           /* whose codes are drawn, not found */
 
-static void draw_codes(const wn_book *b, void *frame, const void *raw, const wn_format *raw_format, int P, int n, uint64_t keep,
-                       int dim, wn_page_place place)
+static void draw_codes(const wn_book *b, void *frame, const void *raw, const wn_format *raw_format,
+                       int P, int n, uint64_t keep, int dim, wn_page_place place)
 {
     uint64_t seed = (uint64_t)(uintptr_t)frame;
     uint8_t *codes = frame;
     (void)b, (void)raw, (void)raw_format, (void)n, (void)keep, (void)place;
-    for (size_t i = 0; i < drawn->k_bytes(P, dim); i++) codes[i] = (uint8_t)((noise(&seed) + 1) * 127);
+    for (size_t i = 0; i < drawn->k_bytes(P, dim); i++)
+        codes[i] = (uint8_t)((noise(&seed) + 1) * 127);
 }
 
-/* Copies of a calibrated format for every lane: K's numbers are the same everywhere, V's too, but each side
- * of a lane reads by a table of its own. */
+/* Copies of a calibrated format for every lane: K's numbers are the same everywhere, V's too, but
+ * each side of a lane reads by a table of its own. */
 static void make_books(cache *c, const wn_format *f, wn_lane_formats *lanes)
 {
     static wn_calibrated quick;
@@ -95,7 +97,8 @@ static void make_books(cache *c, const wn_format *f, wn_lane_formats *lanes)
         size_t numbers = f->calibrated->numbers(c->dim, v);
         bytes[v] = f->calibrated->read_bytes(c->dim, v);
         c->numbers[v] = wn_alloc_aligned(sizeof(float) * numbers);
-        for (size_t i = 0; i < numbers; i++) c->numbers[v][i] = wn_elem_from_f16(wn_elem_to_f16(noise(&seed)));
+        for (size_t i = 0; i < numbers; i++)
+            c->numbers[v][i] = wn_elem_from_f16(wn_elem_to_f16(noise(&seed)));
     }
     c->formats = calloc(n, sizeof *c->formats);
     c->books = calloc(n, sizeof *c->books);
@@ -104,7 +107,8 @@ static void make_books(cache *c, const wn_format *f, wn_lane_formats *lanes)
     if (wn_cq_coupled(f)) drawn = f, quick.encode = draw_codes;
     char *to = c->read;
     for (size_t i = 0; i < n; i++, to += bytes[(i - 1) % 2]) {
-        c->books[i] = (wn_book){ .x = c->numbers[i % 2], .turn = i % 2 ? NULL : &c->turn, .of_v = i % 2 };
+        c->books[i] = (wn_book){ .x = c->numbers[i % 2], .turn = i % 2 ? NULL : &c->turn,
+                                 .of_v = i % 2 };
         wn_book_prepare(&c->books[i], f, to, c->dim);
         c->formats[i] = *f;
         c->formats[i].calibrated = &quick;
@@ -138,10 +142,17 @@ static cache *open_cache(const wn_format *f, int dim, int layers, int n)
     c->first[layers] = lanes;
     c->map = (wn_lane_map){ lanes, layers, c->lanes, c->first };
     if (f->calibrated) make_books(c, f, formats);
-    wn_kv_opts o = { .map = &c->map, .k_format = f, .v_format = f, .formats = f->calibrated ? formats : NULL, .max_positions = n + CHUNK };
-    size_t raw = (size_t)(2 * CHUNK / 64 + 4) * (wn_format_f16.k_bytes(64, dim) + wn_format_f16.v_bytes(64, dim)) * (size_t)lanes;
-    size_t bytes = (size_t)(n / 64 + 9) * (f->k_bytes(64, dim) + f->v_bytes(64, dim)) * (size_t)lanes;
-    if (wn_pool_open(&c->pool, &(wn_pool_opts){ .bytes = bytes + (f->raw ? 0 : raw) + (64u << 20), .touch = true }, NULL)) die("out of memory");
+    wn_kv_opts o = { .map = &c->map, .k_format = f, .v_format = f,
+                     .formats = f->calibrated ? formats : NULL, .max_positions = n + CHUNK };
+    size_t raw = (size_t)(2 * CHUNK / 64 + 4) *
+                 (wn_format_f16.k_bytes(64, dim) + wn_format_f16.v_bytes(64, dim)) * (size_t)lanes;
+    size_t bytes = (size_t)(n / 64 + 9) * (f->k_bytes(64, dim) + f->v_bytes(64, dim)) *
+                   (size_t)lanes;
+    if (wn_pool_open(&c->pool,
+                     &(wn_pool_opts){ .bytes = bytes + (f->raw ? 0 : raw) + (64u << 20),
+                                      .touch = true },
+                     NULL))
+        die("out of memory");
     o.pool = c->pool;
     wn_err err;
     if (wn_kv_open(&c->kv, &o, &err)) die(err.text);
@@ -169,13 +180,16 @@ static void time_pass(cache *c, int n_rows, wn_threads *team, double *s, int run
     wn_attend_shape shape = { HEADS, KV_HEADS, c->dim, c->dim, 1 / sqrtf((float)c->dim), 0 };
     int n = wn_kv_n(c->kv), threads = wn_threads_count(team);
     size_t qd = (size_t)(HEADS * c->dim), kd = (size_t)(KV_HEADS * c->dim);
-    float *q = wn_alloc_aligned((2 * qd + 2 * kd) * 4 * (size_t)n_rows), *k = q + qd * (size_t)n_rows;
+    float *q = wn_alloc_aligned((2 * qd + 2 * kd) * 4 * (size_t)n_rows),
+          *k = q + qd * (size_t)n_rows;
     float *v = k + kd * (size_t)n_rows, *out = v + kd * (size_t)n_rows;
     wn_arena arena;
     wn_rope rope;
     uint64_t seed = 3;
     wn_rope_init(&rope, c->dim, true, 500000, 1, NULL);
-    if (wn_arena_init(&arena, wn_attend_scratch_bytes(&shape, n_rows, 1, n + n_rows, threads), true, NULL)) die("out of memory");
+    if (wn_arena_init(&arena, wn_attend_scratch_bytes(&shape, n_rows, 1, n + n_rows, threads), true,
+                      NULL))
+        die("out of memory");
     wn_attend_item item = { .kv = c->kv, .pos = n, .n_rows = n_rows };
     if (wn_kv_reserve(c->kv, n_rows, NULL)) die("the pool is too small");
     for (int run = -1; run < runs; run++) {
@@ -183,8 +197,8 @@ static void time_pass(cache *c, int n_rows, wn_threads *team, double *s, int run
         uint64_t start = wn_os_now_us();
         wn_attend_pass *pass = wn_attend_begin(&shape, &item, 1, &arena, team, NULL);
         for (int l = 0; l < c->layers; l++) {
-            wn_attend_args a = { .layer = l, .rope = &rope, .q = q, .k = k, .v = v, .q_stride = qd, .k_stride = kd,
-                                 .v_stride = kd, .out = out, .out_stride = qd };
+            wn_attend_args a = { .layer = l, .rope = &rope, .q = q, .k = k, .v = v, .q_stride = qd,
+                                 .k_stride = kd, .v_stride = kd, .out = out, .out_stride = qd };
             wn_attend(pass, &a);
         }
         if (run >= 0) s[run] = (double)(wn_os_now_us() - start) * 1e-6;
@@ -205,7 +219,8 @@ static int layers_for(const wn_format *f, int dim, int n)
 static void decode(wn_threads *const team[2], int only_dim)
 {
     enum { RUNS = 7, N = 16384 };
-    printf("what,format,head_dim,context,threads,GB/s median,GB/s best,probe GB/s,share,us per layer\n");
+    printf("what,format,head_dim,context,threads,GB/s median,GB/s best,probe GB/s,share,us per "
+           "layer\n");
     for (int dim = 64; dim <= 128; dim *= 2)
         for (int i = 0; wn_format_at(i) && (!only_dim || dim == only_dim); i++) {
             const wn_format *f = wn_format_at(i);
@@ -214,15 +229,18 @@ static void decode(wn_threads *const team[2], int only_dim)
             int layers = layers_for(f, dim, N);
             cache *c = open_cache(f, dim, layers, N);
             for (int t = 0; t < 2; t++) {
-                double probe = wn_probe_read(team[t]), s[RUNS], bytes = (double)row * (N + 1) * layers;
+                double probe = wn_probe_read(team[t]), s[RUNS],
+                       bytes = (double)row * (N + 1) * layers;
                 time_pass(c, 1, team[t], s, RUNS);
-                printf("decode,%s,%d,%d,%d,%.1f,%.1f,%.1f,%.2f,%.0f\n", f->name, dim, N, t + 1, bytes / s[RUNS / 2] * 1e-9,
-                       bytes / s[0] * 1e-9, probe * 1e-9, bytes / s[RUNS / 2] / probe, s[RUNS / 2] / layers * 1e6);
+                printf("decode,%s,%d,%d,%d,%.1f,%.1f,%.1f,%.2f,%.0f\n", f->name, dim, N, t + 1,
+                       bytes / s[RUNS / 2] * 1e-9, bytes / s[0] * 1e-9, probe * 1e-9,
+                       bytes / s[RUNS / 2] / probe, s[RUNS / 2] / layers * 1e6);
                 fflush(stdout);
             }
             close_cache(c);
         }
-    for (int n = 0; n <= 1024; n += 512) {      /* what a layer costs when there is little to read */
+    for (int n = 0; n <= 1024; n += 512) {      /* what a layer costs when there is little to
+                                                   read */
         cache *c = open_cache(&wn_format_f16, 64, 16, n);
         for (int t = 0; t < 2; t++) {
             double s[RUNS];
@@ -244,14 +262,16 @@ static double encode_us(const wn_format *f, int dim)
     }
     const int times = f->calibrated ? 100 : 2000;
     size_t raw = wn_format_f16.k_bytes(64, dim);
-    char *page = wn_alloc_aligned(raw), *to = wn_alloc_aligned(f->k_bytes(64, dim) + f->v_bytes(64, dim));
+    char *page = wn_alloc_aligned(raw),
+         *to = wn_alloc_aligned(f->k_bytes(64, dim) + f->v_bytes(64, dim));
     float *row = wn_alloc_aligned(sizeof(float) * (size_t)dim * 64);
     uint64_t seed = 5;
     for (int i = 0; i < dim * 64; i++) row[i] = noise(&seed);
     wn_format_f16.put_k(page, 64, 0, row, (size_t)dim, 64, dim);
     uint64_t start = wn_os_now_us();
     for (int i = 0; i < times; i++) {
-        wn_format_encode_k(own.k, to, page, &wn_format_f16, 64, 64, ~0ull, dim, (wn_page_place){ 0 });
+        wn_format_encode_k(own.k, to, page, &wn_format_f16, 64, 64, ~0ull, dim,
+                           (wn_page_place){ 0 });
         wn_format_encode_v(own.v, to, page, &wn_format_f16, 64, 64, ~0ull, dim);
     }
     double us = (double)(wn_os_now_us() - start) / times;
@@ -264,8 +284,10 @@ static double encode_us(const wn_format *f, int dim)
 
 static void formats(wn_threads *team, int only_dim, char **names, int n_names)
 {
-    enum { RUNS = 7, N = 16384 + 31, PROMPT = 8192 };      /* off a border: no page is sealed in the step */
-    printf("what,format,head_dim,bits,us per layer,f16,ratio,GB/s,probe GB/s,share,Gop/s,int8 Gop/s,share,"
+    /* off a border: no page is sealed in the step */
+    enum { RUNS = 7, N = 16384 + 31, PROMPT = 8192 };
+    printf("what,format,head_dim,bits,us per layer,f16,ratio,GB/s,probe GB/s,share,Gop/s,int8 "
+           "Gop/s,share,"
            "prefill ms per layer,f16,ratio,us to encode a slot\n");
     for (int dim = 64; dim <= 128; dim *= 2) {
         if (only_dim && dim != only_dim) continue;
@@ -296,9 +318,11 @@ static void formats(wn_threads *team, int only_dim, char **names, int n_names)
             }
             close_cache(c);
             double bytes = page / 64 * KV_HEADS * N, ops = 2.0 * 2 * 2 * HEADS * dim * N;
-            printf("formats,%s,%d,%.3f,%.0f,%.0f,%.2f,%.1f,%.1f,%.2f,%.0f,%.0f,%.2f,%.2f,%.2f,%.2f,%.3f\n", f->name, dim,
-                   page * 8 / 128 / dim, t * 1e6, base * 1e6, base / t, bytes / t * 1e-9, probe * 1e-9, bytes / t / probe,
-                   ops / t * 1e-9, int8 * 1e-9, ops / t / int8, ms[0], ms[1], ms[1] / ms[0], encode_us(f, dim) / 64);
+            printf("formats,%s,%d,%.3f,%.0f,%.0f,%.2f,%.1f,%.1f,%.2f,%.0f,%.0f,%.2f,%.2f,%.2f,%.2f,"
+                   "%.3f\n",
+                   f->name, dim, page * 8 / 128 / dim, t * 1e6, base * 1e6, base / t,
+                   bytes / t * 1e-9, probe * 1e-9, bytes / t / probe, ops / t * 1e-9, int8 * 1e-9,
+                   ops / t / int8, ms[0], ms[1], ms[1] / ms[0], encode_us(f, dim) / 64);
             fflush(stdout);
         }
         close_cache(f16);
@@ -318,7 +342,8 @@ static void cached(wn_threads *const team[2], int only_dim, char **names, int n_
             bool wanted = n_names == 0 && !f->calibrated;
             for (int k = 0; k < n_names; k++) wanted |= !strcmp(names[k], f->name);
             for (int t = 0; t < 2 && wanted; t++) {
-                double s[RUNS], none, int8 = wn_probe_int8(team[t]), ops = 2.0 * 2 * 2 * HEADS * dim * SHOWN;
+                double s[RUNS], none, int8 = wn_probe_int8(team[t]),
+                                      ops = 2.0 * 2 * 2 * HEADS * dim * SHOWN;
                 cache *c = open_cache(f, dim, 1, 0);
                 time_pass(c, 1, team[t], s, RUNS);
                 none = s[0];
@@ -326,7 +351,8 @@ static void cached(wn_threads *const team[2], int only_dim, char **names, int n_
                 c = open_cache(f, dim, 1, N);
                 time_pass(c, 1, team[t], s, RUNS);
                 double us = (s[0] - none) * SHOWN / N;
-                printf("cached,%s,%d,%d,%.0f,%.2f\n", f->name, dim, t + 1, us * 1e6, ops / us / int8);
+                printf("cached,%s,%d,%d,%.0f,%.2f\n", f->name, dim, t + 1, us * 1e6,
+                       ops / us / int8);
                 fflush(stdout);
                 close_cache(c);
             }
@@ -338,7 +364,8 @@ static void prefill(wn_threads *const team[2], int only_dim, int only_context)
 {
     enum { RUNS = 3 };
     static const int contexts[] = { 512, 8192, 16384 };
-    printf("what,format,head_dim,context,threads,GFLOP/s median,GFLOP/s best,peak GFLOP/s,share,ms per layer\n");
+    printf("what,format,head_dim,context,threads,GFLOP/s median,GFLOP/s best,peak GFLOP/s,share,ms "
+           "per layer\n");
     for (int dim = 64; dim <= 128; dim *= 2)
         for (int i = 0; i < 3; i++) {
             int n = contexts[i], layers = i ? 1 : 8;
@@ -350,8 +377,9 @@ static void prefill(wn_threads *const team[2], int only_dim, int only_context)
             for (int t = 0; t < 2; t++) {
                 double peak = wn_probe_f32(team[t]), s[RUNS];
                 time_pass(c, CHUNK, team[t], s, RUNS);
-                printf("prefill,f16,%d,%d,%d,%.0f,%.0f,%.0f,%.2f,%.2f\n", dim, n, t + 1, flops / s[RUNS / 2] * 1e-9,
-                       flops / s[0] * 1e-9, peak * 1e-9, flops / s[RUNS / 2] / peak, s[RUNS / 2] / layers * 1e3);
+                printf("prefill,f16,%d,%d,%d,%.0f,%.0f,%.0f,%.2f,%.2f\n", dim, n, t + 1,
+                       flops / s[RUNS / 2] * 1e-9, flops / s[0] * 1e-9, peak * 1e-9,
+                       flops / s[RUNS / 2] / peak, s[RUNS / 2] / layers * 1e3);
                 fflush(stdout);
             }
             close_cache(c);
@@ -365,8 +393,10 @@ int main(int argc, char **argv)
     printf("# table %s\n", wn_kernels_get()->name);
     int dim = argc > 2 ? atoi(argv[2]) : 0, context = argc > 3 ? atoi(argv[3]) : 0;
     if (argc < 2 || !strcmp(argv[1], "decode")) decode(team, dim);
-    if (argc > 1 && !strcmp(argv[1], "formats")) formats(team[1], dim, argv + 3, argc > 3 ? argc - 3 : 0);
-    if (argc > 1 && !strcmp(argv[1], "cached")) cached(team, dim, argv + 3, argc > 3 ? argc - 3 : 0);
+    if (argc > 1 && !strcmp(argv[1], "formats"))
+        formats(team[1], dim, argv + 3, argc > 3 ? argc - 3 : 0);
+    if (argc > 1 && !strcmp(argv[1], "cached"))
+        cached(team, dim, argv + 3, argc > 3 ? argc - 3 : 0);
     if (argc < 2 || !strcmp(argv[1], "prefill")) prefill(team, dim, context);
     wn_threads_close(team[0]);
     wn_threads_close(team[1]);

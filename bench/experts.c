@@ -66,7 +66,8 @@ static void draw(bench *b, int tokens)
     b->first[EXPERTS] = n;
 }
 
-static int jobs_of(const bench *b, wn_product *jobs, wn_matrix *w, const wn_matrix *all, int n_rows, float *out)
+static int jobs_of(const bench *b, wn_product *jobs, wn_matrix *w, const wn_matrix *all, int n_rows,
+                   float *out)
 {
     int n = 0;
     for (int e = 0; e < EXPERTS; e++) {
@@ -139,10 +140,11 @@ static void measure(bench *b, int tokens, double read)
     }
     qsort(ms, RUNS, sizeof *ms, by_value);
     double t = ms[RUNS / 2], gops = 6.0 * tokens * USED * EMBED * FF / t / 1e6;
-    double bytes = (double)(2 * FF * wn_type_row_bytes(b->type, EMBED) + EMBED * wn_type_row_bytes(b->type, FF));
+    double bytes = (double)(2 * FF * wn_type_row_bytes(b->type, EMBED) +
+                            EMBED * wn_type_row_bytes(b->type, FF));
     double gbs = bytes * n_active / t / 1e6;
-    printf("%s,%d,%d,%.3f,%.0f,%.1f,%.3f", wn_type_find((uint32_t)b->type)->name, wn_threads_count(b->team),
-           tokens, t, gops, gbs, gbs / read);
+    printf("%s,%d,%d,%.3f,%.0f,%.1f,%.3f", wn_type_find((uint32_t)b->type)->name,
+           wn_threads_count(b->team), tokens, t, gops, gbs, gbs / read);
     if (tokens * USED >= MAX_TOKENS) printf(",%.0f", plain_gops(b, tokens * USED));
     putchar('\n');
     fflush(stdout);
@@ -161,12 +163,14 @@ static wn_matrix make(wn_type t, int n_rows, int n_cols, uint64_t seed)
         wn_matrix_pack(data, file, t, n_rows, n_cols, 0, n_rows);
         wn_os_unmap(file, row * (size_t)n_rows);
     }
-    return (wn_matrix){ .type = t, .packed = packed > 0, .n_rows = n_rows, .n_cols = n_cols, .data = data };
+    return (wn_matrix){ .type = t, .packed = packed > 0, .n_rows = n_rows, .n_cols = n_cols,
+                        .data = data };
 }
 
 static void drop(const wn_matrix *w)
 {
-    wn_os_unmap((void *)(uintptr_t)w->data, wn_type_row_bytes(w->type, w->n_cols) * (size_t)w->n_rows);
+    wn_os_unmap((void *)(uintptr_t)w->data,
+                wn_type_row_bytes(w->type, w->n_cols) * (size_t)w->n_rows);
 }
 
 static int type(wn_type t)
@@ -207,7 +211,8 @@ int main(int argc, char **argv)
 {
     static const char *const all[] = { "Q4_K", "Q8_0" };
     int n = argc > 1 ? argc - 1 : (int)WN_COUNT(all);
-    printf("# table %s\ntype,threads,tokens,ms,gops,gbs,share_read,plain_gops\n", wn_kernels_get()->name);
+    printf("# table %s\ntype,threads,tokens,ms,gops,gbs,share_read,plain_gops\n",
+           wn_kernels_get()->name);
     for (int i = 0; i < n; i++) {
         int t = wn_type_by_name(argc > 1 ? argv[1 + i] : all[i]);
         if (t < 0 || !wn_noise_knows((wn_type)t)) return 2;

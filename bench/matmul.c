@@ -77,9 +77,10 @@ static void measure(bench *b, int tokens)
     qsort(prepare, RUNS, sizeof *prepare, by_value);
     double t = ms[RUNS / 2], ops = 2.0 * b->w.n_rows * b->w.n_cols * tokens / t / 1e6;
     double bandwidth = (double)b->bytes / t / 1e6;
-    printf("%s,%d,%d,%d,%d,%.3f,%.0f,%.3f,%.1f,%.3f,%.3f\n", wn_type_find((uint32_t)b->w.type)->name,
-           b->w.n_cols, b->w.n_rows, wn_threads_count(b->team), tokens, t, ops, ops / b->compute,
-           bandwidth, bandwidth / b->read, prepare[RUNS / 2]);
+    printf("%s,%d,%d,%d,%d,%.3f,%.0f,%.3f,%.1f,%.3f,%.3f\n",
+           wn_type_find((uint32_t)b->w.type)->name, b->w.n_cols, b->w.n_rows,
+           wn_threads_count(b->team), tokens, t, ops, ops / b->compute, bandwidth,
+           bandwidth / b->read, prepare[RUNS / 2]);
     fflush(stdout);
 }
 
@@ -87,7 +88,8 @@ static int shape(wn_type t, int n_cols, int n_rows, wn_threads *team, bool quick
 {
     static const int tokens[] = { 1, 2, 4, 8, 16, 64, 512 };
     size_t row = wn_type_row_bytes(t, n_cols), packed = wn_matrix_packed_bytes(t, n_rows, n_cols);
-    bench b = { .w = { .type = t, .packed = packed > 0, .n_rows = n_rows, .n_cols = n_cols }, .team = team };
+    bench b = { .w = { .type = t, .packed = packed > 0, .n_rows = n_rows, .n_cols = n_cols },
+                .team = team };
     b.bytes = row * (size_t)n_rows;
     b.copies = (int)(STREAM_BYTES / b.bytes) + 1;
     b.all = wn_os_map(b.bytes * (size_t)b.copies, true);
@@ -129,10 +131,9 @@ static int shape(wn_type t, int n_cols, int n_rows, wn_threads *team, bool quick
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = {
-        "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
-        "IQ4_XS", "F16", "BF16", "F32"
-    };
+    static const char *const all[] = { "Q8_0",   "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL",
+                                       "MXFP4",  "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+                                       "IQ4_XS", "F16",  "BF16", "F32" };
     bool quick = argc > 1 && !strcmp(argv[1], "-q");
     int first = quick ? 2 : 1, n = argc > first ? argc - first : (int)WN_COUNT(all);
     printf("# table %s\ntype,K,N,threads,tokens,ms,gops,share_compute,gbs,share_read,prepare_ms\n",
@@ -143,7 +144,8 @@ int main(int argc, char **argv)
         for (int threads = 1; threads <= 2; threads++) {
             wn_threads *team;
             if (wn_threads_open(&team, threads, NULL)) return 1;
-            int st = shape((wn_type)t, 2048, 8192, team, quick) || shape((wn_type)t, 8192, 2048, team, quick);
+            int st = shape((wn_type)t, 2048, 8192, team, quick) ||
+                     shape((wn_type)t, 8192, 2048, team, quick);
             wn_threads_close(team);
             if (st) return 1;
         }

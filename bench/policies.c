@@ -37,7 +37,8 @@ enum { CHUNK = 512, POLICIES_MAX = 24 };
 typedef struct {
     const char *kv;
     wn_seq *s;
-    double prompt, mark;                /* seconds: of the prompt, of the step with the decision behind it */
+    double prompt, mark;                /* seconds: of the prompt, of the step with the decision
+                                           behind it */
     double *step;                       /* (n) seconds */
     bool *decides;                      /* (n) a decision comes before this step */
     uint64_t observed;                  /* of the prompt */
@@ -147,25 +148,41 @@ static void print_row(const bench *b, const text *t, const text *none, const tex
     double pairs = 0.5 * b->d * (b->d + 1.0) * h->n_heads * h->n_layers;
     double prompt = (t->prompt + WN_MAX(0, t->mark - x.typical)) / none->prompt, MiB = 1 << 20;
     printf(csv ? "\"%s\",%s,%.3f,%.2f,%.2f,%.2f,%.2f,%.2f,%.1f,%.3f,%.1f,%.1f\n"
-               : "| `%s` | %s | %.3f | %.2f %% | %.2f | %+.1f %% | %+.1f %% | %.1f %% | %.0f | %.3f | %.0f | %.0f |\n",
-           t->kv, observes(t), prompt, 100 * (double)t->observed / pairs, x.mean * 1e3, (x.mean / r.plain - 1) * 100,
-           ((x.typical + x.decisions) / r.typical - 1) * 100, x.decisions / r.typical * 100, x.worst * 1e3, x.mean / full.mean,
+               : "| `%s` | %s | %.3f | %.2f %% | %.2f | %+.1f %% | %+.1f %% | %.1f %% | %.0f | "
+                 "%.3f | %.0f | %.0f |\n",
+           t->kv, observes(t), prompt, 100 * (double)t->observed / pairs, x.mean * 1e3,
+           (x.mean / r.plain - 1) * 100, ((x.typical + x.decisions) / r.typical - 1) * 100,
+           x.decisions / r.typical * 100, x.worst * 1e3, x.mean / full.mean,
            (double)t->end.kv_bytes / MiB, (double)t->end.kv_bytes_peak / MiB);
 }
 
 static void print_table(const bench *b, const text *t, int n, bool csv)
 {
-    if (csv) printf("policy,observes,prompt,observed %%,step ms,extra %%,typical %%,decisions %%,worst ms,of none,MiB,peak MiB\n");
+    if (csv)
+        printf("policy,observes,prompt,observed %%,step ms,extra %%,typical %%,decisions %%,worst "
+               "ms,of none,MiB,peak MiB\n");
     else
-        printf("| policy | observes | prompt | observed | step, ms | extra | typical | decisions | worst, ms | of none's step | MiB | at most |\n"
-               "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+        printf("| policy | observes | prompt | observed | step, ms | extra | typical | decisions | "
+               "worst, ms | of none's step | MiB | at most |\n"
+               "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: "
+               "|\n");
     for (int i = 0; i < n; i++) print_row(b, &t[i], &t[0], &t[1], csv);
 }
 
 int main(int argc, char **argv)
 {
-    static const char *all[] = { "streaming@25%", "keydiff@25%", "lagkv@25%", "snapkv@25%", "snapkv(at=boundary)@25%", "adakv@25%",
-                                 "pyramidkv@25%", "expected@25%", "tova@25%", "h2o@25%", "h2o(at=mark)@25%", "d2o@25%" };
+    static const char *all[] = { "streaming@25%",
+                                 "keydiff@25%",
+                                 "lagkv@25%",
+                                 "snapkv@25%",
+                                 "snapkv(at=boundary)@25%",
+                                 "adakv@25%",
+                                 "pyramidkv@25%",
+                                 "expected@25%",
+                                 "tova@25%",
+                                 "h2o@25%",
+                                 "h2o(at=mark)@25%",
+                                 "d2o@25%" };
     bool csv = false;
     bench b = { .d = 8192, .n = 512 };
     text t[POLICIES_MAX + 2] = { { .kv = "none" }, { .kv = "random(every=64)@25%" } };
@@ -185,13 +202,15 @@ int main(int argc, char **argv)
     check(wn_model_open(&m, argv[1], NULL, &err), &err);
     b.n_vocab = m->hp.n_vocab;
     int tokens = b.d + b.n + 2;
-    wn_engine_opts o = { .n_ctx = tokens, .n_batch = CHUNK, .max_seqs = n, .pool_tokens = (int64_t)n * (tokens + CHUNK + tokens / 4) };
+    wn_engine_opts o = { .n_ctx = tokens, .n_batch = CHUNK, .max_seqs = n,
+                         .pool_tokens = (int64_t)n * (tokens + CHUNK + tokens / 4) };
     check(wn_engine_open(&b.e, m, &o, &err), &err);
     for (int i = 0; i < n; i++) {
         t[i].step = calloc((size_t)b.n, sizeof *t[i].step);
         t[i].decides = calloc((size_t)b.n, sizeof *t[i].decides);
         if (!t[i].step || !t[i].decides) die("out of memory");
-        check(wn_seq_open(&t[i].s, b.e, &(wn_seq_opts){ .max_tokens = tokens, .kv = t[i].kv }, &err), &err);
+        check(wn_seq_open(&t[i].s, b.e, &(wn_seq_opts){ .max_tokens = tokens,
+                                                        .kv = t[i].kv }, &err), &err);
     }
     read_prompt(&b, t, n);
     take_steps(&b, t, n);

@@ -33,9 +33,12 @@ int main(int argc, char **argv)
     size_t n;
 
     must(wn_model_open(&model, path, NULL, &err), &err);
-    snprintf(prompt, sizeof prompt, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-             "%s\n\n%s<|im_end|>\n<|im_start|>assistant\n", fact, question);
-    must(wn_tokens_from_text(model, prompt, strlen(prompt), WN_PARSE_SPECIAL, &ids, &n, &err), &err);
+    snprintf(prompt, sizeof prompt,
+             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+             "%s\n\n%s<|im_end|>\n<|im_start|>assistant\n",
+             fact, question);
+    must(wn_tokens_from_text(model, prompt, strlen(prompt), WN_PARSE_SPECIAL, &ids, &n, &err),
+         &err);
 
     /* The engine takes its memory here; the sequence is promised room for prompt and answer. */
     int room = (int)n + 64;
@@ -51,7 +54,9 @@ int main(int argc, char **argv)
     must(wn_seq_feed(seq, ids, n, &err), &err);
     for (int i = 0; i < 64; i++) {
         while (!wn_seq_logits(seq)) must(wn_engine_step(engine, NULL, &err), &err);
-        must(wn_sampler_pick(sampler, wn_seq_logits(seq), wn_seq_tokens(seq), wn_seq_n_tokens(seq), &id, &err), &err);
+        must(wn_sampler_pick(sampler, wn_seq_logits(seq), wn_seq_tokens(seq), wn_seq_n_tokens(seq),
+                             &id, &err),
+             &err);
         if (wn_model_is_end(model, id)) break;
         fputs(wn_text_push(text, id, NULL), stdout);
         fflush(stdout);

@@ -23,18 +23,25 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     int n = wn_view_n_tokens(v), step = (int)p->v[STEP];
     int recent = (int)(p->v[RECENT] * (double)p->lane_slots);
     for (int i = 0; i < l->n; i++) {
-        float age = (float)(n - l->pos[i]) / (float)n;          /* 1 for the first token, towards 0 */
+        float age = (float)(n - l->pos[i]) / (float)n;  /* 1 for the first token, towards 0 */
         out[i] = l->pos[i] >= n - recent ? 3 - age : l->pos[i] % step == 0 ? 2 - age : 1 - age;
     }
 }
 
 static const wn_recipe sparse = {
-    .name = "sparse", .family = "example", .source = "-",
-    .about = "Keeps every k-th token and the recent ones: an example of a policy in a library of its own.",
+    .name = "sparse",
+    .family = "example",
+    .source = "-",
+    .about = "Keeps every k-th token and the recent ones: an example of a policy in a library of "
+             "its own.",
     .cost = "O(slots) per decision",
-    .params = params, .n_params = 2, .budget = "25%",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY,
+    .params = params,
+    .n_params = 2,
+    .budget = "25%",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
     .score = score,
 };
 

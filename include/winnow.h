@@ -58,7 +58,8 @@ typedef struct wn_model wn_model;
 typedef struct {
     int n_threads;                  /* for loading; 0: all processors of this process */
     bool vocab_only;                /* tokenizer and metadata, no weights */
-    bool no_repack;                 /* leave quantised weights mapped as they are: slower, loads at once */
+    bool no_repack;                 /* leave quantised weights mapped as they are: slower, loads at
+                                       once */
     void (*progress)(void *ctx, double done);   /* 0..1 while weights are repacked; may be NULL */
     void *progress_ctx;
 } wn_model_opts;
@@ -75,12 +76,14 @@ typedef struct {
     size_t file_bytes;              /* of all parts */
     size_t weight_bytes;            /* held: repacked copies and mapped tensors in use */
     size_t step_bytes;              /* of weights read to compute one token with its logits */
-    int64_t body_macs, head_macs;   /* multiply-adds in matrices per token: layers; the output head */
+    int64_t body_macs, head_macs;   /* multiply-adds in matrices per token: layers; the output
+                                       head */
 } wn_model_info;
 void wn_model_get_info(const wn_model *m, wn_model_info *out);
 /* Bytes of cache that n positions take, all layers, in a format ("f16", ...); pages are
  * counted whole. 0 when the format is unknown. */
-size_t wn_model_kv_bytes(const wn_model *m, const char *k_type, const char *v_type, int n_positions);
+size_t wn_model_kv_bytes(const wn_model *m, const char *k_type, const char *v_type,
+                         int n_positions);
 
 /* ---- text and tokens ------------------------------------------------------- */
 
@@ -93,8 +96,9 @@ wn_status wn_tokens_from_text(const wn_model *m, const char *text, size_t n_byte
                               int32_t **ids, size_t *n_ids, wn_err *err);
 /* The same with WN_PARSE_SPECIAL everywhere but in the plain ranges (ascending): a control token
  * that lies in one, or reaches into one, is text. */
-wn_status wn_tokens_from_ranges(const wn_model *m, const char *text, size_t n_bytes, unsigned flags, const wn_range *plain,
-                                size_t n_plain, int32_t **ids, size_t *n_ids, wn_err *err);
+wn_status wn_tokens_from_ranges(const wn_model *m, const char *text, size_t n_bytes, unsigned flags,
+                                const wn_range *plain, size_t n_plain, int32_t **ids, size_t *n_ids,
+                                wn_err *err);
 void wn_tokens_free(int32_t *ids);
 int32_t wn_model_bos(const wn_model *m);            /* -1: none */
 int32_t wn_model_eos(const wn_model *m);
@@ -106,14 +110,16 @@ size_t wn_token_text(const wn_model *m, int32_t id, bool special, char *buf, siz
 /* Tokens [*from, *to) of ids hold bytes [first, end) of the text that they were made of: all
  * that overlap it. WN_EINVAL beyond the text, or where the tokenizer has changed it so that its
  * bytes are not those of its tokens. */
-wn_status wn_tokens_of_bytes(const wn_model *m, const int32_t *ids, size_t n_ids, const char *text, size_t n_bytes,
-                             size_t first, size_t end, int *from, int *to, wn_err *err);
+wn_status wn_tokens_of_bytes(const wn_model *m, const int32_t *ids, size_t n_ids, const char *text,
+                             size_t n_bytes, size_t first, size_t end, int *from, int *to,
+                             wn_err *err);
 
 /* The tokens that follow a prompt, to text as they come: never half a character. */
 typedef struct wn_text wn_text;
 enum {
     WN_SHOW_SPECIAL = 1,            /* special tokens as their text; else they give nothing */
-    WN_FROM_START = 2,              /* the tokens begin a text: some tokenizers' leading space goes */
+    WN_FROM_START = 2,              /* the tokens begin a text: some tokenizers' leading space
+                                       goes */
 };
 wn_status wn_text_open(wn_text **out, const wn_model *m, unsigned flags, wn_err *err);
 void wn_text_close(wn_text *t);
@@ -130,8 +136,9 @@ typedef struct wn_chat wn_chat;
 
 typedef struct {
     const char *source;             /* Jinja; NULL: the model's own */
-    const char *variant;            /* of the model's: "tool_use" is tokenizer.chat_template.tool_use; NULL: the
-                                       default one, or with tools "tool_use" where the file has it */
+    const char *variant;            /* of the model's: "tool_use" is
+                                       tokenizer.chat_template.tool_use; NULL: the default one, or
+                                       with tools "tool_use" where the file has it */
 } wn_chat_opts;
 
 /* WN_EUNSUPPORTED when the model has no template; a wrong one is a sentence with line and column.
@@ -147,11 +154,13 @@ typedef struct { const char *role, *content; } wn_message;
 typedef struct {
     const wn_message *messages;     /* n_messages of them, or ... */
     int n_messages;
-    const char *messages_json;      /* ... a JSON array of objects with role, content, tool_calls ... as OpenAI has them */
+    const char *messages_json;      /* ... a JSON array of objects with role, content, tool_calls
+                                       ... as OpenAI has them */
     const char *tools_json;         /* a JSON array; NULL: none */
     const char *vars_json;          /* a JSON object: more variables, {"enable_thinking": false} */
     bool no_generation_prompt;      /* end after the last message instead of beginning an answer */
-    int64_t now;                    /* for templates that write the date: seconds since the epoch; 0: the clock */
+    int64_t now;                    /* for templates that write the date: seconds since the epoch;
+                                       0: the clock */
 } wn_chat_input;
 
 /* What came of it, and which bytes the caller gave (messages, tools, variables), as against the
@@ -168,7 +177,8 @@ void wn_chat_text_release(wn_chat_text *t);
 /* The same as ids, ready to be fed: special tokens of the template are ids, those spelled by users
  * are text, and the text begins with the model's BOS once if it asks for one. *ids is the caller's:
  * wn_tokens_free(). */
-wn_status wn_chat_tokens(const wn_chat *c, const wn_chat_input *in, int32_t **ids, size_t *n_ids, wn_err *err);
+wn_status wn_chat_tokens(const wn_chat *c, const wn_chat_input *in, int32_t **ids, size_t *n_ids,
+                         wn_err *err);
 
 /* ---- engine ---------------------------------------------------------------- */
 
@@ -176,21 +186,27 @@ typedef struct wn_engine wn_engine;
 
 typedef struct {
     int n_threads;                  /* 0: all processors of this process */
-    size_t mem;                     /* ceiling in bytes: weights + cache pool + scratch + 64 MiB; 0: 80 % of
-                                       what the system (or its control group) has available */
-    int n_ctx;                      /* longest sequence, prompt and answer; 0: what the model was trained for */
+    size_t mem;                     /* ceiling in bytes: weights + cache pool + scratch + 64 MiB; 0:
+                                       80 % of what the system (or its control group) has
+                                       available */
+    int n_ctx;                      /* longest sequence, prompt and answer; 0: what the model was
+                                       trained for */
     int max_seqs;                   /* sequences at the same time; 0: 1 */
-    int64_t pool_tokens;            /* positions the pool must hold, all sequences together; 0: n_ctx * max_seqs */
+    int64_t pool_tokens;            /* positions the pool must hold, all sequences together; 0:
+                                       n_ctx * max_seqs */
     int n_batch;                    /* rows (tokens) of one pass; 0: 512 */
     const char *k_type, *v_type;    /* cache formats; NULL: "f16" */
-    const char *kv;                 /* cache policy the pool is sized for: sequences that name it (or a thriftier
-                                       one) have room for pool_tokens; NULL: "none", everything is kept */
-    const char *profile;            /* file of `winnow profile`, read when a policy asks for it; NULL: beside the
-                                       model, its path with ".profile" behind it */
-    const char *calibration;        /* file of `winnow calibrate`, read when a cache format asks for it; NULL: beside
-                                       the model, its path with ".calibration" behind it */
+    const char *kv;                 /* cache policy the pool is sized for: sequences that name it
+                                       (or a thriftier one) have room for pool_tokens; NULL: "none",
+                                       everything is kept */
+    const char *profile;            /* file of `winnow profile`, read when a policy asks for it;
+                                       NULL: beside the model, its path with ".profile" behind it */
+    const char *calibration;        /* file of `winnow calibrate`, read when a cache format asks for
+                                       it; NULL: beside the model, its path with ".calibration"
+                                       behind it */
     int page_slots;                 /* 4..64, a power of two; 0: 64 */
-    int64_t protected_tokens;       /* positions that wn_seq_protect() is going to name, all sequences together */
+    int64_t protected_tokens;       /* positions that wn_seq_protect() is going to name, all
+                                       sequences together */
 } wn_engine_opts;
 
 /* The memory the engine needs is taken here or not at all: WN_ELIMIT with the numbers when
@@ -213,10 +229,12 @@ void wn_engine_get_info(const wn_engine *e, wn_engine_info *out);
 typedef struct wn_seq wn_seq;
 
 typedef struct {
-    int max_tokens;                 /* prompt + answer; reserved in the pool now. 0: it grows up to the engine's
-                                       n_ctx; what is fed and 512 more are reserved as it does (see below) */
+    int max_tokens;                 /* prompt + answer; reserved in the pool now. 0: it grows up to
+                                       the engine's n_ctx; what is fed and 512 more are reserved as
+                                       it does (see below) */
     int ring_rows;                  /* rotated queries kept for observers: 0 or 64 */
-    const char *kv;                 /* cache policy (winnow recipes lists them), copied; NULL: "none" */
+    const char *kv;                 /* cache policy (winnow recipes lists them), copied; NULL:
+                                       "none" */
     /* Logits after every token, in order of position: (n_vocab), borrowed. NULL: only the
      * last token's are computed. */
     void (*on_logits)(void *ctx, int pos, const float *logits);
@@ -248,10 +266,11 @@ wn_status wn_seq_mark(wn_seq *s, wn_err *err);
 typedef enum { WN_RANGE_NAMED, WN_RANGE_SYSTEM, WN_RANGE_KINDS } wn_range_kind;
 wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err);
 
-/* Positions [from, to), fed or not yet, are a span: a part of the text that means something as a whole, an
- * example or an instruction. Policies that look at spans keep whole ones (shotkv) or thin them out alike (+retain:fair);
- * where none is named they go by messages and paragraphs. Spans do not overlap and are part of what a result depends
- * on, like ranges. WN_EINVAL for an overlap, and under such a policy after a decision that could have gone by it. */
+/* Positions [from, to), fed or not yet, are a span: a part of the text that means something as a
+ * whole, an example or an instruction. Policies that look at spans keep whole ones (shotkv) or thin
+ * them out alike (+retain:fair); where none is named they go by messages and paragraphs. Spans do
+ * not overlap and are part of what a result depends on, like ranges. WN_EINVAL for an overlap, and
+ * under such a policy after a decision that could have gone by it. */
 wn_status wn_seq_name_span(wn_seq *s, int from, int to, wn_err *err);
 
 /* One pass: up to n_batch rows, prompt chunks and decode tokens of all sequences of the
@@ -267,8 +286,9 @@ const int32_t *wn_seq_tokens(const wn_seq *s);      /* (n_tokens) */
  * Borrowed until the sequence's next step. */
 const float *wn_seq_logits(const wn_seq *s);
 
-/* Forgets all tokens from position n on. Where pages before n have been encoded or decided about since, the cache can
- * go on from an earlier place only (wn_seq_n_done() says which); what lies between is computed again, to the same bytes. */
+/* Forgets all tokens from position n on. Where pages before n have been encoded or decided about
+ * since, the cache can go on from an earlier place only (wn_seq_n_done() says which); what lies
+ * between is computed again, to the same bytes. */
 wn_status wn_seq_truncate(wn_seq *s, int n, wn_err *err);
 /* A second sequence with the same computed tokens; full pages are shared, not copied.
  * opts as for wn_seq_open (NULL: as the source). A kv of its own is possible as long as
@@ -285,12 +305,15 @@ typedef struct {
     size_t kv_bytes;                /* cache in use: frames and tables of this sequence */
     size_t kv_bytes_peak;
     uint64_t kv_slots, kv_slots_full;   /* live slots; what the full cache would hold */
-    uint64_t observed;              /* (query head, slot) pairs scored or accounted for the policy alone */
+    uint64_t observed;              /* (query head, slot) pairs scored or accounted for the policy
+                                       alone */
     int promised;                   /* positions the pool has promised by now */
-    bool parked;                    /* waits for room, its cache given up; cannot be saved or forked meanwhile */
+    bool parked;                    /* waits for room, its cache given up; cannot be saved or forked
+                                       meanwhile */
 } wn_seq_stats;
 void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out);
-/* Bytes of K and V that one token at position n reads from a full cache in this sequence's formats. */
+/* Bytes of K and V that one token at position n reads from a full cache in this sequence's
+ * formats. */
 size_t wn_seq_read_bytes(const wn_seq *s, int n);
 
 /* ---- sampling -------------------------------------------------------------- */
@@ -323,13 +346,15 @@ wn_status wn_sampler_pick(wn_sampler *s, const float *logits, const int32_t *his
 
 /* ---- this machine and its limits -------------------------------------------- */
 
-/* The kernels in use: the best this CPU runs, or what WN_CPU names, and those whose bits they give. */
+/* The kernels in use: the best this CPU runs, or what WN_CPU names, and those whose bits they
+ * give. */
 typedef struct { const char *name, *numerics; } wn_kernels_info;
 void wn_kernels_get_info(wn_kernels_info *out);
 
 typedef struct {
     double read_bytes_per_s;        /* memory, plain loads, all threads */
-    double int8_ops_per_s, bf16_ops_per_s, f32_ops_per_s;   /* multiply and add counted as 2; 0: not available */
+    /* multiply and add counted as 2; 0: not available */
+    double int8_ops_per_s, bf16_ops_per_s, f32_ops_per_s;
     double int8_tile_ops_per_s;     /* int8 on matrix tiles; 0: not used here */
 } wn_limits;
 /* Measures for about a second with n threads (0: all). */

@@ -42,7 +42,8 @@ typedef struct {
 } wn_view_lane;
 
 int32_t wn_view_n_tokens(const wn_view *v);     /* p: tokens in the text so far */
-int32_t wn_view_mark(const wn_view *v);         /* the last mark that the caller set, up to p; 0: none */
+int32_t wn_view_mark(const wn_view *v);         /* the last mark that the caller set, up to p; 0:
+                                                   none */
 int32_t wn_view_n_layers(const wn_view *v);
 int32_t wn_view_n_lanes(const wn_view *v);      /* lanes of sliding-window layers show no slots */
 const wn_view_lane *wn_view_get_lane(const wn_view *v, int lane);
@@ -53,14 +54,15 @@ int64_t wn_view_budget(const wn_view *v);
 /* Must this position stay (first, last, special tokens, ranges the caller named)? */
 bool wn_view_protects(const wn_view *v, int32_t pos);
 /* What stands at a position, WN_FLAG_ bits; for recipes whose `wants` has WN_WANTS_FLAGS, else 0. A
- * special token is one that plain text cannot spell; punctuation is a token of nothing but that (Unicode's
- * categories P), spaces around it not counted. */
+ * special token is one that plain text cannot spell; punctuation is a token of nothing but that
+ * (Unicode's categories P), spaces around it not counted. */
 enum { WN_FLAG_SPECIAL = 1, WN_FLAG_PUNCTUATION = 2 };
 unsigned wn_view_flags(const wn_view *v, int32_t pos);
-/* Which span of the text a position belongs to, for recipes and stages whose `wants` has WN_WANTS_SPANS,
- * else 0. Spans are stretches that mean something as a whole (an example, an instruction): those that
- * the caller named (wn_seq_name_span()), numbered from 1 on in the order of the text, and 0 for what lies in none of
- * them; where nobody named any, the messages and paragraphs of the text, without a gap. */
+/* Which span of the text a position belongs to, for recipes and stages whose `wants` has
+ * WN_WANTS_SPANS, else 0. Spans are stretches that mean something as a whole (an example, an
+ * instruction): those that the caller named (wn_seq_name_span()), numbered from 1 on in the order
+ * of the text, and 0 for what lies in none of them; where nobody named any, the messages and
+ * paragraphs of the text, without a gap. */
 int32_t wn_view_span(const wn_view *v, int32_t pos);
 /* Rows of the lane's live slots as floats, (n, k_dim) rotated keys or (n, v_dim) values;
  * borrowed until the next call of the same function. */
@@ -79,9 +81,10 @@ const float *wn_view_stat(const wn_view *v, int lane, int i);
 /* The plain sum: attention that each live slot has got from all queries since it came in, mean
  * over the group, (n). For recipes that list it, and stages that set `mass`. */
 const float *wn_view_mass(const wn_view *v, int lane);
-/* How much each live slot's value can change in the layer's answer, (n): the sum of magnitudes of W_O v, W_O the
- * columns of the output matrix that belong to a query head, mean over the group. For recipes and stages whose `wants`
- * has WN_WANTS_OUTPUTS; a product of each value with the matrix. NULL: no scratch. Borrowed until the next call. */
+/* How much each live slot's value can change in the layer's answer, (n): the sum of magnitudes of
+ * W_O v, W_O the columns of the output matrix that belong to a query head, mean over the group. For
+ * recipes and stages whose `wants` has WN_WANTS_OUTPUTS; a product of each value with the matrix.
+ * NULL: no scratch. Borrowed until the next call. */
 const float *wn_view_outputs(const wn_view *v, int lane);
 /* Turns a query or key (k_dim) of a lane by the mean of the rotations of `from` to `to` - 1
  * positions. */
@@ -101,8 +104,10 @@ typedef enum {
     WN_STAT_SQUARES,            /* x <- decay x + a a */
     WN_STAT_MAX,                /* x <- the larger of decay x and a */
     WN_STAT_HITS,               /* x <- decay x + 1 where a reaches the threshold, else decay x */
-    WN_STAT_LAST,               /* position of the last query whose a reached it; at first the slot's own */
-    WN_STAT_GAP,                /* the longest way between two such queries, as the LAST next in the list has them */
+    WN_STAT_LAST,               /* position of the last query whose a reached it; at first the
+                                   slot's own */
+    WN_STAT_GAP,                /* the longest way between two such queries, as the LAST next in the
+                                   list has them */
     WN_STAT_KINDS,
 } wn_stat_kind;
 
@@ -118,9 +123,10 @@ typedef struct {
     float threshold;            /* of HITS, LAST and GAP: above 0 */
     bool even;                  /* it counts in even shares: 1 / slots that the query sees */
     int near;                   /* queries so far away or farther change nothing; 0: all count */
-    float within;               /* so do those that are farther away than this share of the text up to them, but
-                                   for the slot's own; 0: all count */
-    bool probe;                 /* set for recipes with a probe: of its queries, not of the text's */
+    float within;               /* so do those that are farther away than this share of the text up
+                                   to them, but for the slot's own; 0: all count */
+    bool probe;                 /* set for recipes with a probe: of its queries, not of the
+                                   text's */
 } wn_stat;
 
 /* ---- probes ------------------------------------------------------------------------ */
@@ -131,21 +137,25 @@ typedef struct {
  * decided. It costs a pass over the probe's tokens, and what they put into the cache meanwhile. */
 typedef enum {
     WN_PROBE_REPEAT,            /* the text once more, `chunk` tokens at a time */
-    WN_PROBE_AHEAD,             /* the next n tokens, always the likeliest; fewer where the text ends */
-    WN_PROBE_EPISODES,          /* pieces of `chunk` tokens of the text that are typical of what it speaks of */
+    WN_PROBE_AHEAD,             /* the next n tokens, always the likeliest; fewer where the text
+                                   ends */
+    WN_PROBE_EPISODES,          /* pieces of `chunk` tokens of the text that are typical of what it
+                                   speaks of */
 } wn_probe_kind;
 
 enum { WN_EPISODES_MAX = 16 };
 
 typedef struct {
     wn_probe_kind kind;
-    const char *say;            /* what each chunk, or each episode, comes behind, up to 64 tokens; its own queries count for
-                                   episodes only */
-    int chunk;                  /* REPEAT: its queries see the chunk, protected slots, and the probe; 0: all of the text */
+    const char *say;            /* what each chunk, or each episode, comes behind, up to 64 tokens;
+                                   its own queries count for episodes only */
+    int chunk;                  /* REPEAT: its queries see the chunk, protected slots, and the
+                                   probe; 0: all of the text */
     int overlap;                /* tokens in front of a chunk that are repeated with it */
     int n;                      /* tokens ahead; pieces of an episode, the most typical ones */
-    /* Pieces that are alike by their tokens' embeddings are an episode. Each has a fork of its own, or
-     * with question > 0 there is but the one that the last so many tokens, no part of any piece, are most like. */
+    /* Pieces that are alike by their tokens' embeddings are an episode. Each has a fork of its own,
+     * or with question > 0 there is but the one that the last so many tokens, no part of any piece,
+     * are most like. */
     int episodes, question;
 } wn_probe;
 
@@ -156,11 +166,14 @@ typedef struct {
 typedef enum { WN_HEAD_MIXED, WN_HEAD_RETRIEVAL, WN_HEAD_STREAMING } wn_head_class;
 typedef struct {
     float needle;               /* attention on the value of a needle while it is written down */
-    float copy;                 /* of the tokens written: the most attended token is the one that is copied */
+    float copy;                 /* of the tokens written: the most attended token is the one that is
+                                   copied */
     float span;                 /* attention on the sentences that hold the value */
-    float induction, echo;      /* in repeated tokens: on what followed the token last times; on the token itself */
+    float induction, echo;      /* in repeated tokens: on what followed the token last times; on the
+                                   token itself */
     float stream;               /* in plain text: on the first tokens and the last ones */
-    float loss;                 /* what the layer's answers at needles change when this one sees only those, relative */
+    float loss;                 /* what the layer's answers at needles change when this one sees
+                                   only those, relative */
     wn_head_class kind;
 } wn_head_scores;
 
@@ -249,9 +262,11 @@ typedef struct {
     wn_resume_class resume;
     int at, at_default;         /* WN_AT_*: allowed, and without at= */
     int every;                  /* its default; 0: 512 */
-    const char *budget;         /* without @: as in the grammar ("2048", "20%"); NULL: its own sizes hold */
+    const char *budget;         /* without @: as in the grammar ("2048", "20%"); NULL: its own sizes
+                                   hold */
     int (*window)(const wn_params *p);  /* recent queries it reads, 1 .. 64; NULL: none */
-    int (*stats)(const wn_params *p, wn_stat *out);     /* what it asks wn_view_stat() for: how many; NULL: nothing */
+    int (*stats)(const wn_params *p, wn_stat *out);     /* what it asks wn_view_stat() for: how
+                                                           many; NULL: nothing */
     void (*probe)(const wn_params *p, wn_probe *out);       /* NULL: none */
     int profile;                /* WN_PROFILE_*: what it needs of the model's profile; 0: nothing */
     const char *reads;          /* "keys", "keys, values": rows that its score reads; NULL: none */
@@ -261,45 +276,53 @@ typedef struct {
     void (*plan)(const wn_view *v, const wn_params *p, wn_plan *out);
     /* ... or a score for each live slot of a lane, higher stays; the stages do the rest. */
     void (*score)(const wn_view *v, const wn_params *p, int lane, float *score);
-    /* With scores, in place of the shared stages: slots per lane (their sum is the budget); which of a lane's
-     * slots stay (stays (n), given false), so many in all, the protected ones among them, and of the others
-     * those that skip names (NULL: none) left alone; what becomes of the slots that do not stay. NULL: the
-     * same for every lane; the best; dropped. */
-    void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
-    void (*retain)(const wn_view *v, const wn_params *p, int lane, const float *score, int64_t keep, const bool *skip,
-                   bool *stays);
-    void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
+    /* With scores, in place of the shared stages: slots per lane (their sum is the budget); which
+     * of a lane's slots stay (stays (n), given false), so many in all, the protected ones among
+     * them, and of the others those that skip names (NULL: none) left alone; what becomes of the
+     * slots that do not stay. NULL: the same for every lane; the best; dropped. */
+    void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep);
+    void (*retain)(const wn_view *v, const wn_params *p, int lane, const float *score, int64_t keep,
+                   const bool *skip, bool *stays);
+    void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays,
+                    wn_plan *out);
     int (*spread)(const wn_params *p);  /* merges that one slot may be a source of; NULL: 1 */
-    /* Most slots a lane holds right after a decision at p tokens, without @ (of a head-share recipe:
-     * one that does not keep everything), protected ones beyond the recipe's own left out;
+    /* Most slots a lane holds right after a decision at p tokens, without @ (of a head-share
+     * recipe: one that does not keep everything), protected ones beyond the recipe's own left out;
      * concave in p (constants and shares are). NULL: p. */
     int64_t (*cap)(const wn_params *p, int64_t n_tokens);
-    bool serial;                /* score and recover want one lane at a time; else several threads may call them, each
-                                   with a view of its own, and what they share must not change */
+    bool serial;                /* score and recover want one lane at a time; else several threads
+                                   may call them, each with a view of its own, and what they share
+                                   must not change */
     bool ranks;                 /* allocate takes scratch for one more float of every slot */
-    bool bounded;               /* what stays acts as if side by side: no distance exceeds what a lane holds */
+    bool bounded;               /* what stays acts as if side by side: no distance exceeds what a
+                                   lane holds */
 } wn_recipe;
 
 const wn_recipe *wn_recipe_at(int i);           /* NULL past the last */
 const wn_recipe *wn_recipe_find(const char *name);
 /* What every recipe takes beside its own parameters; NULL past the last. */
 const wn_param *wn_recipe_common(int i);
-const char *wn_recipe_format(int i);            /* cache formats for k= and v=; NULL past the last */
+const char *wn_recipe_format(int i);            /* cache formats for k= and v=; NULL past the
+                                                   last */
 
 /* What a cache format costs and allows; docs/formats.md says what its bytes mean. */
 typedef struct {
     const char *name;
-    bool encoded;               /* full pages are encoded, `lag` pages behind a query at the earliest */
+    bool encoded;               /* full pages are encoded, `lag` pages behind a query at the
+                                   earliest */
     int lag;
-    bool k_moves, v_moves;      /* a slot can be moved once it is encoded (for K: else boundaries wait for it) */
-    double k_bytes[2], v_bytes[2];  /* of a token and head with 64 and with 128 channels, everything counted */
+    bool k_moves, v_moves;      /* a slot can be moved once it is encoded (for K: else boundaries
+                                   wait for it) */
+    double k_bytes[2], v_bytes[2];  /* of a token and head with 64 and with 128 channels, everything
+                                       counted */
 } wn_format_info;
 bool wn_recipe_format_info(int i, wn_format_info *out);     /* false past the last */
 
 /* ---- stages --------------------------------------------------------------------- */
 
-/* snapkv+alloc:ada+retain:fair+recover:nearest: a stage takes the place of what a recipe that scores
- * would do by itself. params hold the stage's values, and the recipe's budget and window. */
+/* snapkv+alloc:ada+retain:fair+recover:nearest: a stage takes the place of what a recipe that
+ * scores would do by itself. params hold the stage's values, and the recipe's budget and window. */
 typedef enum { WN_STAGE_ALLOC, WN_STAGE_RETAIN, WN_STAGE_RECOVER, WN_STAGE_KINDS } wn_stage_kind;
 
 typedef struct {
@@ -308,22 +331,26 @@ typedef struct {
     const char *differs;        /* from the source, or NULL */
     const wn_param *params;
     int n_params;
-    bool window, mass;          /* asks for wn_view_window(), or wn_view_mass(): the recipe must look at the
-                                   last queries, or at all of them, too */
+    bool window, mass;          /* asks for wn_view_window(), or wn_view_mass(): the recipe must
+                                   look at the last queries, or at all of them, too */
     int profile;                /* as in a recipe */
     unsigned wants;             /* likewise */
     int slots;                  /* of a lane's budget that it fills itself */
-    bool demotes;               /* what does not stay is kept in the formats that params k and v name */
+    bool demotes;               /* what does not stay is kept in the formats that params k and v
+                                   name */
     /* As in a recipe; NULL: the same for every lane, the best, dropped. */
-    void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep);
-    void (*retain)(const wn_view *v, const wn_params *p, int lane, const float *score, int64_t keep, const bool *skip,
-                   bool *stays);
-    void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays, wn_plan *out);
+    void (*allocate)(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep);
+    void (*retain)(const wn_view *v, const wn_params *p, int lane, const float *score, int64_t keep,
+                   const bool *skip, bool *stays);
+    void (*recover)(const wn_view *v, const wn_params *p, int lane, const bool *stays,
+                    wn_plan *out);
 } wn_stage;
 
 const wn_stage *wn_stage_at(int i);             /* NULL past the last */
 const wn_stage *wn_stage_find(wn_stage_kind kind, const char *name);
-const char *wn_stage_kind_name(int kind);       /* "alloc", "retain", "recover"; NULL past the last */
+const char *wn_stage_kind_name(int kind);       /* "alloc", "retain", "recover"; NULL past the
+                                                   last */
 
 /* ---- policies ------------------------------------------------------------------- */
 

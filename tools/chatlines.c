@@ -15,7 +15,8 @@ static json_t *answer(const json_t *task)
     wn_template *t;
     wn_chat_text r = { 0 };
     wn_err err;
-    wn_status st = wn_template_open(&t, json_string_value(source), json_string_length(source), &err);
+    wn_status st = wn_template_open(&t, json_string_value(source), json_string_length(source),
+                                    &err);
     if (!st) {
         st = wn_template_render(t, &o, &r, &err);
         wn_template_close(t);

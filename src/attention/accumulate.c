@@ -23,24 +23,31 @@ static void begin(const wn_ledger *g, int lane, int32_t pos)
 }
 
 static float decay_of(const wn_stat *s) { return s->decay > 0 ? s->decay : 1; }
-static float scale_of(const wn_stat *s, const wn_weights *w) { return s->reduce == WN_REDUCE_SUM ? (float)w->group : 1; }
+static float scale_of(const wn_stat *s, const wn_weights *w)
+{
+    return s->reduce == WN_REDUCE_SUM ? (float)w->group : 1;
+}
 
 /* x (n): the statistic; last (n): of a gap, the last hits; a (n) times scale: what the heads of
  * the group made of their weights. */
-static void step(const wn_stat *s, float *x, const float *last, const float *a, int n, const wn_weights *w)
+static void step(const wn_stat *s, float *x, const float *last, const float *a, int n,
+                 const wn_weights *w)
 {
     float decay = decay_of(s), scale = scale_of(s, w);
     float bar = s->even ? s->threshold * w->even : s->threshold, now = (float)w->query;
     switch (s->kind) {
-    case WN_STAT_SUM:                   /* times a power of two is exact: the kernel's one rounding is the same */
-        if (scale == 1 || !(w->group & (w->group - 1))) wn_kernels_get()->attn->merge(x, decay, a, scale, n);
+    case WN_STAT_SUM:                   /* times a power of two is exact: the kernel's one rounding
+                                           is the same */
+        if (scale == 1 || !(w->group & (w->group - 1)))
+            wn_kernels_get()->attn->merge(x, decay, a, scale, n);
         else for (int i = 0; i < n; i++) x[i] = decay * x[i] + scale * a[i];
         break;
     case WN_STAT_SQUARES:
         for (int i = 0; i < n; i++) x[i] = decay * x[i] + scale * a[i] * (scale * a[i]);
         break;
     case WN_STAT_MAX:
-        for (int i = 0; i < n; i++) x[i] = scale * a[i] > decay * x[i] ? scale * a[i] : decay * x[i];
+        for (int i = 0; i < n; i++)
+            x[i] = scale * a[i] > decay * x[i] ? scale * a[i] : decay * x[i];
         break;
     case WN_STAT_HITS:
         for (int i = 0; i < n; i++) x[i] = decay * x[i] + (scale * a[i] >= bar ? 1.0f : 0.0f);
@@ -49,7 +56,8 @@ static void step(const wn_stat *s, float *x, const float *last, const float *a, 
         for (int i = 0; i < n; i++) x[i] = scale * a[i] >= bar ? now : x[i];
         break;
     case WN_STAT_GAP:
-        for (int i = 0; i < n; i++) x[i] = scale * a[i] >= bar && now - last[i] > x[i] ? now - last[i] : x[i];
+        for (int i = 0; i < n; i++)
+            x[i] = scale * a[i] >= bar && now - last[i] > x[i] ? now - last[i] : x[i];
         break;
     case WN_STAT_KINDS: break;
     }
@@ -67,7 +75,8 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
     float x[SLOTS], last[SLOTS], a[SLOTS];
     int16_t at[SLOTS];
     WN_ASSERT(w->n > 0 && w->n <= SLOTS);
-    for (int k = w->query - w->base >= SLOTS ? w->n : w->dense ? w->n - 1 : 0; k < w->n; k++)      /* its own slot */
+    /* its own slot */
+    for (int k = w->query - w->base >= SLOTS ? w->n : w->dense ? w->n - 1 : 0; k < w->n; k++)
         if (w->base + w->index[k] == w->query) begin(g, lane, w->query);
     for (int i = 0; i < g->n_stats; i++) {
         const wn_stat *s = &g->stats[i];
@@ -80,10 +89,12 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
             step(s, row + first, hits + first, weights + from, w->n - from, w);
             continue;
         }
-        if (s->kind == WN_STAT_SUM && near == INT32_MAX) {      /* what nearly all ask for: in place */
+        /* what nearly all ask for: in place */
+        if (s->kind == WN_STAT_SUM && near == INT32_MAX) {
             float decay = decay_of(s), scale = scale_of(s, w);
             for (int k = 0; k < w->n; k++)
-                if (w->index[k] <= age) row[w->index[k]] = decay * row[w->index[k]] + scale * weights[k];
+                if (w->index[k] <= age)
+                    row[w->index[k]] = decay * row[w->index[k]] + scale * weights[k];
             continue;
         }
         for (int k = 0; k < w->n; k++) {

@@ -39,7 +39,8 @@ typedef struct {
     int32_t pos0;
     int row0, np;                       /* np: of all its blocks */
     int from, to;                       /* splits */
-    bool keeps;                         /* its item's ledger gets the weights at once: it is not cut */
+    bool keeps;                         /* its item's ledger gets the weights at once: it is not
+                                           cut */
     int unit;                           /* of a block that was cut; else -1 */
     bool prepares;                      /* the only block of its lane in this pass */
     int order;                          /* ties, so that the order is total */
@@ -62,7 +63,8 @@ struct wn_attend_pass {
     const wn_kernels *kernels;
     wn_threads *team;
     int n_items, n_rows, group;
-    bool ledgers, later;                /* does any item have a ledger; any that pieces do not fill? */
+    bool ledgers, later;                /* does any item have a ledger; any that pieces do not
+                                           fill? */
     bool *accounted;                    /* (n_items) its pieces fill it */
     piece *pieces;      int n_pieces, cap_pieces;
     unit *units;        int n_units, cap_units;
@@ -111,7 +113,8 @@ static size_t lay_out_kept(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     size_t n = (size_t)WN_MAX(rows, WN_BLOCK_ROWS) * WN_KEPT_SPLITS;
     size_t lanes = (size_t)WN_MIN(s->n_kv_heads, WN_BLOCK_LANES);
     d->n_kept = (int)WN_MIN(n / (size_t)rows, WN_KEPT_MOST);
-    return take(a, &d->kept, n * WN_LOGIT_STRIDE * sizeof(float)) + take(a, &d->kept_m, n * sizeof(float)) +
+    return take(a, &d->kept, n * WN_LOGIT_STRIDE * sizeof(float)) +
+           take(a, &d->kept_m, n * sizeof(float)) +
            take(a, &d->kept_splits, lanes * WN_KEPT_MOST * sizeof *d->kept_splits);
 }
 
@@ -121,19 +124,22 @@ static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     size_t tmp = WN_MAX(wn_format_tmp_bytes(WN_PAGE_SLOTS_MAX, s->k_dim),
                         wn_format_tmp_bytes(WN_PAGE_SLOTS_MAX, s->v_dim));
     for (int i = 0; i < 2; i++) n += take(a, &d->q[i], R * (size_t)s->k_dim * F);
-    size_t ready = R / group * wn_format_ready_bytes((int)group, s->k_dim);     /* lanes of one position have theirs apart */
+    /* lanes of one position have theirs apart */
+    size_t ready = R / group * wn_format_ready_bytes((int)group, s->k_dim);
     for (int i = 0; i < 2; i++) n += take(a, &d->ready[i], ready);
     n += take(a, &d->own, R * (size_t)s->v_dim * F);
     n += take(a, &d->logits, R * WN_LOGIT_STRIDE * F);
     n += take(a, &d->m, R * F) + take(a, &d->l, R * F) + take(a, &d->acc, R * (size_t)s->v_dim * F);
     n += take(a, &d->run_m, R * F) + take(a, &d->run_l, R * F);
     n += take(a, &d->run_acc, R * (size_t)s->v_dim * F);
-    n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, WN_SPLIT * F) + take(a, &d->most, WN_SPLIT * F);
+    n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, WN_SPLIT * F) +
+         take(a, &d->most, WN_SPLIT * F);
     n += take(a, &d->cs, (size_t)s->k_dim * F) + take(a, &d->tmp, tmp);
     n += take(a, &d->soon, sizeof(wn_ahead) * 2 * WN_SPLIT);
     for (int i = 0; i < 2; i++) {
         n += take(a, &d->stretches[i], sizeof(wn_stretch) * WN_SPLIT);
-        n += take(a, &d->k[i], sizeof(wn_page_part) * WN_SPLIT) + take(a, &d->v[i], sizeof(wn_page_part) * WN_SPLIT);
+        n += take(a, &d->k[i], sizeof(wn_page_part) * WN_SPLIT) +
+             take(a, &d->v[i], sizeof(wn_page_part) * WN_SPLIT);
         n += take(a, &d->index[i], sizeof(int16_t) * WN_LOGIT_STRIDE);
     }
     d->n_rows = rows;
@@ -156,14 +162,16 @@ static size_t lay_out(wn_attend_pass *p, const wn_attend_shape *s, limits m, wn_
     int splits = m.positions / WN_SPLIT + 1;
     size_t n = 0, F = sizeof(float), rows = (size_t)m.rows, heads = (size_t)s->n_heads;
     /* Blocks of encoded caches end at page borders too, 4 slots at least. */
-    p->cap_pieces = s->n_kv_heads * (m.rows / np + m.rows / WN_PAGE_SLOTS_MIN + 2 * m.items) + 6 * m.threads;
+    p->cap_pieces = s->n_kv_heads * (m.rows / np + m.rows / WN_PAGE_SLOTS_MIN + 2 * m.items) +
+                    6 * m.threads;
     p->cap_units = 2 * m.threads;
     /* Cut blocks are those of fewer than 2 n_threads (item, lane): so many positions. */
     size_t cut = (size_t)(2 * m.threads + s->n_kv_heads - 1) / (size_t)s->n_kv_heads;
     p->cap_partials = cut * (size_t)splits * heads * (size_t)(s->v_dim + 2);
     n += take(a, &p->pieces, sizeof(piece) * (size_t)p->cap_pieces);
     n += take(a, &p->units, sizeof(unit) * (size_t)p->cap_units);
-    n += take(a, &p->prepared, sizeof(int) * (size_t)m.items) + take(a, &p->accounted, (size_t)m.items);
+    n += take(a, &p->prepared, sizeof(int) * (size_t)m.items) +
+         take(a, &p->accounted, (size_t)m.items);
     n += take(a, &p->partials, m.threads > 1 ? p->cap_partials * F : 0);
     n += take(a, &p->desks, sizeof(wn_desk) * (size_t)m.threads);
     n += take(a, &p->ml, rows * heads * 2 * F) + take(a, &p->lse, rows * heads * F);
@@ -178,8 +186,8 @@ static size_t lay_out(wn_attend_pass *p, const wn_attend_shape *s, limits m, wn_
     return n;
 }
 
-size_t wn_attend_scratch_bytes(const wn_attend_shape *s, int max_rows, int max_items, int max_positions,
-                               int n_threads)
+size_t wn_attend_scratch_bytes(const wn_attend_shape *s, int max_rows, int max_items,
+                               int max_positions, int n_threads)
 {
     wn_attend_pass p;
     limits m = { max_rows, max_items, max_positions, n_threads };
@@ -207,7 +215,8 @@ static int heads_together(const wn_attend_pass *p, int n_threads)
     int heads = p->shape.n_kv_heads;
     for (int n = WN_MIN(WN_MIN(heads, WN_BLOCK_LANES), block_positions(p->group)); n > 1; n--) {
         int pieces = heads / n * p->n_items;
-        if (heads % n == 0 && (p->n_items == 1 ? pieces % n_threads == 0 : pieces >= 4 * n_threads)) return n;
+        if (heads % n == 0 && (p->n_items == 1 ? pieces % n_threads == 0 : pieces >= 4 * n_threads))
+            return n;
     }
     return 1;
 }
@@ -215,13 +224,15 @@ static int heads_together(const wn_attend_pass *p, int n_threads)
 /* Positions of the block that begins at pos. */
 static int block_rows(const wn_attend_pass *p, const wn_attend_item *item, int32_t pos)
 {
-    int np = WN_MIN(block_positions(p->group), item->pos + item->n_rows - pos), P = wn_kv_page_slots(item->kv);
-    if (wn_kv_is_encoded(item->kv)) np = WN_MIN(np, P - pos % P);    /* one row of a block, all rows: the same frames */
+    int np = WN_MIN(block_positions(p->group), item->pos + item->n_rows - pos),
+        P = wn_kv_page_slots(item->kv);
+    /* one row of a block, all rows: the same frames */
+    if (wn_kv_is_encoded(item->kv)) np = WN_MIN(np, P - pos % P);
     return np;
 }
 
-/* Is a lane of the item a piece, with its accounts? Where that leaves every thread the same work, or
- * enough of it to even it out. */
+/* Is a lane of the item a piece, with its accounts? Where that leaves every thread the same work,
+ * or enough of it to even it out. */
 static bool accounts(const wn_attend_pass *p, const wn_attend_item *item, int n_threads)
 {
     int lanes = p->shape.n_kv_heads * p->n_items;
@@ -233,7 +244,8 @@ static void cut_item(wn_attend_pass *p, int i, int n_threads)
     const wn_attend_item *item = &p->items[i];
     int first = p->n_pieces;
     int32_t end = item->pos + item->n_rows;
-    int heads = p->shape.n_kv_heads, together = item->n_rows == 1 ? heads_together(p, n_threads) : 1;
+    int heads = p->shape.n_kv_heads,
+        together = item->n_rows == 1 ? heads_together(p, n_threads) : 1;
     bool keeps = p->accounted[i] = accounts(p, item, n_threads);
     p->later |= item->ledger && !keeps;
     for (int32_t pos = item->pos; pos < end;) {
@@ -241,8 +253,9 @@ static void cut_item(wn_attend_pass *p, int i, int n_threads)
         for (int h = 0; h < heads; h += together) {
             WN_ASSERT(p->n_pieces < p->cap_pieces);
             p->pieces[p->n_pieces] = (piece){
-                .item = i, .head = h, .n_heads = together, .pos0 = pos, .row0 = item->row + (pos - item->pos),
-                .np = np, .to = (pos + np - 1) / WN_SPLIT + 1, .unit = -1, .keeps = keeps,
+                .item = i, .head = h, .n_heads = together, .pos0 = pos,
+                .row0 = item->row + (pos - item->pos), .np = np,
+                .to = (pos + np - 1) / WN_SPLIT + 1, .unit = -1, .keeps = keeps,
                 .cost = cost_of(p, pos + np, np) * (uint64_t)together,
             };
             p->n_pieces++;
@@ -307,7 +320,9 @@ static void cut_pass(wn_attend_pass *p, int n_threads)
     int n = n_threads > 1 ? p->n_pieces : 0;
     for (int j = 0; j < n; j++) {
         uint64_t cost = p->pieces[j].cost, parts = 4 * (uint64_t)n_threads;
-        if (p->pieces[j].n_heads > 1 || p->pieces[j].keeps || cost * 2 * (uint64_t)n_threads <= total) continue;
+        if (p->pieces[j].n_heads > 1 || p->pieces[j].keeps ||
+            cost * 2 * (uint64_t)n_threads <= total)
+            continue;
         int want = (int)((cost * parts + total - 1) / total);
         cut_splits(p, j, WN_MIN(want, p->pieces[j].to), &used);
     }
@@ -376,9 +391,11 @@ static void prepare_lane(wn_attend_pass *p, const wn_attend_item *item, int head
     const float *cs = row_angles(p, item->row);
     for (int r = 0; rope && r < item->n_rows; r++) {
         float *x = k + (size_t)r * a->k_stride;
-        p->kernels->vec->rope(x, x, cs + (size_t)r * (size_t)rope->n_dims, rope->n_dims, rope->neox);
+        p->kernels->vec->rope(x, x, cs + (size_t)r * (size_t)rope->n_dims, rope->n_dims,
+                              rope->neox);
     }
-    wn_kv_put(item->kv, lane_of(p, item, head), item->pos, k, a->k_stride, v, a->v_stride, item->n_rows);
+    wn_kv_put(item->kv, lane_of(p, item, head), item->pos, k, a->k_stride, v, a->v_stride,
+              item->n_rows);
 }
 
 static void prepare(void *arg, int part, int thread)
@@ -394,9 +411,20 @@ static wn_block block_of(wn_attend_pass *p, const piece *x)
     const wn_attend_item *item = &p->items[x->item];
     int lane = lane_of(p, item, x->head);
     return (wn_block){
-        .shape = &p->shape, .args = p->args, .kernels = p->kernels, .item = item,
-        .cs = row_angles(p, x->row0), .lane = lane, .head = x->head,
-        .row0 = x->row0, .np = x->np, .pos0 = x->pos0, .group = p->group, .keeps = x->keeps && !wn_kv_map(item->kv)->lanes[lane].window,     /* those of window layers are shown to nobody */
+        .shape = &p->shape,
+        .args = p->args,
+        .kernels = p->kernels,
+        .item = item,
+        .cs = row_angles(p, x->row0),
+        .lane = lane,
+        .head = x->head,
+        .row0 = x->row0,
+        .np = x->np,
+        .pos0 = x->pos0,
+        .group = p->group,
+        .keeps = x->keeps && !wn_kv_map(item->kv)
+                                  ->lanes[lane]
+                                  .window, /* those of window layers are shown to nobody */
     };
 }
 
@@ -412,7 +440,8 @@ static void answer_blocks(wn_attend_pass *p, const piece *x, wn_desk *d)
         wn_block b = block_of(p, &part);
         wn_block_run(&b, d, 0, INT32_MAX, NULL);
         wn_block_fill_ring(&b, d);
-        if (b.keeps) wn_block_account(&b, d);      /* before finish, which may use the desk for single rows */
+        if (b.keeps) wn_block_account(&b, d);      /* before finish, which may use the desk for
+                                                      single rows */
         wn_block_finish(&b, d, p->ml);
     }
 }
@@ -440,7 +469,8 @@ static void answer_piece(wn_attend_pass *p, const piece *x, int thread)
     wn_block_run(&b, d, x->from, x->to, &u->partials);
     if (x->from == 0) wn_block_fill_ring(&b, d);
     if (atomic_fetch_sub_explicit(&u->left, 1, memory_order_acq_rel) > 1) return;
-    atomic_store_explicit(&u->left, u->n_pieces, memory_order_relaxed);    /* the last: ready for the next layer */
+    /* the last: ready for the next layer */
+    atomic_store_explicit(&u->left, u->n_pieces, memory_order_relaxed);
     wn_block_merge(&b, d, &u->partials);
     wn_block_finish(&b, d, p->ml);
 }
@@ -487,11 +517,14 @@ static void weigh(void *ctx, const int32_t *pos, const float *logits, size_t str
 static void show_weights(wn_attend_pass *p, const wn_attend_item *item)
 {
     for (int h = 0; h < p->shape.n_kv_heads; h++) {
-        piece x = { .item = (int)(item - p->items), .head = h, .pos0 = item->pos, .row0 = item->row, .np = 1 };
+        piece x = { .item = (int)(item - p->items), .head = h, .pos0 = item->pos, .row0 = item->row,
+                    .np = 1 };
         wn_block b = block_of(p, &x);
         weighing w = {
-            .pass = p, .stride = (size_t)item->pos + 1,
-            .ml = p->ml + 2 * ((size_t)item->row * (size_t)p->shape.n_heads + (size_t)(h * p->group)),
+            .pass = p,
+            .stride = (size_t)item->pos + 1,
+            .ml = p->ml +
+                  2 * ((size_t)item->row * (size_t)p->shape.n_heads + (size_t)(h * p->group)),
         };
         wn_block_logits(&b, &p->desks[0], weigh, &w);
         for (int i = 1; i < p->group; i++)
@@ -512,12 +545,16 @@ static void account(void *arg, int part, int thread)
     int parts = account_parts(p), k = part % parts, lane = part / parts;
     int i = lane / p->shape.n_kv_heads, head = lane % p->shape.n_kv_heads;
     const wn_attend_item *item = &p->items[i];
-    int splits = (item->pos + item->n_rows - 1) / WN_SPLIT + 1, from = splits * k / parts, to = splits * (k + 1) / parts;
-    if (!item->ledger || p->accounted[i] || wn_kv_map(item->kv)->lanes[lane_of(p, item, head)].window) return;
+    int splits = (item->pos + item->n_rows - 1) / WN_SPLIT + 1, from = splits * k / parts,
+        to = splits * (k + 1) / parts;
+    if (!item->ledger || p->accounted[i] ||
+        wn_kv_map(item->kv)->lanes[lane_of(p, item, head)].window)
+        return;
     hold(p, item, true);
     for (int r = 0, np; r < item->n_rows && from < to; r += np) {
         np = block_rows(p, item, item->pos + r);
-        piece x = { .item = i, .head = head, .pos0 = item->pos + r, .row0 = item->row + r, .np = np };
+        piece x = { .item = i, .head = head, .pos0 = item->pos + r, .row0 = item->row + r,
+                    .np = np };
         wn_block b = block_of(p, &x);
         wn_block_account_again(&b, &p->desks[thread], p->ml, from, to);
     }
@@ -532,7 +569,8 @@ void wn_attend(wn_attend_pass *p, const wn_attend_args *a)
     angles_for(p, a->rope);             /* here, not in a race of the pieces */
     wn_threads_run(p->team, prepare, p, p->n_prepared * p->shape.n_kv_heads);
     wn_threads_run(p->team, answer, p, p->n_pieces);
-    if (p->later) wn_threads_run(p->team, account, p, p->n_items * p->shape.n_kv_heads * account_parts(p));
+    if (p->later)
+        wn_threads_run(p->team, account, p, p->n_items * p->shape.n_kv_heads * account_parts(p));
     if (p->obs && p->obs->lse) show_lse(p);
     for (int i = 0; p->obs && p->obs->weights && i < p->n_items; i++)
         if (p->items[i].n_rows == 1) show_weights(p, &p->items[i]);

@@ -29,9 +29,12 @@ static void rotate(const wn_block *b, wn_desk *d, float *out, int32_t shift)
             wn_rope_angles(rope, b->pos0 + r - shift, d->cs);
             cs = d->cs;
         }
-        const float *x = a->q + (size_t)(b->row0 + r) * a->q_stride + (size_t)b->head * (size_t)b->group * (size_t)k_dim;
-        const float *soon = x + 2 * a->q_stride;        /* a stretch of lines each q_stride: no stream */
-        for (int j = 0; r + 2 < b->np && j < b->group * k_dim; j += 16) __builtin_prefetch(soon + j, 0, 3);
+        const float *x = a->q + (size_t)(b->row0 + r) * a->q_stride +
+                         (size_t)b->head * (size_t)b->group * (size_t)k_dim;
+        const float *soon = x + 2 * a->q_stride;        /* a stretch of lines each q_stride: no
+                                                           stream */
+        for (int j = 0; r + 2 < b->np && j < b->group * k_dim; j += 16)
+            __builtin_prefetch(soon + j, 0, 3);
         for (int h = 0; h < b->group; h++, x += k_dim, out += k_dim) {
             if (n_rot) b->kernels->vec->rope(out, x, cs, n_rot, rope->neox);
             memcpy(out + n_rot, x + n_rot, sizeof(float) * (size_t)(k_dim - n_rot));
@@ -86,7 +89,8 @@ typedef struct { int from, to, n; } portion;
 static bool next_portion(const wn_block *b, const wn_gathered *g, int t, portion *x)
 {
     /* positions of the block count from its first */
-    int first = g->base + g->index[g->k[t].entry] - b->pos0, last = first + g->k[t].n - 1, end = b->np;
+    int first = g->base + g->index[g->k[t].entry] - b->pos0, last = first + g->k[t].n - 1,
+        end = b->np;
     if (b->args->window > 0) end = WN_MIN(end, last + b->args->window);
     x->from = x->to ? x->to : WN_MAX(first, 0);
     if (x->from >= end) return false;
@@ -96,15 +100,16 @@ static bool next_portion(const wn_block *b, const wn_gathered *g, int t, portion
     return true;
 }
 
-/* Can something of it be left out? Encoded or thinned pages are taken whole, and where entries are not
- * in the order of positions nothing can be left out. */
+/* Can something of it be left out? Encoded or thinned pages are taken whole, and where entries are
+ * not in the order of positions nothing can be left out. */
 static bool has_portions(const wn_block *b, const wn_gathered *g, const wn_format *f, int t)
 {
     return f->raw && b->np > 1 && g->dense && g->k[t].n_entries == g->k[t].n;
 }
 
 /* Are stretches t and u, of these formats, read in one call? */
-static bool alike(const wn_block *b, const wn_gathered *g, const wn_format *f, const wn_format *of_u, int t, int u)
+static bool alike(const wn_block *b, const wn_gathered *g, const wn_format *f,
+                  const wn_format *of_u, int t, int u)
 {
     return f == of_u && has_portions(b, g, f, t) == has_portions(b, g, f, u);
 }
@@ -120,15 +125,16 @@ static wn_page_part part_of(const wn_page_part *whole, const portion *x, bool fi
 }
 
 /* Stretches [t, end) have one format of K and one shift. */
-static void score_stretches(const wn_block *b, wn_desk *d, const wn_gathered *g, int t, int end, int P,
-                            wn_fetcher *soon)
+static void score_stretches(const wn_block *b, wn_desk *d, const wn_gathered *g, int t, int end,
+                            int P, wn_fetcher *soon)
 {
     const wn_stretch *st = &g->stretches[t];
     const wn_format *f = st->k_format;
     size_t D = (size_t)b->shape->k_dim, group = (size_t)b->group;
     wn_page_score s = {
-        .out = d->logits, .out_stride = WN_LOGIT_STRIDE, .q = queries(b, d, st->shift), .q_stride = D, .n_q = b->np * b->group,
-        .ready = ready_queries(b, d, f, st->shift), .P = P, .head_dim = b->shape->k_dim, .book = f->book, .fetcher = soon,
+        .out = d->logits, .out_stride = WN_LOGIT_STRIDE, .q = queries(b, d, st->shift),
+        .q_stride = D, .n_q = b->np * b->group, .ready = ready_queries(b, d, f, st->shift), .P = P,
+        .head_dim = b->shape->k_dim, .book = f->book, .fetcher = soon,
     };
     if (!has_portions(b, g, f, t)) {
         s.tmp = s.n_q >= f->n_q_tmp ? d->tmp : NULL;
@@ -149,15 +155,16 @@ static void score_stretches(const wn_block *b, wn_desk *d, const wn_gathered *g,
 }
 
 /* Stretches [t, end) have one format of V. */
-static void mix_stretches(const wn_block *b, wn_desk *d, const wn_gathered *g, int t, int end, int P,
-                            wn_fetcher *soon)
+static void mix_stretches(const wn_block *b, wn_desk *d, const wn_gathered *g, int t, int end,
+                          int P, wn_fetcher *soon)
 {
     const wn_format *f = g->stretches[t].v_format;
     size_t D = (size_t)b->shape->v_dim, group = (size_t)b->group;
     float *acc = f->mixed ? d->own : d->acc;
     wn_page_mix m = {
-        .acc = acc, .acc_stride = D, .w = d->logits, .w_stride = WN_LOGIT_STRIDE, .n_q = b->np * b->group, .P = P,
-        .head_dim = b->shape->v_dim, .book = f->book, .fetcher = soon,
+        .acc = acc, .acc_stride = D, .w = d->logits, .w_stride = WN_LOGIT_STRIDE,
+        .n_q = b->np * b->group, .P = P, .head_dim = b->shape->v_dim, .book = f->book,
+        .fetcher = soon,
     };
     if (!has_portions(b, g, f, t)) {
         m.tmp = m.n_q >= f->n_q_tmp ? d->tmp : NULL;
@@ -182,7 +189,8 @@ static void add_bias(const wn_block *b, wn_desk *d, const wn_page_part *part, co
         float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + part->entry;
         if (part->n_entries == part->n) b->kernels->attn->merge(x, 1, bias, 1, part->n);
         else
-            for (uint64_t left = part->keep; left; left &= left - 1) *x++ += bias[__builtin_ctzll(left)];
+            for (uint64_t left = part->keep; left; left &= left - 1)
+                *x++ += bias[__builtin_ctzll(left)];
     }
 }
 
@@ -213,7 +221,8 @@ static void mask(const wn_block *b, wn_desk *d, const wn_gathered *g)
 }
 
 /* The sum of a row's weights in 16 chains by position. */
-static void sum_by_position(const wn_block *b, wn_desk *d, const wn_gathered *g, const float *w, float chains[16])
+static void sum_by_position(const wn_block *b, wn_desk *d, const wn_gathered *g, const float *w,
+                            float chains[16])
 {
     memset(d->by_pos, 0, sizeof(float) * WN_SPLIT);
     for (int e = g->begin; e < g->end; e++) d->by_pos[g->index[e]] = w[e];
@@ -225,7 +234,8 @@ static void zero(float *x, int from, int to)
     if (from < to) memset(x + from, 0, sizeof *x * (size_t)(to - from));
 }
 
-static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int i, wn_fetcher *soon)
+static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int i,
+                        wn_fetcher *soon)
 {
     enum { PIECE = 64, FETCHES = 7 };      /* in the time of a piece */
     const wn_attn_ops *ops = b->kernels->attn;
@@ -264,23 +274,27 @@ static void softmax(const wn_block *b, wn_desk *d, const wn_gathered *g, wn_fetc
     int rows = b->np * b->group;
     for (int i = 0; i < rows; i++) {
         const float *next = d->logits + (size_t)(i + 1) * WN_LOGIT_STRIDE;
-        for (int e = g->begin; i + 1 < rows && e < g->end; e += 16) __builtin_prefetch(next + e, 1, 3);
+        for (int e = g->begin; i + 1 < rows && e < g->end; e += 16)
+            __builtin_prefetch(next + e, 1, 3);
         softmax_row(b, d, g, i, soon);
     }
 }
 
-static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P, wn_fetcher *soon)
+static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P,
+                        wn_fetcher *soon)
 {
     int rows = b->np * b->group;
     for (int t = 0, end; t < g->n; t = end) {
         const wn_stretch *st = &g->stretches[t];
-        for (end = t + 1; end < g->n && st->shift == g->stretches[end].shift && alike(b, g, st->k_format, g->stretches[end].k_format, t, end);) end++;
+        for (end = t + 1; end < g->n && st->shift == g->stretches[end].shift &&
+                          alike(b, g, st->k_format, g->stretches[end].k_format, t, end);)
+            end++;
         score_stretches(b, d, g, t, end, P, soon);
     }
     for (int i = 0; b->shape->softcap > 0 && i < rows; i++) {
         entries see = seen_by(b, g, i / b->group);
-        b->kernels->attn->softcap(d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from, b->shape->softcap,
-                                  see.to - see.from);
+        b->kernels->attn->softcap(d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from,
+                                  b->shape->softcap, see.to - see.from);
     }
     for (int t = 0; t < g->n; t++)
         if (g->stretches[t].bias) add_bias(b, d, &g->k[t], g->stretches[t].bias);
@@ -300,7 +314,8 @@ static void merge_row(const wn_block *b, wn_desk *d, int i, float m, float l, co
         return;
     }
     /* exp of the table, not of libm: 16 values at once are its smallest portion */
-    float top = d->run_m[i] > m ? d->run_m[i] : m, f[16] = { d->run_m[i] - top, m - top }, unused[16] = { 0 };
+    float top = d->run_m[i] > m ? d->run_m[i] : m, f[16] = { d->run_m[i] - top, m - top },
+          unused[16] = { 0 };
     b->kernels->attn->exp_sum(f, 0, 16, unused);
     b->kernels->attn->merge(run, f[0], acc, f[1], D);
     d->run_l[i] = f[0] * d->run_l[i] + f[1] * l;
@@ -359,7 +374,10 @@ static void merge_rows(const wn_block *b, wn_desk *d)
 static int last_split(const wn_block *b) { return (b->pos0 + b->np - 1) / WN_SPLIT; }
 
 /* The first split whose weights stay, of a block that keeps. */
-static int first_kept(const wn_block *b, const wn_desk *d) { return WN_MAX(0, last_split(b) + 1 - d->n_kept); }
+static int first_kept(const wn_block *b, const wn_desk *d)
+{
+    return WN_MAX(0, last_split(b) + 1 - d->n_kept);
+}
 
 static void forget_kept(const wn_block *b, wn_desk *d)
 {
@@ -375,7 +393,8 @@ static void keep_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int 
     k->g.index = k->index;
     k->g.stretches = NULL;
     k->g.k = k->g.v = NULL;
-    memcpy(k->index + g->begin, g->index + g->begin, sizeof *k->index * (size_t)(g->end - g->begin));
+    memcpy(k->index + g->begin, g->index + g->begin,
+           sizeof *k->index * (size_t)(g->end - g->begin));
 }
 
 /* A split whose weights are to stay has logits and maxima of its own. */
@@ -403,7 +422,8 @@ static void merge_sinks(const wn_block *b, wn_desk *d)
     if (!b->args->sinks) return;
     memset(d->acc, 0, sizeof(float) * (size_t)D);
     for (int i = 0; i < b->np * b->group; i++)
-        if (d->run_m[i] != -INFINITY) merge_row(b, d, i, b->args->sinks[b->head * b->group + i % b->group], 1, d->acc);
+        if (d->run_m[i] != -INFINITY)
+            merge_row(b, d, i, b->args->sinks[b->head * b->group + i % b->group], 1, d->acc);
 }
 
 void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_partials *keep)
@@ -416,7 +436,8 @@ void wn_block_run(const wn_block *b, wn_desk *d, int from, int to, const wn_part
     if (!keep) clear_run(b, d);
     else
         for (int s = from; s < to; s++)
-            for (int i = 0; i < rows; i++) keep->data[(size_t)(s - keep->from) * step + (size_t)i] = -INFINITY;
+            for (int i = 0; i < rows; i++)
+                keep->data[(size_t)(s - keep->from) * step + (size_t)i] = -INFINITY;
     wn_walk w = wn_walk_begin(b, from);
     bool more = wn_walk_next(b, d, 0, &w, to, &g[0], &splits[0]);
     for (int i = 0; more; i ^= 1) {     /* the next split is gathered before this one is answered */
@@ -459,11 +480,14 @@ static wn_desk desk_of_lane(const wn_block *b, const wn_desk *d, int lane)
 /* A split of the lane behind l that has one left, of n in turn; false: none has. */
 typedef struct { wn_gathered g; int lane, split; } turn;
 
-static bool next_turn(const wn_block *b, const wn_desk *desks, wn_walk *w, int n, int place, int lane, turn *t)
+static bool next_turn(const wn_block *b, const wn_desk *desks, wn_walk *w, int n, int place,
+                      int lane, turn *t)
 {
     for (int k = 1; k <= n; k++) {
         t->lane = (lane + k) % n;
-        if (wn_walk_next(&b[t->lane], &desks[t->lane], place, &w[t->lane], INT32_MAX, &t->g, &t->split)) return true;
+        if (wn_walk_next(&b[t->lane], &desks[t->lane], place, &w[t->lane], INT32_MAX, &t->g,
+                         &t->split))
+            return true;
     }
     return false;
 }
@@ -508,8 +532,10 @@ void wn_block_merge(const wn_block *b, wn_desk *d, const wn_partials *p)
     int rows = b->np * b->group, D = b->shape->v_dim;
     clear_run(b, d);
     for (int s = p->from; s < p->to; s++) {
-        const float *m = p->data + (size_t)(s - p->from) * wn_partial_floats(rows, D), *l = m + rows;
-        for (int i = 0; i < rows; i++) merge_row(b, d, i, m[i], l[i], l + rows + (size_t)i * (size_t)D);
+        const float *m = p->data + (size_t)(s - p->from) * wn_partial_floats(rows, D),
+                    *l = m + rows;
+        for (int i = 0; i < rows; i++)
+            merge_row(b, d, i, m[i], l[i], l + rows + (size_t)i * (size_t)D);
     }
     merge_sinks(b, d);
 }
@@ -557,7 +583,8 @@ static const float *factors(const wn_block *b, wn_desk *d)
 {
     int rows = b->np * b->group;
     float *f = d->l;                    /* of the split alone: no longer wanted */
-    for (int i = 0; i < rows; i++) f[i] = d->run_m[i] == -INFINITY ? -INFINITY : d->m[i] - d->run_m[i];
+    for (int i = 0; i < rows; i++)
+        f[i] = d->run_m[i] == -INFINITY ? -INFINITY : d->m[i] - d->run_m[i];
     b->kernels->vec->exp_sub(f, f, 0, rows);
     for (int i = 0; i < rows; i++) f[i] = f[i] > 0 ? f[i] / (d->run_l[i] * (float)b->group) : 0;
     return f;
@@ -565,7 +592,8 @@ static const float *factors(const wn_block *b, wn_desk *d)
 
 /* One row's weights from entry see.from on: the mean over the group's heads in by_pos, and their
  * maximum where it is wanted. */
-static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, const float *f, bool max)
+static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, const float *f,
+                           bool max)
 {
     int i = r * b->group, n = see.to - see.from;
     const float *x = d->logits + (size_t)i * WN_LOGIT_STRIDE + see.from;
@@ -576,7 +604,8 @@ static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, co
     memset(d->most, 0, sizeof *d->most * (size_t)n);
     for (int h = 0; h < b->group; h++, x += WN_LOGIT_STRIDE) {
         float whole = f[i + h] * (float)b->group;
-        for (int e = 0; e < n; e++) d->most[e] = x[e] * whole > d->most[e] ? x[e] * whole : d->most[e];
+        for (int e = 0; e < n; e++)
+            d->most[e] = x[e] * whole > d->most[e] ? x[e] * whole : d->most[e];
     }
 }
 
@@ -592,12 +621,14 @@ static void account_split(const wn_block *b, wn_desk *d, const wn_gathered *g)
         if (see.from >= see.to) continue;
         weights_of_row(b, d, see, r, f, max);
         wn_ledger_add(x, b->lane, &(wn_weights){
-            .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1), .base = g->base,
-            .index = g->index + see.from, .dense = g->dense, .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
+            .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1),
+            .base = g->base, .index = g->index + see.from, .dense = g->dense,
+            .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
     }
 }
 
-/* Splits [from, to) that are not kept are scored and weighed once more, which gives the same bits. */
+/* Splits [from, to) that are not kept are scored and weighed once more, which gives the same
+ * bits. */
 static void account_walk(const wn_block *b, wn_desk *d, int from, int to)
 {
     int P = wn_kv_page_slots(b->item->kv), split;
@@ -626,7 +657,8 @@ void wn_block_account_again(const wn_block *b, wn_desk *d, const float *ml, int 
 {
     start_queries(b, d);
     for (int i = 0; i < b->np * b->group; i++) {
-        size_t row = (size_t)(b->row0 + i / b->group), head = (size_t)(b->head * b->group + i % b->group);
+        size_t row = (size_t)(b->row0 + i / b->group),
+               head = (size_t)(b->head * b->group + i % b->group);
         const float *pair = ml + 2 * (row * (size_t)b->shape->n_heads + head);
         d->run_m[i] = pair[0];
         d->run_l[i] = pair[1];

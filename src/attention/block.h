@@ -28,15 +28,18 @@
 #include "kernel/vec.h"
 
 enum {
-    WN_BLOCK_ROWS = 96,                 /* 192 gains 1 to 2 % for twice the scratch (bench/NOTES.md) */
-    WN_KEPT_SPLITS = 16,                /* of a full block, whose weights stay for ledgers; earlier splits are scored again */
-    WN_KEPT_MOST = 64,                  /* and of fewer rows as many as have room then (decode: a context of 24k, 8 lanes x 4) */
+    WN_BLOCK_ROWS = 96,                 /* 192 gains 1 to 2 % for twice the scratch
+                                           (bench/NOTES.md) */
+    WN_KEPT_SPLITS = 16,                /* of a full block, whose weights stay for ledgers; earlier
+                                           splits are scored again */
+    WN_KEPT_MOST = 64,                  /* and of fewer rows as many as have room then (decode: a
+                                           context of 24k, 8 lanes x 4) */
     WN_BLOCK_LANES = 16,                /* answered side by side in decode, at most */
     WN_LOGIT_STRIDE = WN_SPLIT + 32,    /* 16 before (alignment), 16 after (rounding up) */
 };
 
-/* Neighbouring slots of one frame; of an encoded frame, a whole run with its mask. Where they lie is said
- * by two parts, of K and V. */
+/* Neighbouring slots of one frame; of an encoded frame, a whole run with its mask. Where they lie
+ * is said by two parts, of K and V. */
 typedef struct {
     const wn_format *k_format, *v_format;
     const float *bias;                  /* of the part's slots; or NULL */
@@ -65,18 +68,21 @@ typedef struct {
 /* What one thread works with; sizes for the widest block of the pass. */
 typedef struct {
     float *q[2];                        /* (rows, k_dim) for shift 0 and for one other */
-    char *ready[2];                     /* the same, as the format of encoded K wants them (wn_format_ready_bytes()) */
+    char *ready[2];                     /* the same, as the format of encoded K wants them
+                                           (wn_format_ready_bytes()) */
     wn_ready_fn *ready_for[2];          /* which format's; NULL: nothing there */
     int32_t q_shift;                    /* of q[1]; 0: nothing there */
     float *logits;                      /* (rows, WN_LOGIT_STRIDE), then the weights */
     float *m, *l, *acc;                 /* (rows), (rows), (rows, v_dim): this split */
-    float *own;                         /* (rows, v_dim): what encoded V gathers of this split (wn_format.mixed) */
+    float *own;                         /* (rows, v_dim): what encoded V gathers of this split
+                                           (wn_format.mixed) */
     float *run_m, *run_l, *run_acc;     /* merged from the left */
-    float *part;                        /* (rows, 64): for wn_format_scores() and wn_format_mixes() */
+    float *part;                        /* (rows, 64): for wn_format_scores() and
+                                           wn_format_mixes() */
     float *by_pos;                      /* (WN_SPLIT) */
     int n_rows;                         /* it has room for */
-    float *kept, *kept_m;               /* (n_kept, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights and
-                                           maxima of the last splits, for a ledger; or NULL */
+    float *kept, *kept_m;               /* (n_kept, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights
+                                           and maxima of the last splits, for a ledger; or NULL */
     int n_kept;
     wn_kept_split *kept_splits;         /* (lanes, n_kept) split s at s mod n_kept; or NULL */
     float *most;                        /* (WN_SPLIT) weights of a row, maximum of the group */
@@ -98,7 +104,8 @@ typedef struct {
     int row0, np;                       /* batch row of pos0; positions */
     int32_t pos0;
     int group;
-    bool keeps;                         /* its weights go to the item's ledger right behind the answers */
+    bool keeps;                         /* its weights go to the item's ledger right behind the
+                                           answers */
 } wn_block;
 
 /* Where the splits' results go instead of the running merge: (n_splits) records of
@@ -108,7 +115,10 @@ typedef struct {
     int from, to;                       /* splits [from, to) */
 } wn_partials;
 
-static inline size_t wn_partial_floats(int rows, int v_dim) { return (size_t)rows * (size_t)(v_dim + 2); }
+static inline size_t wn_partial_floats(int rows, int v_dim)
+{
+    return (size_t)rows * (size_t)(v_dim + 2);
+}
 
 /* Answers the block from splits [from, to): into the desk's running merge, or, with
  * keep, as partials. */
@@ -132,7 +142,8 @@ void wn_block_account_again(const wn_block *b, wn_desk *d, const float *ml, int 
 
 /* Logits of every live slot (after soft cap and bias), for a block of one position:
  * calls back once per split with the positions in view order. */
-typedef void wn_block_logits_fn(void *ctx, const int32_t *pos, const float *logits, size_t stride, int n);
+typedef void wn_block_logits_fn(void *ctx, const int32_t *pos, const float *logits, size_t stride,
+                                int n);
 void wn_block_logits(const wn_block *b, wn_desk *d, wn_block_logits_fn *fn, void *ctx);
 
 #endif

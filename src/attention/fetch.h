@@ -10,8 +10,10 @@
 
 #include "attention/block.h"
 
-/* For a split of pages that are read several at a time, sets f to the frames of the split that comes next (NULL:
- * none) and says whether there is something to fetch; for others each part of g says what goes with it. */
-bool wn_block_plan_fetches(const wn_block *b, const wn_desk *d, wn_gathered *g, const wn_gathered *next, wn_fetcher *f);
+/* For a split of pages that are read several at a time, sets f to the frames of the split that
+ * comes next (NULL: none) and says whether there is something to fetch; for others each part of g
+ * says what goes with it. */
+bool wn_block_plan_fetches(const wn_block *b, const wn_desk *d, wn_gathered *g,
+                           const wn_gathered *next, wn_fetcher *f);
 
 #endif

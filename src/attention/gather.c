@@ -22,8 +22,8 @@ static uint64_t visible(const wn_run *run, int32_t lo, int32_t hi)
 }
 
 /* Adds slots [s, s + n) of the run, of which keep are entries. */
-static void add_stretch(wn_gathered *g, const wn_run *run, const wn_walk *w, bool k_sealed, bool v_sealed,
-                        int s, int n, uint64_t keep, int entry)
+static void add_stretch(wn_gathered *g, const wn_run *run, const wn_walk *w, bool k_sealed,
+                        bool v_sealed, int s, int n, uint64_t keep, int entry)
 {
     int t = g->n++;
     g->stretches[t] = (wn_stretch){
@@ -50,7 +50,8 @@ static void take_entries(wn_gathered *g, int n)
 {
     const int16_t *x = g->index + g->end;
     int first = x[0], last = x[n - 1];
-    g->dense &= last - first == n - 1 && (g->end == g->begin ? ((first - g->begin) & 15) == 0 : first == x[-1] + 1);
+    g->dense &= last - first == n - 1 &&
+                (g->end == g->begin ? ((first - g->begin) & 15) == 0 : first == x[-1] + 1);
     g->lowest = WN_MIN(g->lowest, first);
     g->highest = WN_MAX(g->highest, last);
     g->end += n;
@@ -110,14 +111,16 @@ static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
     }
 }
 
-bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, int to, wn_gathered *g, int *split)
+bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, int to,
+                  wn_gathered *g, int *split)
 {
     do {
         if (!w->more || w->run.split >= to) return false;
         *split = w->run.split;
         *g = (wn_gathered){
-            .stretches = d->stretches[place], .k = d->k[place], .v = d->v[place], .index = d->index[place],
-            .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT, .highest = -1,
+            .stretches = d->stretches[place], .k = d->k[place], .v = d->v[place],
+            .index = d->index[place], .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT,
+            .highest = -1,
         };
         while (w->more && w->run.split == *split) {
             add_run(b, w, g);

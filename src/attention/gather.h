@@ -24,8 +24,10 @@ static inline int32_t wn_lowest_seen(const wn_block *b, int32_t p)
     return window > 0 && p - window + 1 > 0 ? p - window + 1 : 0;
 }
 
-/* The lane's splits from `from` on; next fills place 0 or 1 with the split that comes, false at `to`. */
+/* The lane's splits from `from` on; next fills place 0 or 1 with the split that comes, false at
+ * `to`. */
 wn_walk wn_walk_begin(const wn_block *b, int from);
-bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, int to, wn_gathered *g, int *split);
+bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, int to,
+                  wn_gathered *g, int *split);
 
 #endif

@@ -29,14 +29,17 @@ typedef struct {
 typedef struct {
     double factor;                      /* how much longer than what it was trained for */
     double n_trained;                   /* positions */
-    double fast, slow;                  /* turns within them: from fast on a pair keeps its rate, up to slow it is
-                                           slowed by the whole factor; usually 32 and 1 */
+    double fast, slow;                  /* turns within them: from fast on a pair keeps its rate, up
+                                           to slow it is slowed by the whole factor; usually 32 and
+                                           1 */
     double share;                       /* of the whole method, usually 1; 0: linear */
-    bool exact;                         /* limits between two pairs stay there; usually rounded outwards */
+    bool exact;                         /* limits between two pairs stay there; usually rounded
+                                           outwards */
 } wn_rope_yarn;
 
 /* factors: n_dims/2 divisors of the rates, or NULL; linear: 1 means none (2: half the speed). */
-void wn_rope_init(wn_rope *r, int n_dims, bool neox, double base, double linear, const float *factors);
+void wn_rope_init(wn_rope *r, int n_dims, bool neox, double base, double linear,
+                  const float *factors);
 /* Slows the rates of a rope made without linear scaling, of the same base. */
 void wn_rope_stretch(wn_rope *r, double base, const wn_rope_yarn *y);
 /* cs[2j], cs[2j+1] = cos, sin of pair j at a position (may be negative), times the length:

@@ -66,7 +66,8 @@ static const float *queries(job *j, int32_t shift)
         float *to = j->turned + (size_t)i * k_dim;
         const float *from = j->q + (size_t)i * k_dim;
         j->kernels->vec->rope(to, from, j->angles, rope->n_dims, rope->neox);
-        memcpy(to + rope->n_dims, from + rope->n_dims, sizeof(float) * (k_dim - (size_t)rope->n_dims));
+        memcpy(to + rope->n_dims, from + rope->n_dims,
+               sizeof(float) * (k_dim - (size_t)rope->n_dims));
     }
     j->shift = shift;
     return j->turned;
@@ -91,12 +92,14 @@ static int score_run(job *j, const wn_run *run, int at, int32_t *pos)
     const void *frame = sealed ? run->k_sealed : run->k;
     int k_dim = j->x->shape->k_dim, P = wn_kv_page_slots(j->kv), n = 0;
     bool whole = run->keep == (run->n >= 64 ? ~0ull : (1ull << run->n) - 1) && !run->bias;
-    float *to = whole ? j->logits + at : j->part;       /* what is written beyond n belongs to the next run */
+    float *to = whole ? j->logits + at : j->part;       /* what is written beyond n belongs to the
+                                                           next run */
     f->score(&(wn_page_score){
         .out = to, .out_stride = whole ? j->stride : WN_PAGE_SLOTS_MAX, .q = queries(j, run->shift),
-        .q_stride = (size_t)k_dim, .ready = ready_queries(j, f, run->shift), .n_q = j->rows, .frame = frame, .P = P,
-        .first = run->first, .n = run->n, .head_dim = k_dim, .tmp = j->rows >= f->n_q_tmp ? j->tmp : NULL,
-        .book = f->book, .place = { run->pos, run->pos0 },
+        .q_stride = (size_t)k_dim, .ready = ready_queries(j, f, run->shift), .n_q = j->rows,
+        .frame = frame, .P = P, .first = run->first, .n = run->n, .head_dim = k_dim,
+        .tmp = j->rows >= f->n_q_tmp ? j->tmp : NULL, .book = f->book,
+        .place = { run->pos, run->pos0 },
     });
     if (whole) {
         for (; n < run->n; n++) pos[n] = run->pos ? run->pos[n] : run->pos0 + n;
@@ -108,12 +111,15 @@ static int score_run(job *j, const wn_run *run, int at, int32_t *pos)
         int s = __builtin_ctzll(left);
         pos[n] = run->pos ? run->pos[s] : run->pos0 + s;
         for (int i = 0; i < j->rows; i++)
-            j->logits[(size_t)i * j->stride + (size_t)(at + n)] = j->part[(size_t)i * WN_PAGE_SLOTS_MAX + (size_t)s];
+            j->logits[(size_t)i * j->stride + (size_t)(at + n)] =
+                j->part[(size_t)i * WN_PAGE_SLOTS_MAX + (size_t)s];
         if (j->x->shape->softcap > 0)
             for (int i = 0; i < j->rows; i++)
-                j->kernels->attn->softcap(&j->logits[(size_t)i * j->stride + (size_t)(at + n)], j->x->shape->softcap, 1);
+                j->kernels->attn->softcap(&j->logits[(size_t)i * j->stride + (size_t)(at + n)],
+                                          j->x->shape->softcap, 1);
         if (run->bias && run->bias[s] != 0)
-            for (int i = 0; i < j->rows; i++) j->logits[(size_t)i * j->stride + (size_t)(at + n)] += run->bias[s];
+            for (int i = 0; i < j->rows; i++)
+                j->logits[(size_t)i * j->stride + (size_t)(at + n)] += run->bias[s];
     }
     return n;
 }
@@ -143,12 +149,14 @@ static void add_row(const job *j, float *x, int h, int32_t t, const int32_t *pos
     for (int i = 0; i < n; i++) sum[i] += x[i] * scale;
 }
 
-void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float *sum, int32_t *pos, float *scratch)
+void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float *sum, int32_t *pos,
+                    float *scratch)
 {
     int group = x->shape->n_heads / x->shape->n_kv_heads, at = 0;
     size_t k_dim = (size_t)x->shape->k_dim;
-    job j = { .x = x, .kv = kv, .kernels = wn_kernels_get(), .lane = &wn_kv_map(kv)->lanes[lane], .index = lane, .group = group,
-              .rows = x->w * group, .n_tokens = wn_kv_n(kv), .stride = stride_of(n) };
+    job j = { .x = x, .kv = kv, .kernels = wn_kernels_get(), .lane = &wn_kv_map(kv)->lanes[lane],
+              .index = lane, .group = group, .rows = x->w * group, .n_tokens = wn_kv_n(kv),
+              .stride = stride_of(n) };
     size_t rows = (size_t)j.rows;
     j.logits = scratch;
     j.q = j.logits + rows * j.stride;
@@ -156,7 +164,8 @@ void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float 
     j.part = j.turned + rows * k_dim;
     j.ready = (char *)(((uintptr_t)(j.part + rows * WN_PAGE_SLOTS_MAX) + 63) / 64 * 64);
     j.tmp = j.ready + wn_format_ready_bytes(j.rows, x->shape->k_dim);
-    j.angles = (float *)j.tmp + wn_format_tmp_bytes(wn_kv_page_slots(kv), x->shape->k_dim) / sizeof(float);
+    j.angles = (float *)j.tmp +
+               wn_format_tmp_bytes(wn_kv_page_slots(kv), x->shape->k_dim) / sizeof(float);
     wn_window_queries(kv, lane, group, x->w, j.q);
     wn_run_iter it;
     wn_run run;
@@ -166,6 +175,6 @@ void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float 
     memset(sum, 0, sizeof *sum * (size_t)group * (size_t)n);
     for (int t = 0; t < x->w; t++)
         for (int h = 0; h < group; h++)
-            add_row(&j, j.logits + (size_t)(t * group + h) * j.stride, h, j.n_tokens - x->w + t, pos, n,
-                    sum + (size_t)h * (size_t)n);
+            add_row(&j, j.logits + (size_t)(t * group + h) * j.stride, h, j.n_tokens - x->w + t,
+                    pos, n, sum + (size_t)h * (size_t)n);
 }

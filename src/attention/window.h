@@ -14,7 +14,8 @@ typedef struct {
     const wn_attend_shape *shape;
     const wn_rope *rope;                /* for shifted segments; NULL: no rotation */
     const float *sinks;                 /* of the layer, as in wn_attend_args; or NULL */
-    int w;                              /* queries at positions [n - w, n), w <= wn_kv_ring_valid() */
+    int w;                              /* queries at positions [n - w, n), w <=
+                                           wn_kv_ring_valid() */
 } wn_window;
 
 /* The last w queries of a lane's group, (w, group, k_dim), the oldest first. */
@@ -24,6 +25,7 @@ void wn_window_queries(const wn_kv *kv, int lane, int group, int w, float *rows)
 size_t wn_window_floats(const wn_window *x, int n, int P);
 /* sum[h * n + i] = sum over the w queries, in order, of the weight of query head h of the
  * lane's group on live slot i; slots in the order of the lane's runs, their positions in pos. */
-void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float *sum, int32_t *pos, float *scratch);
+void wn_window_sums(const wn_window *x, const wn_kv *kv, int lane, int n, float *sum, int32_t *pos,
+                    float *scratch);
 
 #endif

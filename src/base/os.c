@@ -95,7 +95,8 @@ wn_status wn_os_file_replace(const char *path, const void *data, size_t n, wn_er
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     size_t at = 0;
     ssize_t k = 1;
-    while (fd >= 0 && at < n && (k = write(fd, (const char *)data + at, n - at)) > 0) at += (size_t)k;
+    while (fd >= 0 && at < n && (k = write(fd, (const char *)data + at, n - at)) > 0)
+        at += (size_t)k;
     if (fd < 0 || at < n || fdatasync(fd) || rename(temp, path))
         st = wn_fail(err, WN_EIO, "%s: cannot be written: %s", path, strerror(errno));
     if (fd >= 0) close(fd);

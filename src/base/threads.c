@@ -86,7 +86,8 @@ static unsigned wait_epoch(wn_threads *t, unsigned seen)
         if (e != seen) return e;
         pause_cpu();
         if (spins % 256 != 255) continue;
-        sched_yield();                  /* on a busy machine, whoever we wait for may want this core */
+        sched_yield();                  /* on a busy machine, whoever we wait for may want this
+                                           core */
         uint64_t now = wn_os_now_us();
         if (!until) until = now + SPIN_US;
         if (now < until) continue;
@@ -125,7 +126,8 @@ wn_status wn_threads_open(wn_threads **out, int n_threads, wn_err *err)
 {
     *out = NULL;
     if (n_threads < 1 || n_threads > MAX_THREADS)
-        return wn_fail(err, WN_EINVAL, "threads: %d is not between 1 and %d", n_threads, MAX_THREADS);
+        return wn_fail(err, WN_EINVAL, "threads: %d is not between 1 and %d", n_threads,
+                       MAX_THREADS);
     size_t bytes = sizeof(wn_threads) + sizeof(worker) * (size_t)n_threads;
     wn_threads *t = wn_alloc_aligned(bytes);
     if (!t) return wn_fail(err, WN_ENOMEM, "threads: out of memory");
@@ -174,7 +176,8 @@ void wn_threads_run(wn_threads *t, wn_part_fn *task, void *arg, int n_parts)
     atomic_store_explicit(&t->n_idle, 0, memory_order_relaxed);
     publish(t);
     take_parts(t, 0);
-    for (unsigned spins = 1; atomic_load_explicit(&t->n_idle, memory_order_acquire) < t->n - 1; spins++) {
+    for (unsigned spins = 1; atomic_load_explicit(&t->n_idle, memory_order_acquire) < t->n - 1;
+         spins++) {
         pause_cpu();
         if (spins % 1024 == 0) sched_yield();
     }

@@ -14,7 +14,10 @@
 
 #include <string.h>
 
-static int page_slots(const wn_kv_opts *o) { return o->page_slots ? o->page_slots : WN_PAGE_SLOTS_MAX; }
+static int page_slots(const wn_kv_opts *o)
+{
+    return o->page_slots ? o->page_slots : WN_PAGE_SLOTS_MAX;
+}
 
 static wn_lane_formats formats_of(const wn_kv_opts *o, int lane)
 {
@@ -22,13 +25,16 @@ static wn_lane_formats formats_of(const wn_kv_opts *o, int lane)
 }
 
 /* Without its classes. */
-static wn_kv_side side_of(const wn_kv_opts *o, const wn_format *f, wn_repack_class repack, const wn_format *low, int dim)
+static wn_kv_side side_of(const wn_kv_opts *o, const wn_format *f, wn_repack_class repack,
+                          const wn_format *low, int dim)
 {
-    wn_kv_side s = { .format = f, .raw = f, .repack = repack, .low = low, .dim = dim, .lag = -1, .lag_decided = -1 };
+    wn_kv_side s = { .format = f, .raw = f, .repack = repack, .low = low, .dim = dim, .lag = -1,
+                     .lag_decided = -1 };
     if (f->raw) return s;
     s.raw = o->raw_format ? o->raw_format : &wn_format_f16;
     s.lag = s.lag_decided = WN_MAX(f->lag, o->lag);
-    if (repack == WN_REPACK_RAW_ONLY && o->every) s.lag = WN_MAX(s.lag, o->every / page_slots(o) + 1);
+    if (repack == WN_REPACK_RAW_ONLY && o->every)
+        s.lag = WN_MAX(s.lag, o->every / page_slots(o) + 1);
     return s;
 }
 
@@ -54,7 +60,8 @@ static bool demotes(const wn_kv_opts *o)
 static int lag_most(const wn_kv_opts *o)
 {
     int most = -1;
-    for (int l = 0; l < o->map->n_lanes; l++) most = WN_MAX(most, WN_MAX(k_side(o, l).lag, v_side(o, l).lag));
+    for (int l = 0; l < o->map->n_lanes; l++)
+        most = WN_MAX(most, WN_MAX(k_side(o, l).lag, v_side(o, l).lag));
     return most;
 }
 
@@ -65,25 +72,31 @@ static wn_status check_opts(const wn_kv_opts *o, wn_err *err)
     const wn_format *raw = o->raw_format ? o->raw_format : &wn_format_f16;
     for (int l = 0; l < m->n_lanes; l++) {
         wn_lane_formats f = formats_of(o, l);
-        if (!f.k || !f.v || !f.low_k != !f.low_v) return wn_fail(err, WN_EINVAL, "cache: K or V has no format");
+        if (!f.k || !f.v || !f.low_k != !f.low_v)
+            return wn_fail(err, WN_EINVAL, "cache: K or V has no format");
         if (f.low_k && (f.low_k->k_repack != WN_REPACK_COPY || f.low_v->v_repack != WN_REPACK_COPY))
-            return wn_fail(err, WN_EINVAL, "cache: slots cannot be moved within pages of %s: nothing can be demoted to it",
-                           f.low_k->k_repack != WN_REPACK_COPY ? f.low_k->name : f.low_v->name);
+            return wn_fail(
+                err, WN_EINVAL,
+                "cache: slots cannot be moved within pages of %s: nothing can be demoted to it",
+                f.low_k->k_repack != WN_REPACK_COPY ? f.low_k->name : f.low_v->name);
     }
     if (o->lag < 0 || o->lag > WN_KV_MAX_POSITIONS / P || o->every < 0 || o->max_rows < 0)
-        return wn_fail(err, WN_EINVAL, "cache: a lag of %d pages, decisions each %d positions, passes of %d", o->lag, o->every,
-                       o->max_rows);
+        return wn_fail(err, WN_EINVAL,
+                       "cache: a lag of %d pages, decisions each %d positions, passes of %d",
+                       o->lag, o->every, o->max_rows);
     if (P < WN_PAGE_SLOTS_MIN || P > WN_PAGE_SLOTS_MAX || (P & (P - 1)))
-        return wn_fail(err, WN_EINVAL, "cache: %d slots per page; a power of two from %d to %d is possible",
-                       P, WN_PAGE_SLOTS_MIN, WN_PAGE_SLOTS_MAX);
+        return wn_fail(err, WN_EINVAL,
+                       "cache: %d slots per page; a power of two from %d to %d is possible", P,
+                       WN_PAGE_SLOTS_MIN, WN_PAGE_SLOTS_MAX);
     if (!raw->raw)
         return wn_fail(err, WN_EINVAL, "cache: %s is an encoded format, open pages need a raw one",
                        raw->name);
     if (o->max_positions < 1 || o->max_positions > WN_KV_MAX_POSITIONS)
-        return wn_fail(err, WN_EINVAL, "cache: %d positions; 1 to %d are possible", o->max_positions,
-                       WN_KV_MAX_POSITIONS);
+        return wn_fail(err, WN_EINVAL, "cache: %d positions; 1 to %d are possible",
+                       o->max_positions, WN_KV_MAX_POSITIONS);
     if (o->ring_rows < 0 || o->q_dim < 0 || (o->ring_rows && !o->q_dim))
-        return wn_fail(err, WN_EINVAL, "cache: a ring of %d rows of %d floats", o->ring_rows, o->q_dim);
+        return wn_fail(err, WN_EINVAL, "cache: a ring of %d rows of %d floats", o->ring_rows,
+                       o->q_dim);
     for (int l = 0; l < m->n_lanes; l++)
         if (m->lanes[l].k_dim < 1 || m->lanes[l].v_dim < 1 || m->lanes[l].window < 0)
             return wn_fail(err, WN_EINVAL, "cache: lane %d has dims %d, %d and window %d", l,
@@ -113,13 +126,24 @@ static int cap_of(const wn_kv_opts *o) { return wn_pages_of(o->max_positions, pa
 /* The desk at base, or (NULL) its bytes. */
 size_t wn_kv_desk_at(const wn_kv_opts *o, unsigned char *base, wn_lane_desk *d)
 {
-    size_t n = (size_t)o->max_positions, cap = (size_t)cap_of(o), words = (n + 63) / 64 + 1, dim = 0, at = 0, frame;
-    for (int l = 0; l < o->map->n_lanes; l++) dim = WN_MAX(dim, (size_t)WN_MAX(o->map->lanes[l].k_dim, o->map->lanes[l].v_dim));
+    size_t n = (size_t)o->max_positions, cap = (size_t)cap_of(o), words = (n + 63) / 64 + 1,
+           dim = 0, at = 0, frame;
+    for (int l = 0; l < o->map->n_lanes; l++)
+        dim = WN_MAX(dim, (size_t)WN_MAX(o->map->lanes[l].k_dim, o->map->lanes[l].v_dim));
     frame = dim * (size_t)page_slots(o) * sizeof(float);        /* of the widest raw format */
-    struct { void *to; size_t bytes; } parts[] = {
-        { &d->fresh, cap * sizeof(wn_page) }, { &d->bits_live, words * 8 }, { &d->bits_at, words * 8 },
-        { &d->bits_low, words * 8 }, { &d->merge_at, n * 4 }, { &d->masks, cap * 8 }, { &d->low_masks, cap * 8 },
-        { &d->merged_masks, cap * 8 }, { &d->row, dim * 4 }, { &d->row_sum, dim * 4 }, { &d->raw_page[0], frame },
+    struct { void *to; size_t bytes;
+    } parts[] = {
+        { &d->fresh, cap * sizeof(wn_page) },
+        { &d->bits_live, words * 8 },
+        { &d->bits_at, words * 8 },
+        { &d->bits_low, words * 8 },
+        { &d->merge_at, n * 4 },
+        { &d->masks, cap * 8 },
+        { &d->low_masks, cap * 8 },
+        { &d->merged_masks, cap * 8 },
+        { &d->row, dim * 4 },
+        { &d->row_sum, dim * 4 },
+        { &d->raw_page[0], frame },
         { &d->raw_page[1], frame },
     };
     for (size_t i = 0; i < WN_COUNT(parts); i++) {
@@ -168,8 +192,10 @@ static wn_status sides_of(const wn_kv_opts *o, int lane, wn_kv_side *k, wn_kv_si
     if (v->low) c[5] = wn_pool_class(o->pool, v->low->v_bytes(P, v->dim));
     for (int i = 0; i < 6; i++)
         if (c[i] < 0)
-            return wn_fail(err, WN_ELIMIT, "cache: pages of lane %d (dims %d, %d) are larger than an extent, "
-                           "or there are more than %d frame sizes", lane, k->dim, v->dim, WN_POOL_CLASSES);
+            return wn_fail(err, WN_ELIMIT,
+                           "cache: pages of lane %d (dims %d, %d) are larger than an extent, "
+                           "or there are more than %d frame sizes",
+                           lane, k->dim, v->dim, WN_POOL_CLASSES);
     k->raw_class = (uint8_t)c[0];
     k->sealed_class = (uint8_t)c[1];
     v->raw_class = (uint8_t)c[2];
@@ -181,11 +207,14 @@ static wn_status sides_of(const wn_kv_opts *o, int lane, wn_kv_side *k, wn_kv_si
 
 static wn_status shared_classes(const wn_kv_opts *o, int *span, int *pos, wn_err *err)
 {
-    *span = wn_pool_class(o->pool, (size_t)o->map->n_lanes * (size_t)span_stride(o) * sizeof(wn_frame_id));
+    *span = wn_pool_class(o->pool,
+                          (size_t)o->map->n_lanes * (size_t)span_stride(o) * sizeof(wn_frame_id));
     *pos = wn_pool_class(o->pool, (size_t)page_slots(o) * sizeof(int32_t));
     if (*span < 0 || *pos < 0)
-        return wn_fail(err, WN_ELIMIT, "cache: a span of %d lanes is larger than an extent, or there are "
-                       "more than %d frame sizes", o->map->n_lanes, WN_POOL_CLASSES);
+        return wn_fail(err, WN_ELIMIT,
+                       "cache: a span of %d lanes is larger than an extent, or there are "
+                       "more than %d frame sizes",
+                       o->map->n_lanes, WN_POOL_CLASSES);
     return WN_OK;
 }
 
@@ -193,13 +222,15 @@ static wn_status shared_classes(const wn_kv_opts *o, int *span, int *pos, wn_err
  * queries at its first position read raw, and those a repack fills. */
 static uint32_t raw_pages(const wn_kv_opts *o, const wn_kv_side *s, const wn_kv_hold *h)
 {
-    int P = page_slots(o), text = WN_MAX(h->text, h->n), pass = o->max_rows ? WN_MIN(o->max_rows, text) : text;
+    int P = page_slots(o), text = WN_MAX(h->text, h->n),
+        pass = o->max_rows ? WN_MIN(o->max_rows, text) : text;
     if (o->every) pass = WN_MIN(pass, o->every);
     int due = wn_pages_of(pass, P) + s->lag + 1;
     return (uint32_t)(WN_MIN(wn_pages_of(text, P), due) + (h->decides ? 2 : 0));
 }
 
-static void count_side(const wn_kv_opts *o, const wn_kv_side *s, const wn_kv_hold *h, uint32_t pages, uint32_t *counts)
+static void count_side(const wn_kv_opts *o, const wn_kv_side *s, const wn_kv_hold *h,
+                       uint32_t pages, uint32_t *counts)
 {
     counts[s->sealed_class] += pages + (uint32_t)wn_pages_of(h->slack, page_slots(o));
     if (s->lag < 0) return;
@@ -229,7 +260,8 @@ static int most_of(const wn_kv_opts *o, const wn_kv_hold *h, int cls, bool of_v)
     return (int)WN_MIN(each, (int64_t)WN_MAX(h->text, h->n));
 }
 
-wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *h, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *h,
+                           uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
     int P = page_slots(o), span, pos;
     wn_status st = check_opts(o, err);
@@ -243,8 +275,10 @@ wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *h, uint32_t co
         int32_t window = o->map->lanes[l].window;
         if ((st = sides_of(o, l, &k, &v, err))) return st;
         int text = WN_MAX(h->text, h->n);
-        bool cut = window > 0;          /* pages at both ends, and the rows of a pass come in before */
-        int seen = (int)WN_MIN((int64_t)window + WN_MAX(o->max_rows, 1) + P, (int64_t)text);    /* those that they push out are dropped */
+        bool cut = window > 0;          /* pages at both ends, and the rows of a pass come in
+                                           before */
+        /* those that they push out are dropped */
+        int seen = (int)WN_MIN((int64_t)window + WN_MAX(o->max_rows, 1) + P, (int64_t)text);
         const wn_kv_side *s[2] = { &k, &v };
         uint32_t most = 0;
         for (int x = 0; x < 2; x++) {
@@ -254,7 +288,10 @@ wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *h, uint32_t co
             most = WN_MAX(most, pages + (s[x]->lag >= 0 ? raw_pages(o, s[x], h) : 0));
         }
         if (k.low && h->low) {          /* and one lane's list made anew */
-            uint32_t low = (uint32_t)wn_pages_of((int)WN_MIN((int64_t)h->low * 16 / 15 + P, (int64_t)WN_MAX(h->text, h->n)), P) + 1;
+            uint32_t low = (uint32_t)wn_pages_of((int)WN_MIN((int64_t)h->low * 16 / 15 + P,
+                                                             (int64_t)WN_MAX(h->text, h->n)),
+                                                 P) +
+                           1;
             low += (uint32_t)wn_pages_of(h->low, P) / (uint32_t)o->map->n_lanes + 1;
             counts[k.low_class] += low;
             counts[v.low_class] += low;
@@ -267,13 +304,15 @@ wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *h, uint32_t co
 
 static bool same_side(wn_kv_side a, wn_kv_side b)
 {
-    return a.format == b.format && a.raw == b.raw && a.low == b.low && a.lag == b.lag && a.lag_decided == b.lag_decided;
+    return a.format == b.format && a.raw == b.raw && a.low == b.low && a.lag == b.lag &&
+           a.lag_decided == b.lag_decided;
 }
 
 bool wn_kv_same_formats(const wn_kv_opts *a, const wn_kv_opts *b)
 {
     for (int l = 0; l < a->map->n_lanes; l++)
-        if (!same_side(k_side(a, l), k_side(b, l)) || !same_side(v_side(a, l), v_side(b, l))) return false;
+        if (!same_side(k_side(a, l), k_side(b, l)) || !same_side(v_side(a, l), v_side(b, l)))
+            return false;
     return true;
 }
 
@@ -282,7 +321,8 @@ size_t wn_kv_bytes_per_page(const wn_kv_opts *o)
     size_t sum = 0;
     int P = page_slots(o);
     for (int l = 0; l < o->map->n_lanes; l++)
-        sum += formats_of(o, l).k->k_bytes(P, o->map->lanes[l].k_dim) + formats_of(o, l).v->v_bytes(P, o->map->lanes[l].v_dim);
+        sum += formats_of(o, l).k->k_bytes(P, o->map->lanes[l].k_dim) +
+               formats_of(o, l).v->v_bytes(P, o->map->lanes[l].v_dim);
     return sum;
 }
 
@@ -336,13 +376,16 @@ wn_status wn_kv_open(wn_kv **out, const wn_kv_opts *o, wn_err *err)
     };
     if ((st = shared_classes(o, &kv->span_class, &kv->pos_class, err))) goto fail;
     if (!(kv->tables = wn_os_map(y.end, false))) {
-        st = wn_fail(err, WN_ENOMEM, "cache: the system has no room for tables of %zu bytes", y.end);
+        st = wn_fail(err, WN_ENOMEM, "cache: the system has no room for tables of %zu bytes",
+                     y.end);
         goto fail;
     }
     set_tables(kv, o, &y);
     for (int l = 0; l < o->map->n_lanes; l++) {
         kv->formats[l] = formats_of(o, l);
-        if (demotes(o)) kv->lanes[l].low = (wn_page *)(void *)(kv->tables + y.low_pages) + (size_t)l * (size_t)kv->cap;
+        if (demotes(o))
+            kv->lanes[l].low = (wn_page *)(void *)(kv->tables + y.low_pages) +
+                               (size_t)l * (size_t)kv->cap;
         if ((st = sides_of(o, l, &kv->lanes[l].k, &kv->lanes[l].v, err))) goto fail;
     }
     wn_kv_clear(kv);
@@ -409,8 +452,10 @@ wn_status wn_kv_reserve(wn_kv *kv, int n, wn_err *err)
     uint32_t need[WN_POOL_CLASSES] = { 0 };
     WN_ASSERT(n >= 0);
     if (n > kv->max_positions - kv->n_committed)
-        return wn_fail(err, WN_ELIMIT, "cache: %d more positions after %d are more than the %d this "
-                       "sequence may hold", n, kv->n_committed, kv->max_positions);
+        return wn_fail(err, WN_ELIMIT,
+                       "cache: %d more positions after %d are more than the %d this "
+                       "sequence may hold",
+                       n, kv->n_committed, kv->max_positions);
     int target = kv->n_committed + n;
     if (target <= kv->n_reserved) {
         if (target < kv->n_reserved) wn_kv_shrink(kv, target);
@@ -423,8 +468,10 @@ wn_status wn_kv_reserve(wn_kv *kv, int n, wn_err *err)
         wn_pool_stats s;
         wn_pool_get_stats(kv->pool, &s);
         for (int c = 0; c < WN_POOL_CLASSES; c++) frames += need[c];
-        return wn_fail(err, WN_EFULL, "cache: %d more positions need %llu frames; %zu of %zu bytes of the "
-                       "pool are in use", n, (unsigned long long)frames, s.bytes_used, s.bytes);
+        return wn_fail(err, WN_EFULL,
+                       "cache: %d more positions need %llu frames; %zu of %zu bytes of the "
+                       "pool are in use",
+                       n, (unsigned long long)frames, s.bytes_used, s.bytes);
     }
     grow(kv, target, NULL);
     kv->n_reserved = target;
@@ -439,7 +486,8 @@ void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, co
     const wn_kv_lane *l = &kv->lanes[lane];
     WN_ASSERT(pos >= kv->n_committed && n >= 0 && pos + n <= kv->n_reserved);
     for (int i = 0; i < n;) {
-        int at = l->listed ? l->tail_page * kv->P + l->tail_slot + (pos + i - kv->n_committed) : pos + i;
+        int at = l->listed ? l->tail_page * kv->P + l->tail_slot + (pos + i - kv->n_committed)
+                           : pos + i;
         int slot = at & (kv->P - 1), m = WN_MIN(kv->P - slot, n - i);
         wn_frame_id kf, vf;
         if (l->listed) {
@@ -450,8 +498,10 @@ void wn_kv_put(wn_kv *kv, int lane, int pos, const float *k, size_t k_stride, co
             kf = s[0];
             vf = s[1];
         }
-        l->k.raw->put_k(wn_kv_addr(kv, kf), kv->P, slot, k + (size_t)i * k_stride, k_stride, m, l->k.dim);
-        l->v.raw->put_v(wn_kv_addr(kv, vf), kv->P, slot, v + (size_t)i * v_stride, v_stride, m, l->v.dim);
+        l->k.raw->put_k(wn_kv_addr(kv, kf), kv->P, slot, k + (size_t)i * k_stride, k_stride, m,
+                        l->k.dim);
+        l->v.raw->put_v(wn_kv_addr(kv, vf), kv->P, slot, v + (size_t)i * v_stride, v_stride, m,
+                        l->v.dim);
         i += m;
     }
     if (wn_kv_seals(kv)) wn_seal_put(kv, lane, pos + n);
@@ -570,7 +620,8 @@ void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out)
         if (l->listed) continue;
         if (wn_kv_seals(kv)) {
             for (int j = 0; j < kv->n_spans; j++)
-                for (int x = 0; x < 4; x++) out->bytes_frames += bytes_of(kv, wn_span_lane(kv, j, i)[x]);
+                for (int x = 0; x < 4; x++)
+                    out->bytes_frames += bytes_of(kv, wn_span_lane(kv, j, i)[x]);
         } else if (kv->n_spans) {       /* all alike */
             const wn_frame_id *s = wn_span_lane(kv, 0, i);
             out->bytes_frames += (size_t)kv->n_spans * (bytes_of(kv, s[0]) + bytes_of(kv, s[1]));

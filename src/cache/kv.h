@@ -52,7 +52,8 @@
 typedef struct {
     int16_t layer, head;                /* of K/V */
     int16_t k_dim, v_dim;               /* channels of a K row, of a V row */
-    int32_t window;                     /* a window lane drops pages that left [p - window + 1, p]; 0: none */
+    int32_t window;                     /* a window lane drops pages that left [p - window + 1, p];
+                                           0: none */
 } wn_lane;
 
 /* The lane map of a model; layer l has lanes [first[l], first[l + 1]). */
@@ -70,13 +71,15 @@ typedef struct {
     wn_pool *pool;
     const wn_lane_map *map;             /* borrowed */
     const wn_format *k_format, *v_format;   /* of every lane, unless: */
-    const wn_lane_formats *formats;     /* (n_lanes) each lane's own; borrowed for the call. NULL: all alike */
+    const wn_lane_formats *formats;     /* (n_lanes) each lane's own; borrowed for the call. NULL:
+                                           all alike */
     const wn_format *raw_format;        /* open and closed pages of encoded formats; NULL: f16 */
     int page_slots;                     /* P; 0 means 64 */
     int max_positions;                  /* the most this sequence may ever hold */
     int lag;                            /* encoded formats have at least this lag */
     int every;                          /* decisions come at its multiples; 0: at none. See below */
-    int max_rows;                       /* that are put between two commits; for reservations. 0: any number */
+    int max_rows;                       /* that are put between two commits; for reservations. 0:
+                                           any number */
     int ring_rows;                      /* rotated queries kept: 0 or 64 */
     int q_dim;                          /* floats of all query heads of a layer (for the ring) */
 } wn_kv_opts;
@@ -91,11 +94,13 @@ typedef struct {
     int n, slack;                       /* slots per lane, mean */
     int text;                           /* positions there are; 0: n */
     int low;                            /* slots that may be demoted, mean per lane */
-    bool decides;                       /* pages may be thinned and rewritten, and have positions of their own */
+    bool decides;                       /* pages may be thinned and rewritten, and have positions of
+                                           their own */
     bool merges;                        /* slots may be merged: raw, with biases and counts too */
     bool uneven;                        /* lanes may have more at others' expense */
 } wn_kv_hold;
-wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *hold, uint32_t counts[WN_POOL_CLASSES], wn_err *err);
+wn_status wn_kv_frames_for(const wn_kv_opts *o, const wn_kv_hold *hold,
+                           uint32_t counts[WN_POOL_CLASSES], wn_err *err);
 /* Would pages be the same, and raw for as long? */
 bool wn_kv_same_formats(const wn_kv_opts *a, const wn_kv_opts *b);
 size_t wn_kv_bytes_per_page(const wn_kv_opts *o);       /* frames of all lanes for P positions */
@@ -131,8 +136,9 @@ void wn_kv_commit(wn_kv *kv, int n);
  * has not dropped what the query at n sees; else *at is 0 and the sequence is empty. */
 wn_status wn_kv_truncate(wn_kv *kv, int n, int *at, wn_err *err);
 
-/* A second sequence with the same text, that may hold max_positions (0: as many as kv); shares every full page. Like truncating and
- * applying a plan, this first gives back what is reserved and not committed. */
+/* A second sequence with the same text, that may hold max_positions (0: as many as kv); shares
+ * every full page. Like truncating and applying a plan, this first gives back what is reserved and
+ * not committed. */
 wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, int max_positions, wn_err *err);
 
 /* Carries out a decision made at position plan->n_tokens == wn_kv_n(). On failure (bad
@@ -140,9 +146,10 @@ wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, int max_positions, wn_err *err);
  * has changed. */
 wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err);
 
-/* Threads that carry decisions out together, lane by lane: the same bytes in the cache, in frames that may
- * have other names. One crew serves all sequences with the geometry of o that hold no more positions; others are
- * served by the caller alone, and so are all when the pool has no room for several lanes at once. */
+/* Threads that carry decisions out together, lane by lane: the same bytes in the cache, in frames
+ * that may have other names. One crew serves all sequences with the geometry of o that hold no more
+ * positions; others are served by the caller alone, and so are all when the pool has no room for
+ * several lanes at once. */
 typedef struct wn_kv_crew wn_kv_crew;
 wn_status wn_kv_crew_open(wn_kv_crew **out, const wn_kv_opts *o, wn_threads *team, wn_err *err);
 void wn_kv_crew_close(wn_kv_crew *c);
@@ -158,13 +165,15 @@ typedef struct {
     int split;                          /* i */
     int first, n;                       /* slots of the page */
     uint64_t keep;                      /* bit s: slot first + s is live */
-    int32_t pos0;                       /* position of slot `first`; when pos is NULL slot first+s has pos0+s */
+    int32_t pos0;                       /* position of slot `first`; when pos is NULL slot first+s
+                                           has pos0+s */
     const int32_t *pos;                 /* positions of slots first.., ascending; or NULL */
     const float *bias;                  /* of slots first..; or NULL */
     const int32_t *count;               /* merge pages: tokens a slot stands for; else NULL (1) */
     int32_t shift;                      /* act as position + shift */
     bool merged;                        /* a merge page */
-    bool low;                           /* a page of demoted slots: k_sealed, v_sealed, for every query */
+    bool low;                           /* a page of demoted slots: k_sealed, v_sealed, for every
+                                           query */
     const void *k, *v;                  /* raw frames; NULL when only the sealed one is left */
     const void *k_sealed, *v_sealed;    /* NULL: not sealed */
     const wn_format *k_format, *v_format;   /* of sealed frames */
@@ -198,7 +207,8 @@ bool wn_kv_is_encoded(const wn_kv *kv);                 /* are pages of any lane
 /* ---- figures, saving, checking -------------------------------------------------- */
 
 typedef struct {
-    size_t bytes;                       /* frames, as if nothing were shared, + positions, masks, biases */
+    size_t bytes;                       /* frames, as if nothing were shared, + positions, masks,
+                                           biases */
     size_t bytes_frames, bytes_meta, bytes_ring;
     uint64_t slots, slots_low;          /* live slots; those of them in lower formats */
     uint64_t slots_full;                /* positions x lanes; all outside window lanes */
@@ -206,7 +216,8 @@ typedef struct {
 } wn_kv_stats;
 void wn_kv_get_stats(const wn_kv *kv, wn_kv_stats *out);
 uint32_t wn_kv_live(const wn_kv *kv, int lane);         /* live slots of a lane */
-bool wn_kv_is_listed(const wn_kv *kv, int lane);        /* has a decision touched it (or is it a window lane)? */
+bool wn_kv_is_listed(const wn_kv *kv, int lane);        /* has a decision touched it (or is it a
+                                                           window lane)? */
 
 /* Everything a sequence needs to go on exactly, as one stream of bytes: geometry, page
  * lists, masks, positions, biases, shifts, raw and sealed frames, ring. The sink may fail. */
@@ -215,7 +226,8 @@ typedef struct {
     void *ctx;
 } wn_sink;
 typedef struct {
-    wn_status (*read)(void *ctx, void *data, size_t n, wn_err *err);    /* exactly n bytes, or fails */
+    /* exactly n bytes, or fails */
+    wn_status (*read)(void *ctx, void *data, size_t n, wn_err *err);
     void *ctx;
 } wn_source;
 wn_status wn_kv_save(const wn_kv *kv, wn_sink sink, wn_err *err);

@@ -29,8 +29,13 @@ void wn_tally_drop_page(wn_kv *kv, int lane, int i, wn_page *pg, int list, wn_ta
     if (list == WN_LIST_PAGES && !l->listed && wn_pool_refs(kv->pool, kv->spans[i]) > 1) return;
     const wn_frame_id f[] = { pg->k, pg->v, pg->ks, pg->vs, pg->pos, pg->bias, pg->count };
     bool low = list == WN_LIST_LOW;
-    const int cls[] = { l->k.raw_class, l->v.raw_class, low ? l->k.low_class : l->k.sealed_class,
-                        low ? l->v.low_class : l->v.sealed_class, kv->pos_class, kv->pos_class, kv->pos_class };
+    const int cls[] = { l->k.raw_class,
+                        l->v.raw_class,
+                        low ? l->k.low_class : l->k.sealed_class,
+                        low ? l->v.low_class : l->v.sealed_class,
+                        kv->pos_class,
+                        kv->pos_class,
+                        kv->pos_class };
     for (size_t x = 0; x < WN_COUNT(f); x++)
         if (wn_frame_ok(f[x]) && wn_pool_refs(kv->pool, f[x]) == 1) t->now[cls[x]]--;
 }
@@ -97,7 +102,9 @@ static wn_status digest_low(wn_kv *kv, const wn_plan *plan, int lane, digest *d,
         for (uint64_t k = pg->keep; k; k &= k - 1) {
             int32_t pos = wn_page_pos(kv, pg, __builtin_ctzll(k));
             if (bit(kv->desk.bits_low, pos))
-                return wn_fail(err, WN_EINVAL, "plan: lane %d: the merged slot at position %d cannot be demoted", lane, pos);
+                return wn_fail(err, WN_EINVAL,
+                               "plan: lane %d: the merged slot at position %d cannot be demoted",
+                               lane, pos);
         }
     }
     for (int i = 0; i < l->n_low; i++) unmark_page(kv, &l->low[i], kv->desk.bits_low);
@@ -107,7 +114,9 @@ static wn_status digest_low(wn_kv *kv, const wn_plan *plan, int lane, digest *d,
         d->first_low = w * 64 + __builtin_ctzll(kv->desk.bits_low[w]);
     }
     if (d->n_low && !l->k.low)
-        return wn_fail(err, WN_EINVAL, "plan: lane %d: position %d is to be kept in fewer bits, and no format was named for that",
+        return wn_fail(err, WN_EINVAL,
+                       "plan: lane %d: position %d is to be kept in fewer bits, and no format was "
+                       "named for that",
                        lane, d->first_low);
     d->masks |= d->n_low > 0;
     return WN_OK;
@@ -117,23 +126,26 @@ static wn_status check_merge(wn_kv *kv, const wn_plan *plan, const wn_plan_merge
 {
     int n = kv->n_committed;
     if (m->at < 0 || m->at >= n)
-        return wn_fail(err, WN_EINVAL, "plan: lane %d: a merge at position %d of %d", m->lane, m->at, n);
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: a merge at position %d of %d", m->lane,
+                       m->at, n);
     if (m->n_src < 1 || m->first_src < 0 || m->first_src > plan->n_src - m->n_src)
-        return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d has sources %d + %d of %d", m->lane,
-                       m->at, m->first_src, m->n_src, plan->n_src);
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d has sources %d + %d of %d",
+                       m->lane, m->at, m->first_src, m->n_src, plan->n_src);
     if (!isfinite(m->bias) || m->count < 1)
-        return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d has bias %g and count %d", m->lane,
-                       m->at, (double)m->bias, m->count);
+        return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d has bias %g and count %d",
+                       m->lane, m->at, (double)m->bias, m->count);
     if (bit(kv->desk.bits_at, m->at))
         return wn_fail(err, WN_EINVAL, "plan: lane %d: two merges at position %d", m->lane, m->at);
     for (int i = m->first_src; i < m->first_src + m->n_src; i++) {
         int32_t s = plan->src[i];
         if (s < 0 || s >= n || !bit(kv->desk.bits_live, s))
-            return wn_fail(err, WN_EINVAL, "plan: lane %d: source %d of the merge at %d is not live",
-                           m->lane, s, m->at);
+            return wn_fail(err, WN_EINVAL,
+                           "plan: lane %d: source %d of the merge at %d is not live", m->lane, s,
+                           m->at);
         if (!isfinite(plan->wk[i]) || !isfinite(plan->wv[i]))
-            return wn_fail(err, WN_EINVAL, "plan: lane %d: the merge at %d weights position %d by %g, %g",
-                           m->lane, m->at, s, (double)plan->wk[i], (double)plan->wv[i]);
+            return wn_fail(err, WN_EINVAL,
+                           "plan: lane %d: the merge at %d weights position %d by %g, %g", m->lane,
+                           m->at, s, (double)plan->wk[i], (double)plan->wv[i]);
     }
     return WN_OK;
 }
@@ -152,7 +164,8 @@ static wn_status digest_slots(wn_kv *kv, const wn_plan *plan, int lane, digest *
         kv->desk.merge_at[m->at] = i;
         d->merges = d->masks = true;
     }
-    const uint64_t *keep = plan->keep ? plan->keep[lane] : NULL, *low = plan->low ? plan->low[lane] : NULL;
+    const uint64_t *keep = plan->keep ? plan->keep[lane] : NULL,
+                   *low = plan->low ? plan->low[lane] : NULL;
     for (int w = 0; keep && w < words; w++) {
         uint64_t stay = keep[w] | (low ? low[w] : 0);
         d->masks |= (kv->desk.bits_live[w] & ~stay) != 0;
@@ -166,15 +179,17 @@ static wn_status digest_slots(wn_kv *kv, const wn_plan *plan, int lane, digest *
     for (int w = 0; w < words; w++) {
         uint64_t both = kv->desk.bits_at[w] & kv->desk.bits_live[w];
         if (both)
-            return wn_fail(err, WN_EINVAL, "plan: lane %d: a merge at position %d, whose own slot stays",
-                           lane, w * 64 + __builtin_ctzll(both));
+            return wn_fail(err, WN_EINVAL,
+                           "plan: lane %d: a merge at position %d, whose own slot stays", lane,
+                           w * 64 + __builtin_ctzll(both));
     }
     for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_BIASES); i >= 0; i = plan->biases[i].next) {
         const wn_plan_bias *b = &plan->biases[i];
         if (b->at < 0 || b->at >= kv->n_committed ||
             !(bit(kv->desk.bits_live, b->at) || bit(kv->desk.bits_at, b->at)) || !isfinite(b->bias))
-            return wn_fail(err, WN_EINVAL, "plan: lane %d: a bias of %g for position %d, which is not live",
-                           lane, (double)b->bias, b->at);
+            return wn_fail(err, WN_EINVAL,
+                           "plan: lane %d: a bias of %g for position %d, which is not live", lane,
+                           (double)b->bias, b->at);
         d->biases = true;
         d->n_biases++;
     }
@@ -187,7 +202,8 @@ static bool paint(digest *d, int32_t from, int32_t to, int32_t delta)
     wn_segment out[WN_SEGMENTS_MAX + 2];
     int n = 0;
     int32_t after = 0, last = 0;
-    for (int i = 0; i < d->n_segments && d->segments[i].from <= to; i++) after = d->segments[i].shift;
+    for (int i = 0; i < d->n_segments && d->segments[i].from <= to; i++)
+        after = d->segments[i].shift;
     for (int i = 0; i < d->n_segments && d->segments[i].from < from; i++) out[n++] = d->segments[i];
     out[n++] = (wn_segment){ from, delta };
     out[n++] = (wn_segment){ to, after };
@@ -217,19 +233,21 @@ static wn_status digest_shifts(wn_kv *kv, const wn_plan *plan, int lane, digest 
         const wn_plan_shift_range *s = &plan->shifts[i];
         if (s->from < 0 || s->from >= s->to || s->to > kv->n_committed ||
             s->delta < -WN_KV_MAX_POSITIONS || s->delta > WN_KV_MAX_POSITIONS)
-            return wn_fail(err, WN_EINVAL, "plan: lane %d: positions [%d, %d) of %d shifted by %d", lane,
-                           s->from, s->to, kv->n_committed, s->delta);
+            return wn_fail(err, WN_EINVAL, "plan: lane %d: positions [%d, %d) of %d shifted by %d",
+                           lane, s->from, s->to, kv->n_committed, s->delta);
         if (!paint(d, s->from, s->to, s->delta))
-            return wn_fail(err, WN_EINVAL, "plan: lane %d: more than %d ranges of shifts (at position %d)",
-                           lane, WN_SEGMENTS_MAX, s->from);
+            return wn_fail(err, WN_EINVAL,
+                           "plan: lane %d: more than %d ranges of shifts (at position %d)", lane,
+                           WN_SEGMENTS_MAX, s->from);
     }
     for (int i = 0; i < d->n_segments; i++) {
         int j = 0;
         while (j < n && distinct[j] != d->segments[i].shift) j++;
         if (j < n) continue;
         if (n == WN_SHIFTS_MAX)
-            return wn_fail(err, WN_EINVAL, "plan: lane %d: more than %d different shifts (at position %d)",
-                           lane, WN_SHIFTS_MAX, d->segments[i].from);
+            return wn_fail(err, WN_EINVAL,
+                           "plan: lane %d: more than %d different shifts (at position %d)", lane,
+                           WN_SHIFTS_MAX, d->segments[i].from);
         distinct[n++] = d->segments[i].shift;
     }
     d->shifts = d->n_segments != l->n_segments ||
@@ -328,11 +346,14 @@ static void carry_out(wn_kv *kv, const wn_plan *plan, int lane, const digest *d,
             kv->desk.merged_masks[i] = page_mask(kv, &l->merged[i]);
             live += (uint64_t)__builtin_popcountll(kv->desk.merged_masks[i]);
         }
-        for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) live++;
+        for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0;
+             i = plan->merges[i].next)
+            live++;
         int pages = wn_merge_lane(kv, lane, plan, t);       /* reads sources before they go */
         pages += wn_low_lane(kv, lane, d->n_low, d->first_low, !plan->no_repack, t);
         pages += wn_repack_lane(kv, lane, !plan->no_repack, t);
-        for (int i = 0; t && i < WN_MIN(d->n_biases, pages); i++) wn_tally_take(kv, kv->pos_class, t);
+        for (int i = 0; t && i < WN_MIN(d->n_biases, pages); i++)
+            wn_tally_take(kv, kv->pos_class, t);
     }
     if (t) return;
     if (d->masks || d->biases) l->live = (uint32_t)live;
@@ -390,8 +411,8 @@ static wn_status rehearse(const job *j, wn_err *err)
     return st;
 }
 
-/* What the lanes cost one after the other; *at_once: as many of them together as there are threads, in
- * any order. */
+/* What the lanes cost one after the other; *at_once: as many of them together as there are threads,
+ * in any order. */
 static wn_tally sum_up(wn_kv *kv, int n_shared, int n_threads, wn_tally *at_once)
 {
     wn_tally sum = { 0 }, most = { 0 };
@@ -424,11 +445,16 @@ static wn_status no_room(const wn_kv *kv, wn_err *err)
 {
     wn_pool_stats s;
     wn_pool_get_stats(kv->pool, &s);
-    return wn_fail(err, WN_EFULL, "cache: no room to repack at position %d; %zu of %zu bytes of the pool are "
-                   "in use", kv->n_committed, s.bytes_used, s.bytes);
+    return wn_fail(err, WN_EFULL,
+                   "cache: no room to repack at position %d; %zu of %zu bytes of the pool are "
+                   "in use",
+                   kv->n_committed, s.bytes_used, s.bytes);
 }
 
-wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err) { return wn_kv_apply_with(kv, plan, NULL, err); }
+wn_status wn_kv_apply(wn_kv *kv, const wn_plan *plan, wn_err *err)
+{
+    return wn_kv_apply_with(kv, plan, NULL, err);
+}
 
 wn_status wn_kv_apply_with(wn_kv *kv, const wn_plan *plan, wn_kv_crew *crew, wn_err *err)
 {
@@ -437,7 +463,8 @@ wn_status wn_kv_apply_with(wn_kv *kv, const wn_plan *plan, wn_kv_crew *crew, wn_
     bool changed = false;
     if (plan->status) return wn_fail(err, plan->status, "plan: could not be built");
     if (plan->n_lanes != kv->map->n_lanes || plan->n_tokens != kv->n_committed)
-        return wn_fail(err, WN_EINVAL, "plan: made for %d lanes and %d positions, the sequence has %d and %d",
+        return wn_fail(err, WN_EINVAL,
+                       "plan: made for %d lanes and %d positions, the sequence has %d and %d",
                        plan->n_lanes, plan->n_tokens, kv->map->n_lanes, kv->n_committed);
     wn_kv_shrink(kv, kv->n_committed);
     wn_status st = rehearse(&j, err);

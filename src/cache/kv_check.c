@@ -81,7 +81,8 @@ static void check_once(const wn_kv *kv, int lane, int list)
 static void check_segments(const wn_kv_lane *l)
 {
     WN_ASSERT(l->n_segments >= 0 && l->n_segments <= WN_SEGMENTS_MAX);
-    for (int i = 1; i < l->n_segments; i++) WN_ASSERT(l->segments[i].from > l->segments[i - 1].from);
+    for (int i = 1; i < l->n_segments; i++)
+        WN_ASSERT(l->segments[i].from > l->segments[i - 1].from);
 }
 
 void wn_kv_check(const wn_kv *kv)
@@ -108,7 +109,8 @@ void wn_kv_check(const wn_kv *kv)
         WN_ASSERT(l->decided_at <= kv->n_committed);
         if (l->listed) continue;
         n_unlisted++;
-        WN_ASSERT(n == wn_pages_of(kv->n_reserved, kv->P) && !l->n_pages && !l->n_low && !l->n_merged);
+        WN_ASSERT(n == wn_pages_of(kv->n_reserved, kv->P) && !l->n_pages && !l->n_low &&
+                  !l->n_merged);
         if (kv->n_spans && kv->n_reserved > kv->n_committed && kv->n_reserved % kv->P) {
             WN_ASSERT(wn_pool_refs(kv->pool, kv->spans[kv->n_spans - 1]) == 1);         /* K3 */
         }

@@ -42,7 +42,8 @@ wn_status wn_kv_crew_open(wn_kv_crew **out, const wn_kv_opts *o, wn_threads *tea
     *c = (wn_kv_crew){ .team = team, .n = n, .bytes = wn_kv_crew_bytes(o, n), .opts = *o };
     if (c->bytes && !(c->desks = wn_os_map(c->bytes, false))) {
         wn_free(c);
-        return wn_fail(err, WN_ENOMEM, "cache: the system has no room for %zu bytes of decisions", wn_kv_crew_bytes(o, n));
+        return wn_fail(err, WN_ENOMEM, "cache: the system has no room for %zu bytes of decisions",
+                       wn_kv_crew_bytes(o, n));
     }
     pthread_mutex_init(&c->lock, NULL);
     *out = c;
@@ -59,7 +60,8 @@ void wn_kv_crew_close(wn_kv_crew *c)
 
 wn_kv_crew *wn_crew_for(wn_kv_crew *c, const wn_kv *kv)
 {
-    if (!c || c->n < 2 || kv->map != c->opts.map || kv->max_positions > c->opts.max_positions) return NULL;
+    if (!c || c->n < 2 || kv->map != c->opts.map || kv->max_positions > c->opts.max_positions)
+        return NULL;
     return kv->P == (c->opts.page_slots ? c->opts.page_slots : WN_PAGE_SLOTS_MAX) ? c : NULL;
 }
 

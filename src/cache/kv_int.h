@@ -61,7 +61,8 @@ typedef struct { int32_t from, shift; } wn_segment;     /* up to the next one's 
 typedef struct {
     const wn_format *format, *raw;      /* of sealed pages, of the others; the same: never sealed */
     int dim;
-    int lag;                            /* -1: never sealed; else of pages that no decision has seen, */
+    int lag;                            /* -1: never sealed; else of pages that no decision has
+                                           seen, */
     int lag_decided;                    /* and of those that were there at one */
     wn_repack_class repack;             /* of sealed pages */
     const wn_format *low;               /* of demoted slots; NULL: there are none */
@@ -70,9 +71,11 @@ typedef struct {
 
 typedef struct {
     wn_kv_side k, v;
-    wn_page *pages, *low, *merged;      /* [cap] each; a listed lane's pages, in position order. low may be NULL */
+    wn_page *pages, *low, *merged;      /* [cap] each; a listed lane's pages, in position order. low
+                                           may be NULL */
     int32_t n_pages, n_low, n_merged;
-    int32_t tail_page, tail_slot;       /* listed: where position n_committed goes (while reserved) */
+    int32_t tail_page, tail_slot;       /* listed: where position n_committed goes (while
+                                           reserved) */
     int32_t decided_at;                 /* position of the last decision, -1: none */
     int32_t gone_below;                 /* window lanes: positions below are dropped */
     uint32_t live;                      /* listed: committed live slots */
@@ -104,7 +107,8 @@ typedef struct {
 
 struct wn_kv {
     wn_pool *pool;
-    pthread_mutex_t *lock;              /* of the pool, while several carry a decision out; else NULL */
+    pthread_mutex_t *lock;              /* of the pool, while several carry a decision out; else
+                                           NULL */
     const wn_lane_map *map;
     wn_lane_formats *formats;           /* (n_lanes) as given, for forks */
     const wn_format *raw_format;
@@ -230,7 +234,8 @@ wn_kv *wn_crew_kv(wn_kv_crew *c, wn_kv *kv, int thread);
 
 /* Of a closed page with this last position. Later pages are due later: those that a decision
  * has seen come first, and their lag is not the longer one. */
-static inline int32_t wn_page_due(const wn_kv *kv, const wn_kv_lane *l, const wn_kv_side *s, int32_t last)
+static inline int32_t wn_page_due(const wn_kv *kv, const wn_kv_lane *l, const wn_kv_side *s,
+                                  int32_t last)
 {
     int lag = l->listed && last < l->decided_at ? s->lag_decided : s->lag;
     return kv->P * (last / kv->P + 1 + lag);
@@ -238,9 +243,11 @@ static inline int32_t wn_page_due(const wn_kv *kv, const wn_kv_lane *l, const wn
 /* The first query that reads the page sealed; INT32_MAX while it is open or for raw formats. */
 int32_t wn_kv_due(const wn_kv *kv, int lane, int i, const wn_page *pg, const wn_kv_side *s);
 static inline bool wn_kv_seals(const wn_kv *kv) { return kv->lag_most >= 0; }
-void wn_seal_reserve(wn_kv *kv, int target, uint32_t *need);    /* frames for pages due before target */
-void wn_seal_put(wn_kv *kv, int lane, int end);                 /* rows up to end are written: encodes */
-void wn_seal_commit(wn_kv *kv);                                 /* drops raw frames no later query reads */
-void wn_seal_undo(wn_kv *kv, int target);                       /* gives back sealed frames that no query before target reads */
+/* frames for pages due before target */
+void wn_seal_reserve(wn_kv *kv, int target, uint32_t *need);
+void wn_seal_put(wn_kv *kv, int lane, int end);  /* rows up to end are written: encodes */
+void wn_seal_commit(wn_kv *kv);  /* drops raw frames no later query reads */
+/* gives back sealed frames that no query before target reads */
+void wn_seal_undo(wn_kv *kv, int target);
 
 #endif

@@ -32,7 +32,8 @@ wn_page wn_kv_page(const wn_kv *kv, int lane, int i)
 
 int32_t wn_page_pos(const wn_kv *kv, const wn_page *pg, int slot)
 {
-    return wn_frame_ok(pg->pos) ? ((const int32_t *)wn_kv_addr(kv, pg->pos))[slot] : pg->pos0 + slot;
+    return wn_frame_ok(pg->pos) ? ((const int32_t *)wn_kv_addr(kv, pg->pos))[slot]
+                                : pg->pos0 + slot;
 }
 
 wn_page_place wn_page_place_of(const wn_kv *kv, const wn_page *pg)
@@ -62,7 +63,9 @@ static const wn_page *pages_of(const wn_kv_lane *l, int list)
 int wn_kv_list(const wn_kv *kv, int lane, int list)
 {
     const wn_kv_lane *l = &kv->lanes[lane];
-    return list == WN_LIST_PAGES ? wn_kv_n_pages(kv, lane) : list == WN_LIST_LOW ? l->n_low : l->n_merged;
+    return list == WN_LIST_PAGES ? wn_kv_n_pages(kv, lane)
+           : list == WN_LIST_LOW ? l->n_low
+                                 : l->n_merged;
 }
 
 wn_page wn_kv_list_page(const wn_kv *kv, int lane, int list, int i)

@@ -31,7 +31,10 @@ typedef struct {
 } writer;
 
 /* Does a slot of this side of an ordinary page come over as codes? */
-static bool as_codes(const wn_kv_side *side, wn_frame_id raw) { return !wn_frame_ok(raw) && side->format->coarse == side->low; }
+static bool as_codes(const wn_kv_side *side, wn_frame_id raw)
+{
+    return !wn_frame_ok(raw) && side->format->coarse == side->low;
+}
 
 /* A row of an ordinary slot into a page of scratch, or, where the lower format takes rows, into
  * its frame. */
@@ -44,8 +47,8 @@ static void lay_k(const writer *w, const wn_page *src, int s, void *frame, int d
         k->raw->copy_k(kv->desk.raw_page[0], d, wn_kv_addr(kv, src->k), s, kv->P, k->dim);
         return;
     }
-    wn_format_get_k(raw ? k->raw : k->format, wn_kv_addr(kv, raw ? src->k : src->ks), kv->P, s, wn_page_pos(kv, src, s), kv->desk.row,
-                    k->dim);
+    wn_format_get_k(raw ? k->raw : k->format, wn_kv_addr(kv, raw ? src->k : src->ks), kv->P, s,
+                    wn_page_pos(kv, src, s), kv->desk.row, k->dim);
     if (k->low->raw) k->low->put_k(frame, kv->P, d, kv->desk.row, 0, 1, k->dim);
     else k->raw->put_k(kv->desk.raw_page[0], kv->P, d, kv->desk.row, 0, 1, k->dim);
 }
@@ -59,7 +62,8 @@ static void lay_v(const writer *w, const wn_page *src, int s, void *frame, int d
         v->raw->copy_v(kv->desk.raw_page[1], d, wn_kv_addr(kv, src->v), s, kv->P, v->dim);
         return;
     }
-    wn_format_get_v(raw ? v->raw : v->format, wn_kv_addr(kv, raw ? src->v : src->vs), kv->P, s, kv->desk.row, v->dim);
+    wn_format_get_v(raw ? v->raw : v->format, wn_kv_addr(kv, raw ? src->v : src->vs), kv->P, s,
+                    kv->desk.row, v->dim);
     if (v->low->raw) v->low->put_v(frame, kv->P, d, kv->desk.row, 0, 1, v->dim);
     else v->raw->put_v(kv->desk.raw_page[1], kv->P, d, kv->desk.row, 0, 1, v->dim);
 }
@@ -99,13 +103,17 @@ static void write_page(writer *w)
         else lay_v(w, from->pg, from->slot, vf, s);
     }
     if (w->new && !k->low->raw)
-        wn_format_encode_k(k->low, kf, kv->desk.raw_page[0], k->raw, P, w->n, new_k, k->dim, wn_page_place_of(kv, &pg));
-    if (w->new && !v->low->raw) wn_format_encode_v(v->low, vf, kv->desk.raw_page[1], v->raw, P, w->n, new_v, v->dim);
+        wn_format_encode_k(k->low, kf, kv->desk.raw_page[0], k->raw, P, w->n, new_k, k->dim,
+                           wn_page_place_of(kv, &pg));
+    if (w->new && !v->low->raw)
+        wn_format_encode_v(v->low, vf, kv->desk.raw_page[1], v->raw, P, w->n, new_v, v->dim);
     for (int s = 0; s < w->n; s++) {
         const source *from = &w->from[s];
         carry_bias(kv, &pg, from, s);
-        if (!(new_k >> s & 1)) k->low->copy_k(kf, s, wn_kv_addr(kv, from->pg->ks), from->slot, P, k->dim);
-        if (!(new_v >> s & 1)) v->low->copy_v(vf, s, wn_kv_addr(kv, from->pg->vs), from->slot, P, v->dim);
+        if (!(new_k >> s & 1))
+            k->low->copy_k(kf, s, wn_kv_addr(kv, from->pg->ks), from->slot, P, k->dim);
+        if (!(new_v >> s & 1))
+            v->low->copy_v(vf, s, wn_kv_addr(kv, from->pg->vs), from->slot, P, v->dim);
     }
     w->to[w->n_out++] = pg;
     w->n = 0;
@@ -156,7 +164,8 @@ static int rebuild(wn_kv *kv, int lane, int first)
         uint64_t live = i < l->n_low ? kv->desk.low_masks[i] : 0;
         while (live || (i == l->n_low && more)) {
             int s = live ? __builtin_ctzll(live) : 0;
-            bool old = live && (!more || wn_page_pos(kv, &l->low[i], s) < wn_page_pos(kv, &k.pg, __builtin_ctzll(k.left)));
+            bool old = live && (!more || wn_page_pos(kv, &l->low[i], s) <
+                                             wn_page_pos(kv, &k.pg, __builtin_ctzll(k.left)));
             if (old) {
                 live &= live - 1;
                 add(&w, &l->low[i], s, false);
@@ -184,7 +193,9 @@ static int first_to_rebuild(const wn_kv *kv, int lane, int n_new, int32_t first_
         live += n;
         if (n < kv->P && thin == l->n_low) thin = i;
     }
-    bool packs = repack && before && wn_pages_of(live + n_new, kv->P) * 16 <= wn_pages_of(before * kv->P + n_new, kv->P) * 15;
+    bool packs = repack && before &&
+                 wn_pages_of(live + n_new, kv->P) * 16 <=
+                     wn_pages_of(before * kv->P + n_new, kv->P) * 15;
     for (i = 0; n_new && i < l->n_low && wn_page_last(kv, &l->low[i]) < first_new; i++) {}
     if (!n_new) i = l->n_low;
     else if (i && i == l->n_low && __builtin_popcountll(kv->desk.low_masks[i - 1]) < kv->P) i--;

@@ -51,16 +51,22 @@ static void copy_old(writer *w, const wn_page *old, int from, int n)
         m = WN_MIN(n, kv->P - pg->n);
         int s = take_slots(w, pg, m);
         size_t bytes = sizeof(int32_t) * (size_t)m;
-        memcpy((int32_t *)wn_kv_addr(kv, pg->pos) + s, (const int32_t *)wn_kv_addr(kv, old->pos) + from, bytes);
-        memcpy((float *)wn_kv_addr(kv, pg->bias) + s, (const float *)wn_kv_addr(kv, old->bias) + from, bytes);
-        memcpy((int32_t *)wn_kv_addr(kv, pg->count) + s, (const int32_t *)wn_kv_addr(kv, old->count) + from, bytes);
-        wn_format_copy_k(l->k.raw, wn_kv_addr(kv, pg->k), s, wn_kv_addr(kv, old->k), from, m, kv->P, l->k.dim);
-        wn_format_copy_v(l->v.raw, wn_kv_addr(kv, pg->v), s, wn_kv_addr(kv, old->v), from, m, kv->P, l->v.dim);
+        memcpy((int32_t *)wn_kv_addr(kv, pg->pos) + s,
+               (const int32_t *)wn_kv_addr(kv, old->pos) + from, bytes);
+        memcpy((float *)wn_kv_addr(kv, pg->bias) + s,
+               (const float *)wn_kv_addr(kv, old->bias) + from, bytes);
+        memcpy((int32_t *)wn_kv_addr(kv, pg->count) + s,
+               (const int32_t *)wn_kv_addr(kv, old->count) + from, bytes);
+        wn_format_copy_k(l->k.raw, wn_kv_addr(kv, pg->k), s, wn_kv_addr(kv, old->k), from, m, kv->P,
+                         l->k.dim);
+        wn_format_copy_v(l->v.raw, wn_kv_addr(kv, pg->v), s, wn_kv_addr(kv, old->v), from, m, kv->P,
+                         l->v.dim);
     }
 }
 
 /* sum of w[i] times the rows of the sources, one chain in the order given. */
-static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const float *w, int n, bool of_v)
+static const float *sum_rows(wn_kv *kv, int lane, const int32_t *src, const float *w, int n,
+                             bool of_v)
 {
     const wn_kv_side *side = of_v ? &kv->lanes[lane].v : &kv->lanes[lane].k;
     int dim = side->dim;
@@ -110,10 +116,12 @@ static int32_t next_new(const wn_kv *kv, int32_t from)
 /* New merges below `end`, of which *next is the first, are written. */
 static void write_below(writer *w, const wn_plan *plan, int32_t *next, int32_t end)
 {
-    for (; *next < end; *next = next_new(w->kv, *next + 1)) write_new(w, plan, &plan->merges[w->kv->desk.merge_at[*next]]);
+    for (; *next < end; *next = next_new(w->kv, *next + 1))
+        write_new(w, plan, &plan->merges[w->kv->desk.merge_at[*next]]);
 }
 
-/* Live slots of an old page from the first of `left` on that no other and no new one comes between. */
+/* Live slots of an old page from the first of `left` on that no other and no new one comes
+ * between. */
 static int neighbours(const wn_kv *kv, const wn_page *old, uint64_t left, int32_t next)
 {
     int s = __builtin_ctzll(left);
@@ -148,7 +156,8 @@ int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t)
         old += __builtin_popcountll(kv->desk.merged_masks[i]);
         pages += kv->desk.merged_masks[i] != 0;
     }
-    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next) new++;
+    for (int32_t i = wn_plan_first(plan, lane, WN_PLAN_MERGES); i >= 0; i = plan->merges[i].next)
+        new ++;
     int fresh = wn_pages_of(old + new, kv->P);
     if (new || (!plan->no_repack && pages && fresh * 16 <= pages * 15)) {
         if (!t) {
@@ -160,7 +169,8 @@ int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t)
             wn_tally_take(kv, l->v.raw_class, t);
             for (int x = 0; x < 3; x++) wn_tally_take(kv, kv->pos_class, t);
         }
-        for (int i = 0; i < l->n_merged; i++) wn_tally_drop_page(kv, lane, i, &l->merged[i], WN_LIST_MERGED, t);
+        for (int i = 0; i < l->n_merged; i++)
+            wn_tally_drop_page(kv, lane, i, &l->merged[i], WN_LIST_MERGED, t);
         return fresh;
     }
     for (int i = 0; i < l->n_merged; i++) {

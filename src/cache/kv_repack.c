@@ -31,7 +31,10 @@ static bool is_fixed(wn_frame_id raw, const wn_kv_side *s)
 }
 
 /* Sealed in a format whose slots cannot be moved. */
-static bool page_is_fixed(const wn_kv_lane *l, const wn_page *pg) { return is_fixed(pg->k, &l->k) || is_fixed(pg->v, &l->v); }
+static bool page_is_fixed(const wn_kv_lane *l, const wn_page *pg)
+{
+    return is_fixed(pg->k, &l->k) || is_fixed(pg->v, &l->v);
+}
 
 static int kind_of(const wn_page *pg) { return wn_frame_ok(pg->k) * 2 + wn_frame_ok(pg->v); }
 
@@ -94,11 +97,12 @@ static void close_page(packer *p)
     if (!pg->n) return;
     if (!p->t) {
         if (is_fixed(pg->k, &p->l->k))
-            wn_format_encode_k(p->l->k.format, wn_kv_addr(kv, pg->ks), kv->desk.raw_page[0], p->l->k.raw, kv->P, pg->n, pg->keep,
-                               p->l->k.dim, wn_page_place_of(kv, pg));
+            wn_format_encode_k(p->l->k.format, wn_kv_addr(kv, pg->ks), kv->desk.raw_page[0],
+                               p->l->k.raw, kv->P, pg->n, pg->keep, p->l->k.dim,
+                               wn_page_place_of(kv, pg));
         if (is_fixed(pg->v, &p->l->v))
-            wn_format_encode_v(p->l->v.format, wn_kv_addr(kv, pg->vs), kv->desk.raw_page[1], p->l->v.raw, kv->P, pg->n, pg->keep,
-                               p->l->v.dim);
+            wn_format_encode_v(p->l->v.format, wn_kv_addr(kv, pg->vs), kv->desk.raw_page[1],
+                               p->l->v.raw, kv->P, pg->n, pg->keep, p->l->v.dim);
         p->pages[p->n_out] = *pg;
     }
     p->n_out++;
@@ -124,7 +128,8 @@ static void copy_k(packer *p, const wn_page *src, int s, int d, int n)
     const wn_kv_side *k = &p->l->k;
     if (!wn_frame_ok(src->k) && is_fixed(src->k, k)) {
         for (int i = 0; i < n; i++) {
-            wn_format_get_k(k->format, wn_kv_addr(kv, src->ks), kv->P, s + i, wn_page_pos(kv, src, s + i), kv->desk.row, k->dim);
+            wn_format_get_k(k->format, wn_kv_addr(kv, src->ks), kv->P, s + i,
+                            wn_page_pos(kv, src, s + i), kv->desk.row, k->dim);
             k->raw->put_k(kv->desk.raw_page[0], kv->P, d + i, kv->desk.row, 0, 1, k->dim);
         }
         return;
@@ -179,7 +184,8 @@ static void move_slots(packer *p, const wn_page *src, int s, int n)
 {
     wn_page *dst = &p->pg;
     for (int m; n > 0; s += m, n -= m) {
-        if (!dst->n || dst->n == p->kv->P || p->kind != kind_of(src)) open_page(p, kind_of(src), wn_page_pos(p->kv, src, s));
+        if (!dst->n || dst->n == p->kv->P || p->kind != kind_of(src))
+            open_page(p, kind_of(src), wn_page_pos(p->kv, src, s));
         m = WN_MIN(n, p->kv->P - dst->n);
         if (!wn_frame_ok(dst->pos) && !goes_on(p, src, s, m)) {
             dst->pos = wn_tally_take(p->kv, p->kv->pos_class, p->t);

@@ -91,10 +91,11 @@ static wn_status save_lane(const wn_kv *kv, int lane, wn_sink sink, wn_err *err)
     const wn_lane *w = &kv->map->lanes[lane];
     unsigned char h[WN_SAVE_LANE], s[8];
     int n = wn_kv_n_pages(kv, lane);
-    const uint32_t fields[] = { (uint32_t)w->k_dim, (uint32_t)w->v_dim, (uint32_t)w->window, l->listed,
+    const uint32_t fields[] = { (uint32_t)w->k_dim,      (uint32_t)w->v_dim,
+                                (uint32_t)w->window,     l->listed,
                                 (uint32_t)l->decided_at, (uint32_t)l->gone_below,
-                                (uint32_t)l->n_segments, (uint32_t)n, (uint32_t)l->n_merged,
-                                (uint32_t)l->n_low };
+                                (uint32_t)l->n_segments, (uint32_t)n,
+                                (uint32_t)l->n_merged,   (uint32_t)l->n_low };
     wn_status st;
     for (size_t i = 0; i < WN_COUNT(fields); i++) wn_put32(h + 4 * i, fields[i]);
     wn_save_sides(h + WN_SAVE_LANE - WN_SAVE_SIDES, l);
@@ -124,6 +125,7 @@ wn_status wn_kv_save(const wn_kv *kv, wn_sink sink, wn_err *err)
     for (int l = 0; l < kv->map->n_lanes && !st; l++) st = save_lane(kv, l, sink, err);
     for (int layer = 0; kv->ring && layer < kv->map->n_layers; layer++)
         for (int p = kv->ring_from; p < kv->n_committed && !st; p++)
-            st = sink.write(sink.ctx, wn_ring_row(kv, layer, p), (size_t)kv->q_dim * sizeof(float), err);
+            st = sink.write(sink.ctx, wn_ring_row(kv, layer, p), (size_t)kv->q_dim * sizeof(float),
+                            err);
     return st;
 }

@@ -21,7 +21,8 @@ void wn_save_sides(unsigned char to[WN_SAVE_SIDES], const wn_kv_lane *l);
 
 static inline uint32_t wn_held(const wn_page *pg, wn_frame_id f[WN_HELD_KINDS])
 {
-    const wn_frame_id all[WN_HELD_KINDS] = { pg->k, pg->v, pg->ks, pg->vs, pg->pos, pg->bias, pg->count };
+    const wn_frame_id all[WN_HELD_KINDS] = { pg->k,   pg->v,    pg->ks,   pg->vs,
+                                             pg->pos, pg->bias, pg->count };
     uint32_t held = 0;
     for (int x = 0; x < WN_HELD_KINDS; x++) {
         f[x] = all[x];

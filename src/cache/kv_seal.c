@@ -57,9 +57,11 @@ static void reserve_spans(wn_kv *kv, int target, uint32_t *need)
 static void reserve_page(wn_kv *kv, const wn_kv_lane *l, wn_page *pg, int32_t last_pos, int target,
                          uint32_t *need)
 {
-    if (l->k.lag >= 0 && wn_frame_ok(pg->k) && !wn_frame_ok(pg->ks) && wn_page_due(kv, l, &l->k, last_pos) < target)
+    if (l->k.lag >= 0 && wn_frame_ok(pg->k) && !wn_frame_ok(pg->ks) &&
+        wn_page_due(kv, l, &l->k, last_pos) < target)
         pg->ks = wn_kv_take(kv, l->k.sealed_class, need);
-    if (l->v.lag >= 0 && wn_frame_ok(pg->v) && !wn_frame_ok(pg->vs) && wn_page_due(kv, l, &l->v, last_pos) < target)
+    if (l->v.lag >= 0 && wn_frame_ok(pg->v) && !wn_frame_ok(pg->vs) &&
+        wn_page_due(kv, l, &l->v, last_pos) < target)
         pg->vs = wn_kv_take(kv, l->v.sealed_class, need);
 }
 
@@ -105,10 +107,11 @@ void wn_seal_put(wn_kv *kv, int lane, int end)
         if (is_done(l, &pg)) break;
         if (wn_page_last(kv, &pg) >= end) continue;
         if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks))
-            wn_format_encode_k(l->k.format, wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), l->k.raw, kv->P, pg.n, pg.keep, l->k.dim,
-                               wn_page_place_of(kv, &pg));
+            wn_format_encode_k(l->k.format, wn_kv_addr(kv, pg.ks), wn_kv_addr(kv, pg.k), l->k.raw,
+                               kv->P, pg.n, pg.keep, l->k.dim, wn_page_place_of(kv, &pg));
         if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs))
-            wn_format_encode_v(l->v.format, wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), l->v.raw, kv->P, pg.n, pg.keep, l->v.dim);
+            wn_format_encode_v(l->v.format, wn_kv_addr(kv, pg.vs), wn_kv_addr(kv, pg.v), l->v.raw,
+                               kv->P, pg.n, pg.keep, l->v.dim);
     }
 }
 
@@ -133,8 +136,10 @@ void wn_seal_commit(wn_kv *kv)
             wn_page pg = wn_kv_page(kv, l, i);
             ids f = ids_of(kv, l, i);
             if (is_done(lane, &pg)) break;
-            if (wn_frame_ok(pg.ks) && wn_kv_due(kv, l, i, &pg, &lane->k) < kv->n_committed) wn_kv_drop(kv, f.k);
-            if (wn_frame_ok(pg.vs) && wn_kv_due(kv, l, i, &pg, &lane->v) < kv->n_committed) wn_kv_drop(kv, f.v);
+            if (wn_frame_ok(pg.ks) && wn_kv_due(kv, l, i, &pg, &lane->k) < kv->n_committed)
+                wn_kv_drop(kv, f.k);
+            if (wn_frame_ok(pg.vs) && wn_kv_due(kv, l, i, &pg, &lane->v) < kv->n_committed)
+                wn_kv_drop(kv, f.v);
         }
     }
 }
@@ -148,9 +153,11 @@ void wn_seal_undo(wn_kv *kv, int target)
             wn_page pg = wn_kv_page(kv, l, i);
             ids f = ids_of(kv, l, i);
             if (is_done(lane, &pg)) break;
-            if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks) && (all || wn_kv_due(kv, l, i, &pg, &lane->k) >= target))
+            if (wn_frame_ok(pg.k) && wn_frame_ok(pg.ks) &&
+                (all || wn_kv_due(kv, l, i, &pg, &lane->k) >= target))
                 wn_kv_drop(kv, f.ks);
-            if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs) && (all || wn_kv_due(kv, l, i, &pg, &lane->v) >= target))
+            if (wn_frame_ok(pg.v) && wn_frame_ok(pg.vs) &&
+                (all || wn_kv_due(kv, l, i, &pg, &lane->v) >= target))
                 wn_kv_drop(kv, f.vs);
         }
     }

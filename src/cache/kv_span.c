@@ -111,7 +111,8 @@ static bool can_resume(const wn_kv *kv, int lane, int n)
         bool k_gone = !wn_frame_ok(pg.k), v_gone = !wn_frame_ok(pg.v);
         if (k_gone && wn_kv_due(kv, lane, i, &pg, &l->k) >= n) return false;
         if (v_gone && wn_kv_due(kv, lane, i, &pg, &l->v) >= n) return false;
-        if (wn_page_last(kv, &pg) < n && (k_gone || l->k.lag < 0) && (v_gone || l->v.lag < 0)) break;
+        if (wn_page_last(kv, &pg) < n && (k_gone || l->k.lag < 0) && (v_gone || l->v.lag < 0))
+            break;
     }
     return true;
 }
@@ -119,7 +120,8 @@ static bool can_resume(const wn_kv *kv, int lane, int n)
 wn_status wn_kv_truncate(wn_kv *kv, int n, int *at, wn_err *err)
 {
     if (n < 0 || n > kv->n_committed)
-        return wn_fail(err, WN_EINVAL, "cache: cannot truncate %d positions to %d", kv->n_committed, n);
+        return wn_fail(err, WN_EINVAL, "cache: cannot truncate %d positions to %d", kv->n_committed,
+                       n);
     wn_kv_shrink(kv, kv->n_committed);
     *at = n;
     if (n == kv->n_committed) return WN_OK;
@@ -183,9 +185,9 @@ wn_status wn_kv_fork(wn_kv **out, wn_kv *kv, int max_positions, wn_err *err)
     *out = NULL;
     wn_kv_shrink(kv, kv->n_committed);
     wn_status st = wn_kv_open(&f, &(wn_kv_opts){
-        .pool = kv->pool, .map = kv->map, .formats = kv->formats, .raw_format = kv->raw_format, .page_slots = kv->P,
-        .max_positions = max_positions ? max_positions : kv->max_positions, .lag = kv->lag, .every = kv->every,
-        .ring_rows = kv->ring_rows, .q_dim = kv->q_dim }, err);
+        .pool = kv->pool, .map = kv->map, .formats = kv->formats, .raw_format = kv->raw_format,
+        .page_slots = kv->P, .max_positions = max_positions ? max_positions : kv->max_positions,
+        .lag = kv->lag, .every = kv->every, .ring_rows = kv->ring_rows, .q_dim = kv->q_dim }, err);
     if (st) return st;
     f->n_committed = f->n_reserved = kv->n_committed;
     f->n_unlisted = kv->n_unlisted;

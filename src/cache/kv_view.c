@@ -50,7 +50,8 @@ void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, 
 }
 
 /* One run of a page from slot *slot on, below end; false when the page has none there. */
-static bool cut_run(const wn_run_iter *it, int i, const wn_page *pg, int *slot, int32_t end, wn_run *run)
+static bool cut_run(const wn_run_iter *it, int i, const wn_page *pg, int *slot, int32_t end,
+                    wn_run *run)
 {
     const wn_kv *kv = it->kv;
     const wn_kv_lane *l = &kv->lanes[it->lane];
@@ -62,8 +63,9 @@ static bool cut_run(const wn_run_iter *it, int i, const wn_page *pg, int *slot, 
     *run = (wn_run){
         .split = it->split, .first = first, .n = stop - first,
         .keep = pg->keep >> first & wn_low_bits(stop - first),
-        .pos0 = pos, .shift = shift, .merged = it->list == WN_LIST_MERGED, .low = it->list == WN_LIST_LOW,
-        .k_format = l->k.format, .v_format = l->v.format, .k_sealed_from = INT32_MAX, .v_sealed_from = INT32_MAX,
+        .pos0 = pos, .shift = shift, .merged = it->list == WN_LIST_MERGED,
+        .low = it->list == WN_LIST_LOW, .k_format = l->k.format, .v_format = l->v.format,
+        .k_sealed_from = INT32_MAX, .v_sealed_from = INT32_MAX,
     };
     if (wn_frame_ok(pg->pos)) run->pos = (const int32_t *)wn_kv_addr(kv, pg->pos) + first;
     if (wn_frame_ok(pg->bias)) run->bias = (const float *)wn_kv_addr(kv, pg->bias) + first;
@@ -99,7 +101,7 @@ static bool next_of_list(wn_run_iter *it, wn_run *run)
         const wn_page *pg = wn_kv_look_at(it->kv, it->lane, it->list, *page, &made);
         if (!*slot) fetch_tables(it, it->list, *page + 1);
         if (cut_run(it, *page, pg, slot, split_end(it), run)) return true;
-        if (*slot < pg->n) return false;                        /* the rest belongs to later splits */
+        if (*slot < pg->n) return false;  /* the rest belongs to later splits */
         ++*page;
         *slot = 0;
     }
@@ -114,7 +116,8 @@ static void next_split(wn_run_iter *it)
     for (int x = 0; x < WN_LISTS; x++) {
         if (it->page[x] == wn_kv_list(kv, it->lane, x)) continue;
         wn_page made;
-        pos = WN_MIN(pos, wn_page_pos(kv, wn_kv_look_at(kv, it->lane, x, it->page[x], &made), it->slot[x]));
+        pos = WN_MIN(pos, wn_page_pos(kv, wn_kv_look_at(kv, it->lane, x, it->page[x], &made),
+                                      it->slot[x]));
     }
     if (pos >= it->limit) it->done = true;
     else it->split = pos / WN_KV_SPLIT;

@@ -149,8 +149,10 @@ wn_status wn_pool_open(wn_pool **out, const wn_pool_opts *opts, wn_err *err)
 void wn_pool_close(wn_pool *p)
 {
     if (!p) return;
-    for (uint32_t e = 0; p->base && e < p->n_extents; e++)      /* the addresses may be mapped again */
-        if (p->ext[e].cls != NO_CLASS) UNPOISON(p->base + (size_t)e * WN_EXTENT_BYTES, WN_EXTENT_BYTES);
+    /* the addresses may be mapped again */
+    for (uint32_t e = 0; p->base && e < p->n_extents; e++)
+        if (p->ext[e].cls != NO_CLASS)
+            UNPOISON(p->base + (size_t)e * WN_EXTENT_BYTES, WN_EXTENT_BYTES);
     if (p->map) wn_os_unmap(p->map, p->map_bytes);
     if (p->side) wn_os_unmap(p->side, p->side_bytes);
     wn_free(p->words);
@@ -263,7 +265,8 @@ uint32_t wn_pool_refs(const wn_pool *p, wn_frame_id f) { return *used_refs(p, f)
 void *wn_pool_addr(const wn_pool *p, wn_frame_id f)
 {
     uint32_t e = id_extent(f);
-    return p->base + (size_t)e * WN_EXTENT_BYTES + (size_t)p->cls[p->ext[e].cls].bytes * id_index(f);
+    return p->base + (size_t)e * WN_EXTENT_BYTES +
+           (size_t)p->cls[p->ext[e].cls].bytes * id_index(f);
 }
 
 size_t wn_pool_frame_bytes(const wn_pool *p, wn_frame_id f)
@@ -350,5 +353,6 @@ void wn_pool_check(const wn_pool *p)
     }
     WN_ASSERT(used == p->used && n_used == p->n_frames_used);           /* P4 */
     WN_ASSERT(n_free_extents == p->n_free_extents);
-    for (int c = 0; c < p->n_cls; c++) WN_ASSERT(n_free[c] == p->cls[c].n_free && in_use[c] == p->cls[c].n_used);
+    for (int c = 0; c < p->n_cls; c++)
+        WN_ASSERT(n_free[c] == p->cls[c].n_free && in_use[c] == p->cls[c].n_used);
 }

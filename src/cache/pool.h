@@ -48,7 +48,8 @@ wn_status wn_pool_take(wn_pool *p, int cls, wn_frame_id *out);
 void wn_pool_ref(wn_pool *p, wn_frame_id f);            /* one more reference */
 void wn_pool_drop(wn_pool *p, wn_frame_id f);           /* the last drop frees the frame */
 uint32_t wn_pool_refs(const wn_pool *p, wn_frame_id f);
-void *wn_pool_addr(const wn_pool *p, wn_frame_id f);    /* valid until frames may move: within a step */
+void *wn_pool_addr(const wn_pool *p, wn_frame_id f);    /* valid until frames may move: within a
+                                                           step */
 size_t wn_pool_frame_bytes(const wn_pool *p, wn_frame_id f);
 uint32_t wn_pool_frames_per_extent(const wn_pool *p, int cls);  /* 0: no such class */
 

@@ -21,7 +21,7 @@ const wn_string *wn_want_str(wn_vm *vm, wn_value v, const char *what)
     return v.s;
 }
 
-/* ---- loop.index and its kin ------------------------------------------------------------------- */
+/* ---- loop.index and its kin ------------------------------------------------------------------ */
 
 WN_BUILTIN(loop_cycle)
 {
@@ -39,21 +39,30 @@ WN_BUILTIN(loop_changed)
     return wn_val_bool(!same);
 }
 
-static const wn_builtin loop_methods[] = { { "cycle", NULL, 0, loop_cycle }, { "changed", NULL, 0, loop_changed } };
+static const wn_builtin loop_methods[] = { { "cycle", NULL, 0, loop_cycle },
+                                           { "changed", NULL, 0, loop_changed } };
 
 static wn_value neighbour(wn_vm *vm, const wn_loop *l, bool there, size_t i)
 {
-    return there ? l->items->at[i] : wn_val_undef(vm, "there is no %s item", i > l->i ? "next" : "previous");
+    return there ? l->items->at[i]
+                 : wn_val_undef(vm, "there is no %s item", i > l->i ? "next" : "previous");
 }
 
 static wn_value loop_attr(wn_vm *vm, wn_value v, const wn_string *name)
 {
     const wn_loop *l = v.loop;
     int64_t i = (int64_t)l->i, n = (int64_t)l->items->n;
-    const struct { const char *name; wn_value v; } all[] = {
-        { "index", wn_val_int(i + 1) }, { "index0", wn_val_int(i) }, { "first", wn_val_bool(i == 0) },
-        { "last", wn_val_bool(i == n - 1) }, { "length", wn_val_int(n) }, { "revindex", wn_val_int(n - i) },
-        { "revindex0", wn_val_int(n - i - 1) }, { "depth", wn_val_int(l->depth + 1) }, { "depth0", wn_val_int(l->depth) },
+    const struct { const char *name; wn_value v;
+    } all[] = {
+        { "index", wn_val_int(i + 1) },
+        { "index0", wn_val_int(i) },
+        { "first", wn_val_bool(i == 0) },
+        { "last", wn_val_bool(i == n - 1) },
+        { "length", wn_val_int(n) },
+        { "revindex", wn_val_int(n - i) },
+        { "revindex0", wn_val_int(n - i - 1) },
+        { "depth", wn_val_int(l->depth + 1) },
+        { "depth0", wn_val_int(l->depth) },
     };
     for (size_t k = 0; k < WN_COUNT(all); k++)
         if (wn_string_is(name, all[k].name)) return all[k].v;
@@ -62,7 +71,7 @@ static wn_value loop_attr(wn_vm *vm, wn_value v, const wn_string *name)
     return (wn_value){ 0 };
 }
 
-/* ---- attributes and items ------------------------------------------------------------------------ */
+/* ---- attributes and items -------------------------------------------------------------------- */
 
 const wn_builtin *wn_builtin_find(const wn_builtin *table, size_t n, const wn_string *name)
 {
@@ -73,8 +82,9 @@ const wn_builtin *wn_builtin_find(const wn_builtin *table, size_t n, const wn_st
 
 static wn_value method(wn_vm *vm, wn_value self, const wn_string *name)
 {
-    const wn_builtin *fn = self.kind == WN_LOOP ? wn_builtin_find(loop_methods, WN_COUNT(loop_methods), name)
-                                                : wn_method_find(self, name);
+    const wn_builtin *fn = self.kind == WN_LOOP
+                               ? wn_builtin_find(loop_methods, WN_COUNT(loop_methods), name)
+                               : wn_method_find(self, name);
     if (!fn) return (wn_value){ 0 };
     struct wn_method *m = wn_vm_take(vm, sizeof *m);
     *m = (struct wn_method){ self, fn };
@@ -83,12 +93,14 @@ static wn_value method(wn_vm *vm, wn_value self, const wn_string *name)
 
 static wn_value missing(wn_vm *vm, wn_value v, const wn_string *name)
 {
-    return wn_val_undef(vm, "'%s object' has no attribute '%.*s'", wn_kind_name(v), (int)WN_MIN(name->n, (size_t)80), name->p);
+    return wn_val_undef(vm, "'%s object' has no attribute '%.*s'", wn_kind_name(v),
+                        (int)WN_MIN(name->n, (size_t)80), name->p);
 }
 
 static wn_value entry(wn_vm *vm, wn_value v, wn_value key)
 {
-    const wn_value *found = v.kind == WN_DICT || v.kind == WN_SPACE ? wn_dict_find(vm, v.dict, key) : NULL;
+    const wn_value *found = v.kind == WN_DICT || v.kind == WN_SPACE ? wn_dict_find(vm, v.dict, key)
+                                                                    : NULL;
     return found ? *found : (wn_value){ 0 };
 }
 
@@ -139,7 +151,8 @@ wn_value wn_get_item(wn_vm *vm, wn_value v, wn_value key)
         return wn_given(r) || wn_given(r = method(vm, v, key.s)) ? r : missing(vm, v, key.s);
     }
     const wn_string *k = wn_val_text(vm, key);
-    return wn_val_undef(vm, "'%s object' has no element %.*s", wn_kind_name(v), (int)WN_MIN(k->n, (size_t)40), k->p);
+    return wn_val_undef(vm, "'%s object' has no element %.*s", wn_kind_name(v),
+                        (int)WN_MIN(k->n, (size_t)40), k->p);
 }
 
 wn_value wn_get_path(wn_vm *vm, wn_value v, wn_value path)
@@ -150,16 +163,18 @@ wn_value wn_get_path(wn_vm *vm, wn_value v, wn_value path)
         size_t to = dot ? (size_t)(dot - path.s->p) : path.s->n;
         int64_t i = 0;
         size_t digits = 0;
-        while (digits < to - from && digits < 9 && path.s->p[from + digits] >= '0' && path.s->p[from + digits] <= '9')
+        while (digits < to - from && digits < 9 && path.s->p[from + digits] >= '0' &&
+               path.s->p[from + digits] <= '9')
             i = 10 * i + path.s->p[from + digits++] - '0';
         bool number = digits && digits == to - from;
-        v = wn_get_item(vm, v, number ? wn_val_int(i) : wn_val_of(wn_string_cut(vm, path.s, from, to)));
+        v = wn_get_item(vm, v,
+                        number ? wn_val_int(i) : wn_val_of(wn_string_cut(vm, path.s, from, to)));
         from = to + 1;
     }
     return v;
 }
 
-/* ---- slices ------------------------------------------------------------------------------------------ */
+/* ---- slices ---------------------------------------------------------------------------------- */
 
 static int64_t bound(wn_vm *vm, wn_value v, int64_t missing_value, int64_t n, bool down)
 {
@@ -174,12 +189,15 @@ wn_value wn_get_slice(wn_vm *vm, wn_value v, wn_value from, wn_value to, wn_valu
 {
     wn_list *l;
     if (v.kind == WN_UNDEF) wn_vm_fail(vm, "%.*s", (int)v.s->n, v.s->p);
-    if (v.kind != WN_STR && !wn_is_list(v)) wn_vm_fail(vm, "'%s' object cannot be sliced", wn_kind_name(v));
-    int64_t by = !wn_given(step) || step.kind == WN_NONE ? 1 : wn_want_int(vm, step, "a slice's step");
+    if (v.kind != WN_STR && !wn_is_list(v))
+        wn_vm_fail(vm, "'%s' object cannot be sliced", wn_kind_name(v));
+    int64_t by = !wn_given(step) || step.kind == WN_NONE ? 1
+                                                         : wn_want_int(vm, step, "a slice's step");
     if (!by) wn_vm_fail(vm, "slice step cannot be zero");
     l = wn_list_of(vm, v);
     int64_t n = (int64_t)l->n;
-    int64_t a = bound(vm, from, by < 0 ? n - 1 : 0, n, by < 0), b = bound(vm, to, by < 0 ? -1 : n, n, by < 0);
+    int64_t a = bound(vm, from, by < 0 ? n - 1 : 0, n, by < 0),
+            b = bound(vm, to, by < 0 ? -1 : n, n, by < 0);
     wn_list *out = wn_list_new(vm, 0);
     while (by < 0 ? a > b : a < b) {
         wn_list_add(vm, out, l->at[a]);

@@ -13,8 +13,10 @@ typedef enum {
     /* statements */
     WN_N_TEXT,          /* val: the string */
     WN_N_OUTPUT,        /* a: expression */
-    WN_N_IF,            /* a: condition, list: then, b: else (WN_N_BODY or the IF of an elif) or NULL */
-    WN_N_FOR,           /* a: target, b: what to walk, c: condition or NULL, list: body, d: else (BODY) or NULL */
+    WN_N_IF,            /* a: condition, list: then, b: else (WN_N_BODY or the IF of an elif) or
+                           NULL */
+    WN_N_FOR,           /* a: target, b: what to walk, c: condition or NULL, list: body, d: else
+                           (BODY) or NULL */
     WN_N_SET,           /* a: target, b: value */
     WN_N_SET_BLOCK,     /* a: target, list: body, b: filters around WN_N_BODY_TEXT, or NULL */
     WN_N_MACRO,         /* name, a: first parameter, list: body, uses */

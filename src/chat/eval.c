@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- names --------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static wn_value lookup(wn_vm *vm, const wn_string *name)
 {
@@ -21,16 +21,20 @@ static wn_value lookup(wn_vm *vm, const wn_string *name)
     return wn_val_undef(vm, "'%.*s' is undefined", (int)WN_MIN(name->n, (size_t)80), name->p);
 }
 
-/* ---- arithmetic ------------------------------------------------------------------------------------- */
+/* ---- arithmetic ------------------------------------------------------------------------------ */
 
 static _Noreturn void bad_operands(wn_vm *vm, const char *op, wn_value a, wn_value b)
 {
     const wn_value u = a.kind == WN_UNDEF ? a : b;
     if (u.kind == WN_UNDEF) wn_vm_fail(vm, "%.*s", (int)u.s->n, u.s->p);
-    wn_vm_fail(vm, "unsupported operand types for %s: '%s' and '%s'", op, wn_kind_name(a), wn_kind_name(b));
+    wn_vm_fail(vm, "unsupported operand types for %s: '%s' and '%s'", op, wn_kind_name(a),
+               wn_kind_name(b));
 }
 
-static _Noreturn void too_large(wn_vm *vm) { wn_vm_fail(vm, "the result is too large for a 64-bit integer"); }
+static _Noreturn void too_large(wn_vm *vm)
+{
+    wn_vm_fail(vm, "the result is too large for a 64-bit integer");
+}
 
 static wn_value int_power(wn_vm *vm, int64_t a, int64_t b)
 {
@@ -80,7 +84,10 @@ static wn_value float_op(wn_vm *vm, char op, double a, double b)
             wn_vm_fail(vm, "%g ** %g is no finite number", a, b);
         return wn_val_float(r);
     }
-    if (b == 0) wn_vm_fail(vm, op == '/' ? "float division by zero" : op == '%' ? "float modulo" : "float floor division by zero");
+    if (b == 0)
+        wn_vm_fail(vm, op == '/'   ? "float division by zero"
+                       : op == '%' ? "float modulo"
+                                   : "float floor division by zero");
     if (op == '/') return wn_val_float(a / b);
     r = fmod(a, b);
     if (r != 0 && (r < 0) != (b < 0)) r += b;
@@ -119,12 +126,19 @@ wn_value wn_binary(wn_vm *vm, char op, wn_value a, wn_value b)
     if (op == '~') return wn_val_of(wn_string_join(vm, wn_val_text(vm, a), wn_val_text(vm, b)));
     if (wn_is_int(a) && wn_is_int(b)) return int_op(vm, op, wn_int_of(a), wn_int_of(b));
     if (wn_is_number(a) && wn_is_number(b)) return float_op(vm, op, wn_float_of(a), wn_float_of(b));
-    if (op == '+' && a.kind == WN_STR && b.kind == WN_STR) return wn_val_of(wn_string_join(vm, a.s, b.s));
+    if (op == '+' && a.kind == WN_STR && b.kind == WN_STR)
+        return wn_val_of(wn_string_join(vm, a.s, b.s));
     if (op == '+' && wn_is_list(a) && a.kind == b.kind) return add_lists(vm, a, b);
     if (op == '*' && a_text && wn_is_int(b)) return repeat(vm, a, wn_int_of(b));
     if (op == '*' && b_text && wn_is_int(a)) return repeat(vm, b, wn_int_of(a));
     if (op == '%' && a.kind == WN_STR) return wn_val_of(wn_format_percent(vm, a.s, b));
-    char name[3] = { op == 'p' ? '*' : op == 'd' ? '/' : op, op == 'p' ? '*' : op == 'd' ? '/' : 0, 0 };
+    char name[3] = { op == 'p'   ? '*'
+                     : op == 'd' ? '/'
+                                 : op,
+                     op == 'p'   ? '*'
+                     : op == 'd' ? '/'
+                                 : 0,
+                     0 };
     bad_operands(vm, name, a, b);
 }
 
@@ -162,12 +176,13 @@ static wn_value compare(wn_vm *vm, const wn_node *n)
     return wn_val_bool(true);
 }
 
-/* ---- calls -------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static void add_keyword(wn_vm *vm, wn_call_args *a, const wn_string *name, wn_value v)
 {
     for (int i = 0; i < a->n_kw; i++)
-        if (wn_string_same(a->kw[i].name, name)) wn_vm_fail(vm, "two values for the keyword argument '%.*s'", (int)name->n, name->p);
+        if (wn_string_same(a->kw[i].name, name))
+            wn_vm_fail(vm, "two values for the keyword argument '%.*s'", (int)name->n, name->p);
     if (!(a->n_kw & (a->n_kw - 1))) {   /* full at powers of two */
         struct wn_keyword *kw = wn_vm_array(vm, struct wn_keyword, a->n_kw ? 2 * a->n_kw : 1);
         if (a->n_kw) memcpy(kw, a->kw, sizeof *kw * (size_t)a->n_kw);
@@ -192,7 +207,8 @@ wn_call_args wn_eval_args(wn_vm *vm, const wn_node *list)
         } else if (n->op == '2') {
             if (v.kind != WN_DICT) wn_vm_fail(vm, "** wants a dict, not %s", wn_kind_name(v));
             for (size_t i = 0; i < v.dict->n; i++)
-                add_keyword(vm, &args, wn_want_str(vm, v.dict->at[i].key, "a keyword"), v.dict->at[i].val);
+                add_keyword(vm, &args, wn_want_str(vm, v.dict->at[i].key, "a keyword"),
+                            v.dict->at[i].val);
         } else if (n->name) add_keyword(vm, &args, n->name, v);
         else wn_list_add(vm, pos, v);
     }
@@ -213,16 +229,21 @@ wn_value wn_apply(wn_vm *vm, const wn_builtin *fn, wn_value self, const wn_call_
         size_t len = strcspn(p, " ");
         for (int k = 0; k < args->n_kw; k++)
             if (args->kw[k].name->n == len && !memcmp(args->kw[k].name->p, p, len)) {
-                if (n < args->n) wn_vm_fail(vm, "%s(): two values for '%.*s'", fn->name, (int)len, p);
+                if (n < args->n)
+                    wn_vm_fail(vm, "%s(): two values for '%.*s'", fn->name, (int)len, p);
                 a[n] = args->kw[k].val;
                 used++;
             }
         if (n < args->n) a[n] = args->pos[n];
-        if (n < fn->n_required && !wn_given(a[n])) wn_vm_fail(vm, "%s() needs the argument '%.*s'", fn->name, (int)len, p);
+        if (n < fn->n_required && !wn_given(a[n]))
+            wn_vm_fail(vm, "%s() needs the argument '%.*s'", fn->name, (int)len, p);
         p += len + (p[len] == ' ');
     }
-    if (args->n > n) wn_vm_fail(vm, "%s() takes at most %d arguments, not %d", fn->name, n, args->n);
-    if (used < args->n_kw) wn_vm_fail(vm, "%s() does not know one of the keywords; it takes %s", fn->name, *fn->params ? fn->params : "none");
+    if (args->n > n)
+        wn_vm_fail(vm, "%s() takes at most %d arguments, not %d", fn->name, n, args->n);
+    if (used < args->n_kw)
+        wn_vm_fail(vm, "%s() does not know one of the keywords; it takes %s", fn->name,
+                   *fn->params ? fn->params : "none");
     return fn->fn(vm, self, a, args);
 }
 
@@ -265,11 +286,12 @@ static wn_value apply_named(wn_vm *vm, const wn_node *n)
     wn_call_args args = wn_eval_args(vm, n->list);
     vm->at = n->at;
     if (!n->fn)
-        wn_vm_fail(vm, "there is no %s '%.*s'", n->kind == WN_N_FILTER ? "filter" : "test", (int)WN_MIN(n->name->n, (size_t)60), n->name->p);
+        wn_vm_fail(vm, "there is no %s '%.*s'", n->kind == WN_N_FILTER ? "filter" : "test",
+                   (int)WN_MIN(n->name->n, (size_t)60), n->name->p);
     return wn_apply(vm, n->fn, self, &args);
 }
 
-/* ---- the tree -------------------------------------------------------------------------------------------- */
+/* ---- the tree -------------------------------------------------------------------------------- */
 
 static wn_value make_list(wn_vm *vm, const wn_node *n)
 {
@@ -288,7 +310,10 @@ static wn_value make_dict(wn_vm *vm, const wn_node *n)
     return wn_val_dict(d);
 }
 
-static wn_value eval_or_unset(wn_vm *vm, const wn_node *n) { return n ? wn_eval(vm, n) : (wn_value){ 0 }; }
+static wn_value eval_or_unset(wn_vm *vm, const wn_node *n)
+{
+    return n ? wn_eval(vm, n) : (wn_value){ 0 };
+}
 
 static wn_value subscript(wn_vm *vm, const wn_node *n)
 {

@@ -38,7 +38,9 @@ WN_BUILTIN(f_join)
     for (size_t i = 0; i < l->n; i++) {
         if (i) wn_buf_string(vm, b, sep);
         wn_vm_spend(vm, 1);
-        wn_val_print(vm, b, wn_given(a[1]) && a[1].kind != WN_NONE ? wn_get_path(vm, l->at[i], a[1]) : l->at[i]);
+        wn_val_print(vm, b,
+                     wn_given(a[1]) && a[1].kind != WN_NONE ? wn_get_path(vm, l->at[i], a[1])
+                                                            : l->at[i]);
     }
     return wn_buf_value(vm, b);
 }
@@ -56,7 +58,8 @@ WN_BUILTIN(f_reverse)
 WN_BUILTIN(f_items)
 {
     if (self.kind == WN_UNDEF) return lazy(wn_list_new(vm, 0));
-    if (self.kind != WN_DICT) wn_vm_fail(vm, "items: can only get the pairs of a mapping, not of %s", wn_kind_name(self));
+    if (self.kind != WN_DICT)
+        wn_vm_fail(vm, "items: can only get the pairs of a mapping, not of %s", wn_kind_name(self));
     wn_call_args none = { 0 };
     wn_value l = wn_apply(vm, wn_method_find(self, wn_string_lit(vm, "items", 5)), self, &none);
     return lazy(l.list);
@@ -64,7 +67,7 @@ WN_BUILTIN(f_items)
 
 WN_BUILTIN(f_attr) { return wn_get_attr(vm, self, wn_want_str(vm, a[0], "the attribute's name")); }
 
-/* ---- choosing --------------------------------------------------------------------------------------- */
+/* ---- choosing -------------------------------------------------------------------------------- */
 
 /* args without the first n. */
 static wn_call_args rest(const wn_call_args *args, int n)
@@ -77,23 +80,30 @@ static wn_call_args rest(const wn_call_args *args, int n)
 }
 
 /* What is not there, or empty, has no items; what is no list at all fails. */
-static wn_list *items_of(wn_vm *vm, wn_value v) { return wn_val_truth(v) ? wn_list_of(vm, v) : wn_list_new(vm, 0); }
+static wn_list *items_of(wn_vm *vm, wn_value v)
+{
+    return wn_val_truth(v) ? wn_list_of(vm, v) : wn_list_new(vm, 0);
+}
 
-/* What select, reject, selectattr and rejectattr have in common: items for which a test (or, without
- * one, truth) of the item or of its attribute is as wanted. */
-static wn_value choose(wn_vm *vm, wn_value self, const wn_call_args *args, bool by_attr, bool wanted)
+/* What select, reject, selectattr and rejectattr have in common: items for which a test (or,
+ * without one, truth) of the item or of its attribute is as wanted. */
+static wn_value choose(wn_vm *vm, wn_value self, const wn_call_args *args, bool by_attr,
+                       bool wanted)
 {
     wn_list *all = items_of(vm, self), *l = wn_list_new(vm, 0);
     const wn_builtin *test = NULL;
-    if (by_attr && !args->n) wn_vm_fail(vm, "selectattr and rejectattr need the name of an attribute");
+    if (by_attr && !args->n)
+        wn_vm_fail(vm, "selectattr and rejectattr need the name of an attribute");
     wn_call_args a = rest(args, by_attr), more = rest(&a, 1);
     if (a.n) {
         const wn_string *name = wn_want_str(vm, a.pos[0], "the name of a test");
-        if (!(test = wn_test_find(name))) wn_vm_fail(vm, "there is no test '%.*s'", (int)WN_MIN(name->n, (size_t)60), name->p);
+        if (!(test = wn_test_find(name)))
+            wn_vm_fail(vm, "there is no test '%.*s'", (int)WN_MIN(name->n, (size_t)60), name->p);
     }
     for (size_t i = 0; i < all->n; i++) {
         wn_value v = by_attr ? wn_get_path(vm, all->at[i], args->pos[0]) : all->at[i];
-        if (wn_val_truth(test ? wn_apply(vm, test, v, &more) : v) == wanted) wn_list_add(vm, l, all->at[i]);
+        if (wn_val_truth(test ? wn_apply(vm, test, v, &more) : v) == wanted)
+            wn_list_add(vm, l, all->at[i]);
     }
     return lazy(l);
 }
@@ -117,16 +127,18 @@ WN_BUILTIN(f_map)
         if (!wn_given(attr)) wn_vm_fail(vm, "map() needs attribute= or the name of a filter");
     } else {
         const wn_string *name = wn_want_str(vm, args->pos[0], "the name of a filter");
-        if (!(filter = wn_filter_find(name))) wn_vm_fail(vm, "there is no filter '%.*s'", (int)WN_MIN(name->n, (size_t)60), name->p);
+        if (!(filter = wn_filter_find(name)))
+            wn_vm_fail(vm, "there is no filter '%.*s'", (int)WN_MIN(name->n, (size_t)60), name->p);
     }
     for (size_t i = 0; i < all->n; i++) {
-        wn_value v = filter ? wn_apply(vm, filter, all->at[i], &more) : wn_get_path(vm, all->at[i], attr);
+        wn_value v = filter ? wn_apply(vm, filter, all->at[i], &more)
+                            : wn_get_path(vm, all->at[i], attr);
         wn_list_add(vm, l, v.kind == WN_UNDEF && wn_given(otherwise) ? otherwise : v);
     }
     return lazy(l);
 }
 
-/* ---- order -------------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 typedef struct { wn_value key, val; } keyed;
 
@@ -144,7 +156,8 @@ static void sort(wn_vm *vm, keyed *at, keyed *tmp, size_t n, bool reverse)
     sort(vm, at + h, tmp, n - h, reverse);
     while (i < h && j < n) {
         wn_vm_spend(vm, 1);
-        int c = reverse ? wn_val_compare(vm, at[i].key, at[j].key, "<") : wn_val_compare(vm, at[j].key, at[i].key, "<");
+        int c = reverse ? wn_val_compare(vm, at[i].key, at[j].key, "<")
+                        : wn_val_compare(vm, at[j].key, at[i].key, "<");
         tmp[k++] = c < 0 ? at[j++] : at[i++];
     }
     while (i < h) tmp[k++] = at[i++];
@@ -156,7 +169,8 @@ static keyed *with_keys(wn_vm *vm, wn_list *l, wn_value attr, wn_value otherwise
 {
     keyed *k = wn_vm_array(vm, keyed, l->n + 1);
     for (size_t i = 0; i < l->n; i++) {
-        wn_value key = wn_given(attr) && attr.kind != WN_NONE ? wn_get_path(vm, l->at[i], attr) : l->at[i];
+        wn_value key = wn_given(attr) && attr.kind != WN_NONE ? wn_get_path(vm, l->at[i], attr)
+                                                              : l->at[i];
         if (key.kind == WN_UNDEF && wn_given(otherwise)) key = otherwise;
         k[i] = (keyed){ folded(vm, key, sensitive), l->at[i] };
     }
@@ -181,7 +195,8 @@ static wn_list *paths(wn_vm *vm, wn_value attr)
     return l;
 }
 
-/* Keys are lists, as in Jinja, which for one attribute means: what is undefined everywhere is equal. */
+/* Keys are lists, as in Jinja, which for one attribute means: what is undefined everywhere is
+ * equal. */
 static keyed *with_many_keys(wn_vm *vm, wn_list *l, wn_list *names, bool sensitive)
 {
     keyed *k = wn_vm_array(vm, keyed, l->n + 1);
@@ -198,7 +213,8 @@ WN_BUILTIN(f_sort)
 {
     wn_list *l = wn_list_of(vm, self), *out = wn_list_new(vm, l->n);
     bool by_attr = wn_given(a[2]) && a[2].kind != WN_NONE;
-    keyed *k = by_attr ? with_many_keys(vm, l, paths(vm, a[2]), flag(a[1])) : with_keys(vm, l, a[2], (wn_value){ 0 }, flag(a[1]));
+    keyed *k = by_attr ? with_many_keys(vm, l, paths(vm, a[2]), flag(a[1]))
+                       : with_keys(vm, l, a[2], (wn_value){ 0 }, flag(a[1]));
     sort(vm, k, wn_vm_array(vm, keyed, l->n + 1), l->n, flag(a[0]));
     for (size_t i = 0; i < l->n; i++) wn_list_add(vm, out, k[i].val);
     return wn_val_list(out);
@@ -208,12 +224,15 @@ WN_BUILTIN(f_dictsort)
 {
     wn_list *l = wn_list_new(vm, 0);
     if (self.kind != WN_DICT) wn_vm_fail(vm, "dictsort wants a dict, not %s", wn_kind_name(self));
-    bool by_value = wn_given(a[1]) && wn_string_is(wn_want_str(vm, a[1], "dictsort()'s by"), "value");
-    if (wn_given(a[1]) && !by_value && !wn_string_is(a[1].s, "key")) wn_vm_fail(vm, "dictsort(): by is 'key' or 'value'");
+    bool by_value = wn_given(a[1]) &&
+                    wn_string_is(wn_want_str(vm, a[1], "dictsort()'s by"), "value");
+    if (wn_given(a[1]) && !by_value && !wn_string_is(a[1].s, "key"))
+        wn_vm_fail(vm, "dictsort(): by is 'key' or 'value'");
     keyed *k = wn_vm_array(vm, keyed, self.dict->n + 1);
     for (size_t i = 0; i < self.dict->n; i++) {
         const wn_entry *e = &self.dict->at[i];
-        k[i] = (keyed){ folded(vm, by_value ? e->val : e->key, flag(a[0])), wn_pair(vm, e->key, e->val) };
+        k[i] = (keyed){ folded(vm, by_value ? e->val : e->key, flag(a[0])),
+                        wn_pair(vm, e->key, e->val) };
     }
     sort(vm, k, wn_vm_array(vm, keyed, self.dict->n + 1), self.dict->n, flag(a[2]));
     for (size_t i = 0; i < self.dict->n; i++) wn_list_add(vm, l, k[i].val);
@@ -270,11 +289,13 @@ WN_BUILTIN(f_sum)
     wn_list *l = wn_list_of(vm, self);
     wn_value sum = wn_given(a[1]) ? a[1] : wn_val_int(0);
     for (size_t i = 0; i < l->n; i++)
-        sum = wn_binary(vm, '+', sum, wn_given(a[0]) && a[0].kind != WN_NONE ? wn_get_path(vm, l->at[i], a[0]) : l->at[i]);
+        sum = wn_binary(vm, '+', sum,
+                        wn_given(a[0]) && a[0].kind != WN_NONE ? wn_get_path(vm, l->at[i], a[0])
+                                                               : l->at[i]);
     return sum;
 }
 
-/* ---- pieces -------------------------------------------------------------------------------------------- */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 WN_BUILTIN(f_batch)
 {
@@ -285,7 +306,8 @@ WN_BUILTIN(f_batch)
         if (i % (size_t)n == 0) wn_list_add(vm, out, wn_val_list(row = wn_list_new(vm, 0)));
         wn_list_add(vm, row, l->at[i]);
     }
-    while (row && wn_given(a[1]) && a[1].kind != WN_NONE && row->n < (size_t)n) wn_list_add(vm, row, a[1]);
+    while (row && wn_given(a[1]) && a[1].kind != WN_NONE && row->n < (size_t)n)
+        wn_list_add(vm, row, a[1]);
     return lazy(out);
 }
 
@@ -299,7 +321,8 @@ WN_BUILTIN(f_slice)
     for (int64_t i = 0; i < n; i++) {
         wn_list *part = wn_list_new(vm, 0);
         for (size_t k = 0; k < per + ((size_t)i < extra); k++) wn_list_add(vm, part, l->at[at++]);
-        if (wn_given(a[1]) && a[1].kind != WN_NONE && (size_t)i >= extra) wn_list_add(vm, part, a[1]);
+        if (wn_given(a[1]) && a[1].kind != WN_NONE && (size_t)i >= extra)
+            wn_list_add(vm, part, a[1]);
         wn_list_add(vm, out, wn_val_list(part));
     }
     return lazy(out);
@@ -308,15 +331,29 @@ WN_BUILTIN(f_slice)
 const wn_builtin *wn_list_filter_find(const wn_string *name)
 {
     static const wn_builtin table[] = {
-        { "length", "", 0, f_length }, { "count", "", 0, f_length }, { "list", "", 0, f_list }, { "first", "", 0, f_first },
-        { "last", "", 0, f_last }, { "join", "d attribute", 0, f_join }, { "reverse", "", 0, f_reverse },
-        { "items", "", 0, f_items }, { "attr", "name", 1, f_attr }, { "select", NULL, 0, f_select },
-        { "reject", NULL, 0, f_reject }, { "selectattr", NULL, 0, f_selectattr }, { "rejectattr", NULL, 0, f_rejectattr },
-        { "map", NULL, 0, f_map }, { "sort", "reverse case_sensitive attribute", 0, f_sort },
-        { "dictsort", "case_sensitive by reverse", 0, f_dictsort }, { "unique", "case_sensitive attribute", 0, f_unique },
-        { "groupby", "attribute default case_sensitive", 1, f_groupby }, { "min", "case_sensitive attribute", 0, f_min },
-        { "max", "case_sensitive attribute", 0, f_max }, { "sum", "attribute start", 0, f_sum },
-        { "batch", "linecount fill_with", 1, f_batch }, { "slice", "slices fill_with", 1, f_slice },
+        { "length", "", 0, f_length },
+        { "count", "", 0, f_length },
+        { "list", "", 0, f_list },
+        { "first", "", 0, f_first },
+        { "last", "", 0, f_last },
+        { "join", "d attribute", 0, f_join },
+        { "reverse", "", 0, f_reverse },
+        { "items", "", 0, f_items },
+        { "attr", "name", 1, f_attr },
+        { "select", NULL, 0, f_select },
+        { "reject", NULL, 0, f_reject },
+        { "selectattr", NULL, 0, f_selectattr },
+        { "rejectattr", NULL, 0, f_rejectattr },
+        { "map", NULL, 0, f_map },
+        { "sort", "reverse case_sensitive attribute", 0, f_sort },
+        { "dictsort", "case_sensitive by reverse", 0, f_dictsort },
+        { "unique", "case_sensitive attribute", 0, f_unique },
+        { "groupby", "attribute default case_sensitive", 1, f_groupby },
+        { "min", "case_sensitive attribute", 0, f_min },
+        { "max", "case_sensitive attribute", 0, f_max },
+        { "sum", "attribute start", 0, f_sum },
+        { "batch", "linecount fill_with", 1, f_batch },
+        { "slice", "slices fill_with", 1, f_slice },
     };
     return wn_builtin_find(table, WN_COUNT(table), name);
 }

@@ -61,7 +61,8 @@ static void digits_of(wn_vm *vm, wn_value v, const layout *l, char *out, size_t 
     case 'b':
         *out = '\0';
         for (int bit = 63; bit >= 0; bit--)
-            if (u >> bit || !bit) snprintf(out + strlen(out), cap - strlen(out), "%d", (int)(u >> bit & 1));
+            if (u >> bit || !bit)
+                snprintf(out + strlen(out), cap - strlen(out), "%d", (int)(u >> bit & 1));
         break;
     case '%':
         snprintf(out, cap, "%.*f%%", l->precision < 0 ? 6 : l->precision, (f < 0 ? -f : f) * 100);
@@ -85,28 +86,34 @@ static void put_padded(wn_vm *vm, wn_text_buf *b, const wn_string *s, const layo
 static void put_value(wn_vm *vm, wn_text_buf *b, wn_value v, const layout *l)
 {
     char digits[512];
-    bool as_number = wn_is_number(v) && (v.kind != WN_BOOL || l->type) && l->type != 's' && l->type != 'r';
+    bool as_number = wn_is_number(v) && (v.kind != WN_BOOL || l->type) && l->type != 's' &&
+                     l->type != 'r';
     if (!as_number) {
-        if (l->type && l->type != 's' && l->type != 'r') wn_vm_fail(vm, "format: type '%c' wants a number, not %s", l->type, wn_kind_name(v));
+        if (l->type && l->type != 's' && l->type != 'r')
+            wn_vm_fail(vm, "format: type '%c' wants a number, not %s", l->type, wn_kind_name(v));
         const wn_string *s = v.kind == WN_UNDEF ? wn_string_lit(vm, "", 0) : wn_val_text(vm, v);
         if (l->precision >= 0)
-            s = wn_get_slice(vm, wn_val_of(s), wn_val_none(), wn_val_int(l->precision), wn_val_none()).s;
+            s = wn_get_slice(vm, wn_val_of(s), wn_val_none(), wn_val_int(l->precision),
+                             wn_val_none())
+                    .s;
         put_padded(vm, b, s, l, '<');
         return;
     }
     bool minus = v.kind == WN_FLOAT ? v.f < 0 : wn_int_of(v) < 0;
     digits_of(vm, v, l, digits + 1, sizeof digits - 1);
     digits[0] = minus ? '-' : l->sign == '+' || l->sign == ' ' ? l->sign : 0;
-    const wn_string *s = wn_string_dup(vm, digits[0] ? digits : digits + 1, strlen(digits + 1) + !!digits[0], false);
+    const wn_string *s = wn_string_dup(vm, digits[0] ? digits : digits + 1,
+                                       strlen(digits + 1) + !!digits[0], false);
     if (l->zero && !l->align) {         /* zeros go between sign and digits */
         size_t at = digits[0] != 0;
-        const wn_string *tail = wn_string_pad(vm, wn_string_cut(vm, s, at, s->n), l->width - (int)at, wn_string_lit(vm, "0", 1), '>');
+        const wn_string *tail = wn_string_pad(vm, wn_string_cut(vm, s, at, s->n),
+                                              l->width - (int)at, wn_string_lit(vm, "0", 1), '>');
         s = wn_string_join(vm, wn_string_cut(vm, s, 0, at), tail);
     }
     put_padded(vm, b, s, l, '>');
 }
 
-/* ---- percent -------------------------------------------------------------------------------------- */
+/* ---- percent --------------------------------------------------------------------------------- */
 
 typedef struct {
     wn_value values;
@@ -116,7 +123,8 @@ typedef struct {
 static wn_value next_operand(wn_vm *vm, operands *o)
 {
     bool many = o->values.kind == WN_TUPLE;
-    if (o->used >= (many ? o->values.list->n : 1)) wn_vm_fail(vm, "not enough arguments for format string");
+    if (o->used >= (many ? o->values.list->n : 1))
+        wn_vm_fail(vm, "not enough arguments for format string");
     return many ? o->values.list->at[o->used++] : (o->used++, o->values);
 }
 
@@ -126,7 +134,8 @@ static size_t percent_spec(wn_vm *vm, wn_text_buf *b, const wn_string *f, size_t
     wn_value v = { 0 };
     if (at < f->n && f->p[at] == '(') {
         const char *end = memchr(f->p + at, ')', f->n - at);
-        if (!end || o->values.kind != WN_DICT) wn_vm_fail(vm, "format requires a mapping and a closed key");
+        if (!end || o->values.kind != WN_DICT)
+            wn_vm_fail(vm, "format requires a mapping and a closed key");
         size_t e = (size_t)(end - f->p);
         v = wn_get_item(vm, o->values, wn_val_of(wn_string_cut(vm, f, at + 1, e)));
         at = e + 1;
@@ -155,7 +164,8 @@ static size_t percent_spec(wn_vm *vm, wn_text_buf *b, const wn_string *f, size_t
         v = wn_buf_value(vm, r);
     }
     if (l.type == 'c') l.type = 's';
-    if (strchr("diu", l.type) && v.kind == WN_FLOAT) v = wn_val_int((int64_t)(v.f < -0x1p62 || v.f > 0x1p62 ? 0 : v.f));
+    if (strchr("diu", l.type) && v.kind == WN_FLOAT)
+        v = wn_val_int((int64_t)(v.f < -0x1p62 || v.f > 0x1p62 ? 0 : v.f));
     if (l.type == 'u') l.type = 'd';
     if (!l.align && (l.type == 's' || l.type == 'r')) l.align = '>';
     put_value(vm, b, v, &l);
@@ -172,12 +182,13 @@ const wn_string *wn_format_percent(wn_vm *vm, const wn_string *f, wn_value value
         wn_buf_cut(vm, b, f, at, to);
         at = mark ? percent_spec(vm, b, f, to + 1, &o) : to;
     }
-    if (values.kind != WN_DICT && values.kind != WN_LIST && o.used < (values.kind == WN_TUPLE ? values.list->n : 1))
+    if (values.kind != WN_DICT && values.kind != WN_LIST &&
+        o.used < (values.kind == WN_TUPLE ? values.list->n : 1))
         wn_vm_fail(vm, "not all arguments converted during string formatting");
     return wn_buf_done(vm, b);
 }
 
-/* ---- braces ------------------------------------------------------------------------------------------ */
+/* ---- braces ---------------------------------------------------------------------------------- */
 
 /* [[fill]align][sign][#][0][width][,][.precision][type] */
 static layout parse_layout(wn_vm *vm, const wn_string *s)
@@ -200,7 +211,8 @@ static layout parse_layout(wn_vm *vm, const wn_string *s)
         l.precision = precision(vm, s, &at);
     }
     if (at < s->n) l.type = s->p[at++];
-    if (at < s->n) wn_vm_fail(vm, "format: \"%.*s\" is no format", (int)WN_MIN(s->n, (size_t)40), s->p);
+    if (at < s->n)
+        wn_vm_fail(vm, "format: \"%.*s\" is no format", (int)WN_MIN(s->n, (size_t)40), s->p);
     return l;
 }
 
@@ -218,24 +230,31 @@ static wn_value field_value(wn_vm *vm, const wn_string *name, const wn_call_args
     }
     for (int k = 0; k < args->n_kw && !wn_given(v); k++)
         if (wn_string_same(args->kw[k].name, head)) v = args->kw[k].val;
-    if (!wn_given(v)) wn_vm_fail(vm, "format: there is no argument '%.*s'", (int)WN_MIN(head->n, (size_t)40), head->p);
+    if (!wn_given(v))
+        wn_vm_fail(vm, "format: there is no argument '%.*s'", (int)WN_MIN(head->n, (size_t)40),
+                   head->p);
     while (len < name->n) {
         bool item = name->p[len++] == '[';
         size_t from = len;
-        while (len < name->n && (item ? name->p[len] != ']' : name->p[len] != '.' && name->p[len] != '[')) len++;
+        while (len < name->n &&
+               (item ? name->p[len] != ']' : name->p[len] != '.' && name->p[len] != '['))
+            len++;
         const wn_string *part = wn_string_cut(vm, name, from, len);
         size_t at = 0;
         int i = number(vm, part, &at);
-        v = item ? wn_get_item(vm, v, at && at == part->n ? wn_val_int(i) : wn_val_of(part)) : wn_get_attr(vm, v, part);
+        v = item ? wn_get_item(vm, v, at && at == part->n ? wn_val_int(i) : wn_val_of(part))
+                 : wn_get_attr(vm, v, part);
         len += item;
     }
     return v;
 }
 
-static void put_field(wn_vm *vm, wn_text_buf *b, const wn_string *field, const wn_call_args *args, int *next)
+static void put_field(wn_vm *vm, wn_text_buf *b, const wn_string *field, const wn_call_args *args,
+                      int *next)
 {
     const char *colon = memchr(field->p, ':', field->n), *mark = memchr(field->p, '!', field->n);
-    size_t to = colon ? (size_t)(colon - field->p) : field->n, name_to = mark && (!colon || mark < colon) ? (size_t)(mark - field->p) : to;
+    size_t to = colon ? (size_t)(colon - field->p) : field->n,
+           name_to = mark && (!colon || mark < colon) ? (size_t)(mark - field->p) : to;
     layout l = parse_layout(vm, wn_string_cut(vm, field, WN_MIN(to + 1, field->n), field->n));
     wn_value v = field_value(vm, wn_string_cut(vm, field, 0, name_to), args, next);
     if (name_to < to && field->p[name_to + 1] == 'r') {

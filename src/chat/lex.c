@@ -34,7 +34,10 @@ static bool ahead(const wn_lexer *lx, size_t at, const char *z)
 
 static bool is_space(char c) { return c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x1F); }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_word(char c) { return is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || (c & 0x80); }
+static bool is_word(char c)
+{
+    return is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || (c & 0x80);
+}
 
 static size_t skip_spaces(const wn_lexer *lx, size_t at)
 {
@@ -99,7 +102,8 @@ static wn_lexeme raw_text(wn_lexer *lx, size_t tag, size_t at, char sign)
     for (size_t i = from; i < lx->n; i++) {
         size_t behind = lx->p[i] == '{' ? tag_of(lx, i, "endraw", &end_sign) : 0;
         if (!behind) continue;
-        wn_lexeme t = { .kind = WN_LEX_TEXT, .at = (uint32_t)from, .s = text_before(lx, from, i, lx->p[i + 2], true) };
+        wn_lexeme t = { .kind = WN_LEX_TEXT, .at = (uint32_t)from,
+                        .s = text_before(lx, from, i, lx->p[i + 2], true) };
         after_tag(lx, behind, end_sign, true);
         return t;
     }
@@ -111,16 +115,20 @@ static wn_lexeme next_outside(wn_lexer *lx)
     for (;;) {
         size_t from = lx->at, at = from, behind;
         char sign;
-        while (at < lx->n && !(lx->p[at] == '{' && at + 1 < lx->n && strchr("%{#", lx->p[at + 1]) && lx->p[at + 1])) at++;
+        while (at < lx->n && !(lx->p[at] == '{' && at + 1 < lx->n && strchr("%{#", lx->p[at + 1]) &&
+                               lx->p[at + 1]))
+            at++;
         if (from == lx->n) return (wn_lexeme){ .kind = WN_LEX_END, .at = (uint32_t)lx->n };
         if (at == lx->n) {
             lx->at = at;
-            return (wn_lexeme){ .kind = WN_LEX_TEXT, .at = (uint32_t)from, .s = wn_string_lit(lx->vm, lx->p + from, at - from) };
+            return (wn_lexeme){ .kind = WN_LEX_TEXT, .at = (uint32_t)from,
+                                .s = wn_string_lit(lx->vm, lx->p + from, at - from) };
         }
         char mark = at + 2 < lx->n ? lx->p[at + 2] : 0;
         lx->output = lx->p[at + 1] == '{';
         const wn_string *text = text_before(lx, from, at, mark, !lx->output);
-        if (text->n) {                  /* first the text; then the tag again, with nothing before it */
+        if (text->n) {                  /* first the text; then the tag again, with nothing before
+                                           it */
             lx->at = at;
             lx->line_start = false;
             return (wn_lexeme){ .kind = WN_LEX_TEXT, .at = (uint32_t)from, .s = text };
@@ -168,15 +176,19 @@ static size_t escape(wn_lexer *lx, wn_text_buf *b, size_t at)
         }
     if (c >= '0' && c <= '7') {
         size_t n = 0;
-        while (n < 3 && at + n < lx->n && lx->p[at + n] >= '0' && lx->p[at + n] <= '7') code = 8 * code + lx->p[at + n++] - '0';
+        while (n < 3 && at + n < lx->n && lx->p[at + n] >= '0' && lx->p[at + n] <= '7')
+            code = 8 * code + lx->p[at + n++] - '0';
         wn_buf_char(lx->vm, b, code, false);
         return n;
     }
     if (c == 'x' || c == 'u' || c == 'U') {
         int n = hex_digits(lx, at + 1, c == 'x' ? 2 : c == 'u' ? 4 : 8, &code);
         int32_t low;
-        if (!n || code > 0x10FFFF || code < 0) wn_vm_fail_at(lx->vm, (uint32_t)at, "\\%c is not followed by the digits of a character", c);
-        if (code >= 0xD800 && code < 0xDC00 && ahead(lx, at + 5, "\\u") && hex_digits(lx, at + 7, 4, &low) && low >= 0xDC00 && low < 0xE000) {
+        if (!n || code > 0x10FFFF || code < 0)
+            wn_vm_fail_at(lx->vm, (uint32_t)at, "\\%c is not followed by the digits of a character",
+                          c);
+        if (code >= 0xD800 && code < 0xDC00 && ahead(lx, at + 5, "\\u") &&
+            hex_digits(lx, at + 7, 4, &low) && low >= 0xDC00 && low < 0xE000) {
             wn_buf_char(lx->vm, b, 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00), false);
             return 11;
         }
@@ -201,7 +213,8 @@ static wn_lexeme string_token(wn_lexer *lx)
         if (at + 1 < lx->n && lx->p[at] == '\\') at += 1 + escape(lx, b, at + 1);
         else if (at < lx->n && lx->p[at] == '\\') at++;
     }
-    if (at >= lx->n) wn_vm_fail_at(lx->vm, (uint32_t)start, "the string that begins here has no end");
+    if (at >= lx->n)
+        wn_vm_fail_at(lx->vm, (uint32_t)start, "the string that begins here has no end");
     lx->at = at + 1;
     return (wn_lexeme){ .kind = WN_LEX_STRING, .at = (uint32_t)start, .s = wn_buf_done(lx->vm, b) };
 }
@@ -209,7 +222,8 @@ static wn_lexeme string_token(wn_lexer *lx)
 /* Digits with single underscores between them, into text. */
 static size_t take_digits(const wn_lexer *lx, size_t at, char *text, size_t *k, size_t cap)
 {
-    while (at < lx->n && (is_digit(lx->p[at]) || (lx->p[at] == '_' && at + 1 < lx->n && is_digit(lx->p[at + 1])))) {
+    while (at < lx->n && (is_digit(lx->p[at]) ||
+                          (lx->p[at] == '_' && at + 1 < lx->n && is_digit(lx->p[at + 1])))) {
         if (lx->p[at] != '_' && *k < cap) text[(*k)++] = lx->p[at];
         at++;
     }
@@ -229,7 +243,8 @@ static wn_lexeme number_token(wn_lexer *lx, bool after_dot)
         text[k] = '\0';
         char *end;
         t.i = strtoll(text, &end, kind == 'x' ? 16 : kind == 'o' ? 8 : 2);
-        if (*end || !k) wn_vm_fail_at(lx->vm, (uint32_t)start, "\"0%c%s\" is not a number", kind, text);
+        if (*end || !k)
+            wn_vm_fail_at(lx->vm, (uint32_t)start, "\"0%c%s\" is not a number", kind, text);
     } else {
         at = take_digits(lx, start, text, &k, sizeof text - 1);
         if (!after_dot && at + 1 < lx->n && lx->p[at] == '.' && is_digit(lx->p[at + 1])) {
@@ -260,7 +275,8 @@ static wn_lexeme number_token(wn_lexer *lx, bool after_dot)
 static void balance(wn_lexer *lx, char c, size_t at)
 {
     if (strchr("([{", c)) {
-        if (lx->n_open == (int)sizeof lx->open) wn_vm_fail_at(lx->vm, (uint32_t)at, "more than %d open brackets", lx->n_open);
+        if (lx->n_open == (int)sizeof lx->open)
+            wn_vm_fail_at(lx->vm, (uint32_t)at, "more than %d open brackets", lx->n_open);
         lx->open[lx->n_open++] = c == '(' ? ')' : c == '[' ? ']' : '}';
     } else if (!lx->n_open || lx->open[--lx->n_open] != c) {
         wn_vm_fail_at(lx->vm, (uint32_t)at, "unexpected '%c'", c);
@@ -275,7 +291,8 @@ static bool tag_end(wn_lexer *lx, wn_lexeme *t)
     if (sign == '-' || (sign == '+' && !lx->output)) at++;
     else sign = 0;
     if (!ahead(lx, at, end)) return false;
-    *t = (wn_lexeme){ .kind = lx->output ? WN_LEX_OUTPUT_END : WN_LEX_BLOCK_END, .at = (uint32_t)lx->at };
+    *t = (wn_lexeme){ .kind = lx->output ? WN_LEX_OUTPUT_END : WN_LEX_BLOCK_END,
+                      .at = (uint32_t)lx->at };
     after_tag(lx, at + 2, sign, !lx->output);
     lx->inside = false;
     return true;
@@ -283,14 +300,17 @@ static bool tag_end(wn_lexer *lx, wn_lexeme *t)
 
 wn_lexeme wn_lex_next(wn_lexer *lx)
 {
-    static const char *const ops[] = { "**", "//", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">", "=",
-                                       "(", ")", "[", "]", "{", "}", ",", ".", ":", "|" };
+    static const char *const ops[] = { "**", "//", "==", "!=", "<=", ">=", "+", "-", "*",
+                                       "/",  "%",  "~",  "<",  ">",  "=",  "(", ")", "[",
+                                       "]",  "{",  "}",  ",",  ".",  ":",  "|" };
     wn_lexeme t;
     wn_vm_spend(lx->vm, 1);
     if (!lx->inside) return next_outside(lx);
     bool after_dot = lx->at && lx->p[lx->at - 1] == '.';
     lx->at = skip_spaces(lx, lx->at);
-    if (lx->at >= lx->n) wn_vm_fail_at(lx->vm, (uint32_t)lx->n, "the template ends inside a tag: %s is missing", lx->output ? "}}" : "%}");
+    if (lx->at >= lx->n)
+        wn_vm_fail_at(lx->vm, (uint32_t)lx->n, "the template ends inside a tag: %s is missing",
+                      lx->output ? "}}" : "%}");
     char c = lx->p[lx->at];
     size_t start = lx->at;
     if (!lx->n_open && tag_end(lx, &t)) return t;
@@ -298,13 +318,15 @@ wn_lexeme wn_lex_next(wn_lexer *lx)
     if (is_digit(c)) return number_token(lx, after_dot);
     if (is_word(c)) {
         while (lx->at < lx->n && is_word(lx->p[lx->at])) lx->at++;
-        return (wn_lexeme){ .kind = WN_LEX_NAME, .at = (uint32_t)start, .s = wn_string_lit(lx->vm, lx->p + start, lx->at - start) };
+        return (wn_lexeme){ .kind = WN_LEX_NAME, .at = (uint32_t)start,
+                            .s = wn_string_lit(lx->vm, lx->p + start, lx->at - start) };
     }
     for (size_t i = 0; i < WN_COUNT(ops); i++) {
         if (!ahead(lx, start, ops[i])) continue;
         if (strchr("()[]{}", c)) balance(lx, c, start);
         lx->at += strlen(ops[i]);
-        return (wn_lexeme){ .kind = WN_LEX_OP, .at = (uint32_t)start, .s = wn_string_lit(lx->vm, ops[i], strlen(ops[i])) };
+        return (wn_lexeme){ .kind = WN_LEX_OP, .at = (uint32_t)start,
+                            .s = wn_string_lit(lx->vm, ops[i], strlen(ops[i])) };
     }
     wn_vm_fail_at(lx->vm, (uint32_t)start, "unexpected character '%c'", c);
 }

@@ -16,14 +16,24 @@
 #include "chat/value.h"
 
 typedef enum {
-    WN_LEX_END, WN_LEX_TEXT, WN_LEX_OUTPUT /* {{ */, WN_LEX_OUTPUT_END, WN_LEX_BLOCK /* {% */, WN_LEX_BLOCK_END,
-    WN_LEX_NAME, WN_LEX_STRING, WN_LEX_INT, WN_LEX_FLOAT, WN_LEX_OP
+    WN_LEX_END,
+    WN_LEX_TEXT,
+    WN_LEX_OUTPUT /* {{ */,
+    WN_LEX_OUTPUT_END,
+    WN_LEX_BLOCK /* {% */,
+    WN_LEX_BLOCK_END,
+    WN_LEX_NAME,
+    WN_LEX_STRING,
+    WN_LEX_INT,
+    WN_LEX_FLOAT,
+    WN_LEX_OP
 } wn_lex_kind;
 
 typedef struct {
     wn_lex_kind kind;
     uint32_t at;                        /* byte of the source */
-    const wn_string *s;                 /* text, name, the characters of a string, operator ("==", "(") */
+    const wn_string *s;                 /* text, name, the characters of a string, operator ("==",
+                                           "(") */
     int64_t i;
     double f;
 } wn_lexeme;
@@ -35,7 +45,8 @@ typedef struct {
     bool inside;                        /* of a tag */
     bool line_start;                    /* the text at hand begins a line */
     bool output;                        /* the tag is {{ */
-    char open[200];                     /* brackets that wait for their end: "}}" may end two dicts */
+    char open[200];                     /* brackets that wait for their end: "}}" may end two
+                                           dicts */
     int n_open;
 } wn_lexer;
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-/* ---- text shared with filters ---------------------------------------------------------------------- */
+/* ---- text shared with filters ---------------------------------------------------------------- */
 
 static bool is_cased(int32_t c)
 {
@@ -43,7 +43,8 @@ const wn_string *wn_string_case(wn_vm *vm, const wn_string *s, int how)
     return wn_buf_done(vm, b);
 }
 
-const wn_string *wn_string_replace(wn_vm *vm, const wn_string *s, const wn_string *was, const wn_string *is, int64_t count)
+const wn_string *wn_string_replace(wn_vm *vm, const wn_string *s, const wn_string *was,
+                                   const wn_string *is, int64_t count)
 {
     wn_text_buf *b = wn_buf_new(vm, s->n);
     size_t at = 0;
@@ -64,10 +65,13 @@ const wn_string *wn_string_replace(wn_vm *vm, const wn_string *s, const wn_strin
     return wn_buf_done(vm, b);
 }
 
-const wn_string *wn_string_pad(wn_vm *vm, const wn_string *s, int64_t width, const wn_string *fill, char where)
+const wn_string *wn_string_pad(wn_vm *vm, const wn_string *s, int64_t width, const wn_string *fill,
+                               char where)
 {
     int64_t n = (int64_t)wn_string_chars(vm, s), all = width > n ? width - n : 0;
-    int64_t left = where == '<' ? 0 : where == '>' ? all : all / 2 + (where == 'c' ? all & width & 1 : 0);
+    int64_t left = where == '<'   ? 0
+                   : where == '>' ? all
+                                  : all / 2 + (where == 'c' ? all & width & 1 : 0);
     wn_text_buf *b = wn_buf_new(vm, s->n);
     for (int64_t i = 0; i < left; i++, wn_vm_spend(vm, 1)) wn_buf_string(vm, b, fill);
     wn_buf_string(vm, b, s);
@@ -93,7 +97,7 @@ wn_list *wn_string_words(wn_vm *vm, const wn_string *s, int64_t max)
     }
 }
 
-/* ---- strings ------------------------------------------------------------------------------------------ */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 static int64_t int_or(wn_vm *vm, wn_value v, int64_t otherwise)
 {
@@ -104,7 +108,10 @@ static const wn_string *str_or(wn_vm *vm, wn_value v, const wn_string *otherwise
     return !wn_given(v) || v.kind == WN_NONE ? otherwise : wn_want_str(vm, v, "this argument");
 }
 static wn_value str(const wn_string *s) { return wn_val_of(s); }
-static wn_value cut(wn_vm *vm, const wn_string *s, size_t from, size_t to) { return wn_val_of(wn_string_cut(vm, s, from, to)); }
+static wn_value cut(wn_vm *vm, const wn_string *s, size_t from, size_t to)
+{
+    return wn_val_of(wn_string_cut(vm, s, from, to));
+}
 
 WN_BUILTIN(s_upper) { return str(wn_string_case(vm, self.s, 'u')); }
 WN_BUILTIN(s_lower) { return str(wn_string_case(vm, self.s, 'l')); }
@@ -112,17 +119,27 @@ WN_BUILTIN(s_title) { return str(wn_string_case(vm, self.s, 't')); }
 WN_BUILTIN(s_capitalize) { return str(wn_string_case(vm, self.s, 'c')); }
 WN_BUILTIN(s_swapcase) { return str(wn_string_case(vm, self.s, 's')); }
 WN_BUILTIN(s_strip) { return str(wn_string_strip(vm, self.s, str_or(vm, a[0], NULL), true, true)); }
-WN_BUILTIN(s_lstrip) { return str(wn_string_strip(vm, self.s, str_or(vm, a[0], NULL), true, false)); }
-WN_BUILTIN(s_rstrip) { return str(wn_string_strip(vm, self.s, str_or(vm, a[0], NULL), false, true)); }
+WN_BUILTIN(s_lstrip)
+{
+    return str(wn_string_strip(vm, self.s, str_or(vm, a[0], NULL), true, false));
+}
+WN_BUILTIN(s_rstrip)
+{
+    return str(wn_string_strip(vm, self.s, str_or(vm, a[0], NULL), false, true));
+}
 
-static bool begins(const wn_string *s, const wn_string *with) { return s->n >= with->n && !memcmp(s->p, with->p, with->n); }
+static bool begins(const wn_string *s, const wn_string *with)
+{
+    return s->n >= with->n && !memcmp(s->p, with->p, with->n);
+}
 static bool ends(const wn_string *s, const wn_string *with)
 {
     return s->n >= with->n && !memcmp(s->p + s->n - with->n, with->p, with->n);
 }
 
 /* One string or a tuple of them. */
-static wn_value any_of(wn_vm *vm, const wn_string *s, wn_value v, bool (*is)(const wn_string *, const wn_string *))
+static wn_value any_of(wn_vm *vm, const wn_string *s, wn_value v,
+                       bool (*is)(const wn_string *, const wn_string *))
 {
     if (v.kind != WN_TUPLE) return wn_val_bool(is(s, wn_want_str(vm, v, "what to look for")));
     for (size_t i = 0; i < v.list->n; i++)
@@ -144,8 +161,8 @@ WN_BUILTIN(s_removesuffix)
 }
 WN_BUILTIN(s_replace)
 {
-    return str(wn_string_replace(vm, self.s, wn_want_str(vm, a[0], "what is replaced"), wn_want_str(vm, a[1], "what replaces"),
-                                 int_or(vm, a[2], -1)));
+    return str(wn_string_replace(vm, self.s, wn_want_str(vm, a[0], "what is replaced"),
+                                 wn_want_str(vm, a[1], "what replaces"), int_or(vm, a[2], -1)));
 }
 
 /* Byte of the last occurrence that ends at or before `to`. */
@@ -176,11 +193,13 @@ static void turn_round(wn_list *l)
 WN_BUILTIN(s_split)
 {
     int64_t max = int_or(vm, a[1], -1);
-    if (!wn_given(a[0]) || a[0].kind == WN_NONE) return wn_val_list(wn_string_words(vm, self.s, max));
+    if (!wn_given(a[0]) || a[0].kind == WN_NONE)
+        return wn_val_list(wn_string_words(vm, self.s, max));
     const wn_string *sep = separator(vm, a[0]);
     wn_list *l = wn_list_new(vm, 0);
     size_t at = 0, next;
-    while ((max < 0 || (int64_t)l->n < max) && (next = wn_string_find(vm, self.s, sep, at)) != SIZE_MAX) {
+    while ((max < 0 || (int64_t)l->n < max) &&
+           (next = wn_string_find(vm, self.s, sep, at)) != SIZE_MAX) {
         wn_list_add(vm, l, cut(vm, self.s, at, next));
         at = next + sep->n;
     }
@@ -195,12 +214,14 @@ static void words_from_right(wn_vm *vm, const wn_string *s, wn_list *l, int64_t 
         while (to && wn_char_is_space(wn_char_at(s, to - (n = wn_char_before(s, to))))) to -= n;
         if (!to) return;
         if (max >= 0 && (int64_t)l->n >= max) {
-            const wn_string *rest = wn_string_strip(vm, wn_string_cut(vm, s, 0, to), NULL, false, true);
+            const wn_string *rest = wn_string_strip(vm, wn_string_cut(vm, s, 0, to), NULL, false,
+                                                    true);
             wn_list_add(vm, l, str(rest));
             return;
         }
         size_t from = to;
-        while (from && !wn_char_is_space(wn_char_at(s, from - (n = wn_char_before(s, from))))) from -= n;
+        while (from && !wn_char_is_space(wn_char_at(s, from - (n = wn_char_before(s, from)))))
+            from -= n;
         wn_vm_spend(vm, (to - from) / 8);
         wn_list_add(vm, l, cut(vm, s, from, to));
         to = from;
@@ -216,7 +237,8 @@ WN_BUILTIN(s_rsplit)
     } else {
         const wn_string *sep = separator(vm, a[0]);
         size_t to = self.s->n, at;
-        while ((max < 0 || (int64_t)l->n < max) && (at = find_last(vm, self.s, sep, to)) != SIZE_MAX) {
+        while ((max < 0 || (int64_t)l->n < max) &&
+               (at = find_last(vm, self.s, sep, to)) != SIZE_MAX) {
             wn_list_add(vm, l, cut(vm, self.s, at + sep->n, to));
             to = at;
         }
@@ -233,7 +255,8 @@ WN_BUILTIN(s_splitlines)
     for (size_t i = 0, from = 0; i < s->n;) {
         int32_t c = wn_char_at(s, i);
         size_t n = wn_char_bytes(s->p + i), end = i;
-        bool line = (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+        bool line = (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
+                    c == 0x2029;
         i += n;
         if (c == '\r' && i < s->n && s->p[i] == '\n') i++;
         if (!line && i < s->n) continue;
@@ -280,7 +303,8 @@ WN_BUILTIN(s_join)
 }
 
 /* Part of the string that find() and count() look at: [*from, *to) in bytes. */
-static void window(wn_vm *vm, const wn_string *s, wn_value first, wn_value last, size_t *from, size_t *to)
+static void window(wn_vm *vm, const wn_string *s, wn_value first, wn_value last, size_t *from,
+                   size_t *to)
 {
     int64_t n = (int64_t)wn_string_chars(vm, s), i = int_or(vm, first, 0), k = int_or(vm, last, n);
     if (i < 0) i = WN_MAX(i + n, 0);
@@ -323,15 +347,20 @@ WN_BUILTIN(s_count)
     window(vm, self.s, a[1], a[2], &from, &to);
     if (from == SIZE_MAX) return wn_val_int(0);
     const wn_string *part = wn_string_cut(vm, self.s, 0, to);
-    if (!what->n) return wn_val_int((int64_t)wn_string_chars(vm, wn_string_cut(vm, part, from, to)) + 1);
-    for (size_t at; (at = wn_string_find(vm, part, what, from)) != SIZE_MAX; from = at + what->n, wn_vm_spend(vm, 1)) n++;
+    if (!what->n)
+        return wn_val_int((int64_t)wn_string_chars(vm, wn_string_cut(vm, part, from, to)) + 1);
+    for (size_t at; (at = wn_string_find(vm, part, what, from)) != SIZE_MAX;
+         from = at + what->n, wn_vm_spend(vm, 1))
+        n++;
     return wn_val_int((int64_t)n);
 }
 
 static wn_value pad(wn_vm *vm, wn_value self, const wn_value *a, char where)
 {
-    const wn_string *fill = wn_given(a[1]) ? wn_want_str(vm, a[1], "the fill character") : wn_string_lit(vm, " ", 1);
-    if (wn_string_chars(vm, fill) != 1) wn_vm_fail(vm, "the fill character must be exactly one character long");
+    const wn_string *fill = wn_given(a[1]) ? wn_want_str(vm, a[1], "the fill character")
+                                           : wn_string_lit(vm, " ", 1);
+    if (wn_string_chars(vm, fill) != 1)
+        wn_vm_fail(vm, "the fill character must be exactly one character long");
     return str(wn_string_pad(vm, self.s, wn_want_int(vm, a[0], "the width"), fill, where));
 }
 WN_BUILTIN(s_center) { return pad(vm, self, a, 'c'); }
@@ -340,7 +369,8 @@ WN_BUILTIN(s_rjust) { return pad(vm, self, a, '>'); }
 WN_BUILTIN(s_zfill)
 {
     size_t sign = self.s->n && (*self.s->p == '-' || *self.s->p == '+');
-    const wn_string *zero = wn_string_lit(vm, "0", 1), *rest = wn_string_cut(vm, self.s, sign, self.s->n);
+    const wn_string *zero = wn_string_lit(vm, "0", 1),
+                    *rest = wn_string_cut(vm, self.s, sign, self.s->n);
     int64_t width = wn_want_int(vm, a[0], "the width");
     rest = wn_string_pad(vm, rest, width < 1 ? 0 : width - (int64_t)sign, zero, '>');
     return str(wn_string_join(vm, wn_string_cut(vm, self.s, 0, sign), rest));
@@ -363,7 +393,8 @@ static bool is_numeric(int32_t c)
 }
 static bool is_letter(int32_t c)
 {
-    return is_cased(c) || utf8proc_category(c) == UTF8PROC_CATEGORY_LM || utf8proc_category(c) == UTF8PROC_CATEGORY_LO;
+    return is_cased(c) || utf8proc_category(c) == UTF8PROC_CATEGORY_LM ||
+           utf8proc_category(c) == UTF8PROC_CATEGORY_LO;
 }
 bool wn_char_is_word(int32_t c) { return is_letter(c) || is_numeric(c); }
 static bool is_ascii(int32_t c) { return c < 0x80; }
@@ -373,28 +404,58 @@ WN_BUILTIN(s_isalpha) { return all_are(vm, self.s, is_letter); }
 WN_BUILTIN(s_isalnum) { return all_are(vm, self.s, wn_char_is_word); }
 WN_BUILTIN(s_isspace) { return all_are(vm, self.s, wn_char_is_space); }
 WN_BUILTIN(s_isascii) { return wn_val_bool(!self.s->n || all_are(vm, self.s, is_ascii).b); }
-WN_BUILTIN(s_islower) { return wn_apply(vm, wn_test_find(wn_string_lit(vm, "lower", 5)), self, args); }
-WN_BUILTIN(s_isupper) { return wn_apply(vm, wn_test_find(wn_string_lit(vm, "upper", 5)), self, args); }
+WN_BUILTIN(s_islower)
+{
+    return wn_apply(vm, wn_test_find(wn_string_lit(vm, "lower", 5)), self, args);
+}
+WN_BUILTIN(s_isupper)
+{
+    return wn_apply(vm, wn_test_find(wn_string_lit(vm, "upper", 5)), self, args);
+}
 
 static const wn_builtin string_methods[] = {
-    { "upper", "", 0, s_upper }, { "lower", "", 0, s_lower }, { "casefold", "", 0, s_lower }, { "title", "", 0, s_title },
-    { "capitalize", "", 0, s_capitalize }, { "swapcase", "", 0, s_swapcase }, { "strip", "chars", 0, s_strip },
-    { "lstrip", "chars", 0, s_lstrip }, { "rstrip", "chars", 0, s_rstrip }, { "startswith", "prefix", 1, s_startswith },
-    { "endswith", "suffix", 1, s_endswith }, { "removeprefix", "prefix", 1, s_removeprefix },
-    { "removesuffix", "suffix", 1, s_removesuffix }, { "replace", "old new count", 2, s_replace },
-    { "split", "sep maxsplit", 0, s_split }, { "rsplit", "sep maxsplit", 0, s_rsplit },
-    { "splitlines", "keepends", 0, s_splitlines }, { "partition", "sep", 1, s_partition },
-    { "rpartition", "sep", 1, s_rpartition }, { "join", "iterable", 1, s_join }, { "find", "sub start end", 1, s_find },
-    { "rfind", "sub start end", 1, s_rfind }, { "index", "sub start end", 1, s_index },
-    { "rindex", "sub start end", 1, s_rindex }, { "count", "sub start end", 1, s_count },
-    { "center", "width fillchar", 1, s_center }, { "ljust", "width fillchar", 1, s_ljust },
-    { "rjust", "width fillchar", 1, s_rjust }, { "zfill", "width", 1, s_zfill }, { "format", NULL, 0, s_format },
-    { "isdigit", "", 0, s_isdigit }, { "isdecimal", "", 0, s_isdigit }, { "isnumeric", "", 0, s_isnumeric },
-    { "isalpha", "", 0, s_isalpha }, { "isalnum", "", 0, s_isalnum }, { "isspace", "", 0, s_isspace },
-    { "isascii", "", 0, s_isascii }, { "islower", "", 0, s_islower }, { "isupper", "", 0, s_isupper },
+    { "upper", "", 0, s_upper },
+    { "lower", "", 0, s_lower },
+    { "casefold", "", 0, s_lower },
+    { "title", "", 0, s_title },
+    { "capitalize", "", 0, s_capitalize },
+    { "swapcase", "", 0, s_swapcase },
+    { "strip", "chars", 0, s_strip },
+    { "lstrip", "chars", 0, s_lstrip },
+    { "rstrip", "chars", 0, s_rstrip },
+    { "startswith", "prefix", 1, s_startswith },
+    { "endswith", "suffix", 1, s_endswith },
+    { "removeprefix", "prefix", 1, s_removeprefix },
+    { "removesuffix", "suffix", 1, s_removesuffix },
+    { "replace", "old new count", 2, s_replace },
+    { "split", "sep maxsplit", 0, s_split },
+    { "rsplit", "sep maxsplit", 0, s_rsplit },
+    { "splitlines", "keepends", 0, s_splitlines },
+    { "partition", "sep", 1, s_partition },
+    { "rpartition", "sep", 1, s_rpartition },
+    { "join", "iterable", 1, s_join },
+    { "find", "sub start end", 1, s_find },
+    { "rfind", "sub start end", 1, s_rfind },
+    { "index", "sub start end", 1, s_index },
+    { "rindex", "sub start end", 1, s_rindex },
+    { "count", "sub start end", 1, s_count },
+    { "center", "width fillchar", 1, s_center },
+    { "ljust", "width fillchar", 1, s_ljust },
+    { "rjust", "width fillchar", 1, s_rjust },
+    { "zfill", "width", 1, s_zfill },
+    { "format", NULL, 0, s_format },
+    { "isdigit", "", 0, s_isdigit },
+    { "isdecimal", "", 0, s_isdigit },
+    { "isnumeric", "", 0, s_isnumeric },
+    { "isalpha", "", 0, s_isalpha },
+    { "isalnum", "", 0, s_isalnum },
+    { "isspace", "", 0, s_isspace },
+    { "isascii", "", 0, s_isascii },
+    { "islower", "", 0, s_islower },
+    { "isupper", "", 0, s_isupper },
 };
 
-/* ---- lists ---------------------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 WN_BUILTIN(l_append)
 {
@@ -418,7 +479,8 @@ WN_BUILTIN(l_insert)
     size_t at = place(vm, a[0], self.list->n);
     wn_list_add(vm, self.list, a[1]);
     wn_vm_spend(vm, self.list->n - at);
-    memmove(self.list->at + at + 1, self.list->at + at, sizeof *self.list->at * (self.list->n - 1 - at));
+    memmove(self.list->at + at + 1, self.list->at + at,
+            sizeof *self.list->at * (self.list->n - 1 - at));
     self.list->at[at] = a[1];
     return wn_val_none();
 }
@@ -427,7 +489,8 @@ WN_BUILTIN(l_pop)
     wn_list *l = self.list;
     int64_t i = int_or(vm, a[0], -1);
     if (i < 0) i += (int64_t)l->n;
-    if (i < 0 || i >= (int64_t)l->n) wn_vm_fail(vm, l->n ? "pop index out of range" : "pop from empty list");
+    if (i < 0 || i >= (int64_t)l->n)
+        wn_vm_fail(vm, l->n ? "pop index out of range" : "pop from empty list");
     wn_value v = l->at[i];
     wn_vm_spend(vm, l->n - (size_t)i);
     memmove(l->at + i, l->at + i + 1, sizeof *l->at * (l->n - (size_t)i - 1));
@@ -454,13 +517,19 @@ WN_BUILTIN(l_reverse)
     return wn_val_none();
 }
 
-static const wn_builtin list_methods[] = {          /* a tuple has the first two */
-    { "index", "value", 1, l_index }, { "count", "value", 1, l_count }, { "append", "object", 1, l_append },
-    { "extend", "iterable", 1, l_extend }, { "insert", "index object", 2, l_insert }, { "pop", "index", 0, l_pop },
-    { "copy", "", 0, l_copy }, { "reverse", "", 0, l_reverse },
+static const wn_builtin list_methods[] = {
+    /* a tuple has the first two */
+    { "index", "value", 1, l_index },
+    { "count", "value", 1, l_count },
+    { "append", "object", 1, l_append },
+    { "extend", "iterable", 1, l_extend },
+    { "insert", "index object", 2, l_insert },
+    { "pop", "index", 0, l_pop },
+    { "copy", "", 0, l_copy },
+    { "reverse", "", 0, l_reverse },
 };
 
-/* ---- dicts ------------------------------------------------------------------------------------------------ */
+/* ---- dicts ----------------------------------------------------------------------------------- */
 
 static wn_value or_none(wn_value v) { return wn_given(v) ? v : wn_val_none(); }
 
@@ -472,7 +541,8 @@ WN_BUILTIN(d_get)
 WN_BUILTIN(d_items)
 {
     wn_list *l = wn_list_new(vm, self.dict->n);
-    for (size_t i = 0; i < self.dict->n; i++) wn_list_add(vm, l, wn_pair(vm, self.dict->at[i].key, self.dict->at[i].val));
+    for (size_t i = 0; i < self.dict->n; i++)
+        wn_list_add(vm, l, wn_pair(vm, self.dict->at[i].key, self.dict->at[i].val));
     return wn_val_list(l);
 }
 WN_BUILTIN(d_keys) { return wn_val_list(wn_list_of(vm, self)); }
@@ -499,7 +569,8 @@ WN_BUILTIN(d_setdefault)
 WN_BUILTIN(d_update)
 {
     wn_value more = wn_apply(vm, wn_global_find(wn_string_lit(vm, "dict", 4)), wn_val_none(), args);
-    for (size_t i = 0; i < more.dict->n; i++) wn_dict_set(vm, self.dict, more.dict->at[i].key, more.dict->at[i].val);
+    for (size_t i = 0; i < more.dict->n; i++)
+        wn_dict_set(vm, self.dict, more.dict->at[i].key, more.dict->at[i].val);
     return wn_val_none();
 }
 WN_BUILTIN(d_copy)
@@ -509,9 +580,10 @@ WN_BUILTIN(d_copy)
 }
 
 static const wn_builtin dict_methods[] = {
-    { "get", "key default", 1, d_get }, { "items", "", 0, d_items }, { "keys", "", 0, d_keys }, { "values", "", 0, d_values },
-    { "pop", "key default", 1, d_pop }, { "setdefault", "key default", 1, d_setdefault }, { "update", NULL, 0, d_update },
-    { "copy", "", 0, d_copy },
+    { "get", "key default", 1, d_get }, { "items", "", 0, d_items },
+    { "keys", "", 0, d_keys },          { "values", "", 0, d_values },
+    { "pop", "key default", 1, d_pop }, { "setdefault", "key default", 1, d_setdefault },
+    { "update", NULL, 0, d_update },    { "copy", "", 0, d_copy },
 };
 
 const wn_builtin *wn_method_find(wn_value self, const wn_string *name)

@@ -24,8 +24,14 @@ const wn_lexeme *wn_parse_peek(wn_parser *p)
     return &p->ahead;
 }
 
-bool wn_parse_is(const wn_parser *p, const char *op) { return p->t.kind == WN_LEX_OP && wn_string_is(p->t.s, op); }
-bool wn_parse_is_name(const wn_parser *p, const char *name) { return p->t.kind == WN_LEX_NAME && wn_string_is(p->t.s, name); }
+bool wn_parse_is(const wn_parser *p, const char *op)
+{
+    return p->t.kind == WN_LEX_OP && wn_string_is(p->t.s, op);
+}
+bool wn_parse_is_name(const wn_parser *p, const char *name)
+{
+    return p->t.kind == WN_LEX_NAME && wn_string_is(p->t.s, name);
+}
 
 bool wn_parse_skip(wn_parser *p, const char *op)
 {
@@ -51,7 +57,9 @@ void wn_parse_unexpected(wn_parser *p, const char *wanted)
     case WN_LEX_INT:
     case WN_LEX_FLOAT: snprintf(got, sizeof got, "a number"); break;
     case WN_LEX_STRING: snprintf(got, sizeof got, "a string"); break;
-    default: snprintf(got, sizeof got, "'%.*s'", p->t.s ? (int)WN_MIN(p->t.s->n, (size_t)40) : 0, p->t.s ? p->t.s->p : "");
+    default:
+        snprintf(got, sizeof got, "'%.*s'", p->t.s ? (int)WN_MIN(p->t.s->n, (size_t)40) : 0,
+                 p->t.s ? p->t.s->p : "");
     }
     wn_vm_fail_at(p->vm, p->t.at, "%s is expected here, not %s", wanted, got);
 }
@@ -132,7 +140,8 @@ static wn_node *parse_target(wn_parser *p, bool with_attr)
     wn_vm_enter(p->vm);
     do {
         wn_node *n;
-        if (first && !wn_parse_is(p, "(") && p->t.kind != WN_LEX_NAME) break;     /* a trailing comma */
+        /* a trailing comma */
+        if (first && !wn_parse_is(p, "(") && p->t.kind != WN_LEX_NAME) break;
         if (wn_parse_skip(p, "(")) {
             n = parse_target(p, false);
             wn_parse_expect(p, ")");
@@ -234,7 +243,8 @@ static wn_node *parse_params(wn_parser *p)
         if (wn_parse_skip(p, "=")) {
             n->b = wn_parse_expr(p);
             with_default = n;
-        } else if (with_default) wn_vm_fail_at(p->vm, n->at, "a parameter without a default follows one that has one");
+        } else if (with_default)
+            wn_vm_fail_at(p->vm, n->at, "a parameter without a default follows one that has one");
         wn_chain_add(&params, n);
         if (!wn_parse_skip(p, ",")) break;
     }
@@ -271,7 +281,8 @@ static wn_node *parse_call_block(wn_parser *p, const wn_lexeme *tag)
     caller->name = wn_string_lit(p->vm, "caller", 6);
     if (wn_parse_is(p, "(")) caller->a = parse_params(p);
     n->a = wn_parse_expr(p);
-    if (n->a->kind != WN_N_CALL) wn_vm_fail_at(p->vm, n->a->at, "{%% call %%} wants a call: {%% call name(...) %%}");
+    if (n->a->kind != WN_N_CALL)
+        wn_vm_fail_at(p->vm, n->a->at, "{%% call %%} wants a call: {%% call name(...) %%}");
     end_tag(p);
     parse_macro_body(p, caller, tag, "endcall");
     n->b = caller;
@@ -319,10 +330,14 @@ static wn_node *parse_generation(wn_parser *p, const wn_lexeme *tag)
 
 static wn_node *parse_statement(wn_parser *p, const wn_lexeme *tag)
 {
-    static const struct { const char *name; wn_node *(*parse)(wn_parser *, const wn_lexeme *); } blocks[] = {
-        { "if", parse_if }, { "for", parse_for }, { "set", parse_set }, { "macro", parse_macro },
-        { "call", parse_call_block }, { "filter", parse_filter_block }, { "with", parse_with },
-        { "generation", parse_generation },
+    static const struct {
+        const char *name;
+        wn_node *(*parse)(wn_parser *, const wn_lexeme *);
+    } blocks[] = {
+        { "if", parse_if },           { "for", parse_for },
+        { "set", parse_set },         { "macro", parse_macro },
+        { "call", parse_call_block }, { "filter", parse_filter_block },
+        { "with", parse_with },       { "generation", parse_generation },
     };
     wn_node *n = NULL;
     if (p->t.kind != WN_LEX_NAME) wn_parse_unexpected(p, "the name of a statement");
@@ -334,12 +349,16 @@ static wn_node *parse_statement(wn_parser *p, const wn_lexeme *tag)
         }
     if (!n && (wn_string_is(name, "break") || wn_string_is(name, "continue"))) {
         n = wn_parse_node(p, wn_string_is(name, "break") ? WN_N_BREAK : WN_N_CONTINUE);
-        if (!p->n_loops) wn_vm_fail_at(p->vm, tag->at, "{%% %.*s %%} outside of a loop", (int)name->n, name->p);
+        if (!p->n_loops)
+            wn_vm_fail_at(p->vm, tag->at, "{%% %.*s %%} outside of a loop", (int)name->n, name->p);
         wn_parse_next(p);
     }
     if (!n)
-        wn_vm_fail_at(p->vm, p->t.at, "there is no statement '%.*s' here; known are if, for, set, macro, call, filter, with, "
-                      "generation, raw, break, continue", (int)WN_MIN(name->n, (size_t)40), name->p);
+        wn_vm_fail_at(
+            p->vm, p->t.at,
+            "there is no statement '%.*s' here; known are if, for, set, macro, call, filter, with, "
+            "generation, raw, break, continue",
+            (int)WN_MIN(name->n, (size_t)40), name->p);
     end_tag(p);
     return n;
 }

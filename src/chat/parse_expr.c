@@ -145,10 +145,12 @@ static wn_node *parse_sum(wn_parser *p)
 
 static char compare_op(wn_parser *p)
 {
-    static const char *const ops[][2] = { { "==", "=" }, { "!=", "!" }, { "<", "<" }, { ">", ">" }, { "<=", "l" }, { ">=", "g" } };
+    static const char *const ops[][2] = { { "==", "=" }, { "!=", "!" }, { "<", "<" },
+                                          { ">", ">" },  { "<=", "l" }, { ">=", "g" } };
     uint32_t at;
     if (wn_parse_skip_name(p, "in")) return 'i';
-    if (wn_parse_is_name(p, "not") && wn_parse_peek(p)->kind == WN_LEX_NAME && wn_string_is(wn_parse_peek(p)->s, "in")) {
+    if (wn_parse_is_name(p, "not") && wn_parse_peek(p)->kind == WN_LEX_NAME &&
+        wn_string_is(wn_parse_peek(p)->s, "in")) {
         wn_parse_next(p);
         wn_parse_next(p);
         return 'n';
@@ -188,9 +190,12 @@ static wn_node *parse_not(wn_parser *p)
 /* Arguments of a test may stand without brackets: x is divisibleby 3. */
 static wn_node *bare_argument(wn_parser *p)
 {
-    static const char *const words[] = { "else", "or", "and", "if", "is", "in", "not", "recursive" };
-    bool begins = p->t.kind == WN_LEX_NAME || p->t.kind == WN_LEX_STRING || p->t.kind == WN_LEX_INT ||
-                  p->t.kind == WN_LEX_FLOAT || wn_parse_is(p, "[") || wn_parse_is(p, "{");
+    static const char *const words[] = {
+        "else", "or", "and", "if", "is", "in", "not", "recursive"
+    };
+    bool begins = p->t.kind == WN_LEX_NAME || p->t.kind == WN_LEX_STRING ||
+                  p->t.kind == WN_LEX_INT || p->t.kind == WN_LEX_FLOAT || wn_parse_is(p, "[") ||
+                  wn_parse_is(p, "{");
     for (size_t i = 0; i < WN_COUNT(words); i++)
         if (wn_parse_is_name(p, words[i])) begins = false;
     if (!begins) return NULL;
@@ -238,7 +243,8 @@ static wn_node *parse_tail(wn_parser *p, wn_node *a)
         else if (wn_parse_is_name(p, "is")) {
             wn_parse_next(p);
             a = parse_test(p, a);
-        } else if (wn_parse_is(p, "(") || wn_parse_is(p, "[") || wn_parse_is(p, ".")) a = wn_parse_postfix(p, a);
+        } else if (wn_parse_is(p, "(") || wn_parse_is(p, "[") || wn_parse_is(p, "."))
+            a = wn_parse_postfix(p, a);
         else return a;
     }
 }
@@ -322,12 +328,14 @@ wn_node *wn_parse_args(wn_parser *p)
         wn_node *arg = wn_parse_node(p, WN_N_ARG);
         if (wn_parse_skip(p, "*")) arg->op = '*';
         else if (wn_parse_skip(p, "**")) arg->op = '2';
-        else if (p->t.kind == WN_LEX_NAME && wn_parse_peek(p)->kind == WN_LEX_OP && wn_string_is(wn_parse_peek(p)->s, "=")) {
+        else if (p->t.kind == WN_LEX_NAME && wn_parse_peek(p)->kind == WN_LEX_OP &&
+                 wn_string_is(wn_parse_peek(p)->s, "=")) {
             arg->name = p->t.s;
             wn_parse_next(p);
             wn_parse_next(p);
         }
-        if (!arg->name && !arg->op && named) wn_vm_fail_at(p->vm, arg->at, "a positional argument follows a named one");
+        if (!arg->name && !arg->op && named)
+            wn_vm_fail_at(p->vm, arg->at, "a positional argument follows a named one");
         named = named || arg->name || arg->op == '2';
         arg->b = wn_parse_expr(p);
         wn_chain_add(&args, arg);

@@ -44,8 +44,15 @@ static bool printable(int32_t c)
 {
     if (c < 0x7F) return c >= 0x20;
     switch (utf8proc_category(c)) {
-    case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CF: case UTF8PROC_CATEGORY_CS: case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_CN: case UTF8PROC_CATEGORY_ZL: case UTF8PROC_CATEGORY_ZP: case UTF8PROC_CATEGORY_ZS: return false;
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+    case UTF8PROC_CATEGORY_ZS:
+        return false;
     default: return true;
     }
 }
@@ -66,12 +73,17 @@ static void repr_string(wn_vm *vm, wn_text_buf *b, const wn_string *s)
         int32_t c = wn_char_at(s, i);
         n = wn_char_bytes(s->p + i);
         if (c == quote || c == '\\') snprintf(text, sizeof text, "\\%c", c);
-        else if (c == '\n' || c == '\r' || c == '\t') snprintf(text, sizeof text, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
+        else if (c == '\n' || c == '\r' || c == '\t')
+            snprintf(text, sizeof text, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
         else if (printable(c)) {
             wn_buf_cut(vm, b, s, i, i + n);
             continue;
-        }
-        else snprintf(text, sizeof text, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+        } else
+            snprintf(text, sizeof text,
+                     c < 0x100     ? "\\x%02x"
+                     : c < 0x10000 ? "\\u%04x"
+                                   : "\\U%08x",
+                     (unsigned)c);
         put_escape(vm, b, text, wn_string_is_data(s, i));
     }
     wn_buf_put(vm, b, &quote, 1, NULL);
@@ -154,7 +166,9 @@ static void json_escape(wn_vm *vm, wn_text_buf *b, int32_t c, bool data)
             return;
         }
     if (c < 0x10000) snprintf(text, sizeof text, "\\u%04x", (unsigned)c);
-    else snprintf(text, sizeof text, "\\u%04x\\u%04x", 0xD800u + (unsigned)((c - 0x10000) >> 10), 0xDC00u + (unsigned)(c & 0x3FF));
+    else
+        snprintf(text, sizeof text, "\\u%04x\\u%04x", 0xD800u + (unsigned)((c - 0x10000) >> 10),
+                 0xDC00u + (unsigned)(c & 0x3FF));
     put_escape(vm, b, text, data);
 }
 
@@ -163,8 +177,8 @@ static void json_string(wn_vm *vm, wn_text_buf *b, const wn_string *s, bool asci
     wn_buf_puts(vm, b, "\"");
     for (size_t i = 0, n; i < s->n; i += n) {
         size_t run = i;
-        while (run < s->n && (unsigned char)s->p[run] >= 0x20 && s->p[run] != '"' && s->p[run] != '\\' &&
-               (!ascii || (unsigned char)s->p[run] < 0x7F))
+        while (run < s->n && (unsigned char)s->p[run] >= 0x20 && s->p[run] != '"' &&
+               s->p[run] != '\\' && (!ascii || (unsigned char)s->p[run] < 0x7F))
             run++;
         wn_buf_cut(vm, b, s, i, run);
         n = run - i;
@@ -187,7 +201,9 @@ static void json_key(wn_vm *vm, wn_text_buf *b, wn_value k, bool ascii)
         print_number(vm, b, k);
         wn_buf_puts(vm, b, "\"");
         return;
-    default: wn_vm_fail(vm, "keys of JSON must be str, int, float, bool or None, not %s", wn_kind_name(k));
+    default:
+        wn_vm_fail(vm, "keys of JSON must be str, int, float, bool or None, not %s",
+                   wn_kind_name(k));
     }
 }
 
@@ -206,7 +222,9 @@ static void sort_keys(wn_vm *vm, const wn_dict *d, size_t *at, size_t *tmp, size
     size_t h = n / 2, i = 0, j = h, k = 0;
     sort_keys(vm, d, at, tmp, h);
     sort_keys(vm, d, at + h, tmp, n - h);
-    while (i < h && j < n) tmp[k++] = wn_val_compare(vm, d->at[at[j]].key, d->at[at[i]].key, "<") < 0 ? at[j++] : at[i++];
+    while (i < h && j < n)
+        tmp[k++] = wn_val_compare(vm, d->at[at[j]].key, d->at[at[i]].key, "<") < 0 ? at[j++]
+                                                                                   : at[i++];
     while (i < h) tmp[k++] = at[i++];
     memcpy(at, tmp, sizeof *at * k);
 }
@@ -223,7 +241,10 @@ static void json(wn_vm *vm, wn_text_buf *b, wn_value v, const wn_json_style *sty
     case WN_INT: print_number(vm, b, v); break;
     case WN_FLOAT:
         wn_float_text(v.f, text);
-        wn_buf_puts(vm, b, isnan(v.f) ? "NaN" : isinf(v.f) ? v.f < 0 ? "-Infinity" : "Infinity" : text);
+        wn_buf_puts(vm, b,
+                    isnan(v.f)   ? "NaN"
+                    : isinf(v.f) ? v.f < 0 ? "-Infinity" : "Infinity"
+                                 : text);
         break;
     case WN_STR: json_string(vm, b, v.s, style->ascii); break;
     case WN_LIST:
@@ -262,4 +283,7 @@ static void json(wn_vm *vm, wn_text_buf *b, wn_value v, const wn_json_style *sty
     wn_vm_leave(vm);
 }
 
-void wn_val_json(wn_vm *vm, wn_text_buf *b, wn_value v, const wn_json_style *style) { json(vm, b, v, style, 0); }
+void wn_val_json(wn_vm *vm, wn_text_buf *b, wn_value v, const wn_json_style *style)
+{
+    json(vm, b, v, style, 0);
+}

@@ -37,7 +37,8 @@ static void assign(wn_vm *vm, wn_scope *scope, const wn_node *target, wn_value v
     } else if (target->kind == WN_N_ATTR) {
         wn_value space = wn_eval(vm, target->a);
         vm->at = target->at;
-        if (space.kind != WN_SPACE) wn_vm_fail(vm, "only a namespace() has attributes that can be set");
+        if (space.kind != WN_SPACE)
+            wn_vm_fail(vm, "only a namespace() has attributes that can be set");
         wn_dict_set(vm, space.dict, wn_val_of(target->name), v);
     } else {
         size_t n = 0, i = 0;
@@ -45,12 +46,13 @@ static void assign(wn_vm *vm, wn_scope *scope, const wn_node *target, wn_value v
         wn_list *items = wn_list_of(vm, v);
         for (const wn_node *t = target->list; t; t = t->next) n++;
         if (items->n != n)
-            wn_vm_fail(vm, "%zu names for %zu values: too %s to unpack", n, items->n, items->n < n ? "few" : "many");
+            wn_vm_fail(vm, "%zu names for %zu values: too %s to unpack", n, items->n,
+                       items->n < n ? "few" : "many");
         for (const wn_node *t = target->list; t; t = t->next) assign(vm, scope, t, items->at[i++]);
     }
 }
 
-/* ---- text that goes somewhere else -------------------------------------------------------------- */
+/* ---- text that goes somewhere else ----------------------------------------------------------- */
 
 /* Runs list in a scope of its own; what it writes is the value. */
 static wn_value capture(wn_vm *vm, const wn_node *list, wn_scope *scope, wn_flow *flow)
@@ -71,11 +73,12 @@ static wn_value filtered(wn_vm *vm, const wn_node *filters, wn_value text)
     wn_value inner = filtered(vm, filters->a, text);
     wn_call_args args = wn_eval_args(vm, filters->list);
     vm->at = filters->at;
-    if (!filters->fn) wn_vm_fail(vm, "there is no filter '%.*s'", (int)filters->name->n, filters->name->p);
+    if (!filters->fn)
+        wn_vm_fail(vm, "there is no filter '%.*s'", (int)filters->name->n, filters->name->p);
     return wn_apply(vm, filters->fn, inner, &args);
 }
 
-/* ---- macros ------------------------------------------------------------------------------------- */
+/* ---- macros ---------------------------------------------------------------------------------- */
 
 static const struct wn_keyword *keyword(const wn_call_args *args, const wn_string *name)
 {
@@ -92,26 +95,35 @@ static bool has_param(const wn_node *macro, const wn_string *name)
 }
 
 /* Keywords that are no parameter: the caller of a call block, or entries of kwargs. */
-static void bind_rest(wn_vm *vm, const wn_macro *m, wn_scope *scope, const wn_call_args *args, int i)
+static void bind_rest(wn_vm *vm, const wn_macro *m, wn_scope *scope, const wn_call_args *args,
+                      int i)
 {
     const wn_node *n = m->n;
     wn_dict *kwargs = wn_dict_new(vm);
     wn_list *varargs = wn_list_new(vm, 0);
     wn_string caller = { .p = "caller", .n = 6 };
     if (i < args->n && !(n->uses & WN_USES_VARARGS))
-        wn_vm_fail(vm, "macro '%.*s' takes at most %d arguments, not %d", (int)n->name->n, n->name->p, i, args->n);
+        wn_vm_fail(vm, "macro '%.*s' takes at most %d arguments, not %d", (int)n->name->n,
+                   n->name->p, i, args->n);
     for (; i < args->n; i++) wn_list_add(vm, varargs, args->pos[i]);
     if (n->uses & WN_USES_CALLER && !has_param(n, &caller))
-        wn_scope_set(vm, scope, wn_string_lit(vm, "caller", 6), wn_val_undef(vm, "'caller' is undefined"));
+        wn_scope_set(vm, scope, wn_string_lit(vm, "caller", 6),
+                     wn_val_undef(vm, "'caller' is undefined"));
     for (int k = 0; k < args->n_kw; k++) {
         const wn_string *name = args->kw[k].name;
         if (has_param(n, name)) continue;
-        if (wn_string_is(name, "caller") && n->uses & WN_USES_CALLER) wn_scope_set(vm, scope, name, args->kw[k].val);
-        else if (n->uses & WN_USES_KWARGS) wn_dict_set(vm, kwargs, wn_val_of(name), args->kw[k].val);
-        else wn_vm_fail(vm, "macro '%.*s' takes no keyword argument '%.*s'", (int)n->name->n, n->name->p, (int)name->n, name->p);
+        if (wn_string_is(name, "caller") && n->uses & WN_USES_CALLER)
+            wn_scope_set(vm, scope, name, args->kw[k].val);
+        else if (n->uses & WN_USES_KWARGS)
+            wn_dict_set(vm, kwargs, wn_val_of(name), args->kw[k].val);
+        else
+            wn_vm_fail(vm, "macro '%.*s' takes no keyword argument '%.*s'", (int)n->name->n,
+                       n->name->p, (int)name->n, name->p);
     }
-    if (n->uses & WN_USES_VARARGS) wn_scope_set(vm, scope, wn_string_lit(vm, "varargs", 7), wn_val_tuple(varargs));
-    if (n->uses & WN_USES_KWARGS) wn_scope_set(vm, scope, wn_string_lit(vm, "kwargs", 6), wn_val_dict(kwargs));
+    if (n->uses & WN_USES_VARARGS)
+        wn_scope_set(vm, scope, wn_string_lit(vm, "varargs", 7), wn_val_tuple(varargs));
+    if (n->uses & WN_USES_KWARGS)
+        wn_scope_set(vm, scope, wn_string_lit(vm, "kwargs", 6), wn_val_dict(kwargs));
 }
 
 wn_value wn_macro_call(wn_vm *vm, const wn_macro *m, const wn_call_args *args)
@@ -123,9 +135,15 @@ wn_value wn_macro_call(wn_vm *vm, const wn_macro *m, const wn_call_args *args)
     vm->scope = scope;                  /* defaults may name earlier parameters */
     for (const wn_node *p = m->n->a; p; p = p->next, i++) {
         const struct wn_keyword *kw = keyword(args, p->name);
-        if (i < args->n && kw) wn_vm_fail(vm, "macro: two values for the argument '%.*s'", (int)p->name->n, p->name->p);
-        wn_scope_set(vm, scope, p->name, i < args->n ? args->pos[i] : kw ? kw->val : p->b ? wn_eval(vm, p->b)
-                     : wn_val_undef(vm, "parameter '%.*s' was not provided", (int)WN_MIN(p->name->n, (size_t)80), p->name->p));
+        if (i < args->n && kw)
+            wn_vm_fail(vm, "macro: two values for the argument '%.*s'", (int)p->name->n,
+                       p->name->p);
+        wn_scope_set(vm, scope, p->name,
+                     i < args->n ? args->pos[i]
+                     : kw        ? kw->val
+                     : p->b      ? wn_eval(vm, p->b)
+                                 : wn_val_undef(vm, "parameter '%.*s' was not provided",
+                                                (int)WN_MIN(p->name->n, (size_t)80), p->name->p));
         vm->at = at;
     }
     bind_rest(vm, m, scope, args, i);
@@ -154,7 +172,7 @@ static void call_block(wn_vm *vm, const wn_node *n)
     wn_val_print(vm, vm->out, wn_call_value(vm, f, &args));
 }
 
-/* ---- loops ------------------------------------------------------------------------------------------ */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 static wn_list *keep_matching(wn_vm *vm, const wn_node *n, wn_list *items)
 {
@@ -175,7 +193,8 @@ static wn_flow run_loop(wn_vm *vm, const wn_node *n, wn_list *items, int depth)
     wn_loop *loop = wn_vm_take(vm, sizeof *loop);
     wn_scope *was = vm->scope;
     if (n->c) items = keep_matching(vm, n, items);
-    *loop = (wn_loop){ .items = items, .depth = depth, .node = n->op == 'r' ? n : NULL, .scope = was };
+    *loop = (wn_loop){ .items = items, .depth = depth, .node = n->op == 'r' ? n : NULL,
+                       .scope = was };
     for (; loop->i < items->n; loop->i++) {
         vm->scope = wn_scope_push(vm, was);
         assign(vm, vm->scope, n->a, items->at[loop->i]);
@@ -199,8 +218,11 @@ static wn_flow for_loop(wn_vm *vm, const wn_node *n)
 
 wn_value wn_loop_again(wn_vm *vm, const wn_loop *loop, const wn_call_args *args)
 {
-    if (!loop->node) wn_vm_fail(vm, "this loop does not call itself: it would have to be {%% for ... recursive %%}");
-    if (args->n != 1 || args->n_kw) wn_vm_fail(vm, "loop() takes what to walk over, and nothing else");
+    if (!loop->node)
+        wn_vm_fail(vm,
+                   "this loop does not call itself: it would have to be {%% for ... recursive %%}");
+    if (args->n != 1 || args->n_kw)
+        wn_vm_fail(vm, "loop() takes what to walk over, and nothing else");
     wn_text_buf *out = vm->out, *mine = wn_buf_new(vm, 0);
     wn_scope *was = vm->scope;
     vm->out = mine;
@@ -211,12 +233,13 @@ wn_value wn_loop_again(wn_vm *vm, const wn_loop *loop, const wn_call_args *args)
     return wn_buf_value(vm, mine);
 }
 
-/* ---- statements ---------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static wn_flow in_scope(wn_vm *vm, const wn_node *sets, const wn_node *list)
 {
     wn_scope *was = vm->scope, *mine = wn_scope_push(vm, was);
-    for (const wn_node *s = sets; s; s = s->next) assign(vm, mine, s->a, wn_eval(vm, s->b));   /* of the scope outside */
+    /* of the scope outside */
+    for (const wn_node *s = sets; s; s = s->next) assign(vm, mine, s->a, wn_eval(vm, s->b));
     vm->scope = mine;
     wn_flow flow = wn_exec(vm, list);
     vm->scope = was;

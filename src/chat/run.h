@@ -37,7 +37,8 @@ wn_flow wn_exec(wn_vm *vm, const wn_node *list);
 wn_scope *wn_scope_push(wn_vm *vm, wn_scope *up);
 void wn_scope_set(wn_vm *vm, wn_scope *s, const wn_string *name, wn_value v);
 wn_value wn_macro_call(wn_vm *vm, const wn_macro *m, const wn_call_args *args);
-wn_value wn_loop_again(wn_vm *vm, const wn_loop *loop, const wn_call_args *args);    /* loop(items) */
+/* loop(items) */
+wn_value wn_loop_again(wn_vm *vm, const wn_loop *loop, const wn_call_args *args);
 
 /* eval.c */
 wn_value wn_eval(wn_vm *vm, const wn_node *n);
@@ -51,24 +52,28 @@ wn_value wn_binary(wn_vm *vm, char op, wn_value a, wn_value b);
 wn_value wn_get_attr(wn_vm *vm, wn_value v, const wn_string *name);     /* v.name */
 wn_value wn_get_item(wn_vm *vm, wn_value v, wn_value key);              /* v[key] */
 wn_value wn_get_slice(wn_vm *vm, wn_value v, wn_value from, wn_value to, wn_value step);
-wn_value wn_get_path(wn_vm *vm, wn_value v, wn_value path);             /* "a.b.0" of map(attribute=...) */
+wn_value wn_get_path(wn_vm *vm, wn_value v, wn_value path);  /* "a.b.0" of map(attribute=...) */
 int64_t wn_want_int(wn_vm *vm, wn_value v, const char *what);
 const wn_string *wn_want_str(wn_vm *vm, wn_value v, const char *what);
 
 /* A function that templates can call: x|name(..), x is name(..), x.name(..), name(..). */
 #define WN_UNUSED __attribute__((unused))
-#define WN_BUILTIN(name) \
-    static wn_value name(wn_vm *vm WN_UNUSED, wn_value self WN_UNUSED, const wn_value *a WN_UNUSED, \
-                         const wn_call_args *args WN_UNUSED)
+#define WN_BUILTIN(name)                                               \
+    static wn_value name(wn_vm *vm WN_UNUSED, wn_value self WN_UNUSED, \
+                         const wn_value *a WN_UNUSED, const wn_call_args *args WN_UNUSED)
 const wn_builtin *wn_builtin_find(const wn_builtin *table, size_t n, const wn_string *name);
 
 /* Text shared by filters and methods. */
 bool wn_char_is_word(int32_t c);        /* a letter or a digit, as isalnum() has it */
-const wn_string *wn_string_case(wn_vm *vm, const wn_string *s, int how);    /* 'u'pper 'l'ower 's'wap 't'itle 'c'apitalize */
-const wn_string *wn_string_replace(wn_vm *vm, const wn_string *s, const wn_string *was, const wn_string *is, int64_t count);
-/* where: '<' fill at the right, '>' at the left, '^' both, 'c' both as str.center() shares out an odd one */
-const wn_string *wn_string_pad(wn_vm *vm, const wn_string *s, int64_t width, const wn_string *fill, char where);
-wn_list *wn_string_words(wn_vm *vm, const wn_string *s, int64_t max);       /* split at white space */
+/* 'u'pper 'l'ower 's'wap 't'itle 'c'apitalize */
+const wn_string *wn_string_case(wn_vm *vm, const wn_string *s, int how);
+const wn_string *wn_string_replace(wn_vm *vm, const wn_string *s, const wn_string *was,
+                                   const wn_string *is, int64_t count);
+/* where: '<' fill at the right, '>' at the left, '^' both, 'c' both as str.center() shares out an
+ * odd one */
+const wn_string *wn_string_pad(wn_vm *vm, const wn_string *s, int64_t width, const wn_string *fill,
+                               char where);
+wn_list *wn_string_words(wn_vm *vm, const wn_string *s, int64_t max);  /* split at white space */
 
 /* globals.c, methods.c: NULL when there is none */
 const wn_builtin *wn_global_find(const wn_string *name);

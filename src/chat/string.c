@@ -46,10 +46,17 @@ const wn_string *wn_string_join(wn_vm *vm, const wn_string *a, const wn_string *
     return wn_buf_done(vm, buf);
 }
 
-bool wn_string_same(const wn_string *a, const wn_string *b) { return a->n == b->n && memcmp(a->p, b->p, a->n) == 0; }
-bool wn_string_is(const wn_string *s, const char *z) { return s->n == strlen(z) && memcmp(s->p, z, s->n) == 0; }
+bool wn_string_same(const wn_string *a, const wn_string *b)
+{
+    return a->n == b->n && memcmp(a->p, b->p, a->n) == 0;
+}
+bool wn_string_is(const wn_string *s, const char *z)
+{
+    return s->n == strlen(z) && memcmp(s->p, z, s->n) == 0;
+}
 
-int wn_string_order(const wn_string *a, const wn_string *b)     /* bytes of UTF-8 sort as code points do */
+/* bytes of UTF-8 sort as code points do */
+int wn_string_order(const wn_string *a, const wn_string *b)
 {
     int c = memcmp(a->p, b->p, WN_MIN(a->n, b->n));
     return c ? c : a->n < b->n ? -1 : a->n > b->n;
@@ -101,7 +108,8 @@ static bool strips(const wn_string *s, size_t at, size_t n, const wn_string *cha
     return false;
 }
 
-const wn_string *wn_string_strip(wn_vm *vm, const wn_string *s, const wn_string *chars, bool left, bool right)
+const wn_string *wn_string_strip(wn_vm *vm, const wn_string *s, const wn_string *chars, bool left,
+                                 bool right)
 {
     size_t from = 0, to = s->n;
     for (size_t n; left && from < to; from += n)
@@ -166,14 +174,20 @@ void wn_buf_put(wn_vm *vm, wn_text_buf *b, const char *p, size_t n, const uint8_
     b->n += n;
 }
 
-void wn_buf_puts(wn_vm *vm, wn_text_buf *b, const char *z) { wn_buf_put(vm, b, z, strlen(z), NULL); }
+void wn_buf_puts(wn_vm *vm, wn_text_buf *b, const char *z)
+{
+    wn_buf_put(vm, b, z, strlen(z), NULL);
+}
 
 void wn_buf_cut(wn_vm *vm, wn_text_buf *b, const wn_string *s, size_t from, size_t to)
 {
     wn_buf_put(vm, b, s->p + from, to - from, s->from ? s->from + from : NULL);
 }
 
-void wn_buf_string(wn_vm *vm, wn_text_buf *b, const wn_string *s) { wn_buf_put(vm, b, s->p, s->n, s->from); }
+void wn_buf_string(wn_vm *vm, wn_text_buf *b, const wn_string *s)
+{
+    wn_buf_put(vm, b, s->p, s->n, s->from);
+}
 
 void wn_buf_char(wn_vm *vm, wn_text_buf *b, int32_t c, bool data)
 {

@@ -9,7 +9,8 @@
 #include <string.h>
 
 enum { MAX_DEPTH = 500, MAX_PARSE_DEPTH = 120 };
-static const size_t MAX_SOURCE = (size_t)1 << 20, MEMORY = (size_t)256 << 20, OUT = (size_t)64 << 20;
+static const size_t MAX_SOURCE = (size_t)1 << 20, MEMORY = (size_t)256 << 20,
+                    OUT = (size_t)64 << 20;
 static const uint64_t STEPS = 10000000;
 
 struct wn_template {
@@ -21,10 +22,12 @@ wn_status wn_template_open(wn_template **out, const char *source, size_t n, wn_e
 {
     *out = NULL;
     if (n > MAX_SOURCE)
-        return wn_fail(err, WN_ELIMIT, "a template of %zu bytes; at most %zu are read", n, MAX_SOURCE);
+        return wn_fail(err, WN_ELIMIT, "a template of %zu bytes; at most %zu are read", n,
+                       MAX_SOURCE);
     for (size_t i = 0; i < n;) {
         wn_utf8 u = wn_utf8_at(source + i, n - i);
-        if (u.is != WN_UTF8_CHAR) return wn_fail(err, WN_EINVAL, "byte %zu of the template is not UTF-8", i);
+        if (u.is != WN_UTF8_CHAR)
+            return wn_fail(err, WN_EINVAL, "byte %zu of the template is not UTF-8", i);
         i += u.n;
     }
     wn_template *t = WN_NEW(wn_template);
@@ -55,12 +58,14 @@ void wn_template_close(wn_template *t)
     wn_free(t);
 }
 
-/* ---- what the caller gave ---------------------------------------------------------------------- */
+/* ---- what the caller gave -------------------------------------------------------------------- */
 
 static bool known_role(const json_t *j)
 {
-    static const char *const roles[] = { "user", "assistant", "system", "developer", "tool", "function", "ipython", "model",
-                                         "observation", "environment", "context", "documents", "thinking" };
+    static const char *const roles[] = { "user",        "assistant",   "system",  "developer",
+                                         "tool",        "function",    "ipython", "model",
+                                         "observation", "environment", "context", "documents",
+                                         "thinking" };
     const char *s = json_string_value(j);
     for (size_t i = 0; s && i < WN_COUNT(roles); i++)
         if (json_string_length(j) == strlen(roles[i]) && !strcmp(s, roles[i])) return true;
@@ -85,7 +90,9 @@ static wn_value from_json(wn_vm *vm, const json_t *j, bool data)
         v = wn_val_list(wn_list_new(vm, json_array_size(j)));
         json_array_foreach(j, i, item) wn_list_add(vm, v.list, from_json(vm, item, data));
         break;
-    case JSON_STRING: v = wn_val_of(wn_string_dup(vm, json_string_value(j), json_string_length(j), data)); break;
+    case JSON_STRING:
+        v = wn_val_of(wn_string_dup(vm, json_string_value(j), json_string_length(j), data));
+        break;
     case JSON_INTEGER: v = wn_val_int(json_integer_value(j)); break;
     case JSON_REAL: v = wn_val_float(json_real_value(j)); break;
     case JSON_TRUE:
@@ -102,7 +109,8 @@ static void take_vars(wn_vm *vm, const json_t *vars, bool data)
     json_t *item;
     if (!vars) return;
     json_object_foreach((json_t *)vars, key, item)
-        wn_dict_set(vm, vm->context, wn_val_of(wn_string_dup(vm, key, strlen(key), false)), from_json(vm, item, data));
+        wn_dict_set(vm, vm->context, wn_val_of(wn_string_dup(vm, key, strlen(key), false)),
+                    from_json(vm, item, data));
 }
 
 /* Bytes of text in a JSON value: what memory and steps are in proportion to. */
@@ -113,17 +121,19 @@ static size_t weigh(const json_t *j, int depth)
     size_t i, n = 16;
     if (!j || depth > MAX_DEPTH) return n;
     if (json_is_string(j)) return n + json_string_length(j);
-    if (json_is_object(j)) json_object_foreach((json_t *)j, key, item) n += strlen(key) + weigh(item, depth + 1);
+    if (json_is_object(j))
+        json_object_foreach((json_t *)j, key, item) n += strlen(key) + weigh(item, depth + 1);
     if (json_is_array(j)) json_array_foreach(j, i, item) n += weigh(item, depth + 1);
     return n;
 }
 
-/* ---- rendering ------------------------------------------------------------------------------------ */
+/* ---- rendering ------------------------------------------------------------------------------- */
 
 static wn_status hand_out(const wn_text_buf *page, wn_chat_text *out, wn_err *err)
 {
     size_t n = 0, k = 0;
-    for (size_t i = 0; page->from && i < page->n; i++) n += page->from[i] && (!i || !page->from[i - 1]);
+    for (size_t i = 0; page->from && i < page->n; i++)
+        n += page->from[i] && (!i || !page->from[i - 1]);
     out->text = wn_strndup(page->p, page->n);
     out->plain = WN_NEW_ARRAY(wn_range, n + 1);
     if (!out->text || !out->plain) {
@@ -140,7 +150,8 @@ static wn_status hand_out(const wn_text_buf *page, wn_chat_text *out, wn_err *er
     return WN_OK;
 }
 
-static wn_status render(const wn_template *t, const wn_render_opts *o, wn_vm *vm, wn_chat_text *out, wn_err *err)
+static wn_status render(const wn_template *t, const wn_render_opts *o, wn_vm *vm, wn_chat_text *out,
+                        wn_err *err)
 {
     if (setjmp(vm->door)) return vm->st;
     vm->context = wn_dict_new(vm);
@@ -152,7 +163,8 @@ static wn_status render(const wn_template *t, const wn_render_opts *o, wn_vm *vm
     return hand_out(vm->page, out, err);
 }
 
-wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_chat_text *out, wn_err *err)
+wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_chat_text *out,
+                             wn_err *err)
 {
     size_t weight = weigh(o->vars, 0);
     wn_vm *vm = WN_NEW(wn_vm);
@@ -166,7 +178,8 @@ wn_status wn_template_render(const wn_template *t, const wn_render_opts *o, wn_c
     vm->max_depth = MAX_DEPTH;
     vm->max_out = o->max_out ? o->max_out : OUT + 4 * weight;
     vm->now = o->now;
-    if (!(st = wn_arena_init(&vm->arena, o->max_memory ? o->max_memory : MEMORY + 32 * weight, false, err)))
+    if (!(st = wn_arena_init(&vm->arena, o->max_memory ? o->max_memory : MEMORY + 32 * weight,
+                             false, err)))
         st = render(t, o, vm, out, err);
     wn_arena_release(&vm->arena);
     wn_free(vm);

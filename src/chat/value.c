@@ -15,10 +15,11 @@ enum { FEW = 8 };                       /* entries that are searched one by one 
 const char *wn_kind_name(wn_value v)
 {
     static const char *const names[] = {
-        [WN_UNSET] = "nothing", [WN_UNDEF] = "undefined", [WN_NONE] = "None", [WN_BOOL] = "bool", [WN_INT] = "int",
-        [WN_FLOAT] = "float", [WN_STR] = "str", [WN_LIST] = "list", [WN_TUPLE] = "tuple", [WN_DICT] = "dict",
-        [WN_SPACE] = "namespace", [WN_LOOP] = "loop", [WN_MACRO] = "macro", [WN_FUNC] = "function",
-        [WN_METHOD] = "method",
+        [WN_UNSET] = "nothing", [WN_UNDEF] = "undefined", [WN_NONE] = "None",
+        [WN_BOOL] = "bool",     [WN_INT] = "int",         [WN_FLOAT] = "float",
+        [WN_STR] = "str",       [WN_LIST] = "list",       [WN_TUPLE] = "tuple",
+        [WN_DICT] = "dict",     [WN_SPACE] = "namespace", [WN_LOOP] = "loop",
+        [WN_MACRO] = "macro",   [WN_FUNC] = "function",   [WN_METHOD] = "method",
     };
     return names[v.kind];
 }
@@ -38,7 +39,8 @@ wn_value wn_val_undef(wn_vm *vm, const char *fmt, ...)
 wn_list *wn_list_new(wn_vm *vm, size_t cap)
 {
     wn_list *l = wn_vm_take(vm, sizeof *l);
-    if (cap > vm->arena.size / sizeof(wn_value)) cap = vm->arena.size;  /* refused below, without overflow */
+    /* refused below, without overflow */
+    if (cap > vm->arena.size / sizeof(wn_value)) cap = vm->arena.size;
     *l = (wn_list){ .at = cap ? wn_vm_array(vm, wn_value, cap) : NULL, .cap = cap };
     return l;
 }
@@ -94,7 +96,8 @@ static uint64_t hash(wn_vm *vm, wn_value k)
     switch (k.kind) {
     case WN_STR: wn_vm_spend(vm, k.s->n / 64); return XXH3_64bits(k.s->p, k.s->n);
     case WN_FLOAT:
-        if (k.f == floor(k.f) && fabs(k.f) < 0x1p62) return XXH3_64bits(&(int64_t){ (int64_t)k.f }, sizeof(int64_t));
+        if (k.f == floor(k.f) && fabs(k.f) < 0x1p62)
+            return XXH3_64bits(&(int64_t){ (int64_t)k.f }, sizeof(int64_t));
         return XXH3_64bits(&k.f, sizeof k.f);
     case WN_BOOL:
     case WN_INT: return XXH3_64bits(&(int64_t){ wn_int_of(k) }, sizeof(int64_t));
@@ -148,7 +151,8 @@ static void index_all(wn_vm *vm, wn_dict *d)
     uint32_t *slot = wn_vm_array(vm, uint32_t, d->n_slots);
     memset(slot, 0, sizeof *slot * d->n_slots);
     d->slot = slot;
-    for (size_t i = 0; i < d->n; i++) *slot_of(vm, d, d->at[i].key, hash(vm, d->at[i].key)) = (uint32_t)i + 1;
+    for (size_t i = 0; i < d->n; i++)
+        *slot_of(vm, d, d->at[i].key, hash(vm, d->at[i].key)) = (uint32_t)i + 1;
 }
 
 void wn_dict_set(wn_vm *vm, wn_dict *d, wn_value key, wn_value val)
@@ -255,8 +259,10 @@ bool wn_val_equal(wn_vm *vm, wn_value a, wn_value b)
 int wn_val_compare(wn_vm *vm, wn_value a, wn_value b, const char *op)
 {
     wn_vm_spend(vm, 1);
-    if (wn_is_int(a) && wn_is_int(b)) return wn_int_of(a) < wn_int_of(b) ? -1 : wn_int_of(a) > wn_int_of(b);
-    if (wn_is_number(a) && wn_is_number(b)) return wn_float_of(a) < wn_float_of(b) ? -1 : wn_float_of(a) > wn_float_of(b);
+    if (wn_is_int(a) && wn_is_int(b))
+        return wn_int_of(a) < wn_int_of(b) ? -1 : wn_int_of(a) > wn_int_of(b);
+    if (wn_is_number(a) && wn_is_number(b))
+        return wn_float_of(a) < wn_float_of(b) ? -1 : wn_float_of(a) > wn_float_of(b);
     if (a.kind == WN_STR && b.kind == WN_STR) {
         wn_vm_spend(vm, WN_MIN(a.s->n, b.s->n) / 64);
         return wn_string_order(a.s, b.s);
@@ -265,7 +271,8 @@ int wn_val_compare(wn_vm *vm, wn_value a, wn_value b, const char *op)
         int c = 0;
         wn_vm_enter(vm);
         for (size_t i = 0; !c && i < a.list->n && i < b.list->n; i++)
-            if (!wn_val_equal(vm, a.list->at[i], b.list->at[i])) c = wn_val_compare(vm, a.list->at[i], b.list->at[i], op);
+            if (!wn_val_equal(vm, a.list->at[i], b.list->at[i]))
+                c = wn_val_compare(vm, a.list->at[i], b.list->at[i], op);
         wn_vm_leave(vm);
         return c ? c : a.list->n < b.list->n ? -1 : a.list->n > b.list->n;
     }
@@ -273,14 +280,17 @@ int wn_val_compare(wn_vm *vm, wn_value a, wn_value b, const char *op)
         const wn_string *s = a.kind == WN_UNDEF ? a.s : b.s;
         wn_vm_fail(vm, "%.*s", (int)s->n, s->p);
     }
-    wn_vm_fail(vm, "'%s' not supported between instances of '%s' and '%s'", op, wn_kind_name(a), wn_kind_name(b));
+    wn_vm_fail(vm, "'%s' not supported between instances of '%s' and '%s'", op, wn_kind_name(a),
+               wn_kind_name(b));
 }
 
 bool wn_val_in(wn_vm *vm, wn_value x, wn_value all)
 {
     switch (all.kind) {
     case WN_STR:
-        if (x.kind != WN_STR) wn_vm_fail(vm, "'in <string>' requires string as left operand, not %s", wn_kind_name(x));
+        if (x.kind != WN_STR)
+            wn_vm_fail(vm, "'in <string>' requires string as left operand, not %s",
+                       wn_kind_name(x));
         return wn_string_find(vm, all.s, x.s, 0) != SIZE_MAX;
     case WN_LIST:
     case WN_TUPLE:

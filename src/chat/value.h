@@ -96,9 +96,15 @@ static inline wn_value wn_val_none(void) { return (wn_value){ .kind = WN_NONE };
 static inline wn_value wn_val_bool(bool b) { return (wn_value){ .kind = WN_BOOL, .b = b }; }
 static inline wn_value wn_val_int(int64_t i) { return (wn_value){ .kind = WN_INT, .i = i }; }
 static inline wn_value wn_val_float(double f) { return (wn_value){ .kind = WN_FLOAT, .f = f }; }
-static inline wn_value wn_val_of(const wn_string *s) { return (wn_value){ .kind = WN_STR, .s = s }; }
+static inline wn_value wn_val_of(const wn_string *s)
+{
+    return (wn_value){ .kind = WN_STR, .s = s };
+}
 static inline wn_value wn_val_list(wn_list *l) { return (wn_value){ .kind = WN_LIST, .list = l }; }
-static inline wn_value wn_val_tuple(wn_list *l) { return (wn_value){ .kind = WN_TUPLE, .list = l }; }
+static inline wn_value wn_val_tuple(wn_list *l)
+{
+    return (wn_value){ .kind = WN_TUPLE, .list = l };
+}
 static inline wn_value wn_val_dict(wn_dict *d) { return (wn_value){ .kind = WN_DICT, .dict = d }; }
 wn_value wn_val_undef(wn_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -106,7 +112,10 @@ static inline bool wn_is_list(wn_value v) { return v.kind == WN_LIST || v.kind =
 static inline bool wn_is_int(wn_value v) { return v.kind == WN_INT || v.kind == WN_BOOL; }
 static inline bool wn_is_number(wn_value v) { return wn_is_int(v) || v.kind == WN_FLOAT; }
 static inline int64_t wn_int_of(wn_value v) { return v.kind == WN_BOOL ? v.b : v.i; }
-static inline double wn_float_of(wn_value v) { return v.kind == WN_FLOAT ? v.f : (double)wn_int_of(v); }
+static inline double wn_float_of(wn_value v)
+{
+    return v.kind == WN_FLOAT ? v.f : (double)wn_int_of(v);
+}
 static inline bool wn_given(wn_value v) { return v.kind != WN_UNSET; }
 const char *wn_kind_name(wn_value v);   /* as Python calls it: "str", "list" */
 
@@ -115,7 +124,10 @@ const char *wn_kind_name(wn_value v);   /* as Python calls it: "str", "list" */
 /* The template's own text; borrowed or copied. */
 const wn_string *wn_string_lit(wn_vm *vm, const char *p, size_t n);
 const wn_string *wn_string_dup(wn_vm *vm, const char *p, size_t n, bool data);
-static inline wn_value wn_val_str(wn_vm *vm, const char *z) { return wn_val_of(wn_string_lit(vm, z, __builtin_strlen(z))); }
+static inline wn_value wn_val_str(wn_vm *vm, const char *z)
+{
+    return wn_val_of(wn_string_lit(vm, z, __builtin_strlen(z)));
+}
 /* Bytes [from, to); shares them. */
 const wn_string *wn_string_cut(wn_vm *vm, const wn_string *s, size_t from, size_t to);
 const wn_string *wn_string_join(wn_vm *vm, const wn_string *a, const wn_string *b);
@@ -134,7 +146,8 @@ int32_t wn_char_at(const wn_string *s, size_t at);          /* its code point */
 /* The bytes before at that are one character; at > 0. */
 size_t wn_char_before(const wn_string *s, size_t at);
 bool wn_char_is_space(int32_t c);                           /* what Python's strip() takes off */
-const wn_string *wn_string_strip(wn_vm *vm, const wn_string *s, const wn_string *chars, bool left, bool right);
+const wn_string *wn_string_strip(wn_vm *vm, const wn_string *s, const wn_string *chars, bool left,
+                                 bool right);
 
 wn_text_buf *wn_buf_new(wn_vm *vm, size_t cap);
 /* from NULL: the template's bytes. */
@@ -145,9 +158,15 @@ void wn_buf_string(wn_vm *vm, wn_text_buf *b, const wn_string *s);
 void wn_buf_char(wn_vm *vm, wn_text_buf *b, int32_t c, bool data);
 void wn_buf_repeat(wn_vm *vm, wn_text_buf *b, char c, size_t n);
 const wn_string *wn_buf_done(wn_vm *vm, wn_text_buf *b);
-static inline wn_value wn_buf_value(wn_vm *vm, wn_text_buf *b) { return wn_val_of(wn_buf_done(vm, b)); }
+static inline wn_value wn_buf_value(wn_vm *vm, wn_text_buf *b)
+{
+    return wn_val_of(wn_buf_done(vm, b));
+}
 /* Where b's text is going to be data if any of s is. */
-static inline bool wn_string_is_data(const wn_string *s, size_t at) { return s->from && at < s->n && s->from[at]; }
+static inline bool wn_string_is_data(const wn_string *s, size_t at)
+{
+    return s->from && at < s->n && s->from[at];
+}
 
 /* ---- lists and dicts ------------------------------------------------------------- */
 
@@ -167,7 +186,8 @@ wn_value wn_pair(wn_vm *vm, wn_value a, wn_value b);        /* a tuple */
 
 bool wn_val_truth(wn_value v);
 bool wn_val_equal(wn_vm *vm, wn_value a, wn_value b);
-int wn_val_compare(wn_vm *vm, wn_value a, wn_value b, const char *op);  /* fails where Python does */
+/* fails where Python does */
+int wn_val_compare(wn_vm *vm, wn_value a, wn_value b, const char *op);
 bool wn_val_in(wn_vm *vm, wn_value x, wn_value all);
 int64_t wn_val_length(wn_vm *vm, wn_value v);
 

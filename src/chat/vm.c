@@ -35,7 +35,8 @@ void wn_vm_limit(wn_vm *vm, const char *fmt, size_t n)
 void *wn_vm_take(wn_vm *vm, size_t bytes)
 {
     if (bytes > vm->arena.size || wn_arena_cost(bytes) > vm->arena.size - vm->arena.used)
-        wn_vm_limit(vm, "the template needs more than the %zu MiB of memory it may use", vm->arena.size >> 20);
+        wn_vm_limit(vm, "the template needs more than the %zu MiB of memory it may use",
+                    vm->arena.size >> 20);
     wn_vm_spend(vm, 1 + bytes / 256);
     return wn_arena_take(&vm->arena, bytes);
 }
@@ -43,7 +44,8 @@ void *wn_vm_take(wn_vm *vm, size_t bytes)
 void wn_vm_spend(wn_vm *vm, uint64_t n)
 {
     if (n > vm->steps)
-        wn_vm_fail(vm, "the template does not come to an end: it has used up the steps it may take");
+        wn_vm_fail(vm,
+                   "the template does not come to an end: it has used up the steps it may take");
     vm->steps -= n;
 }
 

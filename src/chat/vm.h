@@ -55,10 +55,13 @@ static inline void wn_vm_leave(wn_vm *vm) { vm->depth--; }
 
 /* Ends the run: WN_EINVAL with "line L, column C: " before the sentence. */
 _Noreturn void wn_vm_fail(wn_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-_Noreturn void wn_vm_fail_at(wn_vm *vm, uint32_t at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+_Noreturn void wn_vm_fail_at(wn_vm *vm, uint32_t at, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Ends it with WN_ELIMIT, line and column; fmt takes one size_t. */
-_Noreturn void wn_vm_limit(wn_vm *vm, const char *fmt, size_t n) __attribute__((format(printf, 2, 0)));
+_Noreturn void wn_vm_limit(wn_vm *vm, const char *fmt, size_t n)
+    __attribute__((format(printf, 2, 0)));
 /* Ends the run with a status and nothing added to the sentence. */
-_Noreturn void wn_vm_stop(wn_vm *vm, wn_status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+_Noreturn void wn_vm_stop(wn_vm *vm, wn_status st, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

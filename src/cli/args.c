@@ -37,7 +37,10 @@ bool wn_args_bytes(const char *s, size_t *out)
 {
     char *end;
     double v = strtod(s, &end);
-    static const struct { char c; int shift; } units[] = { { 'k', 10 }, { 'm', 20 }, { 'g', 30 }, { 't', 40 } };
+    static const struct {
+        char c;
+        int shift;
+    } units[] = { { 'k', 10 }, { 'm', 20 }, { 'g', 30 }, { 't', 40 } };
     int shift = 0;
     if (end == s || !(v >= 0)) return false;
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
@@ -78,7 +81,9 @@ static bool set(const wn_arg *a, const char *who, const char *v)
     char *end;
     double x;
     switch (a->kind) {
-    case WN_ARG_FLAG: *(bool *)a->to = !(v && (!strcmp(v, "0") || !strcmp(v, "false"))); return true;
+    case WN_ARG_FLAG:
+        *(bool *)a->to = !(v && (!strcmp(v, "0") || !strcmp(v, "false")));
+        return true;
     case WN_ARG_STRING: *(const char **)a->to = v; return true;
     case WN_ARG_LIST: return add(a->to, who, v);
     case WN_ARG_BYTES:
@@ -97,7 +102,8 @@ static bool set(const wn_arg *a, const char *who, const char *v)
             if (end != v && !*end) *(double *)a->to = x;
         }
         if (end == v || *end || errno || isnan(x)) {
-            fprintf(stderr, "winnow: %s: \"%.40s\" is not a%s number\n", who, v, a->kind == WN_ARG_INT ? " whole" : "");
+            fprintf(stderr, "winnow: %s: \"%.40s\" is not a%s number\n", who, v,
+                    a->kind == WN_ARG_INT ? " whole" : "");
             return false;
         }
         if ((a->min != 0 || a->max != 0) && (x < a->min || x > a->max)) {
@@ -147,8 +153,8 @@ static const wn_arg *find(const wn_arg *table, int n, const char *arg, const cha
     return NULL;
 }
 
-int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char **rest, int max_rest,
-                  int *n_rest, bool *help)
+int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char **rest,
+                  int max_rest, int *n_rest, bool *help)
 {
     bool only_words = false;
     *n_rest = 0;
@@ -163,7 +169,8 @@ int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char 
         }
         if (only_words || arg[0] != '-' || !arg[1]) {
             if (*n_rest == max_rest) {
-                fprintf(stderr, "winnow %s: \"%.60s\" is one word too many; see winnow %s --help\n", argv[0], arg, argv[0]);
+                fprintf(stderr, "winnow %s: \"%.60s\" is one word too many; see winnow %s --help\n",
+                        argv[0], arg, argv[0]);
                 return WN_EXIT_USAGE;
             }
             rest[(*n_rest)++] = arg;
@@ -175,7 +182,8 @@ int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char 
         }
         const wn_arg *a = find(table, n, arg, &value);
         if (!a) {
-            fprintf(stderr, "winnow %s: there is no option %.60s; winnow %s --help lists them\n", argv[0], arg, argv[0]);
+            fprintf(stderr, "winnow %s: there is no option %.60s; winnow %s --help lists them\n",
+                    argv[0], arg, argv[0]);
             return WN_EXIT_USAGE;
         }
         if (a->kind == WN_ARG_FLAG && value) {
@@ -189,7 +197,8 @@ int wn_args_parse(const wn_arg *table, int n, int argc, char **argv, const char 
             }
             value = argv[++i];
         }
-        if (a->kind == WN_ARG_LIST && !wn_args_given(a->name)) ((wn_arg_list *)a->to)->n = 0;   /* not the environment's */
+        /* not the environment's */
+        if (a->kind == WN_ARG_LIST && !wn_args_given(a->name)) ((wn_arg_list *)a->to)->n = 0;
         if (!set(a, arg, value)) return WN_EXIT_USAGE;
         if (n_given < MAX_GIVEN) given[n_given++] = a->name;
     }

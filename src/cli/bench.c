@@ -13,11 +13,11 @@
  *
  * Attention is timed apart. Outside the timers: loading, filling to the depth, sampling.
  *
- * With a policy (--kv) each timing runs on a fork, because what a decision dropped does not
- * come back by truncating. A mark stands before the chunk's last token, so that policies that
- * decide at marks do so inside the timer, like those that decide at boundaries: a chunk is
- * computed, then the cache is made small. Single tokens follow a mark at d; decisions at
- * boundaries among them are in their time. The cache column is what is held after the decision at d.
+ * With a policy (--kv) each timing runs on a fork, because what a decision dropped does not come
+ * back by truncating. A mark stands before the chunk's last token, so that policies that decide at
+ * marks do so inside the timer, like those that decide at boundaries: a chunk is computed, then the
+ * cache is made small. Single tokens follow a mark at d; decisions at boundaries among them are in
+ * their time. The cache column is what is held after the decision at d.
  */
 #include "cli/args.h"
 #include "cli/cli.h"
@@ -66,9 +66,13 @@ static double median(double *v, int n)
 }
 
 /* Token ids that are no pattern and the same in every run. */
-static int32_t token_at(int i, int n_vocab) { return (int32_t)(((uint64_t)i * 7919u + 13u) % (uint64_t)n_vocab); }
+static int32_t token_at(int i, int n_vocab)
+{
+    return (int32_t)(((uint64_t)i * 7919u + 13u) % (uint64_t)n_vocab);
+}
 
-static wn_status feed_and_run(wn_engine *e, wn_seq *s, int n, int n_vocab, bool progress, wn_err *err)
+static wn_status feed_and_run(wn_engine *e, wn_seq *s, int n, int n_vocab, bool progress,
+                              wn_err *err)
 {
     int from = wn_seq_n_tokens(s), rows;
     double last = seconds();
@@ -94,11 +98,14 @@ static void take_prefill(const options *o, const wn_model_info *mi, row *r, doub
     double sec = median(t, (int)o->reps);
     r->prefill_tps = (double)o->prompt / sec;
     r->prefill_attn_ms = median(a, (int)o->reps);
-    r->prefill_share = r->lim.int8_ops_per_s > 0 ? 2.0 * (double)mi->body_macs * r->prefill_tps / r->lim.int8_ops_per_s : 0;
+    r->prefill_share = r->lim.int8_ops_per_s > 0
+                           ? 2.0 * (double)mi->body_macs * r->prefill_tps / r->lim.int8_ops_per_s
+                           : 0;
 }
 
 /* kv_read: bytes of the cache that a token reads. */
-static void take_decode(const options *o, const wn_model_info *mi, row *r, double *t, double *a, double kv_read)
+static void take_decode(const options *o, const wn_model_info *mi, row *r, double *t, double *a,
+                        double kv_read)
 {
     double sec = median(t, (int)o->reps);
     r->decode_ms = sec * 1e3;
@@ -117,14 +124,16 @@ static void take_cache(row *r, const wn_seq *s)
 }
 
 /* All of the chunk but one token, a mark, and that token: the decision is taken before it. */
-static wn_status time_chunk(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, double *t, double *a, wn_err *err)
+static wn_status time_chunk(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi,
+                            double *t, double *a, wn_err *err)
 {
     wn_seq *f;
     wn_status st = wn_seq_fork(&f, s, NULL, err);
     if (st) return st;
     wn_engine_attention_us(e, true);
     double t0 = seconds();
-    if (!(st = feed_and_run(e, f, (int)o->prompt - 1, mi->n_vocab, false, err)) && !(st = wn_seq_mark(f, err)))
+    if (!(st = feed_and_run(e, f, (int)o->prompt - 1, mi->n_vocab, false, err)) &&
+        !(st = wn_seq_mark(f, err)))
         st = feed_and_run(e, f, 1, mi->n_vocab, false, err);
     *t = seconds() - t0;
     *a = (double)wn_engine_attention_us(e, true) * 1e-3;
@@ -133,8 +142,8 @@ static wn_status time_chunk(const options *o, wn_engine *e, wn_seq *s, const wn_
 }
 
 /* A mark at the depth, one token for its decision, then the timed ones. */
-static wn_status time_tokens(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r, double *t, double *a,
-                             wn_err *err)
+static wn_status time_tokens(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi,
+                             row *r, double *t, double *a, wn_err *err)
 {
     wn_seq *f;
     wn_status st = wn_seq_fork(&f, s, NULL, err);
@@ -150,7 +159,8 @@ static wn_status time_tokens(const options *o, wn_engine *e, wn_seq *s, const wn
     return st;
 }
 
-static wn_status measure_policy(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r, wn_err *err)
+static wn_status measure_policy(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi,
+                                row *r, wn_err *err)
 {
     double t[MAX_REPS + 1], a[MAX_REPS + 1];
     wn_status st = wn_limits_measure(&r->lim, (int)o->threads, err);
@@ -159,11 +169,13 @@ static wn_status measure_policy(const options *o, wn_engine *e, wn_seq *s, const
     take_prefill(o, mi, r, t + 1, a + 1);           /* the first is the warm-up */
     for (int i = 0; i < o->reps && !st; i++) st = time_tokens(o, e, s, mi, r, &t[i], &a[i], err);
     if (st) return st;
-    take_decode(o, mi, r, t, a, r->depth ? (double)wn_seq_read_bytes(s, r->depth + (int)o->n / 2) * r->kept : 0);
+    take_decode(o, mi, r, t, a,
+                r->depth ? (double)wn_seq_read_bytes(s, r->depth + (int)o->n / 2) * r->kept : 0);
     return WN_OK;
 }
 
-static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r, wn_err *err)
+static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi, row *r,
+                         wn_err *err)
 {
     double t[MAX_REPS], a[MAX_REPS];
     wn_status st;
@@ -217,31 +229,41 @@ static int parse_depths(const char *s, int *out)
 
 static void print_limits(const wn_limits *l)
 {
-    printf("read %.1f GB/s   int8 %.2f TOPS   ", l->read_bytes_per_s * 1e-9, l->int8_ops_per_s * 1e-12);
-    if (l->int8_tile_ops_per_s > 0) printf("int8 tiles %.2f TOPS   ", l->int8_tile_ops_per_s * 1e-12);
-    printf("bf16 %.0f GFLOP/s   f32 %.0f GFLOP/s\n", l->bf16_ops_per_s * 1e-9, l->f32_ops_per_s * 1e-9);
+    printf("read %.1f GB/s   int8 %.2f TOPS   ", l->read_bytes_per_s * 1e-9,
+           l->int8_ops_per_s * 1e-12);
+    if (l->int8_tile_ops_per_s > 0)
+        printf("int8 tiles %.2f TOPS   ", l->int8_tile_ops_per_s * 1e-12);
+    printf("bf16 %.0f GFLOP/s   f32 %.0f GFLOP/s\n", l->bf16_ops_per_s * 1e-9,
+           l->f32_ops_per_s * 1e-9);
 }
 
 static void print_row(const options *o, const row *r, bool first)
 {
     if (o->csv) {
         if (first)
-            puts("depth,prefill_tps,prefill_share_int8,prefill_attn_ms,decode_tps,decode_ms,decode_share_read,decode_attn_ms,"
+            puts("depth,prefill_tps,prefill_share_int8,prefill_attn_ms,decode_tps,decode_ms,decode_"
+                 "share_read,decode_attn_ms,"
                  "attn_gbs,kv_bytes,read_gbs,int8_tops,f32_gflops,int8_tile_tops,kept,kv");
-        printf("%d,%.2f,%.3f,%.2f,%.2f,%.3f,%.3f,%.3f,%.2f,%zu,%.2f,%.3f,%.0f,%.3f,%.4f,\"%s\"\n", r->depth, r->prefill_tps, r->prefill_share,
-               r->prefill_attn_ms, r->decode_tps, r->decode_ms, r->decode_share, r->decode_attn_ms, r->attn_gbs, r->kv_bytes,
-               r->lim.read_bytes_per_s * 1e-9, r->lim.int8_ops_per_s * 1e-12, r->lim.f32_ops_per_s * 1e-9,
-               r->lim.int8_tile_ops_per_s * 1e-12, r->kept, o->kv ? o->kv : "none");
+        printf("%d,%.2f,%.3f,%.2f,%.2f,%.3f,%.3f,%.3f,%.2f,%zu,%.2f,%.3f,%.0f,%.3f,%.4f,\"%s\"\n",
+               r->depth, r->prefill_tps, r->prefill_share, r->prefill_attn_ms, r->decode_tps,
+               r->decode_ms, r->decode_share, r->decode_attn_ms, r->attn_gbs, r->kv_bytes,
+               r->lim.read_bytes_per_s * 1e-9, r->lim.int8_ops_per_s * 1e-12,
+               r->lim.f32_ops_per_s * 1e-9, r->lim.int8_tile_ops_per_s * 1e-12, r->kept,
+               o->kv ? o->kv : "none");
     } else {
         char b[32];
         if (first)
-            puts("  depth   prefill tok/s  of int8   attention     decode tok/s  of read   attention      GB/s       cache   kept   "
+            puts("  depth   prefill tok/s  of int8   attention     decode tok/s  of read   "
+                 "attention      GB/s       cache   kept   "
                  "limits: read, int8");
-        printf("%7d %15.1f %7.0f %% %8.1f ms %16.1f %7.0f %% %8.3f ms %9.1f %11s %4.0f %%   %.1f GB/s, %.2f TOPS", r->depth,
-               r->prefill_tps, 100 * r->prefill_share, r->prefill_attn_ms, r->decode_tps, 100 * r->decode_share,
-               r->decode_attn_ms, r->attn_gbs, wn_args_size((double)r->kv_bytes, b), 100 * r->kept, r->lim.read_bytes_per_s * 1e-9,
+        printf("%7d %15.1f %7.0f %% %8.1f ms %16.1f %7.0f %% %8.3f ms %9.1f %11s %4.0f %%   %.1f "
+               "GB/s, %.2f TOPS",
+               r->depth, r->prefill_tps, 100 * r->prefill_share, r->prefill_attn_ms, r->decode_tps,
+               100 * r->decode_share, r->decode_attn_ms, r->attn_gbs,
+               wn_args_size((double)r->kv_bytes, b), 100 * r->kept, r->lim.read_bytes_per_s * 1e-9,
                r->lim.int8_ops_per_s * 1e-12);
-        if (r->lim.int8_tile_ops_per_s > 0) printf(", tiles %.2f TOPS", r->lim.int8_tile_ops_per_s * 1e-12);
+        if (r->lim.int8_tile_ops_per_s > 0)
+            printf(", tiles %.2f TOPS", r->lim.int8_tile_ops_per_s * 1e-12);
         putchar('\n');
     }
     fflush(stdout);
@@ -249,12 +271,15 @@ static void print_row(const options *o, const row *r, bool first)
 
 static json_t *row_json(const row *r)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "depth", r->depth, "prefill_tps",
-                     r->prefill_tps, "prefill_share_int8", r->prefill_share, "prefill_attn_ms", r->prefill_attn_ms,
-                     "decode_tps", r->decode_tps, "decode_ms", r->decode_ms, "decode_share_read", r->decode_share,
-                     "decode_attn_ms", r->decode_attn_ms, "attn_gbs", r->attn_gbs, "kv_bytes", (json_int_t)r->kv_bytes,
-                     "read_gbs", r->lim.read_bytes_per_s * 1e-9, "int8_tops", r->lim.int8_ops_per_s * 1e-12, "f32_gflops",
-                     r->lim.f32_ops_per_s * 1e-9, "int8_tile_tops", r->lim.int8_tile_ops_per_s * 1e-12, "kept", r->kept);
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f}",
+                     "depth", r->depth, "prefill_tps", r->prefill_tps, "prefill_share_int8",
+                     r->prefill_share, "prefill_attn_ms", r->prefill_attn_ms, "decode_tps",
+                     r->decode_tps, "decode_ms", r->decode_ms, "decode_share_read", r->decode_share,
+                     "decode_attn_ms", r->decode_attn_ms, "attn_gbs", r->attn_gbs, "kv_bytes",
+                     (json_int_t)r->kv_bytes, "read_gbs", r->lim.read_bytes_per_s * 1e-9,
+                     "int8_tops", r->lim.int8_ops_per_s * 1e-12, "f32_gflops",
+                     r->lim.f32_ops_per_s * 1e-9, "int8_tile_tops",
+                     r->lim.int8_tile_ops_per_s * 1e-12, "kept", r->kept);
 }
 
 static int bench_model(const options *o)
@@ -269,17 +294,22 @@ static int bench_model(const options *o)
     json_t *rows = json_array();
     if (n < 1) {
         json_decref(rows);
-        fprintf(stderr, "winnow bench: -d \"%.60s\": expected ascending depths like 0,1k,4k\n", o->depths);
+        fprintf(stderr, "winnow bench: -d \"%.60s\": expected ascending depths like 0,1k,4k\n",
+                o->depths);
         return WN_EXIT_USAGE;
     }
     double t0 = seconds();
-    if ((st = wn_cli_open_model(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads, .no_repack = o->no_repack }, &err)))
+    if ((st = wn_cli_open_model(
+             &m, o->model,
+             &(wn_model_opts){ .n_threads = (int)o->threads, .no_repack = o->no_repack }, &err)))
         goto done;
     double load_s = seconds() - t0;
     wn_model_get_info(m, &mi);
-    int extra = (int)(o->prompt > o->n + 2 ? o->prompt : o->n + 2), ctx = o->n_ctx ? (int)o->n_ctx : mi.n_ctx_train;
+    int extra = (int)(o->prompt > o->n + 2 ? o->prompt : o->n + 2),
+        ctx = o->n_ctx ? (int)o->n_ctx : mi.n_ctx_train;
     while (n > 0 && depths[n - 1] + extra > ctx) {
-        fprintf(stderr, "depth %d is left out: with %d more tokens it passes the context of %d\n", depths[n - 1], extra, ctx);
+        fprintf(stderr, "depth %d is left out: with %d more tokens it passes the context of %d\n",
+                depths[n - 1], extra, ctx);
         n--;
     }
     if (!n) {
@@ -287,32 +317,44 @@ static int bench_model(const options *o)
         goto done;
     }
     int seqs = o->kv ? 2 : 1;                       /* with a policy, the fork that is timed */
-    wn_engine_opts eo = { .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = ctx, .n_batch = (int)o->batch,
-                          .max_seqs = seqs, .kv = o->kv, .profile = o->profile, .calibration = o->calibration, .pool_tokens = (int64_t)seqs * (depths[n - 1] + extra), .k_type = o->k_type, .v_type = o->v_type,
+    wn_engine_opts eo = { .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = ctx,
+                          .n_batch = (int)o->batch, .max_seqs = seqs, .kv = o->kv,
+                          .profile = o->profile, .calibration = o->calibration,
+                          .pool_tokens = (int64_t)seqs * (depths[n - 1] + extra),
+                          .k_type = o->k_type, .v_type = o->v_type,
                           .page_slots = (int)o->page_slots };
     if ((st = wn_engine_open(&e, m, &eo, &err))) goto done;
-    if ((st = wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = depths[n - 1] + extra, .kv = o->kv }, &err))) goto done;
+    if ((st = wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = depths[n - 1] + extra, .kv = o->kv },
+                          &err)))
+        goto done;
     if (!o->json && !o->csv) {
         wn_engine_info ei;
         char b1[32], b2[32];
         wn_engine_get_info(e, &ei);
-        printf("%s (%s), %s of weights, loaded in %.2f s; %d threads, numerics %s, K %s, V %s, cache %s per 1k tokens\n",
-               mi.name, mi.architecture, wn_args_size((double)mi.weight_bytes, b1), load_s, ei.n_threads, ei.numerics,
-               o->k_type, o->v_type, wn_args_size((double)wn_model_kv_bytes(m, o->k_type, o->v_type, 1024), b2));
-        if (o->kv) printf("policy %s; the chunk's time includes the decision before its last token\n", o->kv);
+        printf("%s (%s), %s of weights, loaded in %.2f s; %d threads, numerics %s, K %s, V %s, "
+               "cache %s per 1k tokens\n",
+               mi.name, mi.architecture, wn_args_size((double)mi.weight_bytes, b1), load_s,
+               ei.n_threads, ei.numerics, o->k_type, o->v_type,
+               wn_args_size((double)wn_model_kv_bytes(m, o->k_type, o->v_type, 1024), b2));
+        if (o->kv)
+            printf("policy %s; the chunk's time includes the decision before its last token\n",
+                   o->kv);
     }
     for (int i = 0; i < n; i++) {
         row r = { .depth = depths[i] };
         int more = depths[i] - wn_seq_n_tokens(s);
-        if (more > 0 && (st = feed_and_run(e, s, more, mi.n_vocab, isatty(STDERR_FILENO), &err))) goto done;
+        if (more > 0 && (st = feed_and_run(e, s, more, mi.n_vocab, isatty(STDERR_FILENO), &err)))
+            goto done;
         if ((st = measure(o, e, s, &mi, &r, &err))) goto done;
         if (o->json) json_array_append_new(rows, row_json(&r));
         else print_row(o, &r, i == 0);
     }
     if (o->json) {
-        json_t *j = json_pack("{s:s, s:s, s:f, s:I, s:i, s:s, s:s, s:O}", "model", o->model, "kv", o->kv ? o->kv : "none", "load_s", load_s, "weight_bytes",
-                              (json_int_t)mi.weight_bytes, "threads", o->threads ? (int)o->threads : wn_os_n_cpus(), "k_type",
-                              o->k_type, "v_type", o->v_type, "rows", rows);
+        json_t *j = json_pack("{s:s, s:s, s:f, s:I, s:i, s:s, s:s, s:O}", "model", o->model, "kv",
+                              o->kv ? o->kv : "none", "load_s", load_s, "weight_bytes",
+                              (json_int_t)mi.weight_bytes, "threads",
+                              o->threads ? (int)o->threads : wn_os_n_cpus(), "k_type", o->k_type,
+                              "v_type", o->v_type, "rows", rows);
         char *text = j ? json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
         if (text) puts(text);
         free(text);
@@ -329,35 +371,52 @@ done:
 }
 
 const wn_help_page wn_cli_bench_page = {
-    .command = "bench", .summary = "how fast, beside what the machine can do",
+    .command = "bench",
+    .summary = "how fast, beside what the machine can do",
     .usage = "-m MODEL [options]\n--limits",
-    .about = "Times prompt chunks and single tokens at several depths of the cache, each beside the\n"
-             "machine's limits measured in the same minute.",
+    .about =
+        "Times prompt chunks and single tokens at several depths of the cache, each beside the\n"
+        "machine's limits measured in the same minute.",
     .examples = "winnow bench -m model.gguf -d 0,4k,16k -r 5 --csv",
 };
 
 int wn_cli_bench(int argc, char **argv)
 {
-    options o = { .depths = "0,1k,4k,16k,32k", .k_type = "f16", .v_type = "f16", .prompt = 512, .n = 16, .reps = 5 };
+    options o = { .depths = "0,1k,4k,16k,32k", .k_type = "f16", .v_type = "f16", .prompt = 512,
+                  .n = 16, .reps = 5 };
     const wn_arg table[] = {
-        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "GGUF file to run, or the name of a model (winnow models)", 0, 0, 0 },
-        { 0, "limits", WN_ARG_FLAG, &o.limits, NULL, "measure only the machine: read bandwidth, int8, bf16 and f32 peak", 0, 0, 0 },
-        { 'd', "depths", WN_ARG_STRING, &o.depths, "N,N,..", "positions in the cache before timing (default 0,1k,4k,16k,32k)", 0, 0, 0 },
-        { 'p', "n-prompt", WN_ARG_INT, &o.prompt, "N", "tokens of the timed prompt chunk (default 512)", 1, 65536, 0 },
-        { 'n', "n-gen", WN_ARG_INT, &o.n, "N", "single tokens per timing (default 16)", 1, 4096, 0 },
-        { 'r', "repetitions", WN_ARG_INT, &o.reps, "N", "timings of which the median is shown (default 5)", 1, MAX_REPS, 0 },
-        { 't', "threads", WN_ARG_INT, &o.threads, "N", "threads (default: all processors)", 0, 256, 0 },
-        { 'b', "batch-size", WN_ARG_INT, &o.batch, "N", "rows of one pass (default 512)", 0, 4096, 0 },
-        { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N", "context (default: what the model was trained for)", 0, 1e9, 0 },
-        { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for everything (default: 80 % of what is available)", 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL",
+          "GGUF file to run, or the name of a model (winnow models)", 0, 0, 0 },
+        { 0, "limits", WN_ARG_FLAG, &o.limits, NULL,
+          "measure only the machine: read bandwidth, int8, bf16 and f32 peak", 0, 0, 0 },
+        { 'd', "depths", WN_ARG_STRING, &o.depths, "N,N,..",
+          "positions in the cache before timing (default 0,1k,4k,16k,32k)", 0, 0, 0 },
+        { 'p', "n-prompt", WN_ARG_INT, &o.prompt, "N",
+          "tokens of the timed prompt chunk (default 512)", 1, 65536, 0 },
+        { 'n', "n-gen", WN_ARG_INT, &o.n, "N", "single tokens per timing (default 16)", 1, 4096,
+          0 },
+        { 'r', "repetitions", WN_ARG_INT, &o.reps, "N",
+          "timings of which the median is shown (default 5)", 1, MAX_REPS, 0 },
+        { 't', "threads", WN_ARG_INT, &o.threads, "N", "threads (default: all processors)", 0, 256,
+          0 },
+        { 'b', "batch-size", WN_ARG_INT, &o.batch, "N", "rows of one pass (default 512)", 0, 4096,
+          0 },
+        { 'c', "ctx-size", WN_ARG_INT, &o.n_ctx, "N",
+          "context (default: what the model was trained for)", 0, 1e9, 0 },
+        { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE",
+          "ceiling for everything (default: 80 % of what is available)", 0, 0, 0 },
         { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE", WN_CLI_TYPE_K_HELP, 0, 0, "-ctk" },
         { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE", WN_CLI_TYPE_V_HELP, 0, 0, "-ctv" },
-        { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page (default 64)", 0, 64, 0 },
-        { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY", "what the cache keeps (winnow recipes lists them); decisions are timed", 0, 0, 0 },
+        { 0, "page-slots", WN_ARG_INT, &o.page_slots, "N", "slots of a page (default 64)", 0, 64,
+          0 },
+        { 0, "kv", WN_ARG_STRING, &o.kv, "POLICY",
+          "what the cache keeps (winnow recipes lists them); decisions are timed", 0, 0, 0 },
         { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
-        { 0, "calibration", WN_ARG_STRING, &o.calibration, "FILE", WN_CLI_CALIBRATION_HELP, 0, 0, 0 },
+        { 0, "calibration", WN_ARG_STRING, &o.calibration, "FILE", WN_CLI_CALIBRATION_HELP, 0, 0,
+          0 },
         { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
-        { 0, "no-repack", WN_ARG_FLAG, &o.no_repack, NULL, "leave quantised weights mapped", 0, 0, 0 },
+        { 0, "no-repack", WN_ARG_FLAG, &o.no_repack, NULL, "leave quantised weights mapped", 0, 0,
+          0 },
         { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "comma-separated rows", 0, 0, 0 },
         { 0, "json", WN_ARG_FLAG, &o.json, NULL, "one JSON object", 0, 0, 0 },
     };
@@ -379,16 +438,21 @@ int wn_cli_bench(int argc, char **argv)
             return WN_EXIT_FAILED;
         }
         if (o.json)
-            printf("{\"read_gbs\": %.2f, \"int8_tops\": %.3f, \"int8_tile_tops\": %.3f, \"bf16_gflops\": %.0f, "
+            printf("{\"read_gbs\": %.2f, \"int8_tops\": %.3f, \"int8_tile_tops\": %.3f, "
+                   "\"bf16_gflops\": %.0f, "
                    "\"f32_gflops\": %.0f}\n",
-                   l.read_bytes_per_s * 1e-9, l.int8_ops_per_s * 1e-12, l.int8_tile_ops_per_s * 1e-12, l.bf16_ops_per_s * 1e-9, l.f32_ops_per_s * 1e-9);
+                   l.read_bytes_per_s * 1e-9, l.int8_ops_per_s * 1e-12,
+                   l.int8_tile_ops_per_s * 1e-12, l.bf16_ops_per_s * 1e-9, l.f32_ops_per_s * 1e-9);
         else print_limits(&l);
         return WN_EXIT_OK;
     }
     if (!o.model) {
-        fprintf(stderr, "winnow bench: which model? give -m FILE, or --limits for the machine alone\n");
+        fprintf(stderr,
+                "winnow bench: which model? give -m FILE, or --limits for the machine alone\n");
         return WN_EXIT_USAGE;
     }
-    if ((rc = wn_cli_policy("bench", o.lib, o.kv)) || (rc = wn_cli_formats("bench", o.k_type, o.v_type))) return rc;
+    if ((rc = wn_cli_policy("bench", o.lib, o.kv)) ||
+        (rc = wn_cli_formats("bench", o.k_type, o.v_type)))
+        return rc;
     return bench_model(&o);
 }

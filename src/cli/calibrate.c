@@ -56,8 +56,8 @@ static void print_losses(const table *t)
     printf("format    loss of K, mean  worst lane   of V, mean  worst lane\n");
     for (int i = 0; i < t->n; i++) {
         const losses *l = &t->of[i];
-        printf("%-8s %16.4f %11.4f %12.4f %11.4f\n", l->f->name, l->sum[0] / WN_MAX(l->n[0], 1), l->most[0],
-               l->sum[1] / WN_MAX(l->n[1], 1), l->most[1]);
+        printf("%-8s %16.4f %11.4f %12.4f %11.4f\n", l->f->name, l->sum[0] / WN_MAX(l->n[0], 1),
+               l->most[0], l->sum[1] / WN_MAX(l->n[1], 1), l->most[1]);
     }
 }
 
@@ -71,18 +71,22 @@ static int run(const options *o)
     wn_err err = { 0 };
     size_t n = 0;
     wn_status st = wn_cli_read_all(o->text, &text, &n, &err);
-    if (st || (st = wn_cli_open_model(&m, o->model, &(wn_model_opts){ .n_threads = (int)o->threads }, &err))) goto done;
+    if (st || (st = wn_cli_open_model(&m, o->model,
+                                      &(wn_model_opts){ .n_threads = (int)o->threads }, &err)))
+        goto done;
     wn_engine_calibration_path(m, beside, sizeof beside);
     const char *path = o->output ? o->output : beside;
-    wn_calibrate_opts co = { .text = text, .n_text = n, .context = (int)o->context, .n_texts = (int)o->texts,
-                             .formats = o->formats, .seed = (uint64_t)o->seed, .n_threads = (int)o->threads, .mem = o->mem,
-                             .progress = wn_cli_on_progress, .progress_ctx = &p, .stop = wn_cli_catch_interrupt(),
-                             .fitted = on_fitted, .fitted_ctx = &t };
+    wn_calibrate_opts co = { .text = text, .n_text = n, .context = (int)o->context,
+                             .n_texts = (int)o->texts, .formats = o->formats,
+                             .seed = (uint64_t)o->seed, .n_threads = (int)o->threads, .mem = o->mem,
+                             .progress = wn_cli_on_progress, .progress_ctx = &p,
+                             .stop = wn_cli_catch_interrupt(), .fitted = on_fitted,
+                             .fitted_ctx = &t };
     if ((st = wn_calibrate(&c, m, &co, &err)) || (st = wn_calibration_write(c, path, &err)) ||
         (st = wn_calibration_read(&again, path, &err))) goto done;
     print_losses(&t);
-    printf("\n%s: %d tokens in texts of %d, %d lanes, %zu KiB in memory, checksum %s\n", path, again->n_tokens, again->context,
-           again->n_lanes, again->bytes >> 10, again->id);
+    printf("\n%s: %d tokens in texts of %d, %d lanes, %zu KiB in memory, checksum %s\n", path,
+           again->n_tokens, again->context, again->n_lanes, again->bytes >> 10, again->id);
 done:
     if (st) fprintf(stderr, "winnow calibrate: %s\n", err.text);
     wn_calibration_close(c);
@@ -93,10 +97,13 @@ done:
 }
 
 const wn_help_page wn_cli_calibrate_page = {
-    .command = "calibrate", .summary = "fit cache formats of few bits to a model",
+    .command = "calibrate",
+    .summary = "fit cache formats of few bits to a model",
     .usage = "MODEL --text FILE [options]",
-    .about = "Reads a text with the model and writes MODEL.calibration, which the cache formats cq4, cq2, cq1, nuq4,\n"
-             "nuq3 and nuq2 (the last three also with -s1) go by. docs/calibration.md says what is in it.",
+    .about = "Reads a text with the model and writes MODEL.calibration, which the cache formats "
+             "cq4, cq2, cq1, nuq4,\n"
+             "nuq3 and nuq2 (the last three also with -s1) go by. docs/calibration.md says what is "
+             "in it.",
     .examples = "winnow calibrate models/winnow-demo.gguf --text prose.txt\n"
                 "winnow run -m models/winnow-demo.gguf --kv none,kv=cq2",
 };
@@ -107,15 +114,23 @@ int wn_cli_calibrate(int argc, char **argv)
     const wn_arg args[] = {
         { 0, "What is read", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
         { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file", 0, 0, 0 },
-        { 0, "text", WN_ARG_STRING, &o.text, "FILE", "text like what the model will read; 16000 tokens are enough (-: standard input)", 0, 0, 0 },
-        { 'c', "context", WN_ARG_INT, &o.context, "N", "tokens of a text (default 2048, or what the model was trained for)", 64, 1e6, "ctx-size" },
+        { 0, "text", WN_ARG_STRING, &o.text, "FILE",
+          "text like what the model will read; 16000 tokens are enough (-: standard input)", 0, 0,
+          0 },
+        { 'c', "context", WN_ARG_INT, &o.context, "N",
+          "tokens of a text (default 2048, or what the model was trained for)", 64, 1e6,
+          "ctx-size" },
         { 0, "texts", WN_ARG_INT, &o.texts, "N", "texts at most (default 8)", 1, 10000, 0 },
         { 0, "What is written", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 'o', "output", WN_ARG_STRING, &o.output, "FILE", "calibration to write (default: the model's path and .calibration)", 0, 0, 0 },
-        { 0, "formats", WN_ARG_STRING, &o.formats, "LIST", "formats to fit, as in cq2,cq1 (default: all)", 0, 0, 0 },
-        { 's', "seed", WN_ARG_INT, &o.seed, "N", "other first points (default 0)", 0, 4294967295.0, 0 },
+        { 'o', "output", WN_ARG_STRING, &o.output, "FILE",
+          "calibration to write (default: the model's path and .calibration)", 0, 0, 0 },
+        { 0, "formats", WN_ARG_STRING, &o.formats, "LIST",
+          "formats to fit, as in cq2,cq1 (default: all)", 0, 0, 0 },
+        { 's', "seed", WN_ARG_INT, &o.seed, "N", "other first points (default 0)", 0, 4294967295.0,
+          0 },
         { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 't', "threads", WN_ARG_INT, &o.threads, "N", "threads (default: all processors); changes no number", 0, 256, 0 },
+        { 't', "threads", WN_ARG_INT, &o.threads, "N",
+          "threads (default: all processors); changes no number", 0, 256, 0 },
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
         { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
     };

@@ -18,7 +18,9 @@ wn_status wn_cli_open_chat(wn_chat **out, const wn_model *m, const char *name, w
     }
     st = wn_chat_open(out, m, &o, err);
     if (st == WN_EUNSUPPORTED && !name)
-        st = wn_fail(err, st, "the model has no chat template; name one with --template FILE, or take a built-in form: "
+        st = wn_fail(err, st,
+                     "the model has no chat template; name one with --template FILE, or take a "
+                     "built-in form: "
                      "--template chatml or --template plain");
     else if (st && name) wn_fail_prefix(err, st, "--template %.100s", name);
     wn_free(text);

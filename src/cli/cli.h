@@ -22,7 +22,8 @@ int wn_cli_inspect(int argc, char **argv);
 int wn_cli_models(int argc, char **argv);
 int wn_cli_tokenize(int argc, char **argv);
 
-extern const wn_help_page wn_cli_run_page, wn_cli_chat_page, wn_cli_bench_page, wn_cli_eval_page, wn_cli_profile_page, wn_cli_calibrate_page,
-                          wn_cli_recipes_page, wn_cli_replay_page, wn_cli_inspect_page, wn_cli_models_page, wn_cli_tokenize_page;
+extern const wn_help_page wn_cli_run_page, wn_cli_chat_page, wn_cli_bench_page, wn_cli_eval_page,
+    wn_cli_profile_page, wn_cli_calibrate_page, wn_cli_recipes_page, wn_cli_replay_page,
+    wn_cli_inspect_page, wn_cli_models_page, wn_cli_tokenize_page;
 
 #endif

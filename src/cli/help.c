@@ -27,7 +27,8 @@ static void text_option(const wn_arg *a)
     if (a->short_name) snprintf(left + 2, sizeof left - 2, "-%c, ", a->short_name);
     else if (a->alias && a->alias[0] == '-') snprintf(left + 2, sizeof left - 2, "%s, ", a->alias);
     size_t k = strlen(left);
-    snprintf(left + k, sizeof left - k, "--%s%s%s", a->name, a->value ? " " : "", a->value ? a->value : "");
+    snprintf(left + k, sizeof left - k, "--%s%s%s", a->name, a->value ? " " : "",
+             a->value ? a->value : "");
     printf("%-*s", HELP_COLUMN, left);
     if (strlen(left) >= HELP_COLUMN) printf("\n%*s", HELP_COLUMN, "");
     put_indented(a->help, HELP_COLUMN);
@@ -142,18 +143,22 @@ static void roff_page(const wn_help_page *p, const wn_arg *table, int n)
         roff_all(p->examples);
         puts("\n.fi");
     }
-    if (n) puts(".SH ENVIRONMENT\nEvery option has a twin: WN_ and its long name in capitals, with _ for \\-\n"
-                "(\\fB\\-\\-top\\-k\\fR: WN_TOP_K). The command line wins.");
+    if (n)
+        puts(".SH ENVIRONMENT\nEvery option has a twin: WN_ and its long name in capitals, with _ "
+             "for \\-\n"
+             "(\\fB\\-\\-top\\-k\\fR: WN_TOP_K). The command line wins.");
     puts(".SH EXIT STATUS\n0 fine, 1 the work failed, 2 the command line is wrong.");
-    puts(p->command ? ".SH SEE ALSO\n\\fBwinnow\\fR(1)" : ".SH SEE ALSO\nA page for each command: \\fBwinnow\\-run\\fR(1) and so on.");
+    puts(p->command ? ".SH SEE ALSO\n\\fBwinnow\\fR(1)"
+                    : ".SH SEE ALSO\nA page for each command: \\fBwinnow\\-run\\fR(1) and so on.");
 }
 
-/* ---- for shells -------------------------------------------------------------------------------- */
+/* ---- for shells ------------------------------------------------------------------------------ */
 
 static void options(const wn_help_page *p, const wn_arg *table, int n)
 {
     const char *about;
-    for (int i = 0; !p->command && p->row(i, &about); i++) printf("%s\t\t\t%s\n", p->row(i, &about), about);
+    for (int i = 0; !p->command && p->row(i, &about); i++)
+        printf("%s\t\t\t%s\n", p->row(i, &about), about);
     for (int i = 0; i < n; i++) {
         const wn_arg *a = &table[i];
         if (a->kind == WN_ARG_HEADING) continue;

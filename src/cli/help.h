@@ -14,7 +14,8 @@ typedef struct {
     const char *command;        /* "run"; NULL: winnow itself */
     const char *summary;        /* half a sentence, as in the list of commands */
     const char *usage;          /* what follows "winnow run "; a form a line */
-    const char *about;          /* paragraphs, cut into lines; lines that begin with two spaces stay as they are */
+    const char *about;          /* paragraphs, cut into lines; lines that begin with two spaces stay
+                                   as they are */
     const char *examples;       /* command lines; or NULL */
     const char *rows_title;     /* a list behind the options: "Tasks"; NULL: none */
     const char *(*row)(int i, const char **about);      /* its i-th name; NULL past the last */

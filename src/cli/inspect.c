@@ -214,12 +214,14 @@ static void print_tensors(const wn_gguf *g)
 /* A mixture of experts, as names of tensors and metadata tell; n 0: none. */
 typedef struct {
     int64_t n, n_used;
-    size_t bytes, step_bytes;           /* of experts; of all weights but the embedding that a token reads */
+    size_t bytes, step_bytes;           /* of experts; of all weights but the embedding that a token
+                                           reads */
 } mixture;
 
 static mixture read_mixture(const wn_gguf *g)
 {
-    mixture x = { .n = arch_int(g, "expert_count", 0), .n_used = arch_int(g, "expert_used_count", 0) };
+    mixture x = { .n = arch_int(g, "expert_count", 0),
+                  .n_used = arch_int(g, "expert_used_count", 0) };
     size_t others = 0;
     bool tied = !wn_gguf_tensor(g, "output.weight");
     for (size_t i = 0; i < wn_gguf_n_tensors(g); i++) {
@@ -237,8 +239,10 @@ static void print_mixture(const wn_gguf *g)
     mixture x = read_mixture(g);
     char a[32], b[32];
     if (!x.n) return;
-    printf("\nexperts: %" PRId64 ", a token uses %" PRId64 " of each layer's: %s of weights are experts, %s are read "
-           "for a token\n", x.n, x.n_used, size_text(x.bytes, a), size_text(x.step_bytes, b));
+    printf("\nexperts: %" PRId64 ", a token uses %" PRId64
+           " of each layer's: %s of weights are experts, %s are read "
+           "for a token\n",
+           x.n, x.n_used, size_text(x.bytes, a), size_text(x.step_bytes, b));
 }
 
 static void print_cache(const cache_shape *c, int64_t window)
@@ -261,7 +265,9 @@ static void print_cache(const cache_shape *c, int64_t window)
         putchar('\n');
     }
     if (window && window < c->n_ctx)
-        printf("  less than that in layers with a sliding window, which hold %" PRId64 " positions\n", window);
+        printf("  less than that in layers with a sliding window, which hold %" PRId64
+               " positions\n",
+               window);
 }
 
 static void print_tables(const wn_gguf *g, bool tensors)
@@ -377,8 +383,8 @@ static json_t *json_mixture(const wn_gguf *g)
 {
     mixture x = read_mixture(g);
     if (!x.n) return json_null();
-    return json_pack("{s:I, s:I, s:I, s:I}", "count", (json_int_t)x.n, "used", (json_int_t)x.n_used, "bytes",
-                     (json_int_t)x.bytes, "step_bytes", (json_int_t)x.step_bytes);
+    return json_pack("{s:I, s:I, s:I, s:I}", "count", (json_int_t)x.n, "used", (json_int_t)x.n_used,
+                     "bytes", (json_int_t)x.bytes, "step_bytes", (json_int_t)x.step_bytes);
 }
 
 static int print_json(const wn_gguf *g, bool tensors)
@@ -428,11 +434,14 @@ static wn_status open_file(wn_gguf **g, const char *name, wn_err *err)
 }
 
 const wn_help_page wn_cli_inspect_page = {
-    .command = "inspect", .summary = "what is in a model file, and what its cache costs",
+    .command = "inspect",
+    .summary = "what is in a model file, and what its cache costs",
     .usage = "MODEL [options]",
-    .about = "Shows a GGUF file's metadata, its tensors, bytes per tensor type, and the memory its\n"
-             "key-value cache takes for 1024 tokens in each raw format. Split models: give the first part.\n"
-             "Only the header is read, so a file of any size is shown at once.",
+    .about =
+        "Shows a GGUF file's metadata, its tensors, bytes per tensor type, and the memory its\n"
+        "key-value cache takes for 1024 tokens in each raw format. Split models: give the first "
+        "part.\n"
+        "Only the header is read, so a file of any size is shown at once.",
     .examples = "winnow inspect models/winnow-demo.gguf",
 };
 
@@ -444,9 +453,12 @@ int wn_cli_inspect(int argc, char **argv)
     wn_gguf *g;
     wn_err err;
     const wn_arg table[] = {
-        { 'm', "model", WN_ARG_STRING, &path, "MODEL", "the file, instead of giving it alone", 0, 0, 0 },
-        { 0, "json", WN_ARG_FLAG, &json, NULL, "one JSON object (long arrays: length and first elements)", 0, 0, 0 },
-        { 0, "no-tensors", WN_ARG_FLAG, &no_tensors, NULL, "leave out the list of tensors", 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &path, "MODEL", "the file, instead of giving it alone", 0, 0,
+          0 },
+        { 0, "json", WN_ARG_FLAG, &json, NULL,
+          "one JSON object (long arrays: length and first elements)", 0, 0, 0 },
+        { 0, "no-tensors", WN_ARG_FLAG, &no_tensors, NULL, "leave out the list of tensors", 0, 0,
+          0 },
     };
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, &word, 1, &n_words, &help);
     if (rc) return rc;

@@ -1,5 +1,5 @@
-/* cli/io.c - see io.h. Input may be a pipe, so its length is not known before its end; a sentence may list
- * all recipes there are, so it may be longer than a line. */
+/* cli/io.c - see io.h. Input may be a pipe, so its length is not known before its end; a sentence
+ * may list all recipes there are, so it may be longer than a line. */
 #include "cli/io.h"
 
 #include "base/alloc.h"
@@ -37,7 +37,8 @@ wn_status wn_cli_read_all(const char *path, char **out, size_t *n, wn_err *err)
     return WN_OK;
 }
 
-/* Breaks between words, and nowhere else: a long word has a line of its own. What takes two lines at most is left whole. */
+/* Breaks between words, and nowhere else: a long word has a line of its own. What takes two lines
+ * at most is left whole. */
 static void print_wrapped(const char *s, int column)
 {
     enum { COLUMNS = 100 };

@@ -8,8 +8,9 @@
  * NUL. *out is the caller's: wn_free(). */
 wn_status wn_cli_read_all(const char *path, char **out, size_t *n, wn_err *err);
 
-/* "winnow COMMAND: sentence" on stderr; one that is longer than two lines (a list of names) is broken between words,
- * others stay in one piece for those who search for them. */
-void wn_cli_complain(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* "winnow COMMAND: sentence" on stderr; one that is longer than two lines (a list of names) is
+ * broken between words, others stay in one piece for those who search for them. */
+void wn_cli_complain(const char *command, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -13,8 +13,9 @@ static void print_json(const wn_found_models *f)
     json_t *list = json_array();
     for (int i = 0; i < f->n; i++) {
         const wn_found_model *m = &f->models[i];
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "name", m->name, "path", m->path, "where", m->where,
-                                              "bytes", (json_int_t)m->bytes));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s, s:I}", "name", m->name, "path", m->path,
+                                        "where", m->where, "bytes", (json_int_t)m->bytes));
     }
     json_dumpf(list, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -30,10 +31,12 @@ static void print_table(const wn_found_models *f)
 {
     int width = 4;
     char size[32];
-    for (int i = 0; i < f->n; i++) width = (int)strlen(f->models[i].name) > width ? (int)strlen(f->models[i].name) : width;
+    for (int i = 0; i < f->n; i++)
+        width = (int)strlen(f->models[i].name) > width ? (int)strlen(f->models[i].name) : width;
     for (int i = 0; i < f->n; i++) {
         const wn_found_model *m = &f->models[i];
-        if (!i || strcmp(m->where, f->models[i - 1].where)) printf("%s%s\n", i ? "\n" : "", m->where);
+        if (!i || strcmp(m->where, f->models[i - 1].where))
+            printf("%s%s\n", i ? "\n" : "", m->where);
         printf("  %-*s %10s\n", width, m->name, wn_args_size((double)m->bytes, size));
     }
     if (!f->n) puts("no models were found; winnow models --help says where winnow looks");
@@ -53,12 +56,15 @@ static void narrow(wn_found_models *f, const char *word)
 }
 
 const wn_help_page wn_cli_models_page = {
-    .command = "models", .summary = "the models on this machine that -m NAME can mean",
+    .command = "models",
+    .summary = "the models on this machine that -m NAME can mean",
     .usage = "[WORD] [options]",
-    .about = "Lists the models that were found (with WORD in their name), with the names that -m takes.\n"
+    .about = "Lists the models that were found (with WORD in their name), with the names that -m "
+             "takes.\n"
              "Nothing is copied or changed. winnow looks in\n\n"
              "  the models directory    $WN_MODELS, else $XDG_DATA_HOME/winnow/models\n"
-             "  Hugging Face's cache    $HF_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub\n"
+             "  Hugging Face's cache    $HF_HUB_CACHE, else $HF_HOME/hub, else "
+             "$XDG_CACHE_HOME/huggingface/hub\n"
              "  llama.cpp's cache       $LLAMA_CACHE, else $XDG_CACHE_HOME/llama.cpp\n"
              "  Ollama's store          $OLLAMA_MODELS, else ~/.ollama/models",
     .examples = "winnow run -m Qwen/Qwen3-8B-GGUF:Q4_K_M -p Hello",
@@ -75,7 +81,8 @@ int wn_cli_models(int argc, char **argv)
         { 0, "json", WN_ARG_FLAG, &json, NULL, "names, paths, places and bytes as JSON", 0, 0, 0 },
         { 0, "names", WN_ARG_FLAG, &names, NULL, "names alone, one a line", 0, 0, 0 },
     };
-    int rc = wn_args_parse(table, (int)(sizeof table / sizeof *table), argc, argv, &word, 1, &n_words, &help);
+    int rc = wn_args_parse(table, (int)(sizeof table / sizeof *table), argc, argv, &word, 1,
+                           &n_words, &help);
     if (rc) return rc;
     if (help) {
         wn_help(&wn_cli_models_page, table, (int)(sizeof table / sizeof *table));

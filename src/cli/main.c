@@ -38,10 +38,12 @@ static const char *command_row(int i, const char **about)
 static const wn_help_page page = {
     .summary = "long-context language models in the memory you have",
     .usage = "COMMAND [options]",
-    .about = "winnow runs long-context language models (GGUF) in the memory you have.\n"
-             "winnow COMMAND --help explains a command; winnow --version says which winnow this is.\n"
-             "Exit status: 0 fine, 1 the work failed, 2 the command line is wrong.",
-    .rows_title = "Commands", .row = command_row,
+    .about =
+        "winnow runs long-context language models (GGUF) in the memory you have.\n"
+        "winnow COMMAND --help explains a command; winnow --version says which winnow this is.\n"
+        "Exit status: 0 fine, 1 the work failed, 2 the command line is wrong.",
+    .rows_title = "Commands",
+    .row = command_row,
 };
 
 /* What a report of a fault should say: the build, what it runs with here, and on what. */
@@ -55,8 +57,9 @@ static void print_version(void)
     puts("winnow " WN_VERSION " (" WN_COMMIT ")");
     printf("built      by %s %s, %s\n", WN_COMPILER, __VERSION__, WN_BUILD_FLAGS);
     printf("kernels    %s here, numerics %s\n", k.name, k.numerics);
-    printf("libraries  PCRE2 %s, utf8proc %s, jansson %s, xxHash %u.%u.%u\n", pcre2, utf8proc_version(), jansson_version_str(),
-           XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100, XXH_versionNumber() % 100);
+    printf("libraries  PCRE2 %s, utf8proc %s, jansson %s, xxHash %u.%u.%u\n", pcre2,
+           utf8proc_version(), jansson_version_str(), XXH_versionNumber() / 10000,
+           XXH_versionNumber() / 100 % 100, XXH_versionNumber() % 100);
 }
 
 int main(int argc, char **argv)

@@ -46,7 +46,8 @@ static size_t split_name(const char *s, size_t n, int *part, int *parts)
     int a, b, len = 0;
     *part = *parts = 1;
     if (n <= 15 || s[n - 15] != '-') return n;
-    if (sscanf(s + n - 15, "-%5d-of-%5d%n", &a, &b, &len) != 2 || len != 15 || a < 1 || b < a) return n;
+    if (sscanf(s + n - 15, "-%5d-of-%5d%n", &a, &b, &len) != 2 || len != 15 || a < 1 || b < a)
+        return n;
     *part = a;
     *parts = b;
     return n - 15;
@@ -68,7 +69,8 @@ static uint64_t file_bytes(const char *path, int parts)
 
 /* ---- the list ------------------------------------------------------------------------------ */
 
-static wn_status add(wn_found_models *f, const char *where, const char *name, const char *path, int parts, wn_err *err)
+static wn_status add(wn_found_models *f, const char *where, const char *name, const char *path,
+                     int parts, wn_err *err)
 {
     if (f->n == f->cap) {
         int cap = f->cap ? 2 * f->cap : 32;
@@ -99,7 +101,8 @@ static void free_list(struct dirent **names, int n)
 }
 
 /* A file called name, if it is a model: ".gguf", the first part, and no projector of images. */
-static wn_status add_file(wn_found_models *f, const char *where, const char *prefix, const char *path, const char *name, wn_err *err)
+static wn_status add_file(wn_found_models *f, const char *where, const char *prefix,
+                          const char *path, const char *name, wn_err *err)
 {
     char shown[PATH_BYTES];
     int part, parts;
@@ -111,7 +114,8 @@ static wn_status add_file(wn_found_models *f, const char *where, const char *pre
     return add(f, where, shown, path, parts, err);
 }
 
-static wn_status add_tree(wn_found_models *f, const char *where, const char *prefix, const char *dir, int depth, wn_err *err)
+static wn_status add_tree(wn_found_models *f, const char *where, const char *prefix,
+                          const char *dir, int depth, wn_err *err)
 {
     struct dirent **names;
     char path[PATH_BYTES];
@@ -129,7 +133,8 @@ static wn_status add_tree(wn_found_models *f, const char *where, const char *pre
 /* ---- the places ------------------------------------------------------------------------------ */
 
 /* rest, in the directory that the variable xdg names or else in its default under $HOME. */
-static bool from_home(char out[PATH_BYTES], const char *xdg, const char *under_home, const char *rest)
+static bool from_home(char out[PATH_BYTES], const char *xdg, const char *under_home,
+                      const char *rest)
 {
     const char *base = getenv(xdg), *home = getenv("HOME");
     char dir[PATH_BYTES];
@@ -163,7 +168,8 @@ static wn_status add_repository(wn_found_models *f, const char *hub, const char 
     char repo[PATH_BYTES], path[PATH_BYTES], dir[PATH_BYTES], commit[128] = "", prefix[512];
     const char *owner = entry + strlen("models--"), *name = strstr(owner, "--");
     struct dirent **names;
-    if (!join(repo, hub, entry) || !join(path, repo, "refs/main") || !join(dir, repo, "snapshots")) return WN_OK;
+    if (!join(repo, hub, entry) || !join(path, repo, "refs/main") || !join(dir, repo, "snapshots"))
+        return WN_OK;
     FILE *ref = fopen(path, "r");
     if (ref) {
         if (!fgets(commit, sizeof commit, ref)) commit[0] = '\0';
@@ -193,7 +199,8 @@ static wn_status hugging_face(wn_found_models *f, wn_err *err)
     if (!ok) return WN_OK;
     int n = list(dir, &names);
     for (int i = 0; i < n && !st; i++)
-        if (!strncmp(names[i]->d_name, "models--", 8)) st = add_repository(f, dir, names[i]->d_name, err);
+        if (!strncmp(names[i]->d_name, "models--", 8))
+            st = add_repository(f, dir, names[i]->d_name, err);
     free_list(names, n);
     return st;
 }
@@ -202,12 +209,14 @@ static wn_status llama_cpp(wn_found_models *f, wn_err *err)
 {
     const char *cache = getenv("LLAMA_CACHE");
     char dir[PATH_BYTES];
-    bool ok = cache && *cache ? join(dir, cache, "") : from_home(dir, "XDG_CACHE_HOME", ".cache", "llama.cpp");
+    bool ok = cache && *cache ? join(dir, cache, "")
+                              : from_home(dir, "XDG_CACHE_HOME", ".cache", "llama.cpp");
     return ok ? add_tree(f, "llama.cpp", "", dir, 0, err) : WN_OK;
 }
 
 /* The blob of a manifest's model layer; a manifest of anything else adds nothing. */
-static wn_status add_manifest(wn_found_models *f, const char *store, const char *manifest, const char *name, wn_err *err)
+static wn_status add_manifest(wn_found_models *f, const char *store, const char *manifest,
+                              const char *name, wn_err *err)
 {
     json_t *j = json_load_file(manifest, 0, NULL), *layer;
     char path[PATH_BYTES];
@@ -218,7 +227,9 @@ static wn_status add_manifest(wn_found_models *f, const char *store, const char 
         const char *digest = json_string_value(json_object_get(layer, "digest"));
         if (!type || strcmp(type, "application/vnd.ollama.image.model") || !digest) continue;
         if (strncmp(digest, "sha256:", 7) || strchr(digest, '/')) continue;
-        if ((size_t)snprintf(path, sizeof path, "%s/blobs/sha256-%s", store, digest + 7) >= sizeof path) continue;
+        if ((size_t)snprintf(path, sizeof path, "%s/blobs/sha256-%s", store, digest + 7) >=
+            sizeof path)
+            continue;
         if (!access(path, R_OK)) st = add(f, "Ollama", name, path, 1, err);
         break;
     }
@@ -227,7 +238,8 @@ static wn_status add_manifest(wn_found_models *f, const char *store, const char 
 }
 
 /* manifests/HOST/NAMESPACE/MODEL/TAG; what its own registry and library hold goes without both. */
-static wn_status add_manifests(wn_found_models *f, const char *store, const char *dir, const char *name, int depth, wn_err *err)
+static wn_status add_manifests(wn_found_models *f, const char *store, const char *dir,
+                               const char *name, int depth, wn_err *err)
 {
     struct dirent **names;
     char path[PATH_BYTES], shown[PATH_BYTES];
@@ -235,9 +247,14 @@ static wn_status add_manifests(wn_found_models *f, const char *store, const char
     int n = list(dir, &names);
     for (int i = 0; i < n && !st; i++) {
         const char *entry = names[i]->d_name;
-        bool implied = (depth == 0 && !strcmp(entry, "registry.ollama.ai")) || (depth == 1 && !*name && !strcmp(entry, "library"));
+        bool implied = (depth == 0 && !strcmp(entry, "registry.ollama.ai")) ||
+                       (depth == 1 && !*name && !strcmp(entry, "library"));
         if (!join(path, dir, entry)) continue;
-        snprintf(shown, sizeof shown, "%s%s%s", name, implied || !*name ? "" : depth == 3 ? ":" : "/", implied ? "" : entry);
+        snprintf(shown, sizeof shown, "%s%s%s", name,
+                 implied || !*name ? ""
+                 : depth == 3      ? ":"
+                                   : "/",
+                 implied ? "" : entry);
         if (depth < 3 && is_dir(path)) st = add_manifests(f, store, path, shown, depth + 1, err);
         else if (depth == 3 && !is_dir(path)) st = add_manifest(f, store, path, shown, err);
     }
@@ -260,7 +277,8 @@ static wn_status ollama(wn_found_models *f, wn_err *err)
 
 wn_status wn_models_find(wn_found_models *out, wn_err *err)
 {
-    wn_status (*const places[])(wn_found_models *, wn_err *) = { models_dirs, hugging_face, llama_cpp, ollama };
+    wn_status (*const places[])(wn_found_models *, wn_err *) = { models_dirs, hugging_face,
+                                                                 llama_cpp, ollama };
     wn_status st = WN_OK;
     *out = (wn_found_models){ 0 };
     for (size_t i = 0; i < WN_COUNT(places) && !st; i++) st = places[i](out, err);
@@ -278,7 +296,7 @@ void wn_models_free(wn_found_models *f)
     *f = (wn_found_models){ 0 };
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* Is q[0, n) one of the words of s, words being cut at - _ . : and /? */
 static bool has_word(const char *s, const char *q, size_t n)
@@ -300,7 +318,8 @@ static bool fits(const wn_found_model *m, const char *q)
     if (!colon) return false;
     size_t head = (size_t)(colon - m->name);
     if (!strcmp(m->where, "Ollama"))
-        return !asked && n == head && !strncasecmp(m->name, q, n) && !strcasecmp(colon + 1, "latest");
+        return !asked && n == head && !strncasecmp(m->name, q, n) &&
+               !strcasecmp(colon + 1, "latest");
     /* OWNER/REPO:FILE by its repository, by a word of its file, or by the file alone */
     if (n == head && !strncasecmp(m->name, q, n)) return true;
     if (asked && (size_t)(asked - q) == head && !strncasecmp(m->name, q, head))
@@ -337,11 +356,16 @@ static wn_status refuse(const wn_found_models *f, const char *q, int n_fits, wn_
 {
     char names[320];
     name_some(f, q, n_fits > 0, names, sizeof names);
-    if (n_fits) return wn_fail(err, WN_EINVAL, "-m \"%.80s\" fits several models: %s; say which", q, names);
+    if (n_fits)
+        return wn_fail(err, WN_EINVAL, "-m \"%.80s\" fits several models: %s; say which", q, names);
     if (*names)
-        return wn_fail(err, WN_EINVAL, "there is no file and no model called \"%.80s\"; near it are %s", q, names);
-    return wn_fail(err, WN_EINVAL, "there is no file and no model called \"%.120s\"; winnow models lists the %d that were found "
-                   "and says where it looks", q, f->n);
+        return wn_fail(err, WN_EINVAL,
+                       "there is no file and no model called \"%.80s\"; near it are %s", q, names);
+    return wn_fail(err, WN_EINVAL,
+                   "there is no file and no model called \"%.120s\"; winnow models lists the %d "
+                   "that were found "
+                   "and says where it looks",
+                   q, f->n);
 }
 
 wn_status wn_models_resolve(const char *name, char **path, wn_err *err)
@@ -362,12 +386,14 @@ wn_status wn_models_resolve(const char *name, char **path, wn_err *err)
             n_fits++;
         }
     if (n_fits != 1) st = refuse(&f, name, n_fits, err);
-    else if (!(*path = wn_strdup(best->path))) st = wn_fail(err, WN_ENOMEM, "models: out of memory");
+    else if (!(*path = wn_strdup(best->path)))
+        st = wn_fail(err, WN_ENOMEM, "models: out of memory");
     wn_models_free(&f);
     return st;
 }
 
-wn_status wn_cli_open_model(wn_model **out, const char *name, const wn_model_opts *opts, wn_err *err)
+wn_status wn_cli_open_model(wn_model **out, const char *name, const wn_model_opts *opts,
+                            wn_err *err)
 {
     char *path;
     *out = NULL;

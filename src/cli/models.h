@@ -38,6 +38,7 @@ void wn_models_free(wn_found_models *f);
  * WN_EINVAL, with those that come nearest. */
 wn_status wn_models_resolve(const char *name, char **path, wn_err *err);
 /* wn_model_open() of what -m says. */
-wn_status wn_cli_open_model(wn_model **out, const char *name, const wn_model_opts *opts, wn_err *err);
+wn_status wn_cli_open_model(wn_model **out, const char *name, const wn_model_opts *opts,
+                            wn_err *err);
 
 #endif

@@ -20,7 +20,9 @@ static bool is_format(const char *command, const char *option, const char *name)
 
 int wn_cli_formats(const char *command, const char *k, const char *v)
 {
-    return is_format(command, "cache-type-k", k) && is_format(command, "cache-type-v", v) ? WN_EXIT_OK : WN_EXIT_USAGE;
+    return is_format(command, "cache-type-k", k) && is_format(command, "cache-type-v", v)
+               ? WN_EXIT_OK
+               : WN_EXIT_USAGE;
 }
 
 int wn_cli_policy(const char *command, const char *lib, const char *kv)

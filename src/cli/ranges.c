@@ -20,7 +20,8 @@ bool wn_cli_range(const char *s, int *from, int *to)
     return true;
 }
 
-wn_status wn_cli_find_text(const wn_model *m, const int32_t *ids, size_t n, const char *text, int *from, int *to, wn_err *err)
+wn_status wn_cli_find_text(const wn_model *m, const int32_t *ids, size_t n, const char *text,
+                           int *from, int *to, wn_err *err)
 {
     size_t len = 0, *end = wn_alloc(sizeof *end * (n + 1));
     char *all = NULL;
@@ -41,24 +42,32 @@ wn_status wn_cli_find_text(const wn_model *m, const int32_t *ids, size_t n, cons
         for (*to = *from; end[*to] < b; ++*to) {}
         ++*to;
     }
-    wn_status st = !all ? wn_fail(err, WN_ENOMEM, "--explain: out of memory")
-                   : !at ? wn_fail(err, WN_EINVAL, "--explain: \"%.60s\" is neither a range of positions (100-120) nor in the prompt", text)
+    wn_status st = !all  ? wn_fail(err, WN_ENOMEM, "--explain: out of memory")
+                   : !at ? wn_fail(err, WN_EINVAL,
+                                   "--explain: \"%.60s\" is neither a range of positions (100-120) "
+                                   "nor in the prompt",
+                                   text)
                          : WN_OK;
     wn_free(end);
     wn_free(all);
     return st;
 }
 
-wn_status wn_cli_spans(const char *flag, const wn_arg_list *given, const wn_model *m, const int32_t *ids, size_t n,
-                       const char *text, size_t len, wn_cli_span *out, wn_err *err)
+wn_status wn_cli_spans(const char *flag, const wn_arg_list *given, const wn_model *m,
+                       const int32_t *ids, size_t n, const char *text, size_t len, wn_cli_span *out,
+                       wn_err *err)
 {
     for (int i = 0, end = 0; i < given->n; i++) {
         int from, to;
         if (!wn_cli_range(given->items[i], &from, &to))
-            return wn_fail(err, WN_EINVAL, "%s \"%.40s\": expected bytes of the prompt, as in 100-120", flag, given->items[i]);
-        wn_status st = wn_tokens_of_bytes(m, ids, n, text, len, (size_t)from, (size_t)to, &out[i].from, &out[i].to, err);
+            return wn_fail(err, WN_EINVAL,
+                           "%s \"%.40s\": expected bytes of the prompt, as in 100-120", flag,
+                           given->items[i]);
+        wn_status st = wn_tokens_of_bytes(m, ids, n, text, len, (size_t)from, (size_t)to,
+                                          &out[i].from, &out[i].to, err);
         if (st) return wn_fail_prefix(err, st, "%s %s", flag, given->items[i]);
-        if (i && from >= end) out[i].from = WN_MAX(out[i].from, out[i - 1].to);     /* bytes apart, in one token */
+        /* bytes apart, in one token */
+        if (i && from >= end) out[i].from = WN_MAX(out[i].from, out[i - 1].to);
         end = to;
     }
     return WN_OK;

@@ -16,8 +16,9 @@
 #include <string.h>
 
 enum { MAX_POLICIES = 64 };
-static const char note[] = "each policy was shown the views of the recorded run, not those that its own evictions "
-                           "would have led to";
+static const char note[] =
+    "each policy was shown the views of the recorded run, not those that its own evictions "
+    "would have led to";
 
 typedef struct {
     const char *file;
@@ -44,7 +45,7 @@ static int failed(const wn_err *err)
     return WN_EXIT_FAILED;
 }
 
-/* ---- which policies ------------------------------------------------------------------------------- */
+/* ---- which policies -------------------------------------------------------------------------- */
 
 /* Length of the first policy of a list: up to a comma outside parentheses that is not followed by
  * a key ("random,k=f32" is one policy). */
@@ -76,7 +77,7 @@ static int split_lists(options *o, const wn_arg_list *given)
     return WN_EXIT_OK;
 }
 
-/* ---- replaying ------------------------------------------------------------------------------------- */
+/* ---- replaying ------------------------------------------------------------------------------- */
 
 static wn_status ask(wn_replay *r, const wn_trace_decision *d, row *w, wn_err *err)
 {
@@ -96,7 +97,8 @@ static wn_status ask(wn_replay *r, const wn_trace_decision *d, row *w, wn_err *e
 
 /* Decision by decision, every policy. own: there is one row, the recorded policy's, and its plans
  * must be the recorded ones; why gets the first difference. */
-static wn_status replay(wn_trace *t, row *rows, int n, bool own, char *why, size_t size, wn_err *err)
+static wn_status replay(wn_trace *t, row *rows, int n, bool own, char *why, size_t size,
+                        wn_err *err)
 {
     const wn_trace_decision *d;
     const wn_plan *plan;
@@ -112,20 +114,23 @@ static wn_status replay(wn_trace *t, row *rows, int n, bool own, char *why, size
     return st;
 }
 
-/* ---- reports ----------------------------------------------------------------------------------------- */
+/* ---- reports --------------------------------------------------------------------------------- */
 
 static void print_figures(const char *at, const wn_replay_figures *f, const char *name)
 {
     char attention[16] = "-";
     if (f->attention >= 0) snprintf(attention, sizeof attention, "%.1f %%", 100 * f->attention);
-    printf("%8s %10lld %10lld %7.1f %% %8.3f %10s  %s\n", at, (long long)f->slots, (long long)f->kept,
-           f->full ? 100 * (double)f->kept / (double)f->full : 0, f->agreement, attention, name);
+    printf("%8s %10lld %10lld %7.1f %% %8.3f %10s  %s\n", at, (long long)f->slots,
+           (long long)f->kept, f->full ? 100 * (double)f->kept / (double)f->full : 0, f->agreement,
+           attention, name);
 }
 
 static void print_table(const wn_trace_head *h, const row *rows, int n)
 {
-    printf("recorded: %s, %d layers, %d lanes%s%s\n\n", h->policy, h->n_layers, h->n_lanes, *h->model ? ", " : "", h->model);
-    printf("%8s %10s %10s %9s %8s %10s  %s\n", "at", "slots", "kept", "of full", "agrees", "attention", "policy");
+    printf("recorded: %s, %d layers, %d lanes%s%s\n\n", h->policy, h->n_layers, h->n_lanes,
+           *h->model ? ", " : "", h->model);
+    printf("%8s %10s %10s %9s %8s %10s  %s\n", "at", "slots", "kept", "of full", "agrees",
+           "attention", "policy");
     for (int k = 0; k < (n ? rows[0].n : 0); k++)
         for (int i = 0; i < n; i++) {
             char at[16];
@@ -137,15 +142,18 @@ static void print_table(const wn_trace_head *h, const row *rows, int n)
         wn_replay_total(rows[i].f, rows[i].n, &total);
         print_figures("all", &total, rows[i].policy.text);
     }
-    printf("\nagrees: slots that both keep, of those that either keeps; attention: the share of what was recorded\n"
-           "that falls on slots that stay. Note: %s.\n", note);
+    printf("\nagrees: slots that both keep, of those that either keeps; attention: the share of "
+           "what was recorded\n"
+           "that falls on slots that stay. Note: %s.\n",
+           note);
 }
 
 static json_t *figures_json(const wn_replay_figures *f)
 {
-    return json_pack("{s:i, s:I, s:I, s:f, s:f, s:o}", "at", f->at, "slots", (json_int_t)f->slots, "kept", (json_int_t)f->kept,
-                     "of_full", f->full ? (double)f->kept / (double)f->full : 0.0, "agreement", f->agreement, "attention",
-                     f->attention < 0 ? json_null() : json_real(f->attention));
+    return json_pack("{s:i, s:I, s:I, s:f, s:f, s:o}", "at", f->at, "slots", (json_int_t)f->slots,
+                     "kept", (json_int_t)f->kept, "of_full",
+                     f->full ? (double)f->kept / (double)f->full : 0.0, "agreement", f->agreement,
+                     "attention", f->attention < 0 ? json_null() : json_real(f->attention));
 }
 
 static int print_json(const wn_trace *t, const row *rows, int n, bool own, const char *why)
@@ -155,13 +163,15 @@ static int print_json(const wn_trace *t, const row *rows, int n, bool own, const
     for (int i = 0; i < n; i++) {
         wn_replay_figures total;
         json_t *each = json_array();
-        for (int k = 0; k < rows[i].n; k++) json_array_append_new(each, figures_json(&rows[i].f[k]));
+        for (int k = 0; k < rows[i].n; k++)
+            json_array_append_new(each, figures_json(&rows[i].f[k]));
         wn_replay_total(rows[i].f, rows[i].n, &total);
-        json_array_append_new(all, json_pack("{s:s, s:o, s:o}", "kv", rows[i].policy.text, "all", figures_json(&total),
-                                             "decisions", each));
+        json_array_append_new(all, json_pack("{s:s, s:o, s:o}", "kv", rows[i].policy.text, "all",
+                                             figures_json(&total), "decisions", each));
     }
-    j = json_pack("{s:s, s:s, s:i, s:i, s:I, s:o}", "recorded", h->policy, "model", h->model, "lanes", h->n_lanes, "decisions",
-                  n ? rows[0].n : 0, "torn_bytes", (json_int_t)wn_trace_torn(t), "policies", all);
+    j = json_pack("{s:s, s:s, s:i, s:i, s:I, s:o}", "recorded", h->policy, "model", h->model,
+                  "lanes", h->n_lanes, "decisions", n ? rows[0].n : 0, "torn_bytes",
+                  (json_int_t)wn_trace_torn(t), "policies", all);
     if (j && own) json_object_set_new(j, "same", json_boolean(!*why));
     if (j && *why) json_object_set_new(j, "difference", json_string(why));
     if (j && !own) json_object_set_new(j, "note", json_string(note));
@@ -181,15 +191,18 @@ static int run(const options *o)
     bool own = o->n_kv == 0;
     int n = own ? 1 : o->n_kv, rc = WN_EXIT_FAILED;
     row *rows = WN_NEW_ARRAY(row, n);
-    wn_status st = rows ? wn_trace_open(&t, o->file, &err) : wn_fail(&err, WN_ENOMEM, "out of memory");
+    wn_status st = rows ? wn_trace_open(&t, o->file, &err)
+                        : wn_fail(&err, WN_ENOMEM, "out of memory");
     for (int i = 0; i < n && !st; i++)
         st = wn_policy_parse(&rows[i].policy, own ? wn_trace_get_head(t)->policy : o->kv[i], &err);
     if (st) goto done;
     const wn_trace_head *h = wn_trace_get_head(t);
     if ((st = replay(t, rows, n, own, why, sizeof why, &err))) goto done;
     if (wn_trace_torn(t))
-        fprintf(stderr, "winnow replay: %s ends within a decision (its last %zu bytes); the %d before it are used\n", o->file,
-                wn_trace_torn(t), rows[0].n);
+        fprintf(stderr,
+                "winnow replay: %s ends within a decision (its last %zu bytes); the %d before it "
+                "are used\n",
+                o->file, wn_trace_torn(t), rows[0].n);
     rc = own && *why ? WN_EXIT_FAILED : WN_EXIT_OK;
     if (o->json) {
         if (print_json(t, rows, n, own, why)) rc = WN_EXIT_FAILED;
@@ -205,14 +218,19 @@ done:
 }
 
 const wn_help_page wn_cli_replay_page = {
-    .command = "replay", .summary = "take recorded cache decisions again, without a model",
+    .command = "replay",
+    .summary = "take recorded cache decisions again, without a model",
     .usage = "FILE [--kv POLICY ...] [--json]",
-    .about = "Takes the cache decisions that winnow run --trace FILE recorded again, without the model.\n"
-             "Alone, it checks that the recorded policy makes the recorded plans (exit status 1 if not).\n"
-             "With --kv it shows the same views to other policies: what they keep, how much of it is\n"
-             "what the recorded policy kept, and how much of the recorded attention falls on it.",
-    .examples = "winnow run -m models/winnow-demo.gguf -f book.txt --kv snapkv@25% --trace t --trace-rows\n"
-                "winnow replay t --kv snapkv@25%,keydiff@25%,random@25%",
+    .about =
+        "Takes the cache decisions that winnow run --trace FILE recorded again, without the "
+        "model.\n"
+        "Alone, it checks that the recorded policy makes the recorded plans (exit status 1 if "
+        "not).\n"
+        "With --kv it shows the same views to other policies: what they keep, how much of it is\n"
+        "what the recorded policy kept, and how much of the recorded attention falls on it.",
+    .examples =
+        "winnow run -m models/winnow-demo.gguf -f book.txt --kv snapkv@25% --trace t --trace-rows\n"
+        "winnow replay t --kv snapkv@25%,keydiff@25%,random@25%",
 };
 
 int wn_cli_replay(int argc, char **argv)
@@ -221,7 +239,8 @@ int wn_cli_replay(int argc, char **argv)
     const char *kv[MAX_POLICIES];
     wn_arg_list given = { kv, 0, MAX_POLICIES };
     const wn_arg table[] = {
-        { 0, "kv", WN_ARG_LIST, &given, "POLICY", "a policy to ask, or a list of them; may be given many times", 0, 0, 0 },
+        { 0, "kv", WN_ARG_LIST, &given, "POLICY",
+          "a policy to ask, or a list of them; may be given many times", 0, 0, 0 },
         { 0, "json", WN_ARG_FLAG, &o.json, NULL, "one JSON line instead of a table", 0, 0, 0 },
     };
     const char *rest[1];

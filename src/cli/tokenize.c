@@ -32,7 +32,10 @@ static void print_escaped(const char *s, size_t n)
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
         const char *e = c ? strchr(plain, c) : NULL;
-        size_t len = c >= 0xC4 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
+        size_t len = c >= 0xC4 && c < 0xE0   ? 2
+                     : c >= 0xE0 && c < 0xF0 ? 3
+                     : c >= 0xF0 && c < 0xF5 ? 4
+                                             : 0;
         size_t k = 1;
         while (k < len && i + k < n && ((unsigned char)s[i + k] & 0xC0) == 0x80) k++;
         if (e) printf("\\%c", letter[e - plain]);
@@ -89,7 +92,8 @@ static int32_t next_id(const wn_model *m, const char **s, const char *end)
     errno = 0;
     v = strtol(*s, &after, 10);
     if (after == *s || (after < end && !isspace((unsigned char)*after) && *after != ',')) {
-        fprintf(stderr, "winnow tokenize: what is not an id begins at byte %zu before the end of stdin\n",
+        fprintf(stderr,
+                "winnow tokenize: what is not an id begins at byte %zu before the end of stdin\n",
                 (size_t)(end - *s));
         return -2;
     }
@@ -150,9 +154,11 @@ static int work(const options *o)
 }
 
 const wn_help_page wn_cli_tokenize_page = {
-    .command = "tokenize", .summary = "text to token ids, and back",
+    .command = "tokenize",
+    .summary = "text to token ids, and back",
     .usage = "-m MODEL [options] < TEXT",
-    .about = "Prints the token ids of the text on stdin, all on one line, with the BOS and EOS tokens that\n"
+    .about = "Prints the token ids of the text on stdin, all on one line, with the BOS and EOS "
+             "tokens that\n"
              "the model adds. The text is taken as it is: a line end at its end is part of it.",
     .examples = "printf 'Hello world' | winnow tokenize -m models/winnow-demo.gguf --pieces",
 };
@@ -164,13 +170,20 @@ int wn_cli_tokenize(int argc, char **argv)
     int n_words;
     bool help;
     const wn_arg table[] = {
-        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL", "the model file; only its vocabulary is read", 0, 0, 0 },
-        { 0, "pieces", WN_ARG_FLAG, &o.pieces, NULL, "a line for each token: its id and its bytes, escaped as in C", 0, 0, 0 },
+        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL",
+          "the model file; only its vocabulary is read", 0, 0, 0 },
+        { 0, "pieces", WN_ARG_FLAG, &o.pieces, NULL,
+          "a line for each token: its id and its bytes, escaped as in C", 0, 0, 0 },
         { 0, "parse-special", WN_ARG_FLAG, &o.parse_special, NULL,
-          "special tokens spelled in the text, such as <|im_end|>, become\ntheir ids; with --decode: special tokens are shown", 0, 0, 0 },
-        { 0, "no-bos", WN_ARG_FLAG, &o.no_bos, NULL, "leave out the BOS and EOS tokens that the model adds", 0, 0, 0 },
+          "special tokens spelled in the text, such as <|im_end|>, become\ntheir ids; with "
+          "--decode: special tokens are shown",
+          0, 0, 0 },
+        { 0, "no-bos", WN_ARG_FLAG, &o.no_bos, NULL,
+          "leave out the BOS and EOS tokens that the model adds", 0, 0, 0 },
         { 0, "decode", WN_ARG_FLAG, &o.decode, NULL,
-          "the other way round: stdin is ids, separated by spaces, commas\nor line ends; the text they stand for is printed", 0, 0, 0 },
+          "the other way round: stdin is ids, separated by spaces, commas\nor line ends; the text "
+          "they stand for is printed",
+          0, 0, 0 },
     };
     int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, &word, 0, &n_words, &help);
     if (rc) return rc;
@@ -183,7 +196,8 @@ int wn_cli_tokenize(int argc, char **argv)
         return WN_EXIT_USAGE;
     }
     if (o.decode && (o.pieces || o.no_bos)) {
-        fputs("winnow tokenize: --decode gives text; --pieces and --no-bos are about ids\n", stderr);
+        fputs("winnow tokenize: --decode gives text; --pieces and --no-bos are about ids\n",
+              stderr);
         return WN_EXIT_USAGE;
     }
     return work(&o);

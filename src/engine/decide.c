@@ -87,8 +87,10 @@ wn_status wn_seq_decide(wn_seq *s, wn_err *err)
     wn_plan_clear(&s->plan);
     s->plan.n_tokens = p;
     if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
-    if (s->plan.status) return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
-    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply_with(s->kv, &s->plan, s->e->crew, err))) return st;
+    if (s->plan.status)
+        return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
+    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply_with(s->kv, &s->plan, s->e->crew, err)))
+        return st;
     note_statistics(s, p);
     s->decided_at = p;
     s->stats_due = true;
@@ -119,7 +121,8 @@ static void load_stat(void *ctx, int lane, int i, float *x)
 {
     const shown *sh = ctx;
     const wn_view_lane *l = &sh->view.lanes[lane];
-    const float *all = wn_ledger_row(sh->seq->probed.x ? &sh->seq->probed : &sh->seq->ledger, lane, i);
+    const float *all = wn_ledger_row(sh->seq->probed.x ? &sh->seq->probed : &sh->seq->ledger, lane,
+                                     i);
     for (int k = 0; k < l->n; k++) x[k] = all[l->pos[k]];
 }
 
@@ -153,8 +156,8 @@ static void window_lane(void *arg, int lane, int thread)
     const window_job *j = arg;
     int n = j->lanes[lane].n, layer = j->lanes[lane].layer;
     const wn_model *m = j->e->m;
-    wn_window x = { .shape = &m->shape, .rope = wn_model_rope(m, layer, j->e->n_ctx), .sinks = m->layers[layer].sinks,
-                    .w = j->w };
+    wn_window x = { .shape = &m->shape, .rope = wn_model_rope(m, layer, j->e->n_ctx),
+                    .sinks = m->layers[layer].sinks, .w = j->w };
     if (n) wn_window_sums(&x, j->kv, lane, n, j->sums[lane], j->pos[thread], j->scratch[thread]);
 }
 
@@ -169,12 +172,14 @@ static void sort_sums(const wn_view_lane *l, const int32_t *pos, float *sums, fl
     }
 }
 
-static const float *const *look_back(const wn_seq *s, const wn_kv *kv, wn_arena *a, const wn_view_lane *lanes, int w)
+static const float *const *look_back(const wn_seq *s, const wn_kv *kv, wn_arena *a,
+                                     const wn_view_lane *lanes, int w)
 {
     const wn_engine *e = s->e;
     int n_lanes = wn_kv_map(kv)->n_lanes, threads = e->n_threads, most = 0;
     wn_window x = { .shape = &e->m->shape, .w = w };
-    float **sums = wn_arena_array(a, float *, n_lanes), **scratch = wn_arena_array(a, float *, threads);
+    float **sums = wn_arena_array(a, float *, n_lanes),
+          **scratch = wn_arena_array(a, float *, threads);
     int32_t **pos = wn_arena_array(a, int32_t *, threads);
     for (int l = 0; l < n_lanes; l++) {
         sums[l] = wn_arena_array(a, float, (size_t)lanes[l].group * (size_t)WN_MAX(lanes[l].n, 1));
@@ -237,19 +242,24 @@ wn_status wn_engine_raise_hands(wn_engine *e, const wn_policy *p, wn_err *err)
 {
     int n = wn_engine_n_hands(e, p), lanes = e->m->map.n_lanes;
     if (!n) return WN_OK;
-    if (!e->hands && !(e->hands = WN_NEW_ARRAY(wn_view_hand, n))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
+    if (!e->hands && !(e->hands = WN_NEW_ARRAY(wn_view_hand, n)))
+        return wn_fail(err, WN_ENOMEM, "policy: out of memory");
     for (int i = 0; i < n; i++) {
         wn_view_hand *h = &e->hands[i];
         if (!h->plan) {
-            if (!(h->plan = WN_NEW(wn_plan))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
+            if (!(h->plan = WN_NEW(wn_plan)))
+                return wn_fail(err, WN_ENOMEM, "policy: out of memory");
             wn_plan_init(h->plan, e->n_ctx, lanes);
             e->n_hands = i + 1;
         }
         int64_t merges = wn_policy_merges(p) ? (int64_t)e->n_ctx * ((lanes + n - 1) / n) : 0;
         wn_plan_clear(h->plan);
         int64_t n_src = merges * wn_policy_spread(p);
-        wn_plan_reserve(h->plan, (int32_t)WN_MIN(merges, INT32_MAX / 4), (int32_t)WN_MIN(n_src, INT32_MAX / 4));
-        if (h->plan->status) return wn_fail(err, h->plan->status, "policy: out of memory for plans of %d positions", e->n_ctx);
+        wn_plan_reserve(h->plan, (int32_t)WN_MIN(merges, INT32_MAX / 4),
+                        (int32_t)WN_MIN(n_src, INT32_MAX / 4));
+        if (h->plan->status)
+            return wn_fail(err, h->plan->status, "policy: out of memory for plans of %d positions",
+                           e->n_ctx);
     }
     return WN_OK;
 }
@@ -264,17 +274,23 @@ void wn_engine_release_hands(wn_engine *e)
 }
 
 /* Mapped beside that, for recipes to come; nobody counts on it. */
-size_t wn_engine_hand_spare(int longest) { return 8 * wn_arena_cost(8 * (size_t)longest) + ((size_t)1 << 20); }
+size_t wn_engine_hand_spare(int longest)
+{
+    return 8 * wn_arena_cost(8 * (size_t)longest) + ((size_t)1 << 20);
+}
 
 size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest)
 {
     size_t s = (size_t)longest, w = (size_t)wn_policy_window(p), dim = 0;
     for (int l = 0; l < e->m->map.n_lanes; l++)
         dim = WN_MAX(dim, (size_t)e->m->map.lanes[l].k_dim + (size_t)e->m->map.lanes[l].v_dim);
-    return wn_arena_cost(4 * w * (size_t)e->kv_opts.q_dim) + (size_t)p->n_stats * wn_arena_cost(4 * s) +
-           2 * wn_arena_cost(4 * dim * s) + (wn_policy_retains(p) ? 14 : 9) * wn_arena_cost(8 * s) + wn_arena_cost(4 * w * (dim + 64)) +
+    return wn_arena_cost(4 * w * (size_t)e->kv_opts.q_dim) +
+           (size_t)p->n_stats * wn_arena_cost(4 * s) + 2 * wn_arena_cost(4 * dim * s) +
+           (wn_policy_retains(p) ? 14 : 9) * wn_arena_cost(8 * s) +
+           wn_arena_cost(4 * w * (dim + 64)) +
            (wn_policy_wants(p) & WN_WANTS_OUTPUTS ? wn_outputs_bytes(e->m, longest) : 0) +
-           (p->recipe->recover || wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);      /* tiles of rows and cosines */
+           /* tiles of rows and cosines */
+           (p->recipe->recover || wn_policy_merges(p) ? 4 * 512 * (dim + 64) : 0);
 }
 
 /* Rows, queries and statistics of the longest lane, for a view or a hand's. */
@@ -282,11 +298,14 @@ static void take_rows(const wn_seq *s, wn_view *v, wn_arena *a, int longest, con
 {
     for (int i = 0; i < v->n_stats; i++) v->stat_rows[i] = wn_arena_array(a, float, longest);
     if (v->load_outputs) v->outputs = wn_arena_array(a, float, longest);
-    if (v->window) v->queries = wn_arena_array(a, float, (size_t)v->window * (size_t)s->kv_opts.q_dim);
-    for (int i = 0; i < 2; i++) v->rows[i] = wn_arena_array(a, float, (size_t)longest * (size_t)dim[i]);
+    if (v->window)
+        v->queries = wn_arena_array(a, float, (size_t)v->window *(size_t)s->kv_opts.q_dim);
+    for (int i = 0; i < 2; i++)
+        v->rows[i] = wn_arena_array(a, float, (size_t)longest *(size_t)dim[i]);
 }
 
-static void take_hands(const wn_seq *s, wn_view *v, wn_arena *a, wn_arena own[HANDS_MAX], int longest, const int dim[2])
+static void take_hands(const wn_seq *s, wn_view *v, wn_arena *a, wn_arena own[HANDS_MAX],
+                       int longest, const int dim[2])
 {
     wn_engine *e = s->e;
     size_t bytes = wn_engine_hand_bytes(e, s->policy, longest) + wn_engine_hand_spare(longest);
@@ -321,11 +340,15 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         longest = WN_MAX(longest, lanes[l].n);
     }
     int w = WN_MIN(wn_policy_window(s->policy), wn_kv_ring_valid(kv));
-    shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .mark = last_mark(s, p), .n_layers = map->n_layers, .n_lanes = map->n_lanes,
-                                     .lanes = lanes, .layer_first = map->first, .scratch = a, .load = load_rows,
-                                     .load_queries = load_queries, .load_stat = load_stat, .turn = turn,
-                                     .stats = s->policy->stats, .n_stats = s->policy->n_stats, .profile = s->profile,
-                                     .window = w, .held = wn_kv_ring_valid(kv), .low_bytes = mean_low_bytes(&s->kv_opts) } };
+    shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .mark = last_mark(s, p),
+                                               .n_layers = map->n_layers, .n_lanes = map->n_lanes,
+                                     .lanes = lanes, .layer_first = map->first, .scratch = a,
+                                     .load = load_rows, .load_queries = load_queries,
+                                     .load_stat = load_stat, .turn = turn,
+                                     .stats = s->policy->stats, .n_stats = s->policy->n_stats,
+                                     .profile = s->profile, .window = w,
+                                     .held = wn_kv_ring_valid(kv),
+                                     .low_bytes = mean_low_bytes(&s->kv_opts) } };
     sh.view.ctx = &sh;
     if (s->log) {
         sh.view.verdicts = wn_arena_array(a, wn_verdict, map->n_lanes);
@@ -337,8 +360,10 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
         for (int l = 0; l < map->n_lanes; l++)
             s->observed += (uint64_t)w * (uint64_t)lanes[l].group * (uint64_t)lanes[l].n;
     }
-    if (wn_policy_wants(s->policy) & WN_WANTS_FLAGS || s->log) sh.view.flags = wn_seq_flags(s, p, a);
-    if (wn_policy_wants(s->policy) & WN_WANTS_SPANS || s->log) sh.view.spans = wn_seq_spans(s, p, a);
+    if (wn_policy_wants(s->policy) & WN_WANTS_FLAGS || s->log)
+        sh.view.flags = wn_seq_flags(s, p, a);
+    if (wn_policy_wants(s->policy) & WN_WANTS_SPANS || s->log)
+        sh.view.spans = wn_seq_spans(s, p, a);
     if (wn_policy_wants(s->policy) & WN_WANTS_OUTPUTS) sh.view.load_outputs = load_outputs;
     wn_arena own[HANDS_MAX];
     take_rows(s, &sh.view, a, longest, dim);
@@ -347,14 +372,18 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     wn_policy_decide(s->policy, &sh.view, wn_seq_slot_bytes(s), plan);
     sh.view.protect = named;            /* what the policy itself protects is its own affair */
     wn_status st = WN_OK;
-    if (s->log && !plan->status) st = s->log->decided(s->log->ctx, &sh.view, wn_seq_slot_bytes(s), plan, err);
+    if (s->log && !plan->status)
+        st = s->log->decided(s->log->ctx, &sh.view, wn_seq_slot_bytes(s), plan, err);
     wn_arena_rewind(a, mark);
     return st;
 }
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-int wn_policy_every(const wn_policy *p) { return wn_policy_decides(p) && (p->at & WN_AT_BOUNDARY) ? p->every : 0; }
+int wn_policy_every(const wn_policy *p)
+{
+    return wn_policy_decides(p) && (p->at & WN_AT_BOUNDARY) ? p->every : 0;
+}
 
 wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_opts *o, wn_err *err)
 {
@@ -363,8 +392,11 @@ wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_op
         const wn_lane *w = &map->lanes[l];
         int heads = map->first[w->layer + 1] - map->first[w->layer];
         lanes[l] = (wn_lane_formats){ .k = o->k_format, .v = o->v_format };
-        wn_status st = wn_policy_format_at(p, false, w->layer, map->n_layers, w->head, heads, &lanes[l].k, err);
-        if (!st) st = wn_policy_format_at(p, true, w->layer, map->n_layers, w->head, heads, &lanes[l].v, err);
+        wn_status st = wn_policy_format_at(p, false, w->layer, map->n_layers, w->head, heads,
+                                           &lanes[l].k, err);
+        if (!st)
+            st = wn_policy_format_at(p, true, w->layer, map->n_layers, w->head, heads, &lanes[l].v,
+                                     err);
         if (st) return st;
         if (!w->window) wn_policy_low_formats(p, &lanes[l].low_k, &lanes[l].low_v);
     }
@@ -376,7 +408,8 @@ wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_op
 
 size_t wn_seq_ledger_bytes(const wn_seq *s)
 {
-    return 2 * sizeof(float) * (size_t)s->e->m->map.n_lanes * (size_t)s->ledger.n_stats * s->ledger.stride;
+    return 2 * sizeof(float) * (size_t)s->e->m->map.n_lanes * (size_t)s->ledger.n_stats *
+           s->ledger.stride;
 }
 
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
@@ -392,15 +425,21 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     if (!(s->policy = WN_NEW(wn_policy))) return wn_fail(err, WN_ENOMEM, "policy: out of memory");
     if ((st = wn_policy_parse(s->policy, text, err))) return st;
     s->opts.kv = s->policy->text;
-    if ((st = wn_policy_kv_opts(s->policy, s->formats, &s->kv_opts, err)) || (st = wn_engine_bind_books(e, s->formats, err))) return st;
+    if ((st = wn_policy_kv_opts(s->policy, s->formats, &s->kv_opts, err)) ||
+        (st = wn_engine_bind_books(e, s->formats, err)))
+        return st;
     if (!wn_policy_decides(s->policy)) return WN_OK;
     if ((st = wn_seq_find_profile(s, err))) return st;
     if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;
     if ((st = wn_seq_open_probe(s, err))) return st;
     if (s->policy->n_stats && !s->policy->probes) {
-        s->ledger = (wn_ledger){ .stats = s->policy->stats, .n_stats = s->policy->n_stats, .stride = (size_t)s->opts.max_tokens };
+        s->ledger = (wn_ledger){ .stats = s->policy->stats, .n_stats = s->policy->n_stats,
+                                 .stride = (size_t)s->opts.max_tokens };
         s->ledger.x = wn_os_map(wn_seq_ledger_bytes(s), false);
-        if (!s->ledger.x) return wn_fail(err, WN_ENOMEM, "policy: out of memory for the attention of %d positions", s->opts.max_tokens);
+        if (!s->ledger.x)
+            return wn_fail(err, WN_ENOMEM,
+                           "policy: out of memory for the attention of %d positions",
+                           s->opts.max_tokens);
         s->noted = s->ledger;
         s->noted.x += wn_seq_ledger_bytes(s) / sizeof(float) / 2;
     }
@@ -416,11 +455,17 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     s->decide_ctx = s;
     wn_plan_init(&s->plan, s->opts.max_tokens, e->m->map.n_lanes);
     if (wn_policy_demotes(s->policy)) wn_plan_reserve_low(&s->plan);
-    if (s->plan.status) return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions", s->opts.max_tokens);
+    if (s->plan.status)
+        return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions",
+                       s->opts.max_tokens);
     if (wn_policy_merges(s->policy)) {
-        int64_t n = (int64_t)s->opts.max_tokens * e->m->map.n_lanes, n_src = n * wn_policy_spread(s->policy);
-        wn_plan_reserve(&s->plan, (int32_t)WN_MIN(n, INT32_MAX / 4), (int32_t)WN_MIN(n_src, INT32_MAX / 4));
-        if (s->plan.status) return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions", s->opts.max_tokens);
+        int64_t n = (int64_t)s->opts.max_tokens * e->m->map.n_lanes,
+                n_src = n * wn_policy_spread(s->policy);
+        wn_plan_reserve(&s->plan, (int32_t)WN_MIN(n, INT32_MAX / 4),
+                        (int32_t)WN_MIN(n_src, INT32_MAX / 4));
+        if (s->plan.status)
+            return wn_fail(err, s->plan.status, "policy: out of memory for plans of %d positions",
+                           s->opts.max_tokens);
     }
     return WN_OK;
 }
@@ -431,7 +476,8 @@ wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx,
 {
     if (wn_kv_n(s->kv) != 0)
         return wn_fail(err, WN_EINVAL, "a policy is set before the first token is computed");
-    if (every < 1) return wn_fail(err, WN_EINVAL, "decisions every %d tokens: expected at least 1", every);
+    if (every < 1)
+        return wn_fail(err, WN_EINVAL, "decisions every %d tokens: expected at least 1", every);
     wn_status st = wn_seq_reserve_again(s, every, err);
     if (st) return st;
     if (wn_kv_is_encoded(s->kv)) {      /* how long pages stay raw goes by the schedule */

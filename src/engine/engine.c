@@ -11,17 +11,28 @@
 #include <string.h>
 
 static const size_t LIBRARY_BYTES = (size_t)64 << 20;
-enum { DEFAULT_BATCH = 512, MAX_BATCH = 4096, LOGITS_BYTES = 32 << 20, LEAST_POSITIONS = 64, PORTION = 512,
-       MAX_CONTEXT = 1 << 26 };
+enum {
+    DEFAULT_BATCH = 512,
+    MAX_BATCH = 4096,
+    LOGITS_BYTES = 32 << 20,
+    LEAST_POSITIONS = 64,
+    PORTION = 512,
+    MAX_CONTEXT = 1 << 26
+};
 
 /* Frames of a sequence of n positions that names the engine's policy. */
-static wn_status frames_for(const wn_engine *e, int n, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+static wn_status frames_for(const wn_engine *e, int n, uint32_t counts[WN_POOL_CLASSES],
+                            wn_err *err)
 {
     int64_t held = (e->protected_tokens + e->max_seqs - 1) / e->max_seqs;
-    return wn_seq_frames_for(&e->policy_opts, &e->policy, n, (int)WN_MIN(held, (int64_t)n), counts, err);
+    return wn_seq_frames_for(&e->policy_opts, &e->policy, n, (int)WN_MIN(held, (int64_t)n), counts,
+                             err);
 }
 
-int wn_engine_room(const wn_engine *e) { return wn_engine_room_for(e, &e->policy_opts, &e->policy); }
+int wn_engine_room(const wn_engine *e)
+{
+    return wn_engine_room_for(e, &e->policy_opts, &e->policy);
+}
 
 /* Positions farther apart than in training mean nothing to a model. */
 wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tokens, wn_err *err)
@@ -30,10 +41,16 @@ wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tok
     int64_t reach = p ? wn_policy_reach(p) : INT64_MAX;
     if (n_tokens <= train || reach <= train) return WN_OK;
     if (reach == INT64_MAX)
-        return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d; a longer one needs a cache policy "
-                       "that bounds distances (winnow recipes says which do)", n_tokens, train);
-    return wn_fail(err, WN_EINVAL, "context of %d tokens: the model was trained for %d, and the cache policy looks back %lld: "
-                   "a smaller window", n_tokens, train, (long long)reach);
+        return wn_fail(
+            err, WN_EINVAL,
+            "context of %d tokens: the model was trained for %d; a longer one needs a cache policy "
+            "that bounds distances (winnow recipes says which do)",
+            n_tokens, train);
+    return wn_fail(
+        err, WN_EINVAL,
+        "context of %d tokens: the model was trained for %d, and the cache policy looks back %lld: "
+        "a smaller window",
+        n_tokens, train, (long long)reach);
 }
 
 static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opts *o, wn_err *err)
@@ -43,14 +60,16 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
     e->max_seqs = o->max_seqs ? o->max_seqs : 1;
     e->n_batch = o->n_batch ? o->n_batch : DEFAULT_BATCH;
     if (e->n_ctx < 1 || e->n_ctx > MAX_CONTEXT)
-        return wn_fail(err, WN_EINVAL, "context of %d tokens: expected 1 to %d", e->n_ctx, MAX_CONTEXT);
+        return wn_fail(err, WN_EINVAL, "context of %d tokens: expected 1 to %d", e->n_ctx,
+                       MAX_CONTEXT);
     wn_status st = wn_engine_check_reach(m, &e->policy, e->n_ctx, err);
     if (st) return st;
     if (e->n_batch < 1 || e->n_batch > MAX_BATCH)
         return wn_fail(err, WN_EINVAL, "batch of %d rows: expected 1 to %d", e->n_batch, MAX_BATCH);
     if (e->max_seqs < 1 || e->max_seqs > 4096)
         return wn_fail(err, WN_EINVAL, "%d sequences: expected 1 to 4096", e->max_seqs);
-    if (o->protected_tokens < 0) return wn_fail(err, WN_EINVAL, "%lld protected tokens", (long long)o->protected_tokens);
+    if (o->protected_tokens < 0)
+        return wn_fail(err, WN_EINVAL, "%lld protected tokens", (long long)o->protected_tokens);
     e->protected_tokens = o->protected_tokens;
     int slots = o->page_slots ? o->page_slots : WN_PAGE_SLOTS_MAX;
     if (slots < WN_PAGE_SLOTS_MIN || slots > WN_PAGE_SLOTS_MAX || (slots & (slots - 1)))
@@ -62,10 +81,12 @@ static wn_status check_opts(wn_engine *e, const wn_model *m, const wn_engine_opt
         if (f[i]) continue;
         return wn_format_unknown(names[i], err);
     }
-    e->kv_opts = (wn_kv_opts){ .map = &m->map, .k_format = f[0], .v_format = f[1], .page_slots = slots,
-                               .max_positions = e->n_ctx, .max_rows = e->n_batch, .q_dim = m->hp.n_heads * m->hp.k_dim };
+    e->kv_opts = (wn_kv_opts){ .map = &m->map, .k_format = f[0], .v_format = f[1],
+                               .page_slots = slots, .max_positions = e->n_ctx,
+                               .max_rows = e->n_batch, .q_dim = m->hp.n_heads * m->hp.k_dim };
     e->policy_opts = e->kv_opts;
-    if (!(e->formats = WN_NEW_ARRAY(wn_lane_formats, m->map.n_lanes))) return wn_fail(err, WN_ENOMEM, "engine: out of memory");
+    if (!(e->formats = WN_NEW_ARRAY(wn_lane_formats, m->map.n_lanes)))
+        return wn_fail(err, WN_ENOMEM, "engine: out of memory");
     if ((st = wn_policy_kv_opts(&e->policy, e->formats, &e->policy_opts, err))) return st;
     return wn_engine_bind_books(e, e->formats, err);
 }
@@ -76,7 +97,9 @@ static wn_status learn_classes(wn_engine *e, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES] = { 0 };
     e->policy_opts.pool = e->kv_opts.pool;
-    wn_status st = wn_kv_frames_for(&e->kv_opts, &(wn_kv_hold){ .n = e->n_ctx, .slack = 1, .decides = true }, counts, err);
+    wn_status st = wn_kv_frames_for(&e->kv_opts,
+                                    &(wn_kv_hold){ .n = e->n_ctx, .slack = 1, .decides = true },
+                                    counts, err);
     return st ? st : frames_for(e, e->n_ctx, counts, err);
 }
 
@@ -90,10 +113,12 @@ static size_t extents_for_positions(const wn_engine *e, int64_t n)
     int P = e->kv_opts.page_slots;
     bool decides = wn_policy_decides(&e->policy);
     if (each > INT32_MAX || frames_for(e, (int)each, counts, NULL) ||
-        wn_kv_frames_for(&e->policy_opts, &(wn_kv_hold){ .n = P, .slack = decides ? P : 0, .decides = decides,
+        wn_kv_frames_for(&e->policy_opts, &(wn_kv_hold){ .n = P, .slack = decides ? P : 0,
+                                                         .decides = decides,
                                                          .merges = decides }, more, NULL))
         return SIZE_MAX / WN_EXTENT_BYTES;
-    for (int c = 0; c < WN_POOL_CLASSES && e->max_seqs > 1 && each < e->n_ctx; c++) counts[c] += more[c];
+    for (int c = 0; c < WN_POOL_CLASSES && e->max_seqs > 1 && each < e->n_ctx; c++)
+        counts[c] += more[c];
     return wn_engine_extents_for(e, counts, (uint32_t)e->max_seqs);
 }
 
@@ -111,13 +136,16 @@ static wn_status open_pool(wn_engine *e, const wn_engine_opts *o, wn_err *err)
     size_t need = extents_for_positions(e, want) * WN_EXTENT_BYTES;
     if (need > left) {
         bool asked = o->pool_tokens || o->n_ctx;
-        size_t least = extents_for_positions(e, (int64_t)LEAST_POSITIONS * e->max_seqs) * WN_EXTENT_BYTES;
+        size_t least = extents_for_positions(e, (int64_t)LEAST_POSITIONS * e->max_seqs) *
+                       WN_EXTENT_BYTES;
         if (asked || least > left) {
             st = wn_fail(err, WN_ELIMIT,
-                         "%lld positions of cache need %zu MiB, %zu MiB are left of %zu MiB (--mem) after weights %zu MiB, "
-                         "scratch and tables %zu MiB and 64 MiB for libraries: lower the context or raise --mem",
-                         (long long)want, need >> 20, left >> 20, e->mem >> 20, e->m->weight_bytes >> 20,
-                         (e->scratch_bytes + e->tables_bytes) >> 20);
+                         "%lld positions of cache need %zu MiB, %zu MiB are left of %zu MiB "
+                         "(--mem) after weights %zu MiB, "
+                         "scratch and tables %zu MiB and 64 MiB for libraries: lower the context "
+                         "or raise --mem",
+                         (long long)want, need >> 20, left >> 20, e->mem >> 20,
+                         e->m->weight_bytes >> 20, (e->scratch_bytes + e->tables_bytes) >> 20);
             goto done;
         }
         need = left / WN_EXTENT_BYTES * WN_EXTENT_BYTES;
@@ -152,10 +180,11 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
         goto fail;
     }
     if ((st = check_opts(e, m, &o, err))) goto fail;
-    e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;   /* packed weights are taken already */
+    /* packed weights are taken already */
+    e->mem = o.mem ? o.mem : wn_os_mem_available() / 5 * 4 + m->packed_bytes;
     /* Longrope turns keys by other rates in long contexts: other bytes for the same tokens. */
-    snprintf(e->numerics, sizeof e->numerics, "%s/%d%s", wn_kernels_get()->numerics, WN_ORDER_VERSION,
-             m->n_ctx_short && e->n_ctx > m->n_ctx_short ? "/long" : "");
+    snprintf(e->numerics, sizeof e->numerics, "%s/%d%s", wn_kernels_get()->numerics,
+             WN_ORDER_VERSION, m->n_ctx_short && e->n_ctx > m->n_ctx_short ? "/long" : "");
 
     size_t per_row = sizeof(float) * (size_t)m->hp.n_vocab;
     e->max_out = WN_MAX(e->max_seqs, WN_MIN(e->n_batch, (int)(LOGITS_BYTES / per_row)));
@@ -163,13 +192,17 @@ wn_status wn_engine_open(wn_engine **out, wn_model *m, const wn_engine_opts *opt
     e->scratch_bytes = wn_engine_pass_bytes(e, e->n_ctx);
     e->kept_bytes = wn_attend_ledger_bytes(&m->shape, e->n_batch, e->n_threads);
     e->tables_bytes = per_row * (size_t)(e->max_out + e->max_seqs) +
-                      (size_t)e->max_seqs * (wn_kv_table_bytes(&e->kv_opts) + sizeof(int32_t) * (size_t)e->n_ctx);
-    e->planned = wn_engine_plan_bytes(e, o.pool_tokens ? o.pool_tokens : (int64_t)e->n_ctx * e->max_seqs);
+                      (size_t)e->max_seqs *
+                          (wn_kv_table_bytes(&e->kv_opts) + sizeof(int32_t) * (size_t)e->n_ctx);
+    e->planned = wn_engine_plan_bytes(e, o.pool_tokens ? o.pool_tokens
+                                                       : (int64_t)e->n_ctx * e->max_seqs);
     e->tables_bytes += e->planned + wn_engine_books_bytes(e);
     if (m->weight_bytes + e->scratch_bytes + e->tables_bytes + LIBRARY_BYTES > e->mem) {
         st = wn_fail(err, WN_ELIMIT,
-                     "weights %zu MiB, scratch and tables %zu MiB (%zu MiB of them for decisions of the cache policy) and 64 MiB for "
-                     "libraries do not fit into %zu MiB (--mem)", m->weight_bytes >> 20, (e->scratch_bytes + e->tables_bytes) >> 20,
+                     "weights %zu MiB, scratch and tables %zu MiB (%zu MiB of them for decisions "
+                     "of the cache policy) and 64 MiB for "
+                     "libraries do not fit into %zu MiB (--mem)",
+                     m->weight_bytes >> 20, (e->scratch_bytes + e->tables_bytes) >> 20,
                      e->planned >> 20, e->mem >> 20);
         goto fail;
     }
@@ -222,7 +255,9 @@ void wn_engine_close(wn_engine *e)
 
 size_t wn_engine_pass_bytes(const wn_engine *e, int n_positions)
 {
-    return wn_pass_scratch_bytes(e->m, e->n_batch, e->max_seqs, e->max_out, n_positions, e->n_threads) + 4096;
+    return wn_pass_scratch_bytes(e->m, e->n_batch, e->max_seqs, e->max_out, n_positions,
+                                 e->n_threads) +
+           4096;
 }
 
 size_t wn_engine_pool_bytes(const wn_engine *e)
@@ -234,7 +269,8 @@ size_t wn_engine_pool_bytes(const wn_engine *e)
 
 size_t wn_engine_slack(const wn_engine *e)
 {
-    size_t taken = e->m->weight_bytes + e->scratch_bytes + e->tables_bytes + LIBRARY_BYTES + wn_engine_pool_bytes(e);
+    size_t taken = e->m->weight_bytes + e->scratch_bytes + e->tables_bytes + LIBRARY_BYTES +
+                   wn_engine_pool_bytes(e);
     return e->mem > taken ? e->mem - taken : 0;
 }
 
@@ -246,7 +282,8 @@ void wn_engine_get_info(const wn_engine *e, wn_engine_info *out)
         .mem = e->mem, .weights = e->m->weight_bytes, .pool = ps.bytes,
         .scratch = e->scratch_bytes + e->tables_bytes,
         .pool_used = ps.bytes_used, .pool_peak = ps.bytes_peak, .pool_slack = ps.bytes_slack,
-        .n_ctx = e->n_ctx, .n_threads = e->n_threads, .room = wn_engine_room(e), .numerics = e->numerics,
+        .n_ctx = e->n_ctx, .n_threads = e->n_threads, .room = wn_engine_room(e),
+        .numerics = e->numerics,
     };
 }
 
@@ -258,7 +295,8 @@ uint64_t wn_engine_attention_us(wn_engine *e, bool reset)
 
 size_t wn_model_kv_bytes(const wn_model *m, const char *k_type, const char *v_type, int n)
 {
-    const wn_format *k = wn_format_find(k_type ? k_type : "f16"), *v = wn_format_find(v_type ? v_type : "f16");
+    const wn_format *k = wn_format_find(k_type ? k_type : "f16"),
+                    *v = wn_format_find(v_type ? v_type : "f16");
     if (!k || !v || !m->layers || n < 0) return 0;
     wn_kv_opts o = { .map = &m->map, .k_format = k, .v_format = v };
     return wn_kv_bytes_seen(&o, n, WN_PAGE_SLOTS_MAX);

@@ -28,7 +28,8 @@ struct wn_engine {
     wn_threads *team;
     wn_pool *pool;
     wn_arena scratch;
-    wn_arena decisions;                 /* views and scores; mapped for the most demanding policy so far */
+    wn_arena decisions;                 /* views and scores; mapped for the most demanding policy so
+                                           far */
     wn_kv_opts kv_opts;                 /* for every sequence; max_positions is set per sequence */
     wn_view_hand *hands; int n_hands;   /* who decide, with plans; 0: the engine's thread alone */
     wn_kv_crew *crew;                   /* who carry decisions out; NULL: none was made yet */
@@ -36,10 +37,13 @@ struct wn_engine {
     wn_kv_opts policy_opts;             /* what the caches of its sequences are like, */
     wn_lane_formats *formats;           /* (n_lanes) and their formats */
     size_t mem, tables_bytes, scratch_bytes;
-    size_t kept_bytes;                  /* of scratch beyond that: touched for policies with statistics (needs.c) */
-    int64_t protected_tokens;           /* positions that callers are going to protect, all sequences together */
+    size_t kept_bytes;                  /* of scratch beyond that: touched for policies with
+                                           statistics (needs.c) */
+    int64_t protected_tokens;           /* positions that callers are going to protect, all
+                                           sequences together */
     size_t planned;                     /* of tables_bytes: for policies */
-    size_t needs_texts, needs_arena;    /* what policies of open sequences need; the most of a decision so far */
+    size_t needs_texts, needs_arena;    /* what policies of open sequences need; the most of a
+                                           decision so far */
     int n_ctx, n_batch, max_seqs, n_threads, max_out;
     uint32_t reserved[WN_POOL_CLASSES]; /* frames promised to open sequences, used or not */
     int portion;                        /* positions that growing sequences are promised ahead */
@@ -54,9 +58,11 @@ struct wn_engine {
     const wn_attend_observer *observer; /* of coming steps; NULL: nobody looks */
     char *profile_path;                 /* as asked for; NULL: beside the model */
     wn_profile *profile;                /* read when a policy first asked for it */
-    const wn_profile *lent;             /* in its place, for sequences opened from now on; NULL: none */
+    const wn_profile *lent;             /* in its place, for sequences opened from now on; NULL:
+                                           none */
     char *calibration_path;             /* as asked for; NULL: beside the model */
-    wn_engine_books *books;             /* of calibrated formats, made when one was first asked for */
+    wn_engine_books *books;             /* of calibrated formats, made when one was first asked
+                                           for */
     const wn_calibration *lent_calibration;     /* for them, in place of the file; NULL: none */
 };
 
@@ -68,7 +74,8 @@ typedef wn_status wn_decide(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
  * before it is carried out. The view is as the policy got it (verdicts and asked are set),
  * rows can be asked for; all is borrowed. A failure stops the step. */
 typedef struct {
-    wn_status (*decided)(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *err);
+    wn_status (*decided)(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan,
+                         wn_err *err);
     void *ctx;
 } wn_decision_log;
 
@@ -79,31 +86,41 @@ struct wn_seq {
     wn_engine *e;
     wn_kv *kv;
     wn_seq_opts opts;
-    wn_kv_opts kv_opts;                 /* the engine's, with this sequence's size, schedule and formats */
+    wn_kv_opts kv_opts;                 /* the engine's, with this sequence's size, schedule and
+                                           formats */
     wn_lane_formats *formats;           /* (n_lanes) of kv_opts */
     int32_t *tokens;                    /* (max_tokens) fed; the first wn_kv_n(kv) are computed */
-    int n_fed, n_reported;              /* on_logits has been called for positions below n_reported */
+    int n_fed, n_reported;              /* on_logits has been called for positions below
+                                           n_reported */
     float *logits;                      /* (n_vocab) after token n_logits - 1 */
     int n_logits;
     uint32_t reserved[WN_POOL_CLASSES]; /* what `promised` positions need */
     int promised;                       /* growing: 0 while parked; else max_tokens */
     bool growing;                       /* opened without max_tokens, which is n_ctx then */
-    int n_known;                        /* computed before it was parked; may be more than the cache holds */
+    int n_known;                        /* computed before it was parked; may be more than the cache
+                                           holds */
     size_t needs;                       /* beside the pool, for its policy */
     size_t bytes_peak;
     bool stats_due;                     /* a decision changed what is held */
-    uint64_t observed;                  /* (query head, slot) pairs scored or accounted for the policy alone */
+    uint64_t observed;                  /* (query head, slot) pairs scored or accounted for the
+                                           policy alone */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
     const wn_profile *profile;          /* what it needs of the model's; NULL: it needs none */
-    wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats 0: none */
-    wn_ledger noted; int noted_at;      /* the same right after the last decision, at noted_at; 0: nothing is noted */
-    wn_ledger probed;                   /* of a policy that probes, in place of ledger: filled before each decision */
+    wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats
+                                           0: none */
+    wn_ledger noted; int noted_at;      /* the same right after the last decision, at noted_at; 0:
+                                           nothing is noted */
+    wn_ledger probed;                   /* of a policy that probes, in place of ledger: filled
+                                           before each decision */
     int32_t *say; int n_say;            /* tokens that its probe begins with */
-    float *pieces;                      /* room for the pieces of a text, and what goes with them (probe.c); or NULL */
-    int32_t next; int next_at;          /* the likeliest token at a decision point, for probes that go on from there; 0: none */
+    float *pieces;                      /* room for the pieces of a text, and what goes with them
+                                           (probe.c); or NULL */
+    int32_t next; int next_at;          /* the likeliest token at a decision point, for probes that
+                                           go on from there; 0: none */
     int every;                          /* boundaries are its multiples; 0: none */
     int32_t *marks; int n_marks, cap_marks;     /* ascending */
-    uint64_t *ranges[WN_PLANES];        /* bits of positions, (max_tokens): that are to stay, by kind of range; spans. NULL: none */
+    uint64_t *ranges[WN_PLANES];        /* bits of positions, (max_tokens): that are to stay, by
+                                           kind of range; spans. NULL: none */
     int n_held;                         /* positions that its policy keeps for them */
     int decided_at;                     /* the last point at which a decision was taken */
     wn_decide *decide;                  /* NULL: never asked */
@@ -118,7 +135,8 @@ struct wn_seq {
 void wn_engine_profile_path(const wn_model *m, char *buf, size_t n);
 /* A profile of this model: path, or NULL for the file beside it. A missing, foreign or damaged
  * one is a sentence that says what to do. */
-wn_status wn_engine_read_profile(wn_profile **out, const wn_model *m, const char *path, wn_err *err);
+wn_status wn_engine_read_profile(wn_profile **out, const wn_model *m, const char *path,
+                                 wn_err *err);
 /* Gives a sequence what its policy needs, if it does. */
 wn_status wn_seq_find_profile(wn_seq *s, wn_err *err);
 /* For sequences opened from now on, borrowed as long as they live; NULL: the engine's own again. */
@@ -132,8 +150,10 @@ void wn_engine_lane_dims(const wn_model *m, wn_lane_dims *out);         /* (n_la
 /* Gives lanes in calibrated formats their books. A missing, foreign or damaged calibration, or
  * one without books for a format, is a sentence that says what to do. */
 wn_status wn_engine_bind_books(wn_engine *e, wn_lane_formats *lanes, wn_err *err);
-/* The file at path (NULL: beside the model), which `format` asks for; checked that it is the model's. */
-wn_status wn_engine_read_calibration(wn_calibration **out, const wn_model *m, const char *path, const wn_format *format, wn_err *err);
+/* The file at path (NULL: beside the model), which `format` asks for; checked that it is the
+ * model's. */
+wn_status wn_engine_read_calibration(wn_calibration **out, const wn_model *m, const char *path,
+                                     const wn_format *format, wn_err *err);
 /* In place of the file, borrowed as long as the engine lives; before a format first asks. */
 void wn_engine_lend_calibration(wn_engine *e, const wn_calibration *c);
 size_t wn_engine_books_bytes(const wn_engine *e);
@@ -148,11 +168,13 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
 size_t wn_seq_ledger_bytes(const wn_seq *s);             /* both */
 /* Puts what a policy says of formats and schedule into o; lanes (n_lanes) is o's from then on. */
 wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_opts *o, wn_err *err);
-int wn_policy_every(const wn_policy *p);                /* tokens between boundaries it decides at, 0: none */
+int wn_policy_every(const wn_policy *p);                /* tokens between boundaries it decides at,
+                                                           0: none */
 /* Hands for decisions of such a policy, with memory for their plans; they stay until release. */
 wn_status wn_engine_raise_hands(wn_engine *e, const wn_policy *p, wn_err *err);
 void wn_engine_release_hands(wn_engine *e);
-int wn_engine_n_hands(const wn_engine *e, const wn_policy *p);  /* 0: the engine's thread decides alone */
+/* 0: the engine's thread decides alone */
+int wn_engine_n_hands(const wn_engine *e, const wn_policy *p);
 /* What a hand takes of the arena, with lanes of up to so many slots. */
 size_t wn_engine_hand_bytes(const wn_engine *e, const wn_policy *p, int longest);
 size_t wn_engine_hand_spare(int longest);
@@ -171,7 +193,8 @@ void wn_engine_fill_lanes(const wn_engine *e, const wn_kv *kv, wn_arena *a, wn_v
 /* The slot of a view that stands at pos, which it has. */
 int wn_engine_slot_at(const wn_view_lane *l, int32_t pos);
 /* Rows of K or V of the lane's slots in the view's order, (l->n, dim). */
-void wn_engine_load_rows(const wn_kv *kv, const wn_view_lane *l, int lane, bool values, float *rows);
+void wn_engine_load_rows(const wn_kv *kv, const wn_view_lane *l, int lane, bool values,
+                         float *rows);
 /* Tests: another decider, at multiples of `every`; before the first token is computed. */
 wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err);
 
@@ -184,7 +207,8 @@ enum { WN_PROBE_BEYOND = 1024 };
 /* What the sequence's policy needs to probe, if it does; while the sequence is being opened. */
 wn_status wn_seq_open_probe(wn_seq *s, wn_err *err);
 void wn_seq_close_probe(wn_seq *s);
-/* Tokens beyond a text of n that a fork for a probe holds at most, n + WN_PROBE_BEYOND or fewer; 0: the policy (NULL: none) does not probe. */
+/* Tokens beyond a text of n that a fork for a probe holds at most, n + WN_PROBE_BEYOND or fewer; 0:
+ * the policy (NULL: none) does not probe. */
 int wn_probe_tokens(const wn_policy *p, int n);
 /* Bytes beside ledger and fork that probing a text of n needs. */
 size_t wn_probe_room(const wn_policy *p, const wn_model *m, int n);
@@ -197,23 +221,25 @@ int32_t wn_likeliest(const float *logits, int n);       /* ties: the lower */
 /* ---- episodes (episodes.c) ------------------------------------------------------------ */
 
 enum { WN_EPISODE_DIM = 256 };
-/* Pieces of `size` tokens that a text of n falls into: a last one of half the size or more is one, and so is all of a
- * shorter text. */
+/* Pieces of `size` tokens that a text of n falls into: a last one of half the size or more is one,
+ * and so is all of a shorter text. */
 int wn_episode_pieces(int n, int size);
 /* What a piece is like: the mean of its tokens' embeddings, of length 1; out (WN_EPISODE_DIM). */
 void wn_episode_embed(const wn_model *m, const int32_t *tokens, int n, float *row, float *out);
-/* Falls pieces (n, WN_EPISODE_DIM) into up to k <= WN_EPISODES_MAX clusters by k-means; of[i]: the one of piece i. Returns how
- * many there are: 0 .. that, in the order of their first pieces; centres (k, WN_EPISODE_DIM). */
+/* Falls pieces (n, WN_EPISODE_DIM) into up to k <= WN_EPISODES_MAX clusters by k-means; of[i]: the
+ * one of piece i. Returns how many there are: 0 .. that, in the order of their first pieces;
+ * centres (k, WN_EPISODE_DIM). */
 int wn_episode_cluster(const float *x, int n, int k, int *of, double *centres);
 /* The `want` pieces of cluster c nearest to its centre, ascending; how many there are. */
-int wn_episode_typical(const float *x, int n, const int *of, const double *centres, int c, int want, int *pieces);
+int wn_episode_typical(const float *x, int n, const int *of, const double *centres, int c, int want,
+                       int *pieces);
 /* The cluster whose centre a row is most like; ties: the lower. */
 int wn_episode_nearest(const float *row, const double *centres, int k);
 
 /* Accounts for rows of a pass over kv that belong to the policy's statistics. */
 void wn_seq_count_observed(wn_seq *s, const wn_kv *kv, int rows);
 
-/* ---- positions that a caller names (protect.c; wn_seq_protect() and wn_seq_name_span() are public) ---- */
+/* ---- positions that a caller names (protect.c; wn_seq_protect() and wn_seq_name_span() are public)  */
 
 /* Bits of [0, n) that the policy keeps for the caller, NULL: none. The arena has room. */
 const uint64_t *wn_seq_protected(const wn_seq *s, int n, wn_arena *a);
@@ -251,11 +277,13 @@ size_t wn_outputs_bytes(const wn_model *m, int longest);
 wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int n_tokens, int n_held,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err);
 /* Whole extents for `times` as many frames as counted, each class by itself. */
-size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times);
+size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES],
+                             uint32_t times);
 /* May a sequence of n tokens have this policy (NULL: none)? Not where it looks back farther than
  * the model was trained for. */
 wn_status wn_engine_check_reach(const wn_model *m, const wn_policy *p, int n_tokens, wn_err *err);
-/* Positions one more sequence could be promised now: under its policy (NULL: none), under the engine's. */
+/* Positions one more sequence could be promised now: under its policy (NULL: none), under the
+ * engine's. */
 int wn_engine_room_for(const wn_engine *e, const wn_kv_opts *o, const wn_policy *policy);
 int wn_engine_room(const wn_engine *e);
 size_t wn_engine_pool_bytes(const wn_engine *e);
@@ -292,7 +320,8 @@ size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p);
 size_t wn_engine_pass_bytes(const wn_engine *e, int n_positions);
 /* For max_seqs sequences of the engine's policy with so many positions in all. */
 size_t wn_engine_plan_bytes(const wn_engine *e, int64_t n_positions);
-size_t wn_engine_slack(const wn_engine *e);             /* under the ceiling, promised to nobody (engine.c) */
+size_t wn_engine_slack(const wn_engine *e);             /* under the ceiling, promised to nobody
+                                                           (engine.c) */
 /* Takes what the sequence's policy needs out of plan and slack; WN_ELIMIT with the numbers. */
 wn_status wn_seq_claim(wn_seq *s, wn_err *err);
 void wn_seq_unclaim(wn_seq *s);

@@ -26,7 +26,8 @@ void wn_episode_embed(const wn_model *m, const int32_t *tokens, int n, float *ro
     double sum[D] = { 0 }, norm = 0;
     for (int i = 0; i < n; i++) {
         wn_matrix_row(&m->embed, tokens[i], row);
-        for (int e = 0; e < m->hp.n_embd; e++) sum[e % D] += (e / D & 1 ? -1.0 : 1.0) * (double)row[e];
+        for (int e = 0; e < m->hp.n_embd; e++)
+            sum[e % D] += (e / D & 1 ? -1.0 : 1.0) * (double)row[e];
     }
     for (int d = 0; d < D; d++) norm += sum[d] * sum[d];
     for (int d = 0; d < D; d++) out[d] = norm > 0 ? (float)(sum[d] / sqrt(norm)) : 0;
@@ -62,8 +63,8 @@ static void put(double *centre, const float *x)
     for (int d = 0; d < D; d++) centre[d] = (double)x[d];
 }
 
-/* Each new centre is a piece, drawn by the square of its distance to the centres there are. Returns how many
- * there are: fewer where all pieces lie on some. */
+/* Each new centre is a piece, drawn by the square of its distance to the centres there are. Returns
+ * how many there are: fewer where all pieces lie on some. */
 static int begin(const float *x, int n, int k, uint64_t seed, double *centres)
 {
     int made = 1;
@@ -155,7 +156,8 @@ int wn_episode_cluster(const float *x, int n, int k, int *of, double *centres)
     return number(n, made, of, centres);
 }
 
-int wn_episode_typical(const float *x, int n, const int *of, const double *centres, int c, int want, int *pieces)
+int wn_episode_typical(const float *x, int n, const int *of, const double *centres, int c, int want,
+                       int *pieces)
 {
     int made = 0;
     while (made < want) {

@@ -1,8 +1,9 @@
 /* engine/lanes.c - a sequence's lanes as a policy is shown them: see decide.c.
  *
  * Built from the cache's runs, which come list after list within a split: per lane the positions of
- * live slots in ascending order (a lane nothing was dropped from shares one list), counts and biases of
- * merged slots where there are some; lane by lane on all threads. Rows of K and V are decoded on demand.
+ * live slots in ascending order (a lane nothing was dropped from shares one list), counts and
+ * biases of merged slots where there are some; lane by lane on all threads. Rows of K and V are
+ * decoded on demand.
  */
 #include "engine/engine.h"
 
@@ -63,7 +64,8 @@ static void list_lane(const wn_kv *kv, int lane, lane_fill *f)
             memset(x.low, 0, sizeof x.low);
             split = run.split;
         }
-        for (uint64_t left = run.keep; left; left &= left - 1) note_slot(f, &x, &run, __builtin_ctzll(left));
+        for (uint64_t left = run.keep; left; left &= left - 1)
+            note_slot(f, &x, &run, __builtin_ctzll(left));
     }
     list_split(f, &x, split);
 }
@@ -96,8 +98,9 @@ wn_view_lane wn_engine_lane(const wn_engine *e, int lane)
     const wn_lane_map *map = &e->m->map;
     const wn_lane *m = &map->lanes[lane];
     int n_kv = map->first[m->layer + 1] - map->first[m->layer];
-    return (wn_view_lane){ .layer = m->layer, .head = m->head, .group = e->m->hp.n_heads / n_kv, .k_dim = m->k_dim,
-                           .v_dim = m->v_dim, .still = e->m->layers[m->layer].no_rope };
+    return (wn_view_lane){ .layer = m->layer, .head = m->head, .group = e->m->hp.n_heads / n_kv,
+                           .k_dim = m->k_dim, .v_dim = m->v_dim,
+                           .still = e->m->layers[m->layer].no_rope };
 }
 
 /* Every lane that nothing was dropped from shows positions 0 .. p - 1. */
@@ -161,12 +164,14 @@ int wn_engine_slot_at(const wn_view_lane *l, int32_t pos)
 
 static int32_t position(const wn_run *run, int s) { return run->pos ? run->pos[s] : run->pos0 + s; }
 
-/* Slots of raw pages come some at a time: a kernel turns them from columns into rows. Where all of them
- * are live and no others of the lane lie between them, they go straight to where they belong. */
+/* Slots of raw pages come some at a time: a kernel turns them from columns into rows. Where all of
+ * them are live and no others of the lane lie between them, they go straight to where they
+ * belong. */
 static void load_run(const load_job *j, const wn_run *run)
 {
     const wn_view_lane *l = j->lane;
-    const void *raw = j->values ? run->v : run->k, *sealed = j->values ? run->v_sealed : run->k_sealed;
+    const void *raw = j->values ? run->v : run->k,
+               *sealed = j->values ? run->v_sealed : run->k_sealed;
     const void *frame = raw ? raw : sealed;
     const wn_format *f = raw ? (j->values ? wn_kv_raw_v : wn_kv_raw_k)(j->kv, j->index)
                              : j->values ? run->v_format : run->k_format;
@@ -180,9 +185,12 @@ static void load_run(const load_job *j, const wn_run *run)
         int32_t pos = position(run, first + __builtin_ctzll(left));
         if (at < 0) at = wn_engine_slot_at(l, pos);
         while (l->pos[at] < pos) at++;
-        bool together = left == wn_low_bits(n) && at + n <= l->n && l->pos[at + n - 1] == position(run, first + n - 1);
+        bool together = left == wn_low_bits(n) && at + n <= l->n &&
+                        l->pos[at + n - 1] == position(run, first + n - 1);
         float *row = j->rows + (size_t)at * (size_t)dim;
-        if (many) (j->values ? f->rows_v : f->rows_k)(frame, P, run->first + first, together ? row : some, (size_t)dim, n, dim);
+        if (many)
+            (j->values ? f->rows_v : f->rows_k)(frame, P, run->first + first, together ? row : some,
+                                                (size_t)dim, n, dim);
         if (many && together) continue;
         for (; left; left &= left - 1) {
             int s = __builtin_ctzll(left);

@@ -22,6 +22,7 @@ wn_status wn_limits_measure(wn_limits *out, int n_threads, wn_err *err)
     out->f32_ops_per_s = wn_probe_f32(team);
     out->bf16_ops_per_s = wn_probe_bf16(team);
     wn_threads_close(team);
-    if (!(out->read_bytes_per_s > 0)) return wn_fail(err, WN_ENOMEM, "limits: no memory to read (512 MiB are needed)");
+    if (!(out->read_bytes_per_s > 0))
+        return wn_fail(err, WN_ENOMEM, "limits: no memory to read (512 MiB are needed)");
     return WN_OK;
 }

@@ -26,9 +26,12 @@
 
 enum { SAY_MAX = 64, WN_PROBE_PIECES = 64 };
 
-static bool is_ahead(const wn_seq *s) { return s->policy && s->policy->probes && s->policy->probe.kind == WN_PROBE_AHEAD; }
+static bool is_ahead(const wn_seq *s)
+{
+    return s->policy && s->policy->probes && s->policy->probe.kind == WN_PROBE_AHEAD;
+}
 
-/* ---- sizes ------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 static int chunk_of(const wn_probe *b, int n) { return b->chunk ? WN_MIN(b->chunk, n) : n; }
 
@@ -49,7 +52,8 @@ size_t wn_probe_room(const wn_policy *p, const wn_model *m, int n)
 {
     if (!p->probes || p->probe.kind != WN_PROBE_EPISODES) return 0;
     size_t pieces = (size_t)wn_episode_pieces(n, p->probe.chunk) + 1;
-    return pieces * (WN_EPISODE_DIM * sizeof(float) + sizeof(int)) + (size_t)m->hp.n_embd * sizeof(float);
+    return pieces * (WN_EPISODE_DIM * sizeof(float) + sizeof(int)) +
+           (size_t)m->hp.n_embd * sizeof(float);
 }
 
 static size_t row_floats(const wn_seq *s)
@@ -69,16 +73,20 @@ wn_status wn_seq_open_probe(wn_seq *s, wn_err *err)
     if (!p->probes) return WN_OK;
     s->probed = (wn_ledger){ .stats = p->stats, .n_stats = p->n_stats, .stride = row_floats(s) };
     if (!(s->probed.x = wn_os_map(probed_bytes(s), false)))
-        return wn_fail(err, WN_ENOMEM, "policy: out of memory for a probe of %d positions", s->opts.max_tokens);
+        return wn_fail(err, WN_ENOMEM, "policy: out of memory for a probe of %d positions",
+                       s->opts.max_tokens);
     size_t room = wn_probe_room(p, s->e->m, s->opts.max_tokens);
     if (room && !(s->pieces = wn_os_map(room, false)))
-        return wn_fail(err, WN_ENOMEM, "policy: out of memory for the pieces of %d positions", s->opts.max_tokens);
+        return wn_fail(err, WN_ENOMEM, "policy: out of memory for the pieces of %d positions",
+                       s->opts.max_tokens);
     if (!p->probe.say) return WN_OK;
     wn_tokenize_opts o = { .no_bos_eos = true };
-    wn_status st = wn_tokenize(s->e->m->tokenizer, p->probe.say, strlen(p->probe.say), &o, &s->say, &n, err);
+    wn_status st = wn_tokenize(s->e->m->tokenizer, p->probe.say, strlen(p->probe.say), &o, &s->say,
+                               &n, err);
     if (!st && n > SAY_MAX)
-        st = wn_fail(err, WN_ELIMIT, "%s: its probe begins with %zu tokens of this model, %d are possible", p->recipe->name,
-                     n, SAY_MAX);
+        st = wn_fail(err, WN_ELIMIT,
+                     "%s: its probe begins with %zu tokens of this model, %d are possible",
+                     p->recipe->name, n, SAY_MAX);
     s->n_say = (int)n;
     return st;
 }
@@ -107,11 +115,12 @@ void wn_seq_note_next(wn_seq *s, int p, const float *logits)
     s->next_at = p;
 }
 
-/* ---- running ------------------------------------------------------------------------------------ */
+/* ---- running --------------------------------------------------------------------------------- */
 
-/* n tokens at the end of the fork; counted: their weights go into the ledger. logits: of the last one,
- * or NULL. */
-static wn_status run(wn_seq *s, wn_kv *fork, const int32_t *tokens, int n, bool counted, float *logits, wn_err *err)
+/* n tokens at the end of the fork; counted: their weights go into the ledger. logits: of the last
+ * one, or NULL. */
+static wn_status run(wn_seq *s, wn_kv *fork, const int32_t *tokens, int n, bool counted,
+                     float *logits, wn_err *err)
 {
     wn_engine *e = s->e;
     for (int at = 0, rows; at < n; at += rows) {
@@ -120,9 +129,11 @@ static wn_status run(wn_seq *s, wn_kv *fork, const int32_t *tokens, int n, bool 
         if (st) return wn_fail_prefix(err, st, "the probe at position %d", wn_kv_n(s->kv));
         int out = rows - 1;
         bool last = logits && at + rows == n;
-        wn_attend_item item = { .kv = fork, .pos = wn_kv_n(fork), .n_rows = rows, .ledger = counted ? &s->probed : NULL };
-        wn_pass p = { .n_rows = rows, .n_ctx = e->n_ctx, .tokens = tokens + at, .items = &item, .n_items = 1,
-                      .out_rows = &out, .n_out = last, .logits = logits, .arena = &e->scratch, .team = e->team };
+        wn_attend_item item = { .kv = fork, .pos = wn_kv_n(fork), .n_rows = rows,
+                                .ledger = counted ? &s->probed : NULL };
+        wn_pass p = { .n_rows = rows, .n_ctx = e->n_ctx, .tokens = tokens + at, .items = &item,
+                      .n_items = 1, .out_rows = &out, .n_out = last, .logits = logits,
+                      .arena = &e->scratch, .team = e->team };
         wn_mark mark = wn_arena_mark(&e->scratch);
         wn_seq_count_observed(s, fork, rows);
         wn_pass_begin(&p, e->m);
@@ -144,13 +155,16 @@ static wn_status narrow(wn_seq *s, wn_kv *fork, int p, int from, int to, wn_err 
     s->plan.n_tokens = p;
     s->plan.no_repack = true;           /* a fork that is dropped at once */
     for (int i = WN_MIN(s->policy->first, p), end; i < p; i = end) {
-        bool stays = (i >= from && i < to) || i >= p - s->policy->last || (named && named[i >> 6] >> (i & 63) & 1);
+        bool stays = (i >= from && i < to) || i >= p - s->policy->last ||
+                     (named && named[i >> 6] >> (i & 63) & 1);
         end = i + 1;
         for (int l = 0; l < map->n_lanes && !stays; l++)
             if (!map->lanes[l].window) wn_plan_drop(&s->plan, l, i, end);
     }
     wn_arena_rewind(a, mark);
-    wn_status st = s->plan.status ? wn_fail(err, s->plan.status, "the probe at position %d could not be built", p) : WN_OK;
+    wn_status st = s->plan.status ? wn_fail(err, s->plan.status,
+                                            "the probe at position %d could not be built", p)
+                                  : WN_OK;
     if (!st && !wn_plan_is_empty(&s->plan)) st = wn_kv_apply(fork, &s->plan, err);
     return st;
 }
@@ -179,7 +193,8 @@ static wn_status ahead(wn_seq *s, int p, wn_err *err)
     WN_ASSERT(s->next_at == p);         /* logits were asked for there (step.c) */
     wn_status st = wn_kv_fork(&fork, s->kv, p + s->policy->probe.n, err);
     if (st) return st;
-    for (int i = 0; i < s->policy->probe.n && !st && !wn_tokenizer_is_end(s->e->m->tokenizer, token); i++) {
+    for (int i = 0;
+         i < s->policy->probe.n && !st && !wn_tokenizer_is_end(s->e->m->tokenizer, token); i++) {
         bool more = i + 1 < s->policy->probe.n;
         st = run(s, fork, &token, 1, true, more ? s->e->logits : NULL, err);
         if (more) token = wn_likeliest(s->e->logits, s->e->m->hp.n_vocab);
@@ -209,11 +224,14 @@ static wn_status episodes(wn_seq *s, int p, wn_err *err)
     const wn_probe *b = &s->policy->probe;
     const wn_model *m = s->e->m;
     double centres[WN_EPISODES_MAX * WN_EPISODE_DIM];
-    int typical[WN_PROBE_PIECES], n = b->question < p ? p - b->question : p, size = b->chunk, n_pieces = wn_episode_pieces(n, size);
-    float *x = s->pieces, *row = x + (size_t)(n_pieces + 1) * WN_EPISODE_DIM, *question = x + (size_t)n_pieces * WN_EPISODE_DIM;
+    int typical[WN_PROBE_PIECES], n = b->question < p ? p - b->question : p, size = b->chunk,
+                                  n_pieces = wn_episode_pieces(n, size);
+    float *x = s->pieces, *row = x + (size_t)(n_pieces + 1) * WN_EPISODE_DIM,
+          *question = x + (size_t)n_pieces * WN_EPISODE_DIM;
     int *of = (int *)(void *)(row + m->hp.n_embd);
     for (int i = 0; i < n_pieces; i++)
-        wn_episode_embed(m, s->tokens + i * size, WN_MIN(size, n - i * size), row, x + (size_t)i * WN_EPISODE_DIM);
+        wn_episode_embed(m, s->tokens + i * size, WN_MIN(size, n - i * size), row,
+                         x + (size_t)i * WN_EPISODE_DIM);
     int k = wn_episode_cluster(x, n_pieces, b->episodes, of, centres), first = 0, last = k;
     if (b->question) {
         wn_episode_embed(m, s->tokens + (p - n ? n : 0), p - n ? p - n : p, row, question);
@@ -222,7 +240,8 @@ static wn_status episodes(wn_seq *s, int p, wn_err *err)
     }
     wn_status st = WN_OK;
     for (int c = first; c < last && !st; c++)
-        st = run_episode(s, p, n, typical, wn_episode_typical(x, n_pieces, of, centres, c, b->n, typical), err);
+        st = run_episode(s, p, n, typical,
+                         wn_episode_typical(x, n_pieces, of, centres, c, b->n, typical), err);
     return st;
 }
 
@@ -244,7 +263,8 @@ wn_status wn_seq_probe(wn_seq *s, int p, wn_err *err)
 {
     if (!s->probed.x) return WN_OK;
     int rows = s->e->m->map.n_lanes * s->probed.n_stats;
-    for (int i = 0; i < rows; i++) memset(s->probed.x + (size_t)i * s->probed.stride, 0, sizeof(float) * (size_t)p);
+    for (int i = 0; i < rows; i++)
+        memset(s->probed.x + (size_t)i * s->probed.stride, 0, sizeof(float) * (size_t)p);
     if (is_idle(s, p)) return WN_OK;
     switch (s->policy->probe.kind) {
     case WN_PROBE_AHEAD: return ahead(s, p, err);

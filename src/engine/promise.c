@@ -24,17 +24,21 @@
 
 /* ---- frames ------------------------------------------------------------------------- */
 
-/* A fork for a probe shares what is full: its own are the page that is filling, its tokens, pages of
- * the text that are sealed behind these, and what window lanes see. */
-static wn_status add_fork(const wn_kv_opts *o, int n_tokens, int probe, uint32_t counts[WN_POOL_CLASSES], wn_err *err)
+/* A fork for a probe shares what is full: its own are the page that is filling, its tokens, pages
+ * of the text that are sealed behind these, and what window lanes see. */
+static wn_status add_fork(const wn_kv_opts *o, int n_tokens, int probe,
+                          uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
     uint32_t more[WN_POOL_CLASSES] = { 0 };
     int P = o->page_slots, raw = 0;
-    for (int l = 0; l < o->map->n_lanes; l++) {             /* of encoded formats: rows that wait to be sealed */
-        const wn_format *k = o->formats ? o->formats[l].k : o->k_format, *v = o->formats ? o->formats[l].v : o->v_format;
+    /* of encoded formats: rows that wait to be sealed */
+    for (int l = 0; l < o->map->n_lanes; l++) {
+        const wn_format *k = o->formats ? o->formats[l].k : o->k_format,
+                        *v = o->formats ? o->formats[l].v : o->v_format;
         if (!k->raw || !v->raw) raw = probe;
     }
-    wn_kv_hold h = { .n = probe + 2 * P, .text = n_tokens + probe, .slack = raw + 2 * P, .decides = true };
+    wn_kv_hold h = { .n = probe + 2 * P, .text = n_tokens + probe, .slack = raw + 2 * P,
+                     .decides = true };
     wn_status st = wn_kv_frames_for(o, &h, more, err);
     for (int c = 0; !st && c < WN_POOL_CLASSES; c++) counts[c] += more[c];
     return st;
@@ -46,7 +50,8 @@ static wn_status add_fork(const wn_kv_opts *o, int n_tokens, int probe, uint32_t
 wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int n_tokens, int n_held,
                             uint32_t counts[WN_POOL_CLASSES], wn_err *err)
 {
-    int64_t cap = policy ? WN_MIN(wn_policy_cap(policy, n_tokens) + n_held, (int64_t)n_tokens) : n_tokens;
+    int64_t cap = policy ? WN_MIN(wn_policy_cap(policy, n_tokens) + n_held, (int64_t)n_tokens)
+                         : n_tokens;
     int64_t lanes = o->map->n_lanes;
     int P = o->page_slots;
     wn_kv_hold h = { .n = (int)cap, .text = n_tokens };
@@ -55,20 +60,24 @@ wn_status wn_seq_frames_for(const wn_kv_opts *o, const wn_policy *policy, int n_
         h.uneven = policy && wn_policy_allocates(policy);
         h.merges = policy && wn_policy_merges(policy);
         h.low = policy ? (int)wn_policy_low_cap(policy, n_tokens) : 0;
-        h.slack = WN_MIN(o->every, n_tokens) + 2 * P + (int)(cap / lanes);              /* one repack of the largest lane */
-        if (h.merges) h.slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);      /* its merge pages beside it */
+        /* one repack of the largest lane */
+        h.slack = WN_MIN(o->every, n_tokens) + 2 * P + (int)(cap / lanes);
+        /* its merge pages beside it */
+        if (h.merges) h.slack += P + (int)(WN_MIN(n_tokens, cap * lanes) / lanes);
     }
     wn_status st = wn_kv_frames_for(o, &h, counts, err);
     int probe = wn_probe_tokens(policy, n_tokens);
     return st || !probe ? st : add_fork(o, n_tokens, probe, counts, err);
 }
 
-size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES], uint32_t times)
+size_t wn_engine_extents_for(const wn_engine *e, const uint32_t counts[WN_POOL_CLASSES],
+                             uint32_t times)
 {
     size_t n = 0;
     for (int c = 0; c < WN_POOL_CLASSES; c++)
         if (counts[c]) {
-            uint64_t total = (uint64_t)counts[c] * times, per = wn_pool_frames_per_extent(e->kv_opts.pool, c);
+            uint64_t total = (uint64_t)counts[c] * times,
+                     per = wn_pool_frames_per_extent(e->kv_opts.pool, c);
             n += (size_t)((total + per - 1) / per);
         }
     return n;
@@ -111,7 +120,8 @@ static int alone(const wn_seq *s, int n)
     int lo = 0, hi = n;
     wn_pool_get_stats(s->e->pool, &ps);
     while (lo < hi) {
-        int mid = hi == n ? n : lo + (hi - lo + 1) / 2;     /* n itself first: it nearly always fits */
+        /* n itself first: it nearly always fits */
+        int mid = hi == n ? n : lo + (hi - lo + 1) / 2;
         if (!wn_seq_frames_for(&s->kv_opts, s->policy, mid, s->n_held, counts, NULL) &&
             wn_engine_extents_for(s->e, counts, 1) <= ps.n_extents) lo = mid;
         else hi = mid - 1;
@@ -167,15 +177,20 @@ static int ample(const wn_seq *s, int n)
 static wn_status refuse(const wn_seq *s, int n, wn_err *err)
 {
     const wn_engine *e = s->e;
-    return wn_fail(err, WN_EFULL, "%d positions do not fit: the cache pool can promise %d more (%d sequences are open, "
-                   "%d of them parked)", n, wn_engine_room_for(e, &s->kv_opts, s->policy), e->n_seqs, n_parked(e));
+    return wn_fail(
+        err, WN_EFULL,
+        "%d positions do not fit: the cache pool can promise %d more (%d sequences are open, "
+        "%d of them parked)",
+        n, wn_engine_room_for(e, &s->kv_opts, s->policy), e->n_seqs, n_parked(e));
 }
 
 wn_status wn_seq_promise(wn_seq *s, int n, wn_err *err)
 {
     uint32_t counts[WN_POOL_CLASSES];
-    int least = s->growing ? n : s->opts.max_tokens, most = s->growing ? ample(s, n) : s->opts.max_tokens;
-    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, WN_MAX(most, 1), s->n_held, counts, err);
+    int least = s->growing ? n : s->opts.max_tokens,
+        most = s->growing ? ample(s, n) : s->opts.max_tokens;
+    wn_status st = wn_seq_frames_for(&s->kv_opts, s->policy, WN_MAX(most, 1), s->n_held, counts,
+                                     err);
     if (st) return st;
     if (s->growing && !n) least = alone(s, most);       /* a small pool may not have a portion */
     int got = most_that_fits(s, WN_MAX(least, 1), most, s->e->n_seqs);
@@ -189,8 +204,10 @@ wn_status wn_seq_promise_fed(wn_seq *s, int n, wn_err *err)
     if (!s->growing || n <= s->promised) return WN_OK;
     int most = alone(s, n);
     if (most < n)
-        return wn_fail(err, WN_EFULL, "%d tokens do not fit into the cache pool: alone in it, this sequence could have %d",
-                       n, most);
+        return wn_fail(
+            err, WN_EFULL,
+            "%d tokens do not fit into the cache pool: alone in it, this sequence could have %d", n,
+            most);
     if (wn_seq_is_parked(s)) return WN_OK;
     int got = most_that_fits(s, n, ample(s, n), s->e->n_seqs);
     if (got >= n) promise(s, got);      /* else a step sees to it */
@@ -243,7 +260,8 @@ static void park(wn_seq *s)
 static void top_up(wn_engine *e, int i)
 {
     wn_seq *s = e->seqs[i];
-    int n = wn_kv_n(s->kv), most = ample(s, s->n_fed), want = n + WN_MIN(s->n_fed - n, e->n_batch), least = n + 1;
+    int n = wn_kv_n(s->kv), most = ample(s, s->n_fed), want = n + WN_MIN(s->n_fed - n, e->n_batch),
+        least = n + 1;
     if (s->promised >= want) return;
     if (wn_seq_is_parked(s)) least = want = WN_MAX(s->n_fed, most_that_fits(s, 1, most, 0));
     least = WN_MAX(least, s->promised);
@@ -268,7 +286,8 @@ void wn_engine_share_room(wn_engine *e)
         waiting = true;
         if (!s->growing || (held && wn_seq_is_parked(s))) continue;
         top_up(e, i);
-        held = held || wn_seq_is_parked(s);             /* oldest first: younger parked ones stay so */
+        held = held || wn_seq_is_parked(s);             /* oldest first: younger parked ones stay
+                                                           so */
     }
     /* Parked ones that wait for nothing are taken up when nobody else has work. */
     for (int i = 0; i < e->n_seqs && !waiting; i++)
@@ -280,10 +299,14 @@ wn_status wn_engine_check_stuck(const wn_engine *e, wn_err *err)
     for (int i = 0; i < e->n_seqs; i++) {
         const wn_seq *s = e->seqs[i];
         if (!is_waiting(s)) continue;
-        return wn_fail(err, WN_EFULL, "the sequence at position %d cannot go on: %d positions are promised to it and the "
-                       "cache pool (%zu MiB) has no room for more (%d sequences are open, %d of them parked): close one, "
-                       "or open the engine with a larger pool", wn_seq_n_computed(s), s->promised,
-                       wn_engine_pool_bytes(e) >> 20, e->n_seqs, n_parked(e));
+        return wn_fail(
+            err, WN_EFULL,
+            "the sequence at position %d cannot go on: %d positions are promised to it and the "
+            "cache pool (%zu MiB) has no room for more (%d sequences are open, %d of them parked): "
+            "close one, "
+            "or open the engine with a larger pool",
+            wn_seq_n_computed(s), s->promised, wn_engine_pool_bytes(e) >> 20, e->n_seqs,
+            n_parked(e));
     }
     return WN_OK;
 }

@@ -32,7 +32,8 @@ static int n_held(const wn_seq *s, int n)
     int sum = 0;
     for (int i = 0; i < n; i++) {
         bool held = false;
-        for (int k = 0; k < WN_RANGE_KINDS; k++) held |= counts(s->policy, (wn_range_kind)k) && has(s->ranges[k], i);
+        for (int k = 0; k < WN_RANGE_KINDS; k++)
+            held |= counts(s->policy, (wn_range_kind)k) && has(s->ranges[k], i);
         sum += held;
     }
     return sum;
@@ -77,22 +78,30 @@ static void set(uint64_t *bits, int from, int to, bool on)
 
 wn_status wn_seq_protect(wn_seq *s, int from, int to, wn_range_kind kind, wn_err *err)
 {
-    if (kind != WN_RANGE_NAMED && kind != WN_RANGE_SYSTEM) return wn_fail(err, WN_EINVAL, "there is no range of kind %d", (int)kind);
+    if (kind != WN_RANGE_NAMED && kind != WN_RANGE_SYSTEM)
+        return wn_fail(err, WN_EINVAL, "there is no range of kind %d", (int)kind);
     if (from < 0 || to < from || to > s->opts.max_tokens)
-        return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be protected: this sequence has room for %d", from, to,
-                       s->opts.max_tokens);
+        return wn_fail(err, WN_EINVAL,
+                       "positions %d to %d cannot be protected: this sequence has room for %d",
+                       from, to, s->opts.max_tokens);
     wn_status st = need_bits(s, (int)kind, err);
     int decided = wn_seq_last_decision(s);
     while (from < to && has(s->ranges[kind], from)) from++;     /* said already */
     while (to > from && has(s->ranges[kind], to - 1)) to--;
     if (st || from == to) return st;
     if (s->decide && from < decided)
-        return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be protected any more: the decision at %d has been taken "
-                       "without them; name ranges before the tokens behind them are computed", from, to, decided);
-    if (counts(s->policy, kind) && s->policy->recipe->bounded && s->opts.max_tokens > s->e->m->hp.n_ctx_train)
-        return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be protected: %s goes beyond the %d tokens that the model "
-                       "was trained for only because nothing but its own slots stays", from, to, s->policy->recipe->name,
-                       s->e->m->hp.n_ctx_train);
+        return wn_fail(
+            err, WN_EINVAL,
+            "positions %d to %d cannot be protected any more: the decision at %d has been taken "
+            "without them; name ranges before the tokens behind them are computed",
+            from, to, decided);
+    if (counts(s->policy, kind) && s->policy->recipe->bounded &&
+        s->opts.max_tokens > s->e->m->hp.n_ctx_train)
+        return wn_fail(
+            err, WN_EINVAL,
+            "positions %d to %d cannot be protected: %s goes beyond the %d tokens that the model "
+            "was trained for only because nothing but its own slots stays",
+            from, to, s->policy->recipe->name, s->e->m->hp.n_ctx_train);
     uint64_t *bits = s->ranges[kind];
     uint64_t *had = wn_alloc(n_words(s) * sizeof *had);
     if (!had) return wn_fail(err, WN_ENOMEM, "protected positions: out of memory");
@@ -110,19 +119,26 @@ wn_status wn_seq_name_span(wn_seq *s, int from, int to, wn_err *err)
     const uint64_t *in = s->ranges[WN_PLANE_SPAN], *begins = s->ranges[WN_PLANE_BEGIN];
     wn_status st;
     if (from < 0 || to < from || to > s->opts.max_tokens)
-        return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be a span: this sequence has room for %d", from, to,
-                       s->opts.max_tokens);
+        return wn_fail(err, WN_EINVAL,
+                       "positions %d to %d cannot be a span: this sequence has room for %d", from,
+                       to, s->opts.max_tokens);
     if (from == to) return WN_OK;
     int had = from;                     /* up to here it is named already */
     while (had < to && has(in, had) && (had == from) == has(begins, had)) had++;
     for (int i = had; i <= to && i < s->opts.max_tokens; i++)
         if (has(in, i) && (i < to || !has(begins, i)))
-            return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be a span: %d is in another one", from, to, i);
+            return wn_fail(err, WN_EINVAL,
+                           "positions %d to %d cannot be a span: %d is in another one", from, to,
+                           i);
     if (had == to) return WN_OK;
     if (s->policy && wn_policy_wants(s->policy) & WN_WANTS_SPANS && had < wn_seq_last_decision(s))
-        return wn_fail(err, WN_EINVAL, "positions %d to %d cannot be a span any more: the decision at %d has been taken "
-                       "without it; name spans before the tokens behind them are computed", had, to, wn_seq_last_decision(s));
-    if ((st = need_bits(s, WN_PLANE_SPAN, err)) || (st = need_bits(s, WN_PLANE_BEGIN, err))) return st;
+        return wn_fail(
+            err, WN_EINVAL,
+            "positions %d to %d cannot be a span any more: the decision at %d has been taken "
+            "without it; name spans before the tokens behind them are computed",
+            had, to, wn_seq_last_decision(s));
+    if ((st = need_bits(s, WN_PLANE_SPAN, err)) || (st = need_bits(s, WN_PLANE_BEGIN, err)))
+        return st;
     set(s->ranges[WN_PLANE_SPAN], had, to, true);
     set(s->ranges[WN_PLANE_BEGIN], from, from + 1, true);
     return WN_OK;
@@ -135,7 +151,10 @@ wn_status wn_seq_add_range(wn_seq *s, int from, int to, int plane, wn_err *err)
     return st;
 }
 
-wn_status wn_seq_hold_ranges(wn_seq *s, wn_err *err) { return hold(s, n_held(s, s->opts.max_tokens), err); }
+wn_status wn_seq_hold_ranges(wn_seq *s, wn_err *err)
+{
+    return hold(s, n_held(s, s->opts.max_tokens), err);
+}
 
 void wn_seq_cut_ranges(wn_seq *s, int n)
 {
@@ -191,7 +210,8 @@ const uint64_t *wn_seq_protected(const wn_seq *s, int n, wn_arena *a)
     uint64_t *bits = wn_arena_array(a, uint64_t, words);
     memset(bits, 0, words * sizeof *bits);
     for (int k = 0; k < WN_RANGE_KINDS; k++)
-        for (size_t w = 0; s->ranges[k] && counts(p, (wn_range_kind)k) && w < words; w++) bits[w] |= s->ranges[k][w];
+        for (size_t w = 0; s->ranges[k] && counts(p, (wn_range_kind)k) && w < words; w++)
+            bits[w] |= s->ranges[k][w];
     if (n % 64) bits[words - 1] &= (1ull << (n % 64)) - 1;
     if (p->special) add_specials(s, n, bits);
     return bits;

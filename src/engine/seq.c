@@ -33,7 +33,8 @@ static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts,
     wn_status st;
     *out = NULL;
     if (e->n_seqs == e->max_seqs)
-        return wn_fail(err, WN_EFULL, "the engine was opened for %d sequences and all are in use", e->max_seqs);
+        return wn_fail(err, WN_EFULL, "the engine was opened for %d sequences and all are in use",
+                       e->max_seqs);
     wn_seq *s = WN_NEW(wn_seq);
     if (!s) return wn_fail(err, WN_ENOMEM, "sequence: out of memory");
     s->e = e;
@@ -41,7 +42,8 @@ static wn_status open_shell(wn_seq **out, wn_engine *e, const wn_seq_opts *opts,
     s->growing = !s->opts.max_tokens;
     if (s->growing) s->opts.max_tokens = e->n_ctx;
     if (s->opts.max_tokens < 1 || s->opts.max_tokens > e->n_ctx) {
-        st = wn_fail(err, WN_ELIMIT, "%d tokens do not fit into the context of %d", s->opts.max_tokens, e->n_ctx);
+        st = wn_fail(err, WN_ELIMIT, "%d tokens do not fit into the context of %d",
+                     s->opts.max_tokens, e->n_ctx);
         goto fail;
     }
     if (s->opts.ring_rows != 0 && s->opts.ring_rows != 64) {
@@ -78,7 +80,8 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
         release(s);
         return st;
     }
-    if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, 0, err)) && !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
+    if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, 0, err)) &&
+        !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
         enlist(s);
         *out = s;
         return WN_OK;
@@ -92,8 +95,9 @@ static bool keeps_same(const wn_seq *s, const wn_seq *src)
 {
     bool same = s->ledger.n_stats == 0 || s->ledger.n_stats == src->ledger.n_stats;
     int n = wn_kv_n(src->kv);
-    if (wn_seq_foresees(s, n) && src->next_at != n) return false;       /* the likeliest token there */
-    for (int i = 0; same && i < s->ledger.n_stats; i++) same = wn_stat_same(&s->ledger.stats[i], &src->ledger.stats[i]);
+    if (wn_seq_foresees(s, n) && src->next_at != n) return false;  /* the likeliest token there */
+    for (int i = 0; same && i < s->ledger.n_stats; i++)
+        same = wn_stat_same(&s->ledger.stats[i], &src->ledger.stats[i]);
     return same;
 }
 
@@ -114,22 +118,31 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
     }
     if (had && !strcmp(s->policy->text, had)) s->profile = src->profile;
     s->decided_at = src->decided_at;
-    int m = src->n_marks;               /* marks after tokens not computed yet stay behind, like those tokens */
+    int m = src->n_marks;               /* marks after tokens not computed yet stay behind, like
+                                           those tokens */
     while (m && src->marks[m - 1] > n) m--;
-    if (m && !(s->marks = WN_NEW_ARRAY(int32_t, m))) return wn_fail(err, WN_ENOMEM, "fork: out of memory");
+    if (m && !(s->marks = WN_NEW_ARRAY(int32_t, m)))
+        return wn_fail(err, WN_ENOMEM, "fork: out of memory");
     if (m) memcpy(s->marks, src->marks, sizeof *s->marks * (size_t)m);
     s->n_marks = s->cap_marks = m;
     if ((st = wn_seq_copy_ranges(s, src, n, err))) return st;
     if (!kv || (had && !strcmp(s->policy->text, had))) return WN_OK;
     if ((st = wn_engine_check_reach(s->e->m, s->policy, s->opts.max_tokens, err))) return st;
     if (src->decide || wn_seq_next_point(s, 0) < n)
-        return wn_fail(err, WN_EINVAL, "a fork at %d tokens cannot change its policy to %.200s: %s", n, kv,
-                       src->decide ? "its source has one that decides" : "that would have decided earlier");
+        return wn_fail(err, WN_EINVAL, "a fork at %d tokens cannot change its policy to %.200s: %s",
+                       n, kv,
+                       src->decide ? "its source has one that decides"
+                                   : "that would have decided earlier");
     if (!wn_kv_same_formats(&s->kv_opts, &src->kv_opts))
-        return wn_fail(err, WN_EINVAL, "a fork keeps the cache formats of its source, and how long its pages stay raw");
+        return wn_fail(
+            err, WN_EINVAL,
+            "a fork keeps the cache formats of its source, and how long its pages stay raw");
     if (!keeps_same(s, src) || s->kv_opts.ring_rows > src->kv_opts.ring_rows)
-        return wn_fail(err, WN_EINVAL, "a fork cannot change its policy to %.200s: its source has not kept the queries or "
-                       "sums that asks for", kv);
+        return wn_fail(
+            err, WN_EINVAL,
+            "a fork cannot change its policy to %.200s: its source has not kept the queries or "
+            "sums that asks for",
+            kv);
     return WN_OK;
 }
 
@@ -150,10 +163,12 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
     o.max_tokens = o.max_tokens ? o.max_tokens : src->opts.max_tokens;
     o.ring_rows = src->opts.ring_rows;
     if (wn_kv_n(src->kv) < src->n_known)
-        return wn_fail(err, WN_EFULL, "a fork at %d tokens: the sequence is parked, %d of them are in the cache",
+        return wn_fail(err, WN_EFULL,
+                       "a fork at %d tokens: the sequence is parked, %d of them are in the cache",
                        src->n_known, wn_kv_n(src->kv));
     if (o.max_tokens != src->opts.max_tokens)
-        return wn_fail(err, WN_EINVAL, "a fork keeps its source's max_tokens (%d)", src->opts.max_tokens);
+        return wn_fail(err, WN_EINVAL, "a fork keeps its source's max_tokens (%d)",
+                       src->opts.max_tokens);
     wn_status st = open_shell(&s, src->e, &o, err);
     if (st) return st;
     s->growing = growing;
@@ -198,12 +213,14 @@ void wn_seq_close(wn_seq *s)
 wn_status wn_seq_feed(wn_seq *s, const int32_t *ids, size_t n, wn_err *err)
 {
     if (n > (size_t)(s->opts.max_tokens - s->n_fed))
-        return wn_fail(err, WN_ELIMIT, "%zu more tokens after %d do not fit: %d were reserved for this sequence (context %d)",
-                       n, s->n_fed, s->opts.max_tokens, s->e->n_ctx);
+        return wn_fail(
+            err, WN_ELIMIT,
+            "%zu more tokens after %d do not fit: %d were reserved for this sequence (context %d)",
+            n, s->n_fed, s->opts.max_tokens, s->e->n_ctx);
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= s->e->m->hp.n_vocab)
-            return wn_fail(err, WN_EINVAL, "token %d at position %zu: the vocabulary has %d", ids[i],
-                           (size_t)s->n_fed + i, s->e->m->hp.n_vocab);
+            return wn_fail(err, WN_EINVAL, "token %d at position %zu: the vocabulary has %d",
+                           ids[i], (size_t)s->n_fed + i, s->e->m->hp.n_vocab);
     wn_status st = wn_seq_promise_fed(s, s->n_fed + (int)n, err);
     if (st) return st;
     if (n) memcpy(s->tokens + s->n_fed, ids, sizeof *ids * n);
@@ -217,7 +234,9 @@ const int32_t *wn_seq_tokens(const wn_seq *s) { return s->tokens; }
 
 const float *wn_seq_logits(const wn_seq *s)
 {
-    return s->n_logits > 0 && s->n_logits == s->n_fed && wn_seq_n_computed(s) == s->n_fed ? s->logits : NULL;
+    return s->n_logits > 0 && s->n_logits == s->n_fed && wn_seq_n_computed(s) == s->n_fed
+               ? s->logits
+               : NULL;
 }
 
 /* What policies look at must be as if the tokens that are gone had never been. Statistics do not
@@ -227,7 +246,8 @@ const float *wn_seq_logits(const wn_seq *s)
 static wn_status restore_statistics(wn_seq *s, int *at, wn_err *err)
 {
     int back = *at, w = 0;
-    if (s->kv_opts.ring_rows && s->decide)              /* tests' deciders and who watches may look at all */
+    if (s->kv_opts.ring_rows && s->decide)              /* tests' deciders and who watches may look
+                                                           at all */
         w = s->policy && !s->log ? wn_policy_window(s->policy) : s->kv_opts.ring_rows;
     if (s->ledger.n_stats) back = s->noted_at <= *at ? s->noted_at : 0;
     if (w && wn_kv_ring_valid(s->kv) - (*at - back) < WN_MIN(back, w)) {
@@ -237,7 +257,8 @@ static wn_status restore_statistics(wn_seq *s, int *at, wn_err *err)
     while (back < *at) {
         wn_status st = wn_kv_truncate(s->kv, back, at, err);
         if (st) return st;
-        if (s->ledger.n_stats && *at < back) back = 0;  /* the cache goes back further than to the decision */
+        if (s->ledger.n_stats && *at < back) back = 0;  /* the cache goes back further than to the
+                                                           decision */
     }
     if (*at < s->noted_at) s->noted_at = 0;
     if (*at == s->noted_at) copy_ledger(s, &s->ledger, &s->noted, s->noted_at);
@@ -272,7 +293,8 @@ void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
     wn_kv_stats ks;
     wn_kv_get_stats(s->kv, &ks);
     *out = (wn_seq_stats){ .kv_bytes = ks.bytes, .kv_bytes_peak = WN_MAX(s->bytes_peak, ks.bytes),
-                           .observed = s->observed, .kv_slots = ks.slots, .kv_slots_full = ks.slots_full, .promised = s->promised,
+                           .observed = s->observed, .kv_slots = ks.slots,
+                           .kv_slots_full = ks.slots_full, .promised = s->promised,
                            .parked = wn_seq_is_parked(s) };
 }
 

@@ -45,7 +45,8 @@ static wn_status get_u32(wn_record *r, uint32_t *v, wn_err *err)
 {
     uint8_t b[4];
     wn_status st = wn_record_read(r, b, 4, err);
-    if (!st) *v = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    if (!st)
+        *v = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
     return st;
 }
 
@@ -58,16 +59,21 @@ static void make_id(const wn_engine *e, wn_record_id *id)
 
 static const char PROFILE[] = ";profile=";              /* no policy's text has a semicolon */
 static const char CALIBRATION[] = ";calibration=";
-enum { DECIDES_BYTES = WN_SPEC_BYTES + (int)sizeof PROFILE + WN_PROFILE_ID + (int)sizeof CALIBRATION + WN_CALIBRATION_ID };
+enum {
+    DECIDES_BYTES = WN_SPEC_BYTES + (int)sizeof PROFILE + WN_PROFILE_ID + (int)sizeof CALIBRATION +
+                    WN_CALIBRATION_ID
+};
 
 /* What decides here, spelled out; a test's decider by its schedule. Nothing is said of a
  * policy that never decides (its cache formats are compared with the cache). */
 static void what_decides(const wn_seq *s, char out[DECIDES_BYTES])
 {
-    const char *text = !s->policy ? (s->every ? "decider" : "") : wn_policy_decides(s->policy) ? s->policy->text : "";
+    const char *text = !s->policy                     ? (s->every ? "decider" : "")
+                       : wn_policy_decides(s->policy) ? s->policy->text
+                                                      : "";
     const char *by = wn_seq_calibration(s);
-    snprintf(out, DECIDES_BYTES, "%s%s%s%s%s", text, s->profile ? PROFILE : "", s->profile ? s->profile->id : "",
-             by ? CALIBRATION : "", by ? by : "");
+    snprintf(out, DECIDES_BYTES, "%s%s%s%s%s", text, s->profile ? PROFILE : "",
+             s->profile ? s->profile->id : "", by ? CALIBRATION : "", by ? by : "");
 }
 
 /* Cuts what stands behind the word off the text; NULL: it is not there. */
@@ -85,17 +91,21 @@ static wn_status compare_deciders(char *saved, char *here, wn_err *err)
     a = cut_off(saved, CALIBRATION);
     b = cut_off(here, CALIBRATION);
     if (a && b && strcmp(a + sizeof CALIBRATION - 1, b + sizeof CALIBRATION - 1))
-        return wn_fail(err, WN_EINVAL, "its pages are encoded by another calibration of the model (checksum %.32s, this run has %.32s)",
+        return wn_fail(err, WN_EINVAL,
+                       "its pages are encoded by another calibration of the model (checksum %.32s, "
+                       "this run has %.32s)",
                        a + sizeof CALIBRATION - 1, b + sizeof CALIBRATION - 1);
     if (!a != !b)
-        return wn_fail(err, WN_EINVAL, "saved with%s a calibrated cache format, this run uses %s", a ? "" : "out", b ? "one" : "none");
+        return wn_fail(err, WN_EINVAL, "saved with%s a calibrated cache format, this run uses %s",
+                       a ? "" : "out", b ? "one" : "none");
     a = cut_off(saved, PROFILE);
     b = cut_off(here, PROFILE);
     if (a && b && !strcmp(saved, here))
-        return wn_fail(err, WN_EINVAL, "saved with another profile of the model (checksum %s, this run has %s)",
+        return wn_fail(err, WN_EINVAL,
+                       "saved with another profile of the model (checksum %s, this run has %s)",
                        a + sizeof PROFILE - 1, b + sizeof PROFILE - 1);
-    return wn_fail(err, WN_EINVAL, "saved with the cache policy %.150s, this run uses %.150s", *saved ? saved : "none",
-                   *here ? here : "none");
+    return wn_fail(err, WN_EINVAL, "saved with the cache policy %.150s, this run uses %.150s",
+                   *saved ? saved : "none", *here ? here : "none");
 }
 
 /* Marks among the tokens that are computed: others belong to tokens that are not saved. */
@@ -115,7 +125,8 @@ static wn_status write_ranges(const wn_seq *s, wn_record_writer *w, int n, wn_er
         if (pass) st = put_u32(w, count, err);
         for (int from, to = 0; !st && wn_seq_next_range(s, n, &kind, &from, &to);) {
             if (!pass) count++;
-            else if (!(st = put_u32(w, (uint32_t)kind, err)) && !(st = put_u32(w, (uint32_t)from, err)))
+            else if (!(st = put_u32(w, (uint32_t)kind, err)) &&
+                     !(st = put_u32(w, (uint32_t)from, err)))
                 st = put_u32(w, (uint32_t)to, err);
         }
     }
@@ -128,7 +139,9 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     wn_record_writer *w;
     uint32_t n = (uint32_t)wn_kv_n(s->kv);
     if ((int)n < s->n_known)
-        return wn_fail(err, WN_EFULL, "session %s: the sequence is parked, %u of its %d tokens are in the cache", path, n, s->n_known);
+        return wn_fail(err, WN_EFULL,
+                       "session %s: the sequence is parked, %u of its %d tokens are in the cache",
+                       path, n, s->n_known);
     make_id(s->e, &id);
     wn_status st = wn_record_begin(&w, path, WN_RECORD_SESSION, &id, err);
     if (st) return st;
@@ -136,22 +149,31 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     what_decides(s, policy);
     int n_marks = n_marks_up_to(s, (int)n);
     const uint32_t fields[] = { (uint32_t)wn_kv_page_slots(s->kv), (uint32_t)s->opts.ring_rows,
-                                (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->decided_at, (uint32_t)strlen(policy) };
+                                (uint32_t)s->e->m->map.n_lanes, (uint32_t)s->decided_at,
+                                (uint32_t)strlen(policy) };
     for (size_t i = 0; i < WN_COUNT(fields); i++)
         if ((st = put_u32(w, fields[i], err))) goto fail;
-    if ((st = wn_record_write(w, policy, strlen(policy), err)) || (st = put_u32(w, (uint32_t)n_marks, err))) goto fail;
+    if ((st = wn_record_write(w, policy, strlen(policy), err)) ||
+        (st = put_u32(w, (uint32_t)n_marks, err)))
+        goto fail;
     for (int i = 0; i < n_marks; i++)
         if ((st = put_u32(w, (uint32_t)s->marks[i], err))) goto fail;
     if ((st = write_ranges(s, w, (int)n, err)) || (st = put_u32(w, n, err))) goto fail;
     for (uint32_t i = 0; i < n; i++)
         if ((st = put_u32(w, (uint32_t)s->tokens[i], err))) goto fail;
     if ((st = wn_kv_save(s->kv, (wn_sink){ sink_write, w }, err))) goto fail;
-    if (s->probed.x && ((st = put_u32(w, (uint32_t)s->next, err)) || (st = put_u32(w, (uint32_t)s->next_at, err)))) goto fail;
+    if (s->probed.x &&
+        ((st = put_u32(w, (uint32_t)s->next, err)) || (st = put_u32(w, (uint32_t)s->next_at, err))))
+        goto fail;
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
-        if ((st = wn_record_write(w, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err))) goto fail;
+        if ((st = wn_record_write(w, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n,
+                                  err)))
+            goto fail;
     if (s->ledger.n_stats && (st = put_u32(w, (uint32_t)s->noted_at, err))) goto fail;
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
-        if ((st = wn_record_write(w, s->noted.x + (size_t)i * s->noted.stride, sizeof(float) * (size_t)s->noted_at, err))) goto fail;
+        if ((st = wn_record_write(w, s->noted.x + (size_t)i * s->noted.stride,
+                                  sizeof(float) * (size_t)s->noted_at, err)))
+            goto fail;
     return wn_record_commit(w, err);
 fail:
     wn_record_abort(w);
@@ -165,9 +187,10 @@ static wn_status read_ranges(wn_seq *s, wn_record *r, wn_err *err)
     for (uint32_t i = 0; i < n && !st; i++) {
         for (int k = 0; k < 3 && !st; k++) st = get_u32(r, &f[k], err);
         if (st) return st;
-        if (f[0] >= WN_PLANES || f[0] < end[0] || (f[0] == end[0] && f[1] < end[1]) || f[1] >= f[2] ||
-            f[2] > (uint32_t)s->opts.max_tokens)
-            return wn_fail(err, WN_EFORMAT, "named stretch %u: kind %u, from %u to %u", i, f[0], f[1], f[2]);
+        if (f[0] >= WN_PLANES || f[0] < end[0] || (f[0] == end[0] && f[1] < end[1]) ||
+            f[1] >= f[2] || f[2] > (uint32_t)s->opts.max_tokens)
+            return wn_fail(err, WN_EFORMAT, "named stretch %u: kind %u, from %u to %u", i, f[0],
+                           f[1], f[2]);
         end[0] = f[0];
         end[1] = f[2];
         st = wn_seq_add_range(s, (int)f[1], (int)f[2], (int)f[0], err);
@@ -188,7 +211,8 @@ static wn_status check_fields(const wn_seq *s, wn_record *r, uint32_t *decided_a
         if ((st = get_u32(r, &got[i], err))) return st;
     for (int i = 0; i < 3; i++)
         if (got[i] != want[i])
-            return wn_fail(err, WN_EINVAL, "saved with %u %s, this run uses %u", got[i], what[i], want[i]);
+            return wn_fail(err, WN_EINVAL, "saved with %u %s, this run uses %u", got[i], what[i],
+                           want[i]);
     *decided_at = got[3];
     if (got[4] >= sizeof saved) return wn_fail(err, WN_EFORMAT, "a policy of %u bytes", got[4]);
     if ((st = wn_record_read(r, saved, got[4], err))) return st;
@@ -223,12 +247,14 @@ static wn_status read_tokens(wn_seq *s, wn_record *r, uint32_t *n, wn_err *err)
     wn_status st = get_u32(r, n, err);
     if (st) return st;
     if (*n > (uint32_t)s->opts.max_tokens)
-        return wn_fail(err, WN_ELIMIT, "the session holds %u tokens, this sequence has room for %d", *n, s->opts.max_tokens);
+        return wn_fail(err, WN_ELIMIT, "the session holds %u tokens, this sequence has room for %d",
+                       *n, s->opts.max_tokens);
     for (uint32_t i = 0; i < *n; i++) {
         uint32_t id;
         if ((st = get_u32(r, &id, err))) return st;
         if (id >= (uint32_t)s->e->m->hp.n_vocab)
-            return wn_fail(err, WN_EFORMAT, "token %u at position %u: the vocabulary has %d", id, i, s->e->m->hp.n_vocab);
+            return wn_fail(err, WN_EFORMAT, "token %u at position %u: the vocabulary has %d", id, i,
+                           s->e->m->hp.n_vocab);
         s->tokens[i] = (int32_t)id;
     }
     return WN_OK;
@@ -238,30 +264,36 @@ static wn_status read_tokens(wn_seq *s, wn_record *r, uint32_t *n, wn_err *err)
 static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
 {
     uint32_t decided_at = 0, noted_at = 0, n = 0, next = 0, next_at = 0;
-    wn_seq_cut_ranges(s, 0);            /* what was named here before was not there when the session decided */
+    wn_seq_cut_ranges(s, 0);            /* what was named here before was not there when the session
+                                           decided */
     wn_status st = check_fields(s, r, &decided_at, err);
     if (st || (st = read_marks(s, r, err)) || (st = read_ranges(s, r, err)) ||
         (st = read_tokens(s, r, &n, err))) goto fail;
     if (decided_at > n || (s->n_marks && s->marks[s->n_marks - 1] > (int)n)) {
-        st = wn_fail(err, WN_EFORMAT, "a decision at %u or a mark beyond a text of %u tokens", decided_at, n);
+        st = wn_fail(err, WN_EFORMAT, "a decision at %u or a mark beyond a text of %u tokens",
+                     decided_at, n);
         goto fail;
     }
     if (s->growing && (int)n > s->promised && (st = wn_seq_promise(s, (int)n, err))) goto fail;
     if ((st = wn_kv_load(s->kv, (wn_source){ source_read, r }, err))) goto fail;
     if (s->probed.x && !(st = get_u32(r, &next, err)) && !(st = get_u32(r, &next_at, err)) &&
         (next >= (uint32_t)s->e->m->hp.n_vocab || next_at > n))
-        st = wn_fail(err, WN_EFORMAT, "token %u foreseen at %u: a text of %u, a vocabulary of %d", next, next_at, n,
-                     s->e->m->hp.n_vocab);
+        st = wn_fail(err, WN_EFORMAT, "token %u foreseen at %u: a text of %u, a vocabulary of %d",
+                     next, next_at, n, s->e->m->hp.n_vocab);
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
         st = wn_record_read(r, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err);
-    if (s->ledger.n_stats && !st && !(st = get_u32(r, &noted_at, err)) && noted_at && noted_at != decided_at)
-        st = wn_fail(err, WN_EFORMAT, "statistics of a decision at %u, the last was at %u", noted_at, decided_at);
+    if (s->ledger.n_stats && !st && !(st = get_u32(r, &noted_at, err)) && noted_at &&
+        noted_at != decided_at)
+        st = wn_fail(err, WN_EFORMAT, "statistics of a decision at %u, the last was at %u",
+                     noted_at, decided_at);
     for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
-        st = wn_record_read(r, s->noted.x + (size_t)i * s->noted.stride, sizeof(float) * noted_at, err);
+        st = wn_record_read(r, s->noted.x + (size_t)i * s->noted.stride, sizeof(float) * noted_at,
+                            err);
     if (st || wn_kv_n(s->kv) != (int)n || r->at != r->n) {
         int at, kept = wn_kv_n(s->kv);
         wn_kv_truncate(s->kv, 0, &at, NULL);
-        st = wn_fail(err, WN_EFORMAT, "the cache holds %d positions for %u tokens, %zu bytes are left over", kept, n,
+        st = wn_fail(err, WN_EFORMAT,
+                     "the cache holds %d positions for %u tokens, %zu bytes are left over", kept, n,
                      r->n - r->at);
         goto fail;
     }
@@ -291,15 +323,19 @@ wn_status wn_seq_load(wn_seq *s, const char *path, wn_err *err)
 {
     wn_record_id id;
     wn_record r;
-    if (s->n_fed) return wn_fail(err, WN_EINVAL, "session %s: the sequence already holds %d tokens", path, s->n_fed);
+    if (s->n_fed)
+        return wn_fail(err, WN_EINVAL, "session %s: the sequence already holds %d tokens", path,
+                       s->n_fed);
     wn_status st = wn_record_open(&r, path, WN_RECORD_SESSION, err);
     if (st) return st;
     make_id(s->e, &id);
     if (memcmp(r.id.fingerprint, id.fingerprint, 16))
         st = wn_fail(err, WN_EINVAL, "saved with another model");
     else if (strcmp(r.id.numerics, id.numerics))
-        st = wn_fail(err, WN_EINVAL, "saved with numerics \"%.31s\", this processor, build and context compute with \"%s\"",
-                     r.id.numerics, id.numerics);
+        st = wn_fail(
+            err, WN_EINVAL,
+            "saved with numerics \"%.31s\", this processor, build and context compute with \"%s\"",
+            r.id.numerics, id.numerics);
     else
         st = load_record(s, &r, err);
     wn_record_close(&r);

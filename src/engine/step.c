@@ -14,8 +14,8 @@ static int first_out(const wn_seq *s)
     return s->opts.on_logits ? WN_MIN(s->n_reported, last) : last;
 }
 
-/* Statistics of all queries account for every row's weights: on what was live, and on the rows of the
- * pass up to its own. */
+/* Statistics of all queries account for every row's weights: on what was live, and on the rows of
+ * the pass up to its own. */
 void wn_seq_count_observed(wn_seq *s, const wn_kv *kv, int n)
 {
     const wn_lane_map *map = wn_kv_map(kv);
@@ -23,13 +23,17 @@ void wn_seq_count_observed(wn_seq *s, const wn_kv *kv, int n)
     for (int l = 0; l < map->n_lanes; l++) {
         if (map->lanes[l].window) continue;
         int layer = map->lanes[l].layer;
-        uint64_t group = (uint64_t)(s->e->m->hp.n_heads / (map->first[layer + 1] - map->first[layer]));
+        uint64_t group = (uint64_t)(s->e->m->hp.n_heads /
+                                    (map->first[layer + 1] - map->first[layer]));
         s->observed += group * (rows * wn_kv_live(kv, l) + rows * (rows + 1) / 2);
     }
 }
 
 /* Are the logits behind position p wanted, by the caller or by a probe? */
-static bool is_out(const wn_seq *s, int p, int first) { return p >= first || wn_seq_foresees(s, p + 1); }
+static bool is_out(const wn_seq *s, int p, int first)
+{
+    return p >= first || wn_seq_foresees(s, p + 1);
+}
 
 /* Rows this sequence may put into a batch with `room` rows left and `out_room` logits rows. */
 static int chunk_rows(const wn_seq *s, int room, int out_room)
@@ -41,7 +45,8 @@ static int chunk_rows(const wn_seq *s, int room, int out_room)
     return WN_MIN(n, WN_MAX(first_out(s) - p, 0) + out_room);
 }
 
-static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_rows, int *n_out, wn_err *err)
+static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_rows, int *n_out,
+                          wn_err *err)
 {
     int p = wn_kv_n(s->kv), first = first_out(s);
     wn_status st = wn_kv_reserve(s->kv, n, err);
@@ -114,8 +119,8 @@ wn_status wn_engine_step(wn_engine *e, int *n_rows_out, wn_err *err)
 
     wn_mark mark = wn_arena_mark(&e->scratch);
     wn_pass p = {
-        .n_rows = n_rows, .n_ctx = e->n_ctx, .tokens = e->tokens, .items = e->items, .n_items = n_items,
-        .out_rows = e->out_rows, .n_out = n_out, .logits = e->logits,
+        .n_rows = n_rows, .n_ctx = e->n_ctx, .tokens = e->tokens, .items = e->items,
+        .n_items = n_items, .out_rows = e->out_rows, .n_out = n_out, .logits = e->logits,
         .arena = &e->scratch, .team = e->team, .observer = e->observer,
     };
     wn_pass_begin(&p, e->m);

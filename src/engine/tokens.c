@@ -1,11 +1,12 @@
 /* engine/tokens.c - what a view says of the tokens at positions, live or not.
  *
- * It follows from the ids of a text, from the vocabulary and from what the caller named (protect.c), so
- * nothing of it is stored: forks, truncations and sessions have it because they have those.
+ * It follows from the ids of a text, from the vocabulary and from what the caller named
+ * (protect.c), so nothing of it is stored: forks, truncations and sessions have it because they
+ * have those.
  *
  * Spans that nobody named are messages and paragraphs. A message ends with a token that ends turns
- * (<|im_end|>, <|eot_id|> ...), a paragraph with a blank line; blank space belongs to what is before it.
- * A blank line right behind a special token ends nothing: chat templates put one between
+ * (<|im_end|>, <|eot_id|> ...), a paragraph with a blank line; blank space belongs to what is
+ * before it. A blank line right behind a special token ends nothing: chat templates put one between
  * the head of a message and its text. It goes from token to token, so what comes later changes
  * nothing of what was before.
  */
@@ -16,13 +17,17 @@ const uint8_t *wn_seq_flags(const wn_seq *s, int n, wn_arena *a)
     const wn_tokenizer *t = s->e->m->tokenizer;
     uint8_t *flags = wn_arena_array(a, uint8_t, n);
     for (int i = 0; i < n; i++) {
-        bool special = wn_tokenizer_is_special(t, s->tokens[i]), mark = wn_tokenizer_is_punctuation(t, s->tokens[i]);
+        bool special = wn_tokenizer_is_special(t, s->tokens[i]),
+             mark = wn_tokenizer_is_punctuation(t, s->tokens[i]);
         flags[i] = (uint8_t)((special ? WN_FLAG_SPECIAL : 0) | (mark ? WN_FLAG_PUNCTUATION : 0));
     }
     return flags;
 }
 
-static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f' || c == '\n'; }
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f' || c == '\n';
+}
 
 /* How far the text before a token is from a new span. */
 typedef struct {
@@ -69,6 +74,7 @@ const int32_t *wn_seq_spans(const wn_seq *s, int n, wn_arena *a)
     gap g = { 0 };
     for (int i = 0; i < n; i++)
         spans[i] = wn_span_number(&last, i ? spans[i - 1] : 0, !named || has(in, i),
-                                  named ? has(begins, i) : step(&g, s->e->m->tokenizer, s->tokens[i]));
+                                  named ? has(begins, i)
+                                        : step(&g, s->e->m->tokenizer, s->tokens[i]));
     return spans;
 }

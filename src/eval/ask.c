@@ -47,7 +47,8 @@ static bool stopped(answer *a, const char *stop)
 }
 
 /* Greedy, up to the turn's max_new tokens, its stop text or the end token. */
-static wn_status write_answer(const wn_lab *lab, wn_seq *s, const wn_turn *t, answer *a, wn_err *err)
+static wn_status write_answer(const wn_lab *lab, wn_seq *s, const wn_turn *t, answer *a,
+                              wn_err *err)
 {
     wn_text *text;
     wn_status st = wn_text_open(&text, lab->m, 0, err);
@@ -84,8 +85,8 @@ static wn_status feed_text(const wn_lab *lab, wn_seq *s, const char *text, wn_er
 }
 
 /* A turn on a sequence that has read everything before it; asked: the ask is already in. */
-static wn_status take_turn(const wn_lab *lab, wn_seq *s, const wn_turn *t, bool aware, bool asked, answer *a,
-                           double *score, wn_err *err)
+static wn_status take_turn(const wn_lab *lab, wn_seq *s, const wn_turn *t, bool aware, bool asked,
+                           answer *a, double *score, wn_err *err)
 {
     wn_status st = asked ? WN_OK : feed_text(lab, s, t->ask, err);
     if (st || (aware && (st = wn_seq_mark(s, err)))) return st;
@@ -95,8 +96,8 @@ static wn_status take_turn(const wn_lab *lab, wn_seq *s, const wn_turn *t, bool 
 }
 
 /* All turns of a case by one row. start has read the context (and the first ask, if asked). */
-static wn_status take_turns(const wn_lab *lab, wn_seq *s, const wn_case *c, bool aware, bool asked, answer *a,
-                            double *score, wn_err *err)
+static wn_status take_turns(const wn_lab *lab, wn_seq *s, const wn_case *c, bool aware, bool asked,
+                            answer *a, double *score, wn_err *err)
 {
     wn_status st = WN_OK;
     double sum = 0;
@@ -117,12 +118,13 @@ static wn_status take_turns(const wn_lab *lab, wn_seq *s, const wn_case *c, bool
     return st;
 }
 
-/* What rows start from: the context read, and behind it the first question where that is asked of all
- * turns together. */
+/* What rows start from: the context read, and behind it the first question where that is asked of
+ * all turns together. */
 typedef struct { wn_seq *at[WN_ASK_MODES]; bool asked; } starts;
 
-static wn_status one_row(const wn_lab *lab, const wn_lab_row *row, const wn_case *c, const starts *from,
-                         const bool ask[WN_ASK_MODES], answer *a, double *scores, wn_err *err)
+static wn_status one_row(const wn_lab *lab, const wn_lab_row *row, const wn_case *c,
+                         const starts *from, const bool ask[WN_ASK_MODES], answer *a,
+                         double *scores, wn_err *err)
 {
     wn_status st = WN_OK;
     for (int m = 0; m < WN_ASK_MODES && !st; m++) {
@@ -133,13 +135,15 @@ static wn_status one_row(const wn_lab *lab, const wn_lab_row *row, const wn_case
             continue;
         }
         if ((st = wn_lab_start(&s, lab, row, from->at[m], err))) break;
-        st = take_turns(lab, s, c, m == WN_ASK_AWARE, m == WN_ASK_AWARE && from->asked, a, &scores[m], err);
+        st = take_turns(lab, s, c, m == WN_ASK_AWARE, m == WN_ASK_AWARE && from->asked, a,
+                        &scores[m], err);
         wn_seq_close(s);
     }
     return st ? wn_fail_prefix(err, st, "%s", row->kv) : WN_OK;
 }
 
-static wn_status read_context(wn_seq **base, const wn_lab *lab, const wn_lab_row *none, const char *text, wn_err *err)
+static wn_status read_context(wn_seq **base, const wn_lab *lab, const wn_lab_row *none,
+                              const char *text, wn_err *err)
 {
     int32_t *ids;
     size_t n;
@@ -150,15 +154,16 @@ static wn_status read_context(wn_seq **base, const wn_lab *lab, const wn_lab_row
     return st;
 }
 
-static wn_status make_starts(starts *from, const wn_lab *lab, const wn_lab_row *none, const wn_case *c,
-                             const bool ask[WN_ASK_MODES], wn_err *err)
+static wn_status make_starts(starts *from, const wn_lab *lab, const wn_lab_row *none,
+                             const wn_case *c, const bool ask[WN_ASK_MODES], wn_err *err)
 {
     wn_seq **at = from->at;
     wn_status st = read_context(&at[WN_ASK_AGNOSTIC], lab, none, c->context, err);
     if (st || !ask[WN_ASK_AWARE]) return st;
     from->asked = !(c->apart && c->n_turns > 1);
     at[WN_ASK_AWARE] = at[WN_ASK_AGNOSTIC];
-    if (!from->asked) return WN_OK;     /* no fork without need: a row of its own, its fork and its probe's are open, too */
+    if (!from->asked) return WN_OK;     /* no fork without need: a row of its own, its fork and its
+                                           probe's are open, too */
     if ((st = wn_seq_fork(&at[WN_ASK_AWARE], at[WN_ASK_AGNOSTIC], NULL, err))) return st;
     return feed_text(lab, at[WN_ASK_AWARE], c->turns[0].ask, err);
 }
@@ -171,7 +176,8 @@ wn_status wn_ask_case(const wn_lab *lab, const wn_lab_row *rows, int n_rows, con
     wn_status st = make_starts(&from, lab, &rows[0], c, ask, err);
     for (int r = 0; r < n_rows && !st; r++) {
         if (wn_job_part_had(desk, r)) continue;
-        if (!(st = one_row(lab, &rows[r], c, &from, ask, &a, scores + r * WN_ASK_MODES, err))) wn_job_part_done(desk, r);
+        if (!(st = one_row(lab, &rows[r], c, &from, ask, &a, scores + r * WN_ASK_MODES, err)))
+            wn_job_part_done(desk, r);
     }
     if (from.at[WN_ASK_AWARE] != from.at[WN_ASK_AGNOSTIC]) wn_seq_close(from.at[WN_ASK_AWARE]);
     wn_seq_close(from.at[WN_ASK_AGNOSTIC]);
@@ -182,7 +188,8 @@ wn_status wn_ask_case(const wn_lab *lab, const wn_lab_row *rows, int n_rows, con
 /* ---- multiple choice -------------------------------------------------------------------- */
 
 /* ln p(choice | what s has read) per byte. */
-static wn_status weigh_choice(const wn_lab *lab, const wn_seq *s, const char *text, double *out, wn_err *err)
+static wn_status weigh_choice(const wn_lab *lab, const wn_seq *s, const char *text, double *out,
+                              wn_err *err)
 {
     int32_t *ids;
     size_t n;
@@ -204,7 +211,8 @@ static wn_status weigh_choice(const wn_lab *lab, const wn_seq *s, const char *te
     return st;
 }
 
-static wn_status choose(const wn_lab *lab, wn_seq *s, const wn_choice *c, bool aware, double *score, wn_err *err)
+static wn_status choose(const wn_lab *lab, wn_seq *s, const wn_choice *c, bool aware, double *score,
+                        wn_err *err)
 {
     int best = 0;
     double top = -INFINITY, x;
@@ -220,7 +228,8 @@ static wn_status choose(const wn_lab *lab, wn_seq *s, const wn_choice *c, bool a
 }
 
 wn_status wn_ask_choice(const wn_lab *lab, const wn_lab_row *rows, int n_rows, const wn_choice *c,
-                        const bool ask[WN_ASK_MODES], wn_job_desk *desk, double *scores, wn_err *err)
+                        const bool ask[WN_ASK_MODES], wn_job_desk *desk, double *scores,
+                        wn_err *err)
 {
     wn_seq *base = NULL, *s;
     wn_status st = read_context(&base, lab, &rows[0], c->context ? c->context : "", err);

@@ -16,7 +16,10 @@ static const double FIRST_STEP = 0.5, LEAST = 0.1;
 
 /* ---- the search ---------------------------------------------------------------------------- */
 
-int wn_budgets_group(const wn_budget_space *s, int g) { return (int)((int64_t)s->n_layers * g / s->n_groups); }
+int wn_budgets_group(const wn_budget_space *s, int g)
+{
+    return (int)((int64_t)s->n_layers * g / s->n_groups);
+}
 
 /* Group g gets `by` more for each of its layers, and all others pay for it evenly; false when a
  * weight would leave the bounds. */
@@ -30,11 +33,12 @@ static bool move(const wn_budget_space *s, const double *from, int g, double by,
     return true;
 }
 
-wn_status wn_budgets_descend(const wn_budget_space *s, wn_budget_costs *costs, void *ctx, double *best, double *even,
-                             double *found, int *n_tried, wn_err *err)
+wn_status wn_budgets_descend(const wn_budget_space *s, wn_budget_costs *costs, void *ctx,
+                             double *best, double *even, double *found, int *n_tried, wn_err *err)
 {
     size_t L = (size_t)s->n_layers, most = 2 * (size_t)s->n_groups;
-    double *batch = WN_NEW_ARRAY(double, most * L), *cost = WN_NEW_ARRAY(double, most), step = FIRST_STEP;
+    double *batch = WN_NEW_ARRAY(double, most *L), *cost = WN_NEW_ARRAY(double, most),
+           step = FIRST_STEP;
     wn_status st = batch && cost ? WN_OK : wn_fail(err, WN_ENOMEM, "budgets: out of memory");
     for (size_t l = 0; l < L; l++) best[l] = 1;
     if (!st) st = costs(ctx, best, 1, even, err);
@@ -45,7 +49,9 @@ wn_status wn_budgets_descend(const wn_budget_space *s, wn_budget_costs *costs, v
             int n = 0, top = -1;
             for (int k = 0; k < 2 * s->n_groups; k++)
                 n += move(s, best, k / 2, k % 2 ? -step : step, batch + (size_t)n * L);
-            if (!n || (s->most_tried && *n_tried + n > s->most_tried) || (s->enough && s->enough(s->enough_ctx))) break;
+            if (!n || (s->most_tried && *n_tried + n > s->most_tried) ||
+                (s->enough && s->enough(s->enough_ctx)))
+                break;
             if ((st = costs(ctx, batch, n, cost, err))) break;
             *n_tried += n;
             for (int k = 0; k < n; k++)
@@ -58,7 +64,7 @@ wn_status wn_budgets_descend(const wn_budget_space *s, wn_budget_costs *costs, v
     return st;
 }
 
-/* ---- what a candidate costs -------------------------------------------------------------------- */
+/* ---- what a candidate costs ------------------------------------------------------------------ */
 
 typedef struct {
     wn_model *m;
@@ -94,10 +100,12 @@ static wn_status measure(search *s, wn_eval_row *rows, int n, double *costs, wn_
 {
     const wn_budgets_opts *o = s->o;
     wn_eval_report r;
-    wn_eval_opts eo = { .rows = rows, .n_rows = n, .context = o->context, .max_chunks = o->n_chunks ? o->n_chunks : CHUNKS,
-                        .tasks = o->tasks, .phrases = o->phrases, .n_seeds = o->n_seeds ? o->n_seeds : SEEDS, .seed = o->seed,
-                        .ask = { true, true }, .n_threads = o->n_threads, .mem = o->mem, .progress = on_progress,
-                        .progress_ctx = s, .stop = o->stop };
+    wn_eval_opts eo = { .rows = rows, .n_rows = n, .context = o->context,
+                        .max_chunks = o->n_chunks ? o->n_chunks : CHUNKS, .tasks = o->tasks,
+                        .phrases = o->phrases, .n_seeds = o->n_seeds ? o->n_seeds : SEEDS,
+                        .seed = o->seed, .ask = { true, true }, .n_threads = o->n_threads,
+                        .mem = o->mem, .progress = on_progress, .progress_ctx = s,
+                        .stop = o->stop };
     wn_status st = wn_eval_run(&r, s->m, &eo, err);
     if (st) return st;
     for (int i = 0; i < n; i++) costs[i] = r.rows[i + 1].kl_mean + lost_answers(&r, i + 1);
@@ -115,7 +123,8 @@ static wn_status try_batch(search *s, const double *weights, int n, double *cost
     for (int i = 0; i < n && !st; i++) {
         wn_profile_budget *b;
         if ((st = wn_profile_new(&shown[i], (int)L, s->like->n_heads, s->like->n_lanes, err)) ||
-            (st = wn_profile_add_budget(shown[i], s->policy.text, s->policy.recipe->name, s->policy.budget, &b, err)))
+            (st = wn_profile_add_budget(shown[i], s->policy.text, s->policy.recipe->name,
+                                        s->policy.budget, &b, err)))
             break;
         memcpy(b->weight, weights + (size_t)i * L, sizeof *b->weight * L);
         rows[i] = (wn_eval_row){ .kv = s->policy.text, .profile = shown[i] };
@@ -132,12 +141,15 @@ static wn_status costs_of(void *ctx, const double *weights, int n, double *costs
     search *s = ctx;
     size_t n_weights = (size_t)n * (size_t)s->like->n_layers;
     bool known;
-    if (s->n_tried) snprintf(s->what, sizeof s->what, "budgets, %d tried, the best costs %.4g", s->n_tried, s->least);
+    if (s->n_tried)
+        snprintf(s->what, sizeof s->what, "budgets, %d tried, the best costs %.4g", s->n_tried,
+                 s->least);
     else snprintf(s->what, sizeof s->what, "budgets, even ones");
     wn_status st = wn_search_log_find(s->log, weights, n_weights, costs, (size_t)n, &known, err);
     if (!st && !known && !(st = try_batch(s, weights, n, costs, err)))
         st = wn_search_log_add(s->log, weights, n_weights, costs, (size_t)n, err);
-    for (int i = 0; i < n && !st; i++) s->least = s->n_tried + i ? fmin(s->least, costs[i]) : costs[i];
+    for (int i = 0; i < n && !st; i++)
+        s->least = s->n_tried + i ? fmin(s->least, costs[i]) : costs[i];
     s->n_tried += n;
     return st;
 }
@@ -149,20 +161,25 @@ static bool is_late(void *ctx)
     return s->cut_short;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* The policy with +alloc:profile, as its user would write it. */
 static wn_status make_policy(wn_policy *p, const char *kv, wn_err *err)
 {
     wn_status st = wn_policy_parse(p, kv, err);
     if (st) return st;
-    const wn_stage *own = wn_stage_find(WN_STAGE_ALLOC, "profile"), *given = p->stages[WN_STAGE_ALLOC].stage;
+    const wn_stage *own = wn_stage_find(WN_STAGE_ALLOC, "profile"),
+                   *given = p->stages[WN_STAGE_ALLOC].stage;
     if (!p->recipe->score)
-        return wn_fail(err, WN_EINVAL, "%s makes whole plans: it has no budgets per layer", p->recipe->name);
+        return wn_fail(err, WN_EINVAL, "%s makes whole plans: it has no budgets per layer",
+                       p->recipe->name);
     if (given && given != own)
-        return wn_fail(err, WN_EINVAL, "%s: +alloc:%s and searched budgets exclude each other", p->recipe->name, given->name);
+        return wn_fail(err, WN_EINVAL, "%s: +alloc:%s and searched budgets exclude each other",
+                       p->recipe->name, given->name);
     if (p->budget_kind != WN_BUDGET_SHARE || !p->budget_given || p->budget >= 1)
-        return wn_fail(err, WN_EINVAL, "%s: budgets are searched for a share below 100%%, as in %s@25%%", kv, p->recipe->name);
+        return wn_fail(err, WN_EINVAL,
+                       "%s: budgets are searched for a share below 100%%, as in %s@25%%", kv,
+                       p->recipe->name);
     p->stages[WN_STAGE_ALLOC].stage = own;
     return wn_policy_set_share(p, p->budget, err);
 }
@@ -173,7 +190,8 @@ static void make_key(const search *s, char key[40])
     const wn_budgets_opts *o = s->o;
     size_t n;
     const char *hay = wn_phrases_haystack(o->phrases, &n);
-    int64_t numbers[] = { o->context, o->n_chunks, o->n_seeds, o->n_groups, (int64_t)o->seed, o->search, o->most_tried };
+    int64_t numbers[] = { o->context,       o->n_chunks, o->n_seeds,   o->n_groups,
+                          (int64_t)o->seed, o->search,   o->most_tried };
     XXH3_64bits_reset(x);
     XXH3_64bits_update(x, s->like->fingerprint, sizeof s->like->fingerprint);
     XXH3_64bits_update(x, wn_kernels_get()->numerics, strlen(wn_kernels_get()->numerics));
@@ -181,7 +199,8 @@ static void make_key(const search *s, char key[40])
     XXH3_64bits_update(x, numbers, sizeof numbers);
     XXH3_64bits_update(x, o->family, strlen(o->family));
     XXH3_64bits_update(x, hay, n);
-    for (int t = 0; o->tasks && o->tasks[t]; t++) XXH3_64bits_update(x, o->tasks[t]->name, strlen(o->tasks[t]->name) + 1);
+    for (int t = 0; o->tasks && o->tasks[t]; t++)
+        XXH3_64bits_update(x, o->tasks[t]->name, strlen(o->tasks[t]->name) + 1);
     snprintf(key, 40, "%s-%016llx", o->search == WN_SEARCH_EVOLVE ? "evolve" : "descend",
              (unsigned long long)XXH3_64bits_digest(x));
     XXH3_freeState(x);
@@ -189,22 +208,27 @@ static void make_key(const search *s, char key[40])
 
 wn_status wn_budgets_search(wn_profile *p, wn_model *m, const wn_budgets_opts *o, wn_err *err)
 {
-    search s = { .m = m, .o = o, .like = p, .end_us = o->seconds > 0 ? wn_os_now_us() + (uint64_t)(o->seconds * 1e6) : 0 };
-    int L = p->n_layers, tried, groups = o->search == WN_SEARCH_EVOLVE ? wn_budgets_evolve_groups(L) : GROUPS;
+    search s = { .m = m, .o = o, .like = p,
+                 .end_us = o->seconds > 0 ? wn_os_now_us() + (uint64_t)(o->seconds * 1e6) : 0 };
+    int L = p->n_layers, tried,
+        groups = o->search == WN_SEARCH_EVOLVE ? wn_budgets_evolve_groups(L) : GROUPS;
     char key[40];
     double *best = NULL, even, found;
     wn_profile_budget *b;
     wn_status st = make_policy(&s.policy, o->kv, err);
     if (st) return st;
-    wn_budget_space space = { .n_layers = L, .n_groups = WN_MIN(o->n_groups ? o->n_groups : groups, L), .least = LEAST,
-                              .most = 1 / s.policy.budget, .most_tried = o->most_tried, .enough = is_late, .enough_ctx = &s };
+    wn_budget_space space = { .n_layers = L,
+                              .n_groups = WN_MIN(o->n_groups ? o->n_groups : groups, L),
+                              .least = LEAST, .most = 1 / s.policy.budget,
+                              .most_tried = o->most_tried, .enough = is_late, .enough_ctx = &s };
     make_key(&s, key);
     if ((st = wn_search_log_open(&s.log, o->state, key, err))) return st;
     if (!(best = WN_NEW_ARRAY(double, L))) st = wn_fail(err, WN_ENOMEM, "budgets: out of memory");
     if (!st && o->search == WN_SEARCH_EVOLVE)
         st = wn_budgets_evolve(&space, o->seed, costs_of, &s, best, &even, &found, &tried, err);
     else if (!st) st = wn_budgets_descend(&space, costs_of, &s, best, &even, &found, &tried, err);
-    if (!st && !(st = wn_profile_add_budget(p, s.policy.text, s.policy.recipe->name, s.policy.budget, &b, err))) {
+    if (!st && !(st = wn_profile_add_budget(p, s.policy.text, s.policy.recipe->name,
+                                            s.policy.budget, &b, err))) {
         memcpy(b->weight, best, sizeof *best * (size_t)L);
         b->even = even;
         b->found = found;

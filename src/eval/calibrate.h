@@ -19,15 +19,18 @@
 
 typedef struct {
     const char *text; size_t n_text;
-    int context, n_texts;               /* tokens of a text, 0: 2048 or what the model was trained for; texts at most, 0: 8 */
-    const char *formats;                /* names with commas between; NULL: all that are calibrated */
+    int context, n_texts;               /* tokens of a text, 0: 2048 or what the model was trained
+                                           for; texts at most, 0: 8 */
+    const char *formats;                /* names with commas between; NULL: all that are
+                                           calibrated */
     uint64_t seed;
     int n_threads;                      /* 0: all processors */
     size_t mem;
     void (*progress)(void *ctx, const char *what, int done, int total);
     void *progress_ctx;
     const volatile int *stop;
-    /* What a side of a lane loses by a format: weighted squares of the errors, in parts of those of the rows. */
+    /* What a side of a lane loses by a format: weighted squares of the errors, in parts of those of
+     * the rows. */
     void (*fitted)(void *ctx, const wn_format *f, int lane, bool of_v, double loss);
     void *fitted_ctx;
 } wn_calibrate_opts;

@@ -37,25 +37,38 @@ static wn_status check(const json_t *o, const char *name, int line, wn_err *err)
     const char *key;
     json_t *v;
     if (!json_is_object(o))
-        return wn_fail(err, WN_EFORMAT, "%s, line %d: not a JSON object; write {\"question\", \"choices\", \"answer\"}", name,
-                       line);
-    json_object_foreach((json_t *)(uintptr_t)o, key, v)
-        if (strcmp(key, "question") && strcmp(key, "choices") && strcmp(key, "answer") && strcmp(key, "context"))
-            return wn_fail(err, WN_EFORMAT, "%s, line %d: %.60s: no such key; known are context, question, choices, answer",
-                           name, line, key);
+        return wn_fail(
+            err, WN_EFORMAT,
+            "%s, line %d: not a JSON object; write {\"question\", \"choices\", \"answer\"}", name,
+            line);
+    json_object_foreach(
+        (json_t *)(uintptr_t)o, key,
+        v) if (strcmp(key, "question") && strcmp(key, "choices") && strcmp(key, "answer") &&
+               strcmp(key, "context")) return wn_fail(err, WN_EFORMAT,
+                                                      "%s, line %d: %.60s: no such key; known are "
+                                                      "context, question, choices, answer",
+                                                      name, line, key);
     if (!json_string_length(json_object_get(o, "question")))
-        return wn_fail(err, WN_EFORMAT, "%s, line %d: question is missing or no text; write a string", name, line);
+        return wn_fail(err, WN_EFORMAT,
+                       "%s, line %d: question is missing or no text; write a string", name, line);
     if (context && !json_is_string(context))
-        return wn_fail(err, WN_EFORMAT, "%s, line %d: context is no text; write a string or leave it out", name, line);
+        return wn_fail(err, WN_EFORMAT,
+                       "%s, line %d: context is no text; write a string or leave it out", name,
+                       line);
     if (n < 2 || n > MAX_CHOICES)
-        return wn_fail(err, WN_EFORMAT, "%s, line %d: choices is not a list of 2 to %d strings; write one", name, line,
-                       MAX_CHOICES);
+        return wn_fail(err, WN_EFORMAT,
+                       "%s, line %d: choices is not a list of 2 to %d strings; write one", name,
+                       line, MAX_CHOICES);
     for (size_t i = 0; i < n; i++)
         if (!json_string_length(json_array_get(choices, i)))
-            return wn_fail(err, WN_EFORMAT, "%s, line %d: choices: entry %zu is empty or no text; write a string", name, line,
-                           i + 1);
-    if (!json_is_integer(answer) || json_integer_value(answer) < 0 || json_integer_value(answer) >= (json_int_t)n)
-        return wn_fail(err, WN_EFORMAT, "%s, line %d: answer is not the number of a choice; write 0 to %zu", name, line, n - 1);
+            return wn_fail(err, WN_EFORMAT,
+                           "%s, line %d: choices: entry %zu is empty or no text; write a string",
+                           name, line, i + 1);
+    if (!json_is_integer(answer) || json_integer_value(answer) < 0 ||
+        json_integer_value(answer) >= (json_int_t)n)
+        return wn_fail(err, WN_EFORMAT,
+                       "%s, line %d: answer is not the number of a choice; write 0 to %zu", name,
+                       line, n - 1);
     return WN_OK;
 }
 
@@ -75,20 +88,24 @@ static bool copy(wn_choice *c, const json_t *o)
     return true;
 }
 
-static wn_status parse_line(wn_choice *c, const char *s, size_t n, const char *name, int line, wn_err *err)
+static wn_status parse_line(wn_choice *c, const char *s, size_t n, const char *name, int line,
+                            wn_err *err)
 {
     json_error_t je;
     json_t *o = json_loadb(s, n, JSON_REJECT_DUPLICATES, &je);
     wn_status st;
     if (!o)
-        return wn_fail(err, WN_EFORMAT, "%s, line %d: not JSON: %.160s; each line holds one whole object", name, line, je.text);
+        return wn_fail(err, WN_EFORMAT,
+                       "%s, line %d: not JSON: %.160s; each line holds one whole object", name,
+                       line, je.text);
     st = check(o, name, line, err);
     if (!st && !copy(c, o)) st = wn_fail(err, WN_ENOMEM, "%s, line %d: out of memory", name, line);
     json_decref(o);
     return st;
 }
 
-wn_status wn_choices_parse(wn_choice **out, int *n, const char *text, size_t n_text, const char *name, wn_err *err)
+wn_status wn_choices_parse(wn_choice **out, int *n, const char *text, size_t n_text,
+                           const char *name, wn_err *err)
 {
     wn_choice *all = NULL;
     int k = 0, cap = 0, line = 1;

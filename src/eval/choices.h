@@ -5,6 +5,7 @@
 #include "eval/task.h"
 
 /* As wn_choices_load(), from the bytes of a file of that name. */
-wn_status wn_choices_parse(wn_choice **out, int *n, const char *text, size_t n_text, const char *name, wn_err *err);
+wn_status wn_choices_parse(wn_choice **out, int *n, const char *text, size_t n_text,
+                           const char *name, wn_err *err);
 
 #endif

@@ -78,8 +78,11 @@ static void *grow(wn_draft *d, void *p, int *n, int *cap, size_t bytes)
     (*n)++;
     return p;
 }
-#define GROW(d, array, n, cap) \
-    ((d)->st || ((d)->array = grow(d, (d)->array, &(d)->n, &(d)->cap, sizeof *(d)->array), (d)->st) ? false : true)
+#define GROW(d, array, n, cap)                                                                   \
+    ((d)->st ||                                                                                  \
+             ((d)->array = grow(d, (d)->array, &(d)->n, &(d)->cap, sizeof *(d)->array), (d)->st) \
+         ? false                                                                                 \
+         : true)
 
 const char *wn_draft_keep(wn_draft *d, wn_strbuf *s)
 {
@@ -150,7 +153,9 @@ void wn_draft_bind(wn_draft *d, wn_binds *b, const char *name, const char *value
             return;
         }
     if (b->n == (int)WN_COUNT(b->v)) {
-        wn_draft_fail(d, WN_EFORMAT, "more than %zu placeholders in one fact; write a simpler template", WN_COUNT(b->v));
+        wn_draft_fail(d, WN_EFORMAT,
+                      "more than %zu placeholders in one fact; write a simpler template",
+                      WN_COUNT(b->v));
         return;
     }
     b->v[b->n].name = name;
@@ -161,7 +166,8 @@ void wn_draft_bind(wn_draft *d, wn_binds *b, const char *name, const char *value
 const char *wn_draft_bound(const wn_binds *b, const char *name)
 {
     for (int i = 0; i < b->n; i++)
-        if (b->v[i].n == strlen(name) && !memcmp(b->v[i].name, name, b->v[i].n)) return b->v[i].value;
+        if (b->v[i].n == strlen(name) && !memcmp(b->v[i].name, name, b->v[i].n))
+            return b->v[i].value;
     return "";
 }
 
@@ -191,7 +197,9 @@ static const char *draw_value(wn_draft *d, wn_binds *b, const char *name, size_t
         value = draw_word(d, b, name, n);
     }
     if (b->n == (int)WN_COUNT(b->v)) {
-        wn_draft_fail(d, WN_EFORMAT, "more than %zu placeholders in one fact; write a simpler template", WN_COUNT(b->v));
+        wn_draft_fail(d, WN_EFORMAT,
+                      "more than %zu placeholders in one fact; write a simpler template",
+                      WN_COUNT(b->v));
         return "";
     }
     b->v[b->n].name = name;
@@ -212,9 +220,12 @@ const char *wn_draft_expand(wn_draft *d, wn_binds *b, const char *phrase)
         const char *value = NULL;
         for (int i = 0; i < b->n && !value; i++)
             if (b->v[i].n == n && !memcmp(b->v[i].name, phrase + 1, n)) value = b->v[i].value;
-        if (!value && !wn_phrases_digits(phrase + 1, n) && !wn_phrases_n_words(d->p, phrase + 1, n)) {
-            wn_draft_fail(d, WN_EFORMAT, "the template uses %.*s where nothing stands for it; write the phrase without it",
-                          (int)n + 2, phrase);
+        if (!value && !wn_phrases_digits(phrase + 1, n) &&
+            !wn_phrases_n_words(d->p, phrase + 1, n)) {
+            wn_draft_fail(
+                d, WN_EFORMAT,
+                "the template uses %.*s where nothing stands for it; write the phrase without it",
+                (int)n + 2, phrase);
             break;
         }
         wn_strbuf_puts(&s, value ? value : draw_value(d, b, phrase + 1, n));
@@ -242,23 +253,30 @@ static bool holds(const char *text, const char *word)
     return wn_word_find(text, text, text + strlen(text), word, true) != NULL;
 }
 
-bool wn_draft_fresh(wn_draft *d, const char *statement, const char *key, const char *answer, int tries)
+bool wn_draft_fresh(wn_draft *d, const char *statement, const char *key, const char *answer,
+                    int tries)
 {
     if (d->st) return true;
     if (tries >= MAX_TRIES) {
-        wn_draft_fail(d, WN_EINVAL, "no fact that differs from the others after %d draws; give the template more words or "
-                      "digits, or a smaller number of facts", tries);
+        wn_draft_fail(
+            d, WN_EINVAL,
+            "no fact that differs from the others after %d draws; give the template more words or "
+            "digits, or a smaller number of facts",
+            tries);
         return true;
     }
     if (!*answer || (tries < TRIES_HAYSTACK && wn_phrases_in_haystack(d->p, answer))) return false;
     for (int i = 0; i < d->n_said; i++) {
         const struct wn_said *s = &d->said[i];
-        if (holds(s->statement, answer) || holds(statement, s->answer) || (key && holds(s->statement, key))) return false;
+        if (holds(s->statement, answer) || holds(statement, s->answer) ||
+            (key && holds(s->statement, key)))
+            return false;
     }
     return true;
 }
 
-wn_draft_pair wn_draft_new(wn_draft *d, wn_binds *b, const char *before, const char *answer, const char *statement)
+wn_draft_pair wn_draft_new(wn_draft *d, wn_binds *b, const char *before, const char *answer,
+                           const char *statement)
 {
     wn_draft_pair x;
     int tries = 0;
@@ -280,7 +298,8 @@ void wn_draft_said(wn_draft *d, const char *statement, const char *answer)
 void wn_draft_fact(wn_draft *d, double at, const char *text, bool block)
 {
     if (!GROW(d, facts, n_facts, cap_facts)) return;
-    int i = d->n_facts - 1;             /* kept in order; facts at the same place in order of the calls */
+    int i = d->n_facts - 1;             /* kept in order; facts at the same place in order of the
+                                           calls */
     for (; i > 0 && d->facts[i - 1].at > at; i--) d->facts[i] = d->facts[i - 1];
     d->facts[i] = (wn_fact){ text, at, block };
 }
@@ -292,7 +311,9 @@ void wn_draft_answer(wn_draft *d, wn_strbuf *s, const char *lead)
     const char *prefix = d->markup->assistant_prefix;
     size_t n = strlen(prefix);
     wn_strbuf_puts(s, prefix);
-    if (*lead && n && !d->markup->tight && prefix[n - 1] != ' ' && prefix[n - 1] != '\n' && *lead != ' ') wn_strbuf_puts(s, " ");
+    if (*lead && n && !d->markup->tight && prefix[n - 1] != ' ' && prefix[n - 1] != '\n' &&
+        *lead != ' ')
+        wn_strbuf_puts(s, " ");
     wn_strbuf_puts(s, lead);
 }
 
@@ -355,7 +376,10 @@ void wn_draft_expect(wn_draft *d, const char *value)
 
 /* ---- length --------------------------------------------------------------------------- */
 
-size_t wn_draft_count(wn_draft *d, const char *text) { return d->o->count(d->o->count_ctx, text, strlen(text)); }
+size_t wn_draft_count(wn_draft *d, const char *text)
+{
+    return d->o->count(d->o->count_ctx, text, strlen(text));
+}
 
 /* An answer may be a quarter longer than the one expected, with a few words around it. */
 static size_t answer_tokens(wn_draft *d, const wn_turn *t)
@@ -388,7 +412,10 @@ static wn_piece filler_piece(const wn_draft *d, int64_t j)
     return wn_phrases_piece(d->p, (int)((start + j % n) % n));
 }
 
-static bool ends_in_space(const wn_strbuf *s) { return !s->n || s->s[s->n - 1] == ' ' || s->s[s->n - 1] == '\n'; }
+static bool ends_in_space(const wn_strbuf *s)
+{
+    return !s->n || s->s[s->n - 1] == ' ' || s->s[s->n - 1] == '\n';
+}
 
 static void put_fact(wn_strbuf *s, const wn_fact *f)
 {
@@ -400,7 +427,9 @@ static void put_fact(wn_strbuf *s, const wn_fact *f)
 static void put_part(wn_strbuf *s, const char *text, size_t n)
 {
     while (n && text[n] != ' ' && text[n] != '\n') n--;
-    while (n && !((text[n - 1] | 32) >= 'a' && (text[n - 1] | 32) <= 'z') && (unsigned char)text[n - 1] < 0x80) n--;
+    while (n && !((text[n - 1] | 32) >= 'a' && (text[n - 1] | 32) <= 'z') &&
+           (unsigned char)text[n - 1] < 0x80)
+        n--;
     if (!n) return;
     wn_strbuf_add(s, text, n);
     wn_strbuf_puts(s, ".");
@@ -419,7 +448,8 @@ static void render(const wn_draft *d, size_t filler, wn_strbuf *s)
         while (k < d->n_facts && d->facts[k].at * (double)filler <= (double)used + (double)n / 2)
             put_fact(s, &d->facts[k++]);
         size_t skip = ends_in_space(s) ? piece.n_space : 0;
-        if (!piece.n_space && !ends_in_space(s)) wn_strbuf_puts(s, "\n\n");    /* the haystack's first */
+        /* the haystack's first */
+        if (!piece.n_space && !ends_in_space(s)) wn_strbuf_puts(s, "\n\n");
         if (n == piece.n) wn_strbuf_add(s, piece.text + skip, n - skip);
         else if (n > skip)
             put_part(s, piece.text + skip, n - skip);
@@ -438,8 +468,11 @@ static void fit(wn_draft *d, size_t room, wn_strbuf *out)
     n_lo = out->failed ? 0 : d->o->count(d->o->count_ctx, out->s, out->n);
     /* Half of the room is for filler as long as there are facts to spare. */
     if (n_lo > room || !room || (d->can_shrink && n_lo > room / 2)) {
-        wn_draft_fail(d, WN_ELIMIT, "%d tokens are too few for its facts and questions (%zu more are needed); ask for a "
-                      "longer text", d->o->n_tokens, n_lo > room ? n_lo - room : (size_t)1);
+        wn_draft_fail(
+            d, WN_ELIMIT,
+            "%d tokens are too few for its facts and questions (%zu more are needed); ask for a "
+            "longer text",
+            d->o->n_tokens, n_lo > room ? n_lo - room : (size_t)1);
         return;
     }
     for (int i = 0; i < MAX_FITS && room - n_lo > slack && hi - lo > 1 && !out->failed; i++) {
@@ -501,7 +534,8 @@ static wn_status make_once(wn_case *out, wn_draft *d, void (*build)(wn_draft *d)
     if (d->st) {
         wn_strbuf_release(&context);
     } else {
-        *out = (wn_case){ .context = context.s, .turns = d->turns, .n_turns = d->n_turns, .apart = d->apart };
+        *out = (wn_case){ .context = context.s, .turns = d->turns, .n_turns = d->n_turns,
+                          .apart = d->apart };
         d->turns = NULL;
         d->n_turns = 0;
     }
@@ -516,11 +550,13 @@ wn_status wn_draft_make(wn_case *out, const char *task, const wn_phrases *p, con
     *out = (wn_case){ 0 };
     WN_ASSERT(o->count);
     if (!(o->depth <= 1))               /* NaN too */
-        return wn_fail(err, WN_EINVAL, "task %s: depth %g is not between 0 and 1 (nor negative: drawn)", task, o->depth);
+        return wn_fail(err, WN_EINVAL,
+                       "task %s: depth %g is not between 0 and 1 (nor negative: drawn)", task,
+                       o->depth);
     for (const char *s = task; *s; s++) h = (h ^ (unsigned char)*s) * 0x100000001b3u;
     for (double scale = 1;; scale /= 2) {
-        wn_draft d = { .p = p, .o = o, .task = task, .markup = wn_phrases_markup(p), .scale = scale, .chatter = 16,
-                       .seed = o->seed ^ h, .err = err };
+        wn_draft d = { .p = p, .o = o, .task = task, .markup = wn_phrases_markup(p), .scale = scale,
+                       .chatter = 16, .seed = o->seed ^ h, .err = err };
         wn_status st = make_once(out, &d, build);
         if (st != WN_ELIMIT || !d.can_shrink) return st;
     }

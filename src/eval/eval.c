@@ -13,14 +13,21 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { DEFAULT_CHUNKS = 4, DEFAULT_SEEDS = 8, USABLE_MAX = 8192, CONTEXT_IF_NONE = 1024, SPEED_TOKENS = 32,
-       ROW_NAME = WN_SPEC_BYTES + WN_PROFILE_ID + WN_CALIBRATION_ID + 16 };
+enum {
+    DEFAULT_CHUNKS = 4,
+    DEFAULT_SEEDS = 8,
+    USABLE_MAX = 8192,
+    CONTEXT_IF_NONE = 1024,
+    SPEED_TOKENS = 32,
+    ROW_NAME = WN_SPEC_BYTES + WN_PROFILE_ID + WN_CALIBRATION_ID + 16
+};
 
 typedef struct {
     wn_eval_work w;
     wn_eval_report *report;
     int32_t *ids; size_t n_ids;         /* of the text */
-    wn_profile *profile;                /* for rows that bring none of their own; NULL: nobody needs it */
+    wn_profile *profile;                /* for rows that bring none of their own; NULL: nobody needs
+                                           it */
     wn_calibration *calibration;        /* for rows whose formats go by it; NULL: none does */
     int n_chunks, n_seeds, n_tasks, n_lengths;
     int cells;                          /* cases of a task: lengths times seeds */
@@ -39,7 +46,8 @@ static wn_status make_rows(study *s, const wn_eval_opts *o, wn_err *err)
     wn_eval_row none = { .kv = "none" };
     wn_status st;
     s->w.n_rows = o->n_rows + 1;
-    if (!(s->w.rows = WN_NEW_ARRAY(wn_lab_row, s->w.n_rows))) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
+    if (!(s->w.rows = WN_NEW_ARRAY(wn_lab_row, s->w.n_rows)))
+        return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     s->w.every = WN_EVERY_DEFAULT;
     for (int r = 0; r < s->w.n_rows; r++) {
         if ((st = wn_lab_row_init(&s->w.rows[r], r ? &o->rows[r - 1] : &none, err))) return st;
@@ -55,7 +63,8 @@ static wn_status find_profiles(study *s, const wn_eval_opts *o, wn_err *err)
     for (int r = 0; r < s->w.n_rows; r++) {
         wn_lab_row *row = &s->w.rows[r];
         if (!row->profile || row->row.profile) continue;
-        wn_status st = s->profile ? WN_OK : wn_engine_read_profile(&s->profile, s->w.m, o->profile, err);
+        wn_status st = s->profile ? WN_OK
+                                  : wn_engine_read_profile(&s->profile, s->w.m, o->profile, err);
         if (st) return wn_fail_prefix(err, st, "%.100s goes by a profile of the model", row->kv);
         row->row.profile = s->profile;
     }
@@ -68,7 +77,8 @@ static wn_status find_calibration(study *s, const wn_eval_opts *o, wn_err *err)
     for (int r = 0; r < s->w.n_rows && !s->calibration; r++) {
         const wn_lab_row *row = &s->w.rows[r];
         if (!row->calibrated) continue;
-        wn_status st = wn_engine_read_calibration(&s->calibration, s->w.m, o->calibration, row->calibrated, err);
+        wn_status st = wn_engine_read_calibration(&s->calibration, s->w.m, o->calibration,
+                                                  row->calibrated, err);
         if (st) return st;
     }
     s->w.calibration = s->calibration;
@@ -83,7 +93,8 @@ static wn_status read_text(study *s, const wn_eval_opts *o, wn_err *err)
     return wn_tokens_from_text(s->w.m, text, n, 0, &s->ids, &s->n_ids, err);
 }
 
-/* A name for everything that the figures of all rows depend on; the rest is in the names of rows and jobs. */
+/* A name for everything that the figures of all rows depend on; the rest is in the names of rows
+ * and jobs. */
 static void make_key(const study *s, const wn_eval_opts *o, char key[40])
 {
     XXH3_state_t *x = XXH3_createState();
@@ -101,7 +112,8 @@ static void make_key(const study *s, const wn_eval_opts *o, char key[40])
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
-/* A row's name is its policy with every parameter, and the profile and the calibration it goes by. */
+/* A row's name is its policy with every parameter, and the profile and the calibration it goes
+ * by. */
 static wn_status name_rows(study *s, wn_err *err)
 {
     s->names = wn_calloc((size_t)s->w.n_rows, sizeof *s->names);
@@ -109,8 +121,10 @@ static wn_status name_rows(study *s, wn_err *err)
     if (!s->names || !s->parts) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     for (int r = 0; r < s->w.n_rows; r++) {
         const wn_lab_row *row = &s->w.rows[r];
-        if (row->row.decide) snprintf(s->names[r], ROW_NAME, "%s#row%d", row->kv, r);   /* tests: a name says nothing */
-        else if (row->profile) snprintf(s->names[r], ROW_NAME, "%s#%s", row->kv, row->row.profile->id);
+        /* tests: a name says nothing */
+        if (row->row.decide) snprintf(s->names[r], ROW_NAME, "%s#row%d", row->kv, r);
+        else if (row->profile)
+            snprintf(s->names[r], ROW_NAME, "%s#%s", row->kv, row->row.profile->id);
         else snprintf(s->names[r], ROW_NAME, "%s", row->kv);
         size_t n = strlen(s->names[r]);
         if (row->calibrated) snprintf(s->names[r] + n, ROW_NAME - n, "#%s", s->calibration->id);
@@ -123,14 +137,16 @@ static wn_status name_rows(study *s, wn_err *err)
 static void name_job(const study *s, const wn_eval_opts *o, int i, wn_job *j)
 {
     int k = i - s->n_chunks, c = k - s->n_tasks * s->cells, context = s->report->context;
-    const char *asked = !o->ask[WN_ASK_AWARE] ? "after" : !o->ask[WN_ASK_AGNOSTIC] ? "before" : "both";
+    const char *asked = !o->ask[WN_ASK_AWARE]      ? "after"
+                        : !o->ask[WN_ASK_AGNOSTIC] ? "before"
+                                                   : "both";
     if (k < 0) snprintf(j->id, sizeof j->id, "text:%d:%d", context, i);
     else if (c < 0) {
         const wn_task *t = o->tasks[k / s->cells];
         char of[16] = "";               /* the other cases say how deep the fact of this one lies */
         if (t->has_depth) snprintf(of, sizeof of, "/%d", s->n_seeds);
-        snprintf(j->id, sizeof j->id, "%s:%d/%d:%d%s:%s", t->name, s->lengths[k % s->cells / s->n_seeds], context,
-                 k % s->n_seeds, of, asked);
+        snprintf(j->id, sizeof j->id, "%s:%d/%d:%d%s:%s", t->name,
+                 s->lengths[k % s->cells / s->n_seeds], context, k % s->n_seeds, of, asked);
     }
     else snprintf(j->id, sizeof j->id, "choice:%d/%d:%s", c, o->n_choices, asked);
 }
@@ -152,12 +168,15 @@ static wn_status make_jobs(study *s, const wn_eval_opts *o, wn_err *err)
         j->had = s->had + (size_t)i * rows;
         total += j->n * rows;
     }
-    if (!(s->values = WN_NEW_ARRAY(double, total + 1))) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
-    for (size_t i = 0, at = 0; i < (size_t)s->n_jobs; at += s->jobs[i++].n * rows) s->jobs[i].values = s->values + at;
+    if (!(s->values = WN_NEW_ARRAY(double, total + 1)))
+        return wn_fail(err, WN_ENOMEM, "eval: out of memory");
+    for (size_t i = 0, at = 0; i < (size_t)s->n_jobs; at += s->jobs[i++].n * rows)
+        s->jobs[i].values = s->values + at;
     return WN_OK;
 }
 
-static wn_status run_chunk(const study *s, const wn_lab *lab, int i, double *values, wn_job_desk *desk, wn_err *err)
+static wn_status run_chunk(const study *s, const wn_lab *lab, int i, double *values,
+                           wn_job_desk *desk, wn_err *err)
 {
     int n = s->shape.context;
     int32_t *ids = wn_alloc(sizeof *ids * (size_t)n);
@@ -176,13 +195,16 @@ static wn_status run_one(wn_eval_work *w, const wn_lab *lab, void *ctx, int job,
     const study *s = ctx;
     int k = job - s->n_chunks, c = k - s->n_tasks * s->cells;
     if (k < 0) return run_chunk(s, lab, job, values, desk, err);
-    if (c >= 0) return wn_ask_choice(lab, w->rows, w->n_rows, &w->o->choices[c], w->o->ask, desk, values, err);
-    wn_case_id id = { .task = w->o->tasks[k / s->cells], .length = s->lengths[k % s->cells / s->n_seeds],
-                      .seed = k % s->n_seeds, .n_seeds = s->n_seeds };
+    if (c >= 0)
+        return wn_ask_choice(lab, w->rows, w->n_rows, &w->o->choices[c], w->o->ask, desk, values,
+                             err);
+    wn_case_id id = { .task = w->o->tasks[k / s->cells],
+                      .length = s->lengths[k % s->cells / s->n_seeds], .seed = k % s->n_seeds,
+                      .n_seeds = s->n_seeds };
     return wn_eval_case(w, lab, &id, w->n_rows, w->o->ask, desk, values, err);
 }
 
-/* ---- reduction -------------------------------------------------------------------------------- */
+/* ---- reduction ------------------------------------------------------------------------------- */
 
 static double *fixed_of(const study *s, int chunk, int row)
 {
@@ -203,7 +225,8 @@ static wn_status reduce_text(study *s, int row, wn_eval_result *r, wn_err *err)
     double *kl = WN_NEW_ARRAY(double, n + 1);
     if (!kl) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     for (int c = 0; c < s->n_chunks; c++)
-        memcpy(kl + (size_t)c * per, s->jobs[c].values + (size_t)row * s->shape.row_values, sizeof *kl * per);
+        memcpy(kl + (size_t)c * per, s->jobs[c].values + (size_t)row * s->shape.row_values,
+               sizeof *kl * per);
     r->kl_mean = wn_stat_mean(kl, n);
     r->kl_p95 = wn_stat_percentile(kl, n, 0.95);
     r->kl_p99 = wn_stat_percentile(kl, n, 0.99);
@@ -245,7 +268,8 @@ static wn_status reduce(study *s, const wn_eval_opts *o, wn_err *err)
         for (int m = 0; m < WN_ASK_MODES; m++) {
             for (int t = 0; t < s->n_tasks; t++)
                 to->tasks[t][m] = reduce_scores(s, s->n_chunks + t * s->cells, s->cells, r, m);
-            to->choices[m] = reduce_scores(s, s->n_chunks + s->n_tasks * s->cells, o->n_choices, r, m);
+            to->choices[m] = reduce_scores(s, s->n_chunks + s->n_tasks * s->cells, o->n_choices, r,
+                                           m);
         }
     }
     for (int r = 0; r < s->w.n_rows; r++)
@@ -253,14 +277,16 @@ static wn_status reduce(study *s, const wn_eval_opts *o, wn_err *err)
             const wn_task *task = o->tasks[i / s->cells];
             wn_eval_cell *c = &p->rows[r].cells[i];
             *c = (wn_eval_cell){ .length = s->lengths[i % s->cells / s->n_seeds],
-                                 .depth = task->has_depth ? wn_eval_depth(i % s->n_seeds, s->n_seeds) : NAN };
+                                 .depth = task->has_depth
+                                              ? wn_eval_depth(i % s->n_seeds, s->n_seeds)
+                                              : NAN };
             memcpy(c->score, s->jobs[s->n_chunks + i].values + r * WN_ASK_MODES, sizeof c->score);
         }
     if (s->n_chunks) p->attended = sum_fixed(s, 0, WN_TEXT_ATTENDED) / s->n_chunks;
     return WN_OK;
 }
 
-/* ---- speed -------------------------------------------------------------------------------------- */
+/* ---- speed ----------------------------------------------------------------------------------- */
 
 /* One row alone on all threads: a context read, then tokens one by one. */
 static wn_status time_row(const study *s, const wn_lab *lab, int r, wn_eval_result *to, wn_err *err)
@@ -289,8 +315,8 @@ static wn_status time_row(const study *s, const wn_lab *lab, int r, wn_eval_resu
 static wn_status time_rows(study *s, const wn_eval_opts *o, int n_threads, wn_err *err)
 {
     wn_lab lab;
-    wn_status st = wn_lab_open(&lab, s->w.m, wn_eval_lab_ctx(s->w.m, s->report->context), s->w.every, s->w.probe,
-                               n_threads, o->mem, o->stop, err);
+    wn_status st = wn_lab_open(&lab, s->w.m, wn_eval_lab_ctx(s->w.m, s->report->context),
+                               s->w.every, s->w.probe, n_threads, o->mem, o->stop, err);
     if (!st) wn_engine_lend_calibration(lab.e, s->w.calibration);
     for (int r = 0; r < s->w.n_rows && !st; r++) {
         if (o->progress) o->progress(o->progress_ctx, "speed", r, s->w.n_rows);
@@ -300,7 +326,7 @@ static wn_status time_rows(study *s, const wn_eval_opts *o, int n_threads, wn_er
     return st;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static wn_status make_report(study *s, const wn_eval_opts *o, wn_err *err)
 {
@@ -326,7 +352,8 @@ static wn_status make_report(study *s, const wn_eval_opts *o, wn_err *err)
         x->recovered = WN_NEW_ARRAY(double, p->n_layers);
         x->tasks = wn_calloc((size_t)p->n_tasks + 1, sizeof *x->tasks);
         x->cells = WN_NEW_ARRAY(wn_eval_cell, p->n_tasks * s->cells + 1);
-        if (!x->cells || !x->mass || !x->error || !x->recovered || !x->tasks) return wn_fail(err, WN_ENOMEM, "eval: out of memory");
+        if (!x->cells || !x->mass || !x->error || !x->recovered || !x->tasks)
+            return wn_fail(err, WN_ENOMEM, "eval: out of memory");
     }
     return WN_OK;
 }
@@ -352,13 +379,17 @@ static wn_status choose_context(study *s, const wn_eval_opts *o, wn_err *err)
     p->usable_context = -1;
     p->context = o->context;
     if (o->context > train)
-        return wn_fail(err, WN_ELIMIT, "a context of %d tokens: the model was trained for %d", o->context, train);
+        return wn_fail(err, WN_ELIMIT, "a context of %d tokens: the model was trained for %d",
+                       o->context, train);
     if (o->find_usable || !o->context) {
         wn_status st = wn_usable_find(&p->usable_context, &s->w, WN_MIN(train, USABLE_MAX), err);
         if (st) return st;
     }
-    if (!p->context) p->context = p->usable_context > 0 ? p->usable_context : WN_MIN(train, CONTEXT_IF_NONE);
-    return p->context >= 64 ? WN_OK : wn_fail(err, WN_EINVAL, "a context of %d tokens: expected at least 64", p->context);
+    if (!p->context)
+        p->context = p->usable_context > 0 ? p->usable_context : WN_MIN(train, CONTEXT_IF_NONE);
+    return p->context >= 64 ? WN_OK
+                            : wn_fail(err, WN_EINVAL,
+                                      "a context of %d tokens: expected at least 64", p->context);
 }
 
 static wn_status choose_lengths(study *s, const wn_eval_opts *o, wn_err *err)
@@ -368,7 +399,8 @@ static wn_status choose_lengths(study *s, const wn_eval_opts *o, wn_err *err)
     s->cells = s->n_lengths * s->n_seeds;
     for (int i = 0; i < s->n_lengths; i++)
         if (s->lengths[i] < 64 || s->lengths[i] > s->report->context)
-            return wn_fail(err, WN_EINVAL, "cases of %d tokens: expected 64 up to the context of %d", s->lengths[i],
+            return wn_fail(err, WN_EINVAL,
+                           "cases of %d tokens: expected 64 up to the context of %d", s->lengths[i],
                            s->report->context);
     return WN_OK;
 }
@@ -382,14 +414,17 @@ static wn_status count_chunks(study *s, const wn_eval_opts *o, wn_err *err)
     s->report->n_chunks = s->n_chunks;
     s->report->n_scored = s->n_chunks * s->shape.n_scored;
     if (want != -2 && !have)
-        return wn_fail(err, WN_EINVAL, "the text has %zu tokens, one chunk takes %d: give a longer text or a smaller context",
-                       s->n_ids, s->report->context);
+        return wn_fail(
+            err, WN_EINVAL,
+            "the text has %zu tokens, one chunk takes %d: give a longer text or a smaller context",
+            s->n_ids, s->report->context);
     return WN_OK;
 }
 
 wn_status wn_eval_run(wn_eval_report *out, wn_model *m, const wn_eval_opts *o, wn_err *err)
 {
-    study s = { .w = { .m = m, .o = o }, .report = out, .n_seeds = o->n_seeds ? o->n_seeds : DEFAULT_SEEDS };
+    study s = { .w = { .m = m, .o = o }, .report = out,
+                .n_seeds = o->n_seeds ? o->n_seeds : DEFAULT_SEEDS };
     int n_threads = o->n_threads ? o->n_threads : wn_os_n_cpus();
     wn_model_info mi;
     char key[40];
@@ -399,13 +434,16 @@ wn_status wn_eval_run(wn_eval_report *out, wn_model *m, const wn_eval_opts *o, w
     snprintf(out->model, sizeof out->model, "%s", mi.name && *mi.name ? mi.name : mi.architecture);
     wn_eval_workers(&s.w, n_threads);
     while (o->tasks && o->tasks[s.n_tasks]) s.n_tasks++;
-    if ((st = make_rows(&s, o, err)) || (st = find_profiles(&s, o, err)) || (st = find_calibration(&s, o, err)) || (st = read_text(&s, o, err))) goto done;
+    if ((st = make_rows(&s, o, err)) || (st = find_profiles(&s, o, err)) ||
+        (st = find_calibration(&s, o, err)) || (st = read_text(&s, o, err)))
+        goto done;
     make_key(&s, o, key);
     if ((st = wn_journal_open(&s.w.journal, o->journal, key, o->keep, err))) goto done;
     if ((st = choose_context(&s, o, err)) || (st = choose_lengths(&s, o, err)) ||
         (st = count_chunks(&s, o, err)))
         goto done;
-    if ((st = make_report(&s, o, err)) || (st = name_rows(&s, err)) || (st = make_jobs(&s, o, err))) goto done;
+    if ((st = make_report(&s, o, err)) || (st = name_rows(&s, err)) || (st = make_jobs(&s, o, err)))
+        goto done;
     s.w.what = "rows";
     int n_ctx = wn_eval_lab_ctx(m, out->context);
     if ((st = wn_eval_jobs(&s.w, n_ctx, s.jobs, s.n_jobs, run_one, &s, err))) goto done;
@@ -426,4 +464,7 @@ done:
     return st;
 }
 
-bool wn_eval_ranks(const wn_eval_report *r, int task, int mode) { return r->rows[0].tasks[task][mode].mean >= 0.6; }
+bool wn_eval_ranks(const wn_eval_report *r, int task, int mode)
+{
+    return r->rows[0].tasks[task][mode].mean >= 0.6;
+}

@@ -24,9 +24,10 @@
 typedef struct {
     const char *kv;                     /* a policy */
     double share;                       /* > 0: the budget it gets (1 = everything); 0: as it is */
-    const wn_profile *profile;          /* where its policy goes by one; NULL: that of the options */
-    /* Tests: a decider in place of a policy, asked at multiples of every; formats: NULL, or a policy that
-     * decides nothing, for its cache ("none,kv=q8"). */
+    const wn_profile *profile;          /* where its policy goes by one; NULL: that of the
+                                           options */
+    /* Tests: a decider in place of a policy, asked at multiples of every; formats: NULL, or a
+     * policy that decides nothing, for its cache ("none,kv=q8"). */
     const char *formats;
     wn_decide *decide;
     void *decide_ctx;
@@ -43,7 +44,8 @@ typedef struct {
     const wn_task *const *tasks;        /* ends with NULL; NULL: none */
     const wn_phrases *phrases;
     const wn_choice *choices; int n_choices;
-    const int *lengths; int n_lengths;  /* tokens of the cases, each up to the context; 0: the context */
+    const int *lengths; int n_lengths;  /* tokens of the cases, each up to the context; 0: the
+                                           context */
     int n_seeds;                        /* cases per task and length, their depths spread; 0: 8 */
     uint64_t seed;
     bool ask[WN_ASK_MODES];
@@ -51,14 +53,19 @@ typedef struct {
     int n_threads;                      /* 0: all processors */
     size_t mem;
     const char *journal;                /* resume file; NULL: none */
-    bool keep;                          /* the journal stays when all is done: later runs take rows from it */
-    const char *profile;                /* file for rows that go by a profile; NULL: beside the model */
-    const char *calibration;            /* file for rows with formats that go by a calibration; NULL: beside the model */
-    const char *label;                  /* what the caller chose beside this (template, files): part of its key */
+    bool keep;                          /* the journal stays when all is done: later runs take rows
+                                           from it */
+    const char *profile;                /* file for rows that go by a profile; NULL: beside the
+                                           model */
+    const char *calibration;            /* file for rows with formats that go by a calibration;
+                                           NULL: beside the model */
+    const char *label;                  /* what the caller chose beside this (template, files): part
+                                           of its key */
     /* Called from one thread at a time. Jobs done, of how many; what comes now. */
     void (*progress)(void *ctx, const char *what, int done, int total);
     void *progress_ctx;
-    const volatile int *stop;           /* set by a signal: finish early with WN_EIO "interrupted" */
+    const volatile int *stop;           /* set by a signal: finish early with WN_EIO
+                                           "interrupted" */
 } wn_eval_opts;
 
 typedef struct { double mean, se; int n; } wn_eval_mean;        /* se: standard error of the mean */
@@ -78,11 +85,13 @@ typedef struct {
     double kl_mean, kl_p95, kl_p99;     /* nats per token */
     double top1;                        /* share of positions with the same most likely token */
     double ppl, ppl_full;
-    double diverge_at;                  /* tokens of the greedy continuation that agree, mean; of diverge_max */
+    double diverge_at;                  /* tokens of the greedy continuation that agree, mean; of
+                                           diverge_max */
     double bytes, bytes_share;          /* cache right after the mark of a chunk; of row 0's */
     double prefill_tps, decode_tps;     /* alone on all threads; NaN: not measured */
-    double *mass, *error, *recovered;   /* (n_layers) attention mass kept; relative L2 error of the answers; share
-                                           of the mass that is gone which merged slots take over */
+    double *mass, *error, *recovered;   /* (n_layers) attention mass kept; relative L2 error of the
+                                           answers; share of the mass that is gone which merged
+                                           slots take over */
     wn_eval_mean (*tasks)[WN_ASK_MODES];/* (n_tasks) */
     wn_eval_cell *cells;                /* (n_tasks, n_cells), by length, then depth */
     wn_eval_mean choices[WN_ASK_MODES];
@@ -93,7 +102,8 @@ typedef struct {
     int context, usable_context;        /* usable: -1 not looked for, 0 none */
     int n_layers, n_tasks, n_cells, n_rows, n_chunks, n_scored, diverge_max;
     const char **task_names;
-    double attended;                    /* tokens attended to: exp(entropy), mean over queries, heads, layers */
+    double attended;                    /* tokens attended to: exp(entropy), mean over queries,
+                                           heads, layers */
     wn_eval_result *rows;
 } wn_eval_report;
 

@@ -1,20 +1,21 @@
 /* eval/evolve.c - weights of layers by evolution: EvolKV (Yu and Chai, 2025) with CMA-ES.
  *
- * Groups of neighbouring layers are searched one after another from the bottom, those searched before
- * frozen. What evolves are the logarithms of the weights of a group's layers. A candidate is completed
- * before it is tried: all weights are scaled so that their mean is 1 and none leaves its bounds. So
- * every candidate costs the same memory, the paper's reward for staying near the budget would be the
- * same number for all, and there is none.
+ * Groups of neighbouring layers are searched one after another from the bottom, those searched
+ * before frozen. What evolves are the logarithms of the weights of a group's layers. A candidate is
+ * completed before it is tried: all weights are scaled so that their mean is 1 and none leaves its
+ * bounds. So every candidate costs the same memory, the paper's reward for staying near the budget
+ * would be the same number for all, and there is none.
  *
  *     group:  mean 0, C = I, sigma 0.3
  *          -> lambda candidates  m + sigma A z,  A A' = C     -> costs, one batch
  *          -> m, paths, C, sigma from the best half           -> again, as long as evaluations are left
  *     the best ever tried is what the next group begins with
  *
- * The strategy is that of Hansen, "The CMA Evolution Strategy: A Tutorial", 2016, appendix A, with its constants;
- * the path of sigma goes by z itself and C is factored by Cholesky, so that no eigenvectors are needed.
- * The k-th random number depends on the seed and on k, and costs are all that comes from outside: whoever
- * gives the same costs again gets the same search (searchlog.h resumes by that).
+ * The strategy is that of Hansen, "The CMA Evolution Strategy: A Tutorial", 2016, appendix A, with
+ * its constants; the path of sigma goes by z itself and C is factored by Cholesky, so that no
+ * eigenvectors are needed. The k-th random number depends on the seed and on k, and costs are all
+ * that comes from outside: whoever gives the same costs again gets the same search (searchlog.h
+ * resumes by that).
  */
 #include "eval/budgets.h"
 
@@ -29,7 +30,10 @@ static const double SIGMA = 0.3, SMALLEST = 0.005, PI = 3.14159265358979323846;
 
 /* ---- completion ------------------------------------------------------------------------------ */
 
-static double clamped(const wn_budget_space *s, double x) { return fmin(fmax(x, s->least), s->most); }
+static double clamped(const wn_budget_space *s, double x)
+{
+    return fmin(fmax(x, s->least), s->most);
+}
 
 static double mean_at(const wn_budget_space *s, const double *raw, double factor)
 {
@@ -38,7 +42,8 @@ static double mean_at(const wn_budget_space *s, const double *raw, double factor
     return sum / s->n_layers;
 }
 
-/* The mean rises with the factor, from where all weights are at their least to where all are at their most. */
+/* The mean rises with the factor, from where all weights are at their least to where all are at
+ * their most. */
 void wn_budgets_complete(const wn_budget_space *s, const double *raw, double *weights)
 {
     double lo = INFINITY, hi = 0, mid = 0, last;
@@ -60,7 +65,8 @@ void wn_budgets_complete(const wn_budget_space *s, const double *raw, double *we
 
 typedef struct {
     int n, lambda, mu, generation;
-    double mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, expected;      /* expected: length of a normal vector */
+    /* expected: length of a normal vector */
+    double mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, expected;
     double sigma;
     double *room;                       /* of all that follow */
     double *w;                          /* (mu) weights of the best */
@@ -114,7 +120,8 @@ static void close_strategy(strategy *e)
     wn_free(e->order);
 }
 
-/* The lower triangle of A. C is a sum of itself and of squares with weights that sum to 1: it stays positive. */
+/* The lower triangle of A. C is a sum of itself and of squares with weights that sum to 1: it stays
+ * positive. */
 static void factor(strategy *e)
 {
     int n = e->n;
@@ -170,7 +177,8 @@ static double length(const double *x, int n)
 static void learn(strategy *e)
 {
     int n = e->n;
-    double reach = sqrt(e->c_sigma * (2 - e->c_sigma) * e->mu_eff), c_reach = sqrt(e->c_c * (2 - e->c_c) * e->mu_eff);
+    double reach = sqrt(e->c_sigma * (2 - e->c_sigma) * e->mu_eff),
+           c_reach = sqrt(e->c_c * (2 - e->c_c) * e->mu_eff);
     for (int k = 0; k < n; k++) {
         e->zw[k] = e->yw[k] = 0;
         for (int i = 0; i < e->mu; i++) {
@@ -184,7 +192,8 @@ static void learn(strategy *e)
     double s = length(e->path_s, n) / e->expected;
     bool straight = s / sqrt(1 - pow(1 - e->c_sigma, 2 * e->generation)) < 1.4 + 2.0 / (n + 1);
     double left = 1 - e->c_1 - e->c_mu + (straight ? 0 : e->c_1 * e->c_c * (2 - e->c_c));
-    for (int k = 0; k < n; k++) e->path_c[k] = (1 - e->c_c) * e->path_c[k] + (straight ? c_reach * e->yw[k] : 0);
+    for (int k = 0; k < n; k++)
+        e->path_c[k] = (1 - e->c_c) * e->path_c[k] + (straight ? c_reach * e->yw[k] : 0);
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++) {
             double x = left * e->c[i * n + j] + e->c_1 * e->path_c[i] * e->path_c[j];
@@ -210,7 +219,8 @@ typedef struct {
     wn_budget_costs *costs;
     void *ctx;
     double *best, *found;               /* (n_layers) completed; its cost */
-    double *start, *batch, *cost;       /* (n_layers) what the group begins with; (most candidates, n_layers) */
+    double *start, *batch, *cost;       /* (n_layers) what the group begins with; (most candidates,
+                                           n_layers) */
     int *n_tried;
     uint64_t seed;
     int64_t drawn;
@@ -225,7 +235,8 @@ static wn_status try_all(evolution *v, strategy *e, int from, wn_err *err)
     for (int i = 0; i < e->lambda; i++) {
         double *x = v->batch + (size_t)i * L;
         memcpy(x, v->start, sizeof *x * L);
-        for (int k = 0; k < e->n; k++) x[from + k] *= exp(e->mean[k] + e->sigma * e->y[i * e->n + k]);
+        for (int k = 0; k < e->n; k++)
+            x[from + k] *= exp(e->mean[k] + e->sigma * e->y[i * e->n + k]);
         wn_budgets_complete(s, x, x);
     }
     wn_status st = v->costs(v->ctx, v->batch, e->lambda, v->cost, err);
@@ -254,30 +265,40 @@ static wn_status evolve_group(evolution *v, int from, int n, int tries, wn_err *
     return st;
 }
 
-int wn_budgets_evolve_groups(int n_layers) { return (n_layers + LAYERS_OF_A_GROUP - 1) / LAYERS_OF_A_GROUP; }
+int wn_budgets_evolve_groups(int n_layers)
+{
+    return (n_layers + LAYERS_OF_A_GROUP - 1) / LAYERS_OF_A_GROUP;
+}
 
-wn_status wn_budgets_evolve(const wn_budget_space *s, uint64_t seed, wn_budget_costs *costs, void *ctx, double *best,
-                            double *even, double *found, int *n_tried, wn_err *err)
+wn_status wn_budgets_evolve(const wn_budget_space *s, uint64_t seed, wn_budget_costs *costs,
+                            void *ctx, double *best, double *even, double *found, int *n_tried,
+                            wn_err *err)
 {
     size_t L = (size_t)s->n_layers;
-    int widest = wn_budgets_group(s, 1) - wn_budgets_group(s, 0), tries = s->most_tried ? s->most_tried : TRIES_OF_A_LAYER * s->n_layers;
-    for (int g = 0; g < s->n_groups; g++) widest = WN_MAX(widest, wn_budgets_group(s, g + 1) - wn_budgets_group(s, g));
+    int widest = wn_budgets_group(s, 1) - wn_budgets_group(s, 0),
+        tries = s->most_tried ? s->most_tried : TRIES_OF_A_LAYER * s->n_layers;
+    for (int g = 0; g < s->n_groups; g++)
+        widest = WN_MAX(widest, wn_budgets_group(s, g + 1) - wn_budgets_group(s, g));
     int least = 1 + s->n_groups * population(widest);
     if (tries < least && s->n_layers > 1)
-        return wn_fail(err, WN_EINVAL, "%d evaluations are too few: %d groups of up to %d layers take at least %d", tries,
-                       s->n_groups, widest, least);
-    evolution v = { .s = s, .costs = costs, .ctx = ctx, .best = best, .found = found, .n_tried = n_tried, .seed = seed };
+        return wn_fail(err, WN_EINVAL,
+                       "%d evaluations are too few: %d groups of up to %d layers take at least %d",
+                       tries, s->n_groups, widest, least);
+    evolution v = { .s = s, .costs = costs, .ctx = ctx, .best = best, .found = found,
+                    .n_tried = n_tried, .seed = seed };
     v.start = WN_NEW_ARRAY(double, L);
     v.cost = WN_NEW_ARRAY(double, population(widest));
     v.batch = WN_NEW_ARRAY(double, L * (size_t)population(widest));
-    wn_status st = v.start && v.cost && v.batch ? WN_OK : wn_fail(err, WN_ENOMEM, "budgets: out of memory");
+    wn_status st = v.start && v.cost && v.batch ? WN_OK
+                                                : wn_fail(err, WN_ENOMEM, "budgets: out of memory");
     for (size_t l = 0; l < L; l++) best[l] = 1;
     *n_tried = 1;
     if (!st) st = costs(ctx, best, 1, even, err);
     *found = isnan(*even) ? INFINITY : *even;
     for (int g = 0; g < s->n_groups && L > 1 && !st; g++) {
         int from = wn_budgets_group(s, g);
-        st = evolve_group(&v, from, wn_budgets_group(s, g + 1) - from, (tries - 1) / s->n_groups, err);
+        st = evolve_group(&v, from, wn_budgets_group(s, g + 1) - from, (tries - 1) / s->n_groups,
+                          err);
     }
     wn_free(v.start);
     wn_free(v.cost);

@@ -13,7 +13,8 @@ struct wn_explain {
     size_t words;                       /* of a lane's bits */
     wn_view_lane *lanes;                /* layer and head */
     bool *shown;                        /* (n_lanes) has it ever shown a slot? */
-    int32_t *there;                     /* (n_lanes) slots of the range before the decision that is noted */
+    int32_t *there;                     /* (n_lanes) slots of the range before the decision that is
+                                           noted */
     uint64_t *held, *now, *after;       /* (n_lanes, words); the others of one lane, while noting */
     int64_t gone_before;                /* slots that the first decision did not find */
     wn_explain_event *events;
@@ -23,13 +24,16 @@ static bool has(const uint64_t *bits, int i) { return bits[i >> 6] >> (i & 63) &
 static void set(uint64_t *bits, int i) { bits[i >> 6] |= 1ull << (i & 63); }
 static void unset(uint64_t *bits, int i) { bits[i >> 6] &= ~(1ull << (i & 63)); }
 
-wn_status wn_explain_open(wn_explain **out, const wn_view_lane *lanes, int n_lanes, int from, int to, wn_err *err)
+wn_status wn_explain_open(wn_explain **out, const wn_view_lane *lanes, int n_lanes, int from,
+                          int to, wn_err *err)
 {
     *out = NULL;
-    if (from < 0 || to <= from) return wn_fail(err, WN_EINVAL, "positions %d to %d are no range", from, to - 1);
+    if (from < 0 || to <= from)
+        return wn_fail(err, WN_EINVAL, "positions %d to %d are no range", from, to - 1);
     wn_explain *x = WN_NEW(wn_explain);
     if (!x) return wn_fail(err, WN_ENOMEM, "explain: out of memory");
-    *x = (wn_explain){ .from = from, .to = to, .n_lanes = n_lanes, .words = ((size_t)(to - from) + 63) / 64 };
+    *x = (wn_explain){ .from = from, .to = to, .n_lanes = n_lanes,
+                       .words = ((size_t)(to - from) + 63) / 64 };
     x->lanes = WN_NEW_ARRAY(wn_view_lane, n_lanes);
     x->shown = WN_NEW_ARRAY(bool, n_lanes);
     x->there = WN_NEW_ARRAY(int32_t, n_lanes);
@@ -68,7 +72,7 @@ bool wn_explain_holds(const wn_explain *x, int lane, int pos)
     return pos >= x->from && pos < x->to && has(x->held + (size_t)lane * x->words, pos - x->from);
 }
 
-/* ---- a decision ------------------------------------------------------------------------------------- */
+/* ---- a decision ------------------------------------------------------------------------------ */
 
 /* there and taken are one block. */
 static wn_explain_event *new_event(wn_explain *x, int at, const char *rule)
@@ -169,7 +173,8 @@ static int64_t count_merged(const wn_explain *x, int lane, const wn_plan *plan)
     return n;
 }
 
-static bool note_lane(wn_explain *x, wn_explain_event **e, const look *k, int lane, const wn_plan *plan)
+static bool note_lane(wn_explain *x, wn_explain_event **e, const look *k, int lane,
+                      const wn_plan *plan)
 {
     uint64_t *held = x->held + (size_t)lane * x->words;
     int first = -1, last = -1, there = 0, taken = 0, done = WN_MIN(x->to, k->v->n_tokens) - x->from;
@@ -191,7 +196,8 @@ static bool note_lane(wn_explain *x, wn_explain_event **e, const look *k, int la
     }
     const wn_stage *g = k->p->stages[WN_STAGE_RETAIN].stage;
     char rule[sizeof (*e)->rule];
-    snprintf(rule, sizeof rule, "%s%s%s", k->p->recipe->name, g ? "+retain:" : "", g ? g->name : "");
+    snprintf(rule, sizeof rule, "%s%s%s", k->p->recipe->name, g ? "+retain:" : "",
+             g ? g->name : "");
     if (taken && !*e && !(*e = new_event(x, k->v->n_tokens, rule))) return false;
     x->there[lane] = there;
     if (!taken) return true;
@@ -203,8 +209,8 @@ static bool note_lane(wn_explain *x, wn_explain_event **e, const look *k, int la
     return true;
 }
 
-wn_status wn_explain_note(wn_explain *x, const wn_policy *p, const wn_view *v, const wn_verdict *verdicts, const wn_plan *plan,
-                          wn_err *err)
+wn_status wn_explain_note(wn_explain *x, const wn_policy *p, const wn_view *v,
+                          const wn_verdict *verdicts, const wn_plan *plan, wn_err *err)
 {
     wn_explain_event *e = NULL;
     WN_ASSERT(v->n_lanes == x->n_lanes);
@@ -213,13 +219,14 @@ wn_status wn_explain_note(wn_explain *x, const wn_policy *p, const wn_view *v, c
     for (int l = 0; l < v->n_lanes; l++) {
         look k = { p, v, &v->lanes[l], verdicts && verdicts[l].score ? &verdicts[l] : NULL };
         if (!k.l->n && !x->shown[l]) continue;
-        if (!note_lane(x, &e, &k, l, plan)) return wn_fail(err, WN_ENOMEM, "explain: out of memory");
+        if (!note_lane(x, &e, &k, l, plan))
+            return wn_fail(err, WN_ENOMEM, "explain: out of memory");
     }
     if (e) memcpy(e->there, x->there, sizeof *x->there * (size_t)x->n_lanes);
     return WN_OK;
 }
 
-/* ---- for people --------------------------------------------------------------------------------------- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 /* Heads of one layer in a set, "all heads" where all that have slots are in it. */
 static bool heads_text(const wn_explain *x, const bool *in, int layer, char *text, size_t size)
@@ -250,7 +257,10 @@ static void print_lanes(const wn_explain *x, FILE *f, const bool *in)
     bool more = false;
     for (int a = 0, b; a < layers; a = b) {
         bool any = heads_text(x, in, a, here, sizeof here);
-        for (b = a + 1; any && b < layers && heads_text(x, in, b, next, sizeof next) && !strcmp(here, next); b++) {}
+        for (b = a + 1;
+             any && b < layers && heads_text(x, in, b, next, sizeof next) && !strcmp(here, next);
+             b++) {
+        }
         if (!any) continue;
         if (b == a + 1) fprintf(f, "%slayer %d %s", more ? "; " : "", a, here);
         else fprintf(f, "%slayers %d-%d %s", more ? "; " : "", a, b - 1, here);
@@ -273,7 +283,8 @@ static void print_event(const wn_explain *x, FILE *f, const wn_explain_event *e,
 {
     int64_t there = 0;
     for (int l = 0; l < x->n_lanes; l++) there += e->there[l];
-    fprintf(f, "  at %-6d  %s: dropped %lld of %lld slots", e->at, e->rule, (long long)e->dropped, (long long)there);
+    fprintf(f, "  at %-6d  %s: dropped %lld of %lld slots", e->at, e->rule, (long long)e->dropped,
+            (long long)there);
     if (e->merged) fprintf(f, ", merged %lld into others", (long long)e->merged);
     if (!e->scored) fprintf(f, " (by its rule for positions, without scores)\n");
     else {
@@ -307,13 +318,18 @@ void wn_explain_print(const wn_explain *x, FILE *f, int n_tokens)
         held += count[l];
     }
     fprintf(f, "explain   positions %d to %d, %d lanes\n", x->from, to - 1, lanes);
-    if (x->gone_before) fprintf(f, "  before    %lld slots were gone already when this run began\n", (long long)x->gone_before);
+    if (x->gone_before)
+        fprintf(f, "  before    %lld slots were gone already when this run began\n",
+                (long long)x->gone_before);
     for (int i = 0; i < x->n && in; i++) print_event(x, f, &x->events[i], in);
     if (!x->n) fprintf(f, "  nothing was dropped of it\n");
-    fprintf(f, "  at the end  %lld of %lld slots are held\n", (long long)held, (long long)(to - x->from) * lanes);
-    for (int l = 0; l < x->n_lanes && in && count; l++) in[l] = x->shown[l] && count[l] == to - x->from;
+    fprintf(f, "  at the end  %lld of %lld slots are held\n", (long long)held,
+            (long long)(to - x->from) * lanes);
+    for (int l = 0; l < x->n_lanes && in && count; l++)
+        in[l] = x->shown[l] && count[l] == to - x->from;
     if (in) print_set(x, f, "all of it", in);
-    for (int l = 0; l < x->n_lanes && in && count; l++) in[l] = count[l] && count[l] < to - x->from && x->shown[l];
+    for (int l = 0; l < x->n_lanes && in && count; l++)
+        in[l] = count[l] && count[l] < to - x->from && x->shown[l];
     if (in) print_set(x, f, "a part of it", in);
     wn_free(in);
     wn_free(count);

@@ -21,7 +21,8 @@ static bool is_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c 
 /* The word that ends right before end is one after which a full stop ends nothing. */
 static bool is_abbreviation(const char *text, const char *end)
 {
-    static const char *const known[] = { "Mr", "Mrs", "Dr", "St", "Rev", "Esq", "Capt", "Messrs", "Sir", "No" };
+    static const char *const known[] = { "Mr",  "Mrs",  "Dr",     "St",  "Rev",
+                                         "Esq", "Capt", "Messrs", "Sir", "No" };
     const char *s = end;
     while (s > text && is_letter(s[-1])) s--;
     size_t n = (size_t)(end - s);
@@ -49,7 +50,8 @@ static const char *next_border(const char *text, const char *s, const char *end)
         if (e >= end || !is_space(*e)) continue;
         const char *next = e;
         while (next < end && is_space(*next)) next++;
-        if (next < end && ((*next >= 'A' && *next <= 'Z') || *next == '"' || *next == '(')) return e;
+        if (next < end && ((*next >= 'A' && *next <= 'Z') || *next == '"' || *next == '('))
+            return e;
     }
     return end;
 }
@@ -58,8 +60,11 @@ static const char *next_border(const char *text, const char *s, const char *end)
 static bool is_utf8(const unsigned char *s, size_t n)
 {
     for (size_t i = 0; i < n;) {
-        size_t k = s[i] < 0x80 ? 1 : s[i] >= 0xC2 && s[i] < 0xE0 ? 2 : s[i] >= 0xE0 && s[i] < 0xF0 ? 3
-                   : s[i] >= 0xF0 && s[i] < 0xF5 ? 4 : 0;
+        size_t k = s[i] < 0x80                   ? 1
+                   : s[i] >= 0xC2 && s[i] < 0xE0 ? 2
+                   : s[i] >= 0xE0 && s[i] < 0xF0 ? 3
+                   : s[i] >= 0xF0 && s[i] < 0xF5 ? 4
+                                                 : 0;
         if (!k || k > n - i || !s[i]) return false;
         for (size_t j = 1; j < k; j++)
             if ((s[i + j] & 0xC0) != 0x80) return false;
@@ -68,7 +73,8 @@ static bool is_utf8(const unsigned char *s, size_t n)
     return true;
 }
 
-wn_status wn_haystack_init(wn_haystack *out, const char *text, size_t n, const char *name, wn_err *err)
+wn_status wn_haystack_init(wn_haystack *out, const char *text, size_t n, const char *name,
+                           wn_err *err)
 {
     const char *s, *end;
     int k = 0;
@@ -80,11 +86,14 @@ wn_status wn_haystack_init(wn_haystack *out, const char *text, size_t n, const c
     end = text + n;
     for (s = text; s < end; s = next_border(text, s, end)) k++;
     if (k < 2)
-        return wn_fail(err, WN_EFORMAT, "haystack %s: %d sentences are not enough to hide facts between; give a longer text",
-                       name, k);
+        return wn_fail(
+            err, WN_EFORMAT,
+            "haystack %s: %d sentences are not enough to hide facts between; give a longer text",
+            name, k);
     *out = (wn_haystack){ .text = text, .n = n, .n_pieces = k };
     out->start = WN_NEW_ARRAY(size_t, k + 1);
-    if (!out->start) return wn_fail(err, WN_ENOMEM, "haystack %s: out of memory for %d sentences", name, k);
+    if (!out->start)
+        return wn_fail(err, WN_ENOMEM, "haystack %s: out of memory for %d sentences", name, k);
     k = 0;
     for (s = text; s < end; s = next_border(text, s, end)) out->start[k++] = (size_t)(s - text);
     out->start[k] = n;

@@ -27,7 +27,10 @@ static void drop_lines(wn_journal *j)
     j->n_lines = 0;
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* Whole lines behind the head; *end: where they end. WN_ENOMEM when not all fit. */
 static wn_status read_lines(wn_journal *j, long *end, wn_err *err)
@@ -37,7 +40,8 @@ static wn_status read_lines(wn_journal *j, long *end, wn_err *err)
     ssize_t n;
     bool ok = true;
     *end = ftell(j->f);
-    while (ok && (n = getline(&line, &cap, j->f)) > 0 && line[n - 1] == '\n') {    /* else cut off by an interruption */
+    /* else cut off by an interruption */
+    while (ok && (n = getline(&line, &cap, j->f)) > 0 && line[n - 1] == '\n') {
         if (j->n_lines == cap_lines) {
             char **l = realloc(j->lines, (cap_lines = cap_lines ? 2 * cap_lines : 64) * sizeof *l);
             if (l) j->lines = l;
@@ -71,17 +75,21 @@ static wn_status open_file(wn_journal *j, const char *head, wn_err *err)
         }
         bool empty = !fseek(j->f, 0, SEEK_END) && ftell(j->f) == 0;
         if (j->keep && !empty)
-            return wn_fail(err, WN_EINVAL, "%s holds other results: of another model, text, seed or template; give another file",
+            return wn_fail(err, WN_EINVAL,
+                           "%s holds other results: of another model, text, seed or template; give "
+                           "another file",
                            j->path);
         fclose(j->f);
     }
-    if (!(j->f = fopen(j->path, "w"))) return wn_fail(err, WN_EIO, "%s: %s", j->path, strerror(errno));
+    if (!(j->f = fopen(j->path, "w")))
+        return wn_fail(err, WN_EIO, "%s: %s", j->path, strerror(errno));
     fputs(head, j->f);
     fflush(j->f);
     return WN_OK;
 }
 
-wn_status wn_journal_open(wn_journal **out, const char *path, const char *key, bool keep, wn_err *err)
+wn_status wn_journal_open(wn_journal **out, const char *path, const char *key, bool keep,
+                          wn_err *err)
 {
     char head[128];
     *out = NULL;
@@ -149,7 +157,8 @@ static void note(wn_journal *j, const wn_job *job, int part)
     if (!j) return;
     name_part(name, job, part);
     fprintf(j->f, "%s%zu", name, job->n);
-    for (size_t i = 0; i < job->n; i++) fprintf(j->f, " %a", job->values[(size_t)part * job->n + i]);
+    for (size_t i = 0; i < job->n; i++)
+        fprintf(j->f, " %a", job->values[(size_t)part * job->n + i]);
     fputc('\n', j->f);
     fflush(j->f);
 }

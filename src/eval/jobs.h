@@ -20,15 +20,18 @@ typedef struct {
     size_t n;                           /* doubles of a part */
     const char *const *parts; int n_parts;  /* their names; 0: one, whose name is "-" */
     double *values;                     /* (parts, n), the caller's */
-    bool *had;                          /* (parts) already there, so run leaves them alone; with parts only */
+    bool *had;                          /* (parts) already there, so run leaves them alone; with
+                                           parts only */
     bool done;
 } wn_job;
 
 typedef struct wn_journal wn_journal;
 /* path NULL: *out is NULL, which is fine everywhere. A journal with another key starts anew; one
  * that is kept is refused then, with WN_EINVAL, and never removed. */
-wn_status wn_journal_open(wn_journal **out, const char *path, const char *key, bool keep, wn_err *err);
-void wn_journal_close(wn_journal *j, bool finished);    /* finished: the file is removed unless it is kept */
+wn_status wn_journal_open(wn_journal **out, const char *path, const char *key, bool keep,
+                          wn_err *err);
+void wn_journal_close(wn_journal *j, bool finished);    /* finished: the file is removed unless it
+                                                           is kept */
 
 /* Whom a running job with parts asks what is there already, and tells what it has finished.
  * NULL is a desk that has nothing and wants to hear nothing. */
@@ -41,8 +44,10 @@ typedef struct {
     /* A worker's own state; called on its thread. */
     wn_status (*open)(void *ctx, void **worker, wn_err *err);
     void (*close)(void *ctx, void *worker);
-    wn_status (*run)(void *ctx, void *worker, int job, double *values, wn_job_desk *desk, wn_err *err);
-    void (*progress)(void *ctx, int done, int total);   /* parts; one thread at a time; may be NULL */
+    wn_status (*run)(void *ctx, void *worker, int job, double *values, wn_job_desk *desk,
+                     wn_err *err);
+    void (*progress)(void *ctx, int done, int total);   /* parts; one thread at a time; may be
+                                                           NULL */
     int n_workers;
     wn_journal *journal;
 } wn_job_opts;

@@ -42,7 +42,8 @@ static void choose_first(const wn_kmeans_job *j, float *points)
     for (int i = 0; i < j->n; i++) j->far[i] = INFINITY;
     for (int p = 0; p < j->n_points; p++) {
         int i = draw(j, p == 0, wn_sample_uniform(j->seed, p));
-        memcpy(points + p * j->c, i < 0 ? points : row_of(j, i), bytes);        /* no row is left over: any will do */
+        /* no row is left over: any will do */
+        memcpy(points + p * j->c, i < 0 ? points : row_of(j, i), bytes);
         if (i >= 0) come_nearer(j, points + p * j->c);
     }
 }
@@ -54,7 +55,8 @@ static void assign(const wn_kmeans_job *j, const float *points)
         for (int i = 0; i < WN_LOOKUP_POINTS; i++)
             table[k * WN_LOOKUP_POINTS + i] = i < j->n_points ? points[i * j->c + k] : INFINITY;
     for (int i = 0; i < j->n; i++)
-        j->codes[i] = (uint8_t)wn_kernels_get()->lookup->nearest(row_of(j, i), table, j->c, &j->far[i]);
+        j->codes[i] = (uint8_t)wn_kernels_get()->lookup->nearest(row_of(j, i), table, j->c,
+                                                                 &j->far[i]);
 }
 
 static void to_costliest_row(const wn_kmeans_job *j, float *point)

@@ -2,8 +2,8 @@
  *
  * Arthur and Vassilvitskii, "k-means++", 2007: the first points are rows, each drawn with a chance
  * proportional to its weight times its squared distance from the points there are; then rows go to
- * their nearest points (kernel/lookup.h) and points to their rows' weighted means, in turn, until no
- * row moves or the rounds are over. A point that lost all its rows goes to the row that costs
+ * their nearest points (kernel/lookup.h) and points to their rows' weighted means, in turn, until
+ * no row moves or the rounds are over. A point that lost all its rows goes to the row that costs
  * most. Sums run in double, in the order of the rows; draws are indexed by (seed, point).
  */
 #ifndef WN_EVAL_KMEANS_H

@@ -9,7 +9,8 @@
 
 enum { BINS = 4096, ROUNDS = 50, SETTLE = 2, HALVES = 1 << 16, TRIES = 6 };
 static const double MOST_WIDER = 1.25;
-static const double REACH = 2;          /* the histogram's ends: numbers beyond a range count at most so far out */
+static const double REACH = 2;          /* the histogram's ends: numbers beyond a range count at
+                                           most so far out */
 /* Of a channel's numbers, at either end. */
 static const double shares[TRIES] = { 0, 0.0005, 0.002, 0.005, 0.01, 0.02 };
 
@@ -32,17 +33,21 @@ typedef struct {
     double all;
 } work;
 
-/* ---- ranges of channels ------------------------------------------------------------------------ */
+/* ---- ranges of channels ---------------------------------------------------------------------- */
 
 /* Halves in the order of what they stand for, and back. */
 static uint32_t rank_of(uint16_t h) { return h & 0x8000 ? 0xffffu - h : h + 0x8000u; }
-static uint16_t half_of(uint32_t rank) { return (uint16_t)(rank & 0x8000 ? rank - 0x8000 : 0xffffu - rank); }
+static uint16_t half_of(uint32_t rank)
+{
+    return (uint16_t)(rank & 0x8000 ? rank - 0x8000 : 0xffffu - rank);
+}
 
 /* The number with `below` of them below it. */
 static float number_at(const uint32_t *counts, uint32_t below)
 {
     uint32_t rank = 0;
-    for (uint32_t seen = counts[0]; seen <= below && rank + 1 < HALVES; seen += counts[rank]) rank++;
+    for (uint32_t seen = counts[0]; seen <= below && rank + 1 < HALVES; seen += counts[rank])
+        rank++;
     return wn_elem_from_f16(half_of(rank));
 }
 
@@ -52,7 +57,8 @@ static void find_range(void *arg, int d, int thread)
     const wn_levels_job *j = w->j;
     uint32_t *counts = w->counts + (size_t)thread * HALVES;
     memset(counts, 0, sizeof *counts * HALVES);
-    for (int i = 0; i < j->n; i++) counts[rank_of(j->rows[(size_t)i * (size_t)j->dim + (size_t)d])]++;
+    for (int i = 0; i < j->n; i++)
+        counts[rank_of(j->rows[(size_t)i * (size_t)j->dim + (size_t)d])]++;
     for (int t = 0; t < w->n_tries; t++) {
         uint32_t out = (uint32_t)(shares[t] * j->n);
         float lo = number_at(counts, out), hi = number_at(counts, (uint32_t)j->n - 1 - out);
@@ -62,7 +68,7 @@ static void find_range(void *arg, int d, int thread)
     }
 }
 
-/* ---- the density --------------------------------------------------------------------------------- */
+/* ---- the density ----------------------------------------------------------------------------- */
 
 static void add(density *h, double x, double weight)
 {
@@ -85,7 +91,8 @@ static double squares_of(const wn_levels_job *j)
     return all;
 }
 
-/* A row of K, by its channels' ranges. Of each 64 channels the number that is farthest outside may be left out. */
+/* A row of K, by its channels' ranges. Of each 64 channels the number that is farthest outside may
+ * be left out. */
 static void see_key(const wn_levels_job *j, attempt *a, int i)
 {
     for (int from = 0; from < j->dim; from += WN_NUQ_BLOCK) {
@@ -94,7 +101,9 @@ static void see_key(const wn_levels_job *j, attempt *a, int i)
         for (int k = 0; k < n; k++) {
             int d = from + k;
             by[k] = (double)a->half[d] * (double)j->x[d];
-            y[k] = ((double)wn_elem_from_f16(j->rows[(size_t)i * (size_t)j->dim + (size_t)d]) - (double)a->middle[d]) / (double)a->half[d];
+            y[k] = ((double)wn_elem_from_f16(j->rows[(size_t)i * (size_t)j->dim + (size_t)d]) -
+                    (double)a->middle[d]) /
+                   (double)a->half[d];
             double beyond = (fabs(y[k]) - 1) * by[k];
             if (j->sparse && beyond > most) most = beyond, out = k;
         }
@@ -103,7 +112,8 @@ static void see_key(const wn_levels_job *j, attempt *a, int i)
     }
 }
 
-/* A row of V, by the largest magnitude of 64 channels: of the second largest, if one is kept apart. */
+/* A row of V, by the largest magnitude of 64 channels: of the second largest, if one is kept
+ * apart. */
 static void see_value(const wn_levels_job *j, attempt *a, int i)
 {
     for (int from = 0; from < j->dim; from += WN_NUQ_BLOCK) {
@@ -114,15 +124,18 @@ static void see_value(const wn_levels_job *j, attempt *a, int i)
             int at = -1;
             most = 0;
             for (int k = 0; k < n; k++)
-                if (k != out && fabs((double)wn_elem_from_f16(x[k])) > most) most = fabs((double)wn_elem_from_f16(x[k])), at = k;
+                if (k != out && fabs((double)wn_elem_from_f16(x[k])) > most)
+                    most = fabs((double)wn_elem_from_f16(x[k])), at = k;
             if (round < j->sparse) out = at;
         }
         for (int k = 0; k < n && most > 0; k++)
-            if (k != out) add(&a->h, (double)wn_elem_from_f16(x[k]) / most, (double)j->weight[i] * most * most);
+            if (k != out)
+                add(&a->h, (double)wn_elem_from_f16(x[k]) / most,
+                    (double)j->weight[i] * most * most);
     }
 }
 
-/* ---- levels ---------------------------------------------------------------------------------------- */
+/* ---- levels ---------------------------------------------------------------------------------- */
 
 /* The bins between two levels belong to the nearer one; gives the error of all. */
 static double assign(const density *h, const double *level, int n, double *weight, double *sum)
@@ -168,11 +181,12 @@ static void attempt_one(void *arg, int t, int thread)
     find_levels(w->j, a);
 }
 
-/* ---- what the levels shrink ----------------------------------------------------------------------------- */
+/* ---- what the levels shrink ------------------------------------------------------------------ */
 
-/* Levels of least error lie nearer to their middle than what they stand for: products with keys shrink by that
- * error (12 % with 2 bits), which no averaging takes away. So each channel's range is moved and widened until what its codes
- * say has the channel's mean, and its product with the numbers comes out right. */
+/* Levels of least error lie nearer to their middle than what they stand for: products with keys
+ * shrink by that error (12 % with 2 bits), which no averaging takes away. So each channel's range
+ * is moved and widened until what its codes say has the channel's mean, and its product with the
+ * numbers comes out right. */
 static void settle_range(void *arg, int d, int thread)
 {
     work *w = arg;
@@ -183,23 +197,28 @@ static void settle_range(void *arg, int d, int thread)
     for (int round = 0; round < SETTLE; round++) {
         double all = 0, x1 = 0, y1 = 0, xx = 0, xy = 0;
         for (int i = 0; i < j->n; i++) {
-            double x = ((double)wn_elem_from_f16(j->rows[(size_t)i * (size_t)j->dim + (size_t)d]) - (double)*middle) / (double)*half, y;
+            double x = ((double)wn_elem_from_f16(j->rows[(size_t)i * (size_t)j->dim + (size_t)d]) -
+                        (double)*middle) /
+                       (double)*half,
+                   y;
             const float *l = w->best->levels;
             int u = 0;
             while (u + 1 < n && x > 0.5 * ((double)l[u] + (double)l[u + 1])) u++;
             y = (double)l[u];
-            all += (double)j->weight[i], x1 += (double)j->weight[i] * x, y1 += (double)j->weight[i] * y;
+            all += (double)j->weight[i], x1 += (double)j->weight[i] * x,
+                y1 += (double)j->weight[i] * y;
             xx += (double)j->weight[i] * x * x, xy += (double)j->weight[i] * x * y;
         }
         x1 /= all, y1 /= all;
         double var = xx / all - x1 * x1, with = xy / all - x1 * y1;
         double by = with > 0 ? WN_MAX(1, WN_MIN(MOST_WIDER, var / with)) : 1;
-        *middle = wn_elem_from_f16(wn_elem_to_f16((float)((double)*middle + (double)*half * (x1 - by * y1))));
+        *middle = wn_elem_from_f16(
+            wn_elem_to_f16((float)((double)*middle + (double)*half * (x1 - by * y1))));
         *half = wn_elem_from_f16(wn_elem_to_f16((float)((double)*half * by)));
     }
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 wn_status wn_levels_fit(wn_levels_job *j, wn_err *err)
 {
@@ -210,7 +229,8 @@ wn_status wn_levels_fit(wn_levels_job *j, wn_err *err)
     w.counts = WN_NEW_ARRAY(uint32_t, wn_threads_count(j->team) * HALVES);
     ranges = WN_NEW_ARRAY(float, 2 * D * TRIES);
     if (w.tries && w.counts && ranges) {
-        for (size_t t = 0; t < (size_t)w.n_tries; t++) w.tries[t].middle = ranges + 2 * t * D, w.tries[t].half = ranges + (2 * t + 1) * D;
+        for (size_t t = 0; t < (size_t)w.n_tries; t++)
+            w.tries[t].middle = ranges + 2 * t * D, w.tries[t].half = ranges + (2 * t + 1) * D;
         if (!j->of_v) wn_threads_run(j->team, find_range, &w, j->dim);
         wn_threads_run(j->team, attempt_one, &w, w.n_tries);
         w.best = w.tries;
@@ -225,7 +245,9 @@ wn_status wn_levels_fit(wn_levels_job *j, wn_err *err)
         double all = squares_of(j);
         j->loss = all > 0 ? w.best->lost / all : 0;
     }
-    wn_status st = w.tries && w.counts && ranges ? WN_OK : wn_fail(err, WN_ENOMEM, "calibrate: out of memory");
+    wn_status st = w.tries && w.counts && ranges
+                       ? WN_OK
+                       : wn_fail(err, WN_ENOMEM, "calibrate: out of memory");
     wn_free(w.tries);
     wn_free(w.counts);
     wn_free(ranges);

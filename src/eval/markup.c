@@ -1,9 +1,10 @@
 /* eval/markup.c - see markup.h.
  *
- * Where a conversation is cut matters only in two places: the first message of a user is preceded by
- * other text than later ones, and a turn is fed apart from the answer before it. So the longest end that P1 (or P0, where a
- * template knows no system message) and P3 have in common is the prefix of a user's message, cut between tokens
- * and never inside one; the rest of each goes to the message before it.
+ * Where a conversation is cut matters only in two places: the first message of a user is preceded
+ * by other text than later ones, and a turn is fed apart from the answer before it. So the longest
+ * end that P1 (or P0, where a template knows no system message) and P3 have in common is the prefix
+ * of a user's message, cut between tokens and never inside one; the rest of each goes to the
+ * message before it.
  */
 #include "eval/markup.h"
 
@@ -11,9 +12,10 @@
 
 #include <string.h>
 
-static const char SYSTEM[] = "winnowsystem4711", FIRST[] = "winnowuser4712", ANSWER[] = "winnowanswer4713",
-                  SECOND[] = "winnowuser4714";
-enum { P_BEGIN, P_SYSTEM, P_USER, P_ANSWER, N_PARTS };  /* P0 to P3; P4 begins an answer, as P2 does */
+static const char SYSTEM[] = "winnowsystem4711", FIRST[] = "winnowuser4712",
+                  ANSWER[] = "winnowanswer4713", SECOND[] = "winnowuser4714";
+enum { P_BEGIN, P_SYSTEM, P_USER, P_ANSWER, N_PARTS };  /* P0 to P3; P4 begins an answer, as P2
+                                                           does */
 
 typedef struct { const char *s; size_t n; } part;
 
@@ -36,15 +38,19 @@ static bool cut(const char *text, bool system, part p[N_PARTS])
         p[i] = (part){ from, (size_t)(at - from) };
         from = at + strlen(word[i]);
     }
-    if (!system) p[P_BEGIN] = p[P_SYSTEM], p[P_SYSTEM] = (part){ text, 0 };     /* what stands before the user */
+    /* what stands before the user */
+    if (!system) p[P_BEGIN] = p[P_SYSTEM], p[P_SYSTEM] = (part){ text, 0 };
     return true;
 }
 
 static wn_status render(const wn_chat *c, bool system, wn_chat_text *out, wn_err *err)
 {
     enum { NEW_YEAR_2025 = 1735689600 };
-    const wn_message m[] = { { "system", SYSTEM }, { "user", FIRST }, { "assistant", ANSWER }, { "user", SECOND } };
-    return wn_chat_render(c, &(wn_chat_input){ .messages = m + !system, .n_messages = 4 - !system, .now = NEW_YEAR_2025 }, out, err);
+    const wn_message m[] = {
+        { "system", SYSTEM }, { "user", FIRST }, { "assistant", ANSWER }, { "user", SECOND }
+    };
+    return wn_chat_render(c, &(wn_chat_input){ .messages = m + !system, .n_messages = 4 - !system,
+                                               .now = NEW_YEAR_2025 }, out, err);
 }
 
 /* The longest end of s, at most n bytes, that begins with a token. */
@@ -52,7 +58,8 @@ static wn_status end_of_tokens(const wn_model *m, part s, size_t n, size_t *out,
 {
     int32_t *ids;
     size_t n_ids, k = 0;
-    wn_status st = wn_tokens_from_text(m, s.s, s.n, WN_PARSE_SPECIAL | WN_NO_BOS, &ids, &n_ids, err);
+    wn_status st = wn_tokens_from_text(m, s.s, s.n, WN_PARSE_SPECIAL | WN_NO_BOS, &ids, &n_ids,
+                                       err);
     if (st) return st;
     for (*out = 0; n_ids && k <= n; k += wn_token_text(m, ids[--n_ids], true, NULL, 0)) *out = k;
     if (k <= n) *out = k;
@@ -110,7 +117,8 @@ static char *stop_of(part p)
     return copy(p, 0, n);
 }
 
-static wn_status take_over(wn_phrases *p, const wn_model *m, part q[N_PARTS], bool system, wn_err *err)
+static wn_status take_over(wn_phrases *p, const wn_model *m, part q[N_PARTS], bool system,
+                           wn_err *err)
 {
     part before = q[system ? P_SYSTEM : P_BEGIN];
     size_t user;
@@ -118,13 +126,15 @@ static wn_status take_over(wn_phrases *p, const wn_model *m, part q[N_PARTS], bo
     if ((st = without_bos(m, &q[P_BEGIN], err))) return st;
     if (!system) before = q[P_BEGIN];
     if ((st = common_end(m, before, q[P_ANSWER], &user, err))) return st;
-    char *begin = copy(before, 0, before.n - user), *prefix = copy(before, before.n - user, before.n);
+    char *begin = copy(before, 0, before.n - user),
+         *prefix = copy(before, before.n - user, before.n);
     char *first = copy(q[P_BEGIN], 0, q[P_BEGIN].n), *answer = copy(q[P_USER], 0, q[P_USER].n);
     char *after = copy(q[P_ANSWER], 0, q[P_ANSWER].n - user), *stop = stop_of(q[P_ANSWER]);
     if (begin && prefix && first && answer && after && stop) {
         wn_markup k = { .begin = system ? "" : begin, .system_prefix = system ? first : "",
-                        .system_text = system ? "You are a helpful assistant." : "", .system_suffix = system ? begin : "",
-                        .user_prefix = prefix, .user_suffix = "", .assistant_prefix = answer, .assistant_suffix = after,
+                        .system_text = system ? "You are a helpful assistant." : "",
+                        .system_suffix = system ? begin : "", .user_prefix = prefix,
+                        .user_suffix = "", .assistant_prefix = answer, .assistant_suffix = after,
                         .question = "\n\n", .next_question = "", .stop = stop, .tight = true };
         st = wn_phrases_set_markup(p, &k, err);
     } else {
@@ -142,7 +152,8 @@ static wn_status take_over(wn_phrases *p, const wn_model *m, part q[N_PARTS], bo
 wn_status wn_markup_learn(wn_phrases *p, const wn_model *m, const wn_chat *c, wn_err *err)
 {
     wn_err why = { 0 };
-    for (int system = 1; system >= 0; system--) {       /* some templates refuse or drop system messages */
+    for (int system = 1; system >= 0; system--) {       /* some templates refuse or drop system
+                                                           messages */
         wn_chat_text t;
         part q[N_PARTS];
         if (render(c, system, &t, &why)) continue;
@@ -151,12 +162,15 @@ wn_status wn_markup_learn(wn_phrases *p, const wn_model *m, const wn_chat *c, wn
         wn_chat_text_release(&t);
         if (whole) return st;
     }
-    return wn_fail(err, WN_EUNSUPPORTED, "the model's chat template does not write the messages of a conversation one after the "
-                   "other%s%.200s; take other turns: --template base, --template chat (ChatML) or a file",
-                   why.status ? ": " : "", why.text);
+    return wn_fail(
+        err, WN_EUNSUPPORTED,
+        "the model's chat template does not write the messages of a conversation one after the "
+        "other%s%.200s; take other turns: --template base, --template chat (ChatML) or a file",
+        why.status ? ": " : "", why.text);
 }
 
-wn_status wn_phrases_open_for(wn_phrases **out, const char **family, const char *haystack, const wn_model *m, wn_err *err)
+wn_status wn_phrases_open_for(wn_phrases **out, const char **family, const char *haystack,
+                              const wn_model *m, wn_err *err)
 {
     wn_model_info mi;
     wn_chat *c = NULL;

@@ -47,50 +47,85 @@ typedef struct {
     int min, max;                       /* max > 0: a number */
 } rule;
 
-#define NEEDLE(task, asked) \
-    { task, "intro", "", "", 0, 0 }, { task, "key", "", "", 0, 0 }, { task, "value", "", "", 0, 0 }, \
-    { task, "statement", " key value ", " key value ", 0, 0 }, \
-    { task, "question", asked, asked, 0, 0 }, { task, "lead", asked, "", 0, 0 }
+#define NEEDLE(task, asked)                                         \
+    { task, "intro", "", "", 0, 0 }, { task, "key", "", "", 0, 0 }, \
+        { task, "value", "", "", 0, 0 },                            \
+        { task, "statement", " key value ", " key value ", 0, 0 },  \
+        { task, "question", asked, asked, 0, 0 },                   \
+    {                                                               \
+        task, "lead", asked, "", 0, 0                               \
+    }
 
 static const rule rules[] = {
-    { "passkey", "intro", "", "", 0, 0 }, { "passkey", "value", "", "", 0, 0 },
+    { "passkey", "intro", "", "", 0, 0 },
+    { "passkey", "value", "", "", 0, 0 },
     { "passkey", "statement", " value ", " value ", 0, 0 },
-    { "passkey", "question", "", "", 0, 0 }, { "passkey", "lead", "", "", 0, 0 },
+    { "passkey", "question", "", "", 0, 0 },
+    { "passkey", "lead", "", "", 0, 0 },
     NEEDLE("needle", " key "),
-    NEEDLE("multikey", " key "), { "multikey", "n", "", "", 2, 64 },
-    NEEDLE("multivalue", " key "), { "multivalue", "n", "", "", 2, 64 },
-    NEEDLE("multiquery", " keys "), { "multiquery", "n", "", "", 2, 64 },
-    { "lookup", "intro", "", "", 0, 0 }, { "lookup", "key", "", "", 0, 0 }, { "lookup", "value", "", "", 0, 0 },
-    { "lookup", "pairs", "", "", 4, 100000 }, { "lookup", "open", "", "", 0, 0 }, { "lookup", "pair", " key value ", " key value ", 0, 0 },
-    { "lookup", "between", "", "", 0, 0 }, { "lookup", "close", "", "", 0, 0 },
-    { "lookup", "question", " key ", " key ", 0, 0 }, { "lookup", "lead", " key ", "", 0, 0 },
-    { "variable", "intro", "", "", 0, 0 }, { "variable", "name", "", "", 0, 0 }, { "variable", "value", "", "", 0, 0 },
+    NEEDLE("multikey", " key "),
+    { "multikey", "n", "", "", 2, 64 },
+    NEEDLE("multivalue", " key "),
+    { "multivalue", "n", "", "", 2, 64 },
+    NEEDLE("multiquery", " keys "),
+    { "multiquery", "n", "", "", 2, 64 },
+    { "lookup", "intro", "", "", 0, 0 },
+    { "lookup", "key", "", "", 0, 0 },
+    { "lookup", "value", "", "", 0, 0 },
+    { "lookup", "pairs", "", "", 4, 100000 },
+    { "lookup", "open", "", "", 0, 0 },
+    { "lookup", "pair", " key value ", " key value ", 0, 0 },
+    { "lookup", "between", "", "", 0, 0 },
+    { "lookup", "close", "", "", 0, 0 },
+    { "lookup", "question", " key ", " key ", 0, 0 },
+    { "lookup", "lead", " key ", "", 0, 0 },
+    { "variable", "intro", "", "", 0, 0 },
+    { "variable", "name", "", "", 0, 0 },
+    { "variable", "value", "", "", 0, 0 },
     { "variable", "first", " name value ", " name value ", 0, 0 },
     { "variable", "next", " name from ", " name from ", 0, 0 },
-    { "variable", "question", " name ", " name ", 0, 0 }, { "variable", "lead", " name ", "", 0, 0 },
-    { "variable", "chain", "", "", 1, 32 }, { "variable", "chains", "", "", 1, 64 },
-    { "digits", "intro", "", "", 0, 0 }, { "digits", "value", "", "", 0, 0 },
+    { "variable", "question", " name ", " name ", 0, 0 },
+    { "variable", "lead", " name ", "", 0, 0 },
+    { "variable", "chain", "", "", 1, 32 },
+    { "variable", "chains", "", "", 1, 64 },
+    { "digits", "intro", "", "", 0, 0 },
+    { "digits", "value", "", "", 0, 0 },
     { "digits", "statement", " value ", " value ", 0, 0 },
-    { "digits", "question", "", "", 0, 0 }, { "digits", "lead", "", "", 0, 0 },
-    { "questions", "intro", "", "", 0, 0 }, { "questions", "n", "", "", 2, 64 },
-    { "multiturn", "intro", "", "", 0, 0 }, { "multiturn", "n", "", "", 2, 64 }, { "multiturn", "ack", "", "", 0, 0 },
-    { "instructions", "intro", "", "", 0, 0 }, { "instructions", "word", "", "", 0, 0 },
-    { "instructions", "first", " word ", " word ", 0, 0 }, { "instructions", "second", " word ", " word ", 0, 0 },
-    { "instructions", "question", "", "", 0, 0 }, { "instructions", "lead", "", "", 0, 0 },
-    { "toolcall", "intro", "", "", 0, 0 }, { "toolcall", "title", "", "", 0, 0 }, { "toolcall", "text", "", "", 0, 0 },
+    { "digits", "question", "", "", 0, 0 },
+    { "digits", "lead", "", "", 0, 0 },
+    { "questions", "intro", "", "", 0, 0 },
+    { "questions", "n", "", "", 2, 64 },
+    { "multiturn", "intro", "", "", 0, 0 },
+    { "multiturn", "n", "", "", 2, 64 },
+    { "multiturn", "ack", "", "", 0, 0 },
+    { "instructions", "intro", "", "", 0, 0 },
+    { "instructions", "word", "", "", 0, 0 },
+    { "instructions", "first", " word ", " word ", 0, 0 },
+    { "instructions", "second", " word ", " word ", 0, 0 },
+    { "instructions", "question", "", "", 0, 0 },
+    { "instructions", "lead", "", "", 0, 0 },
+    { "toolcall", "intro", "", "", 0, 0 },
+    { "toolcall", "title", "", "", 0, 0 },
+    { "toolcall", "text", "", "", 0, 0 },
     { "toolcall", "statement", " title text ", " title text ", 0, 0 },
-    { "toolcall", "question", " title ", " title ", 0, 0 }, { "toolcall", "lead", " title ", "", 0, 0 },
+    { "toolcall", "question", " title ", " title ", 0, 0 },
+    { "toolcall", "lead", " title ", "", 0, 0 },
     { "toolcall", "call", " title text ", " text ", 0, 0 },
-    { "list", "intro", "", "", 0, 0 }, { "list", "item", "", "", 0, 0 }, { "list", "statement", " item ", " item ", 0, 0 },
-    { "list", "question", " n ", "", 0, 0 }, { "list", "lead", " n ", "", 0, 0 }, { "list", "n", "", "", 2, 1000 },
+    { "list", "intro", "", "", 0, 0 },
+    { "list", "item", "", "", 0, 0 },
+    { "list", "statement", " item ", " item ", 0, 0 },
+    { "list", "question", " n ", "", 0, 0 },
+    { "list", "lead", " n ", "", 0, 0 },
+    { "list", "n", "", "", 2, 1000 },
 };
 
 static const char *const markup_keys[N_MARKUP] = {
-    "system_prefix", "system_text", "system_suffix", "user_prefix", "user_suffix", "assistant_prefix",
-    "assistant_suffix", "question", "next_question", "stop",
+    "system_prefix",    "system_text",      "system_suffix", "user_prefix",   "user_suffix",
+    "assistant_prefix", "assistant_suffix", "question",      "next_question", "stop",
 };
 static const char *const kind_keys[] = { "statement", "question", "lead", "answer" };
-static const char *const root_keys[] = { "name", "about", "inherit", "markup", "talk", "lists", "tasks" };
+static const char *const root_keys[] = { "name", "about", "inherit", "markup",
+                                         "talk", "lists", "tasks" };
 
 /* ---- placeholders ------------------------------------------------------------------- */
 
@@ -135,15 +170,19 @@ static bool in_names(const char *names, const char *s, size_t n)
 }
 
 /* Each placeholder of a phrase has somebody who fills it in, and none of must is missing. */
-static wn_status check_phrase(const json_t *root, const char *name, const char *where, const char *text, const char *own,
-                              const char *must, wn_err *err)
+static wn_status check_phrase(const json_t *root, const char *name, const char *where,
+                              const char *text, const char *own, const char *must, wn_err *err)
 {
     size_t n;
     for (const char *s = text; *s; s++) {
         if (!wn_phrases_placeholder(s, &n)) continue;
-        if (in_names(own, s + 1, n) || wn_phrases_digits(s + 1, n) || list_of(root, s + 1, n)) continue;
-        return wn_fail(err, WN_EFORMAT, "template %s: %s: nobody fills in %.*s; use one of [%s], a list of \"lists\" or a "
-                       "number of digits such as {d5}", name, where, (int)WN_MIN(n + 2, (size_t)40), s, own);
+        if (in_names(own, s + 1, n) || wn_phrases_digits(s + 1, n) || list_of(root, s + 1, n))
+            continue;
+        return wn_fail(
+            err, WN_EFORMAT,
+            "template %s: %s: nobody fills in %.*s; use one of [%s], a list of \"lists\" or a "
+            "number of digits such as {d5}",
+            name, where, (int)WN_MIN(n + 2, (size_t)40), s, own);
     }
     while (*must) {
         size_t k = strcspn(++must, " ");
@@ -151,8 +190,9 @@ static wn_status check_phrase(const json_t *root, const char *name, const char *
         if (!k) break;
         snprintf(want, sizeof want, "{%.*s}", (int)k, must);
         if (!strstr(text, want))
-            return wn_fail(err, WN_EFORMAT, "template %s: %s: the phrase misses %s; put it where it belongs", name, where,
-                           want);
+            return wn_fail(err, WN_EFORMAT,
+                           "template %s: %s: the phrase misses %s; put it where it belongs", name,
+                           where, want);
         must += k;
     }
     return WN_OK;
@@ -160,8 +200,8 @@ static wn_status check_phrase(const json_t *root, const char *name, const char *
 
 /* ---- checks ------------------------------------------------------------------------- */
 
-static wn_status unknown_keys(const json_t *obj, const char *const *known, size_t n_known, const char *name,
-                              const char *where, wn_err *err)
+static wn_status unknown_keys(const json_t *obj, const char *const *known, size_t n_known,
+                              const char *name, const char *where, wn_err *err)
 {
     const char *key;
     json_t *v;
@@ -174,26 +214,32 @@ static wn_status unknown_keys(const json_t *obj, const char *const *known, size_
             size_t k = strlen(all);
             snprintf(all + k, sizeof all - k, "%s%s", i ? ", " : "", known[i]);
         }
-        return wn_fail(err, WN_EFORMAT, "template %s: %s%s%.60s: no such key; known here: %s", name, where,
-                       *where ? "." : "", key, all);
+        return wn_fail(err, WN_EFORMAT, "template %s: %s%s%.60s: no such key; known here: %s", name,
+                       where, *where ? "." : "", key, all);
     }
     return WN_OK;
 }
 
-static wn_status check_markup(const json_t *root, const char *which, wn_markup *out, const char *name, wn_err *err)
+static wn_status check_markup(const json_t *root, const char *which, wn_markup *out,
+                              const char *name, wn_err *err)
 {
     const json_t *m = json_object_get(root, which);
     const char *text[N_MARKUP];
     wn_status st;
     if (!json_is_object(m))
-        return wn_fail(err, WN_EFORMAT, "template %s: %s is missing or no object; write it or inherit it (\"inherit\": "
-                       "\"base\")", name, which);
+        return wn_fail(
+            err, WN_EFORMAT,
+            "template %s: %s is missing or no object; write it or inherit it (\"inherit\": "
+            "\"base\")",
+            name, which);
     if ((st = unknown_keys(m, markup_keys, N_MARKUP, name, which, err))) return st;
     for (int i = 0; i < N_MARKUP; i++)
         if (!(text[i] = json_string_value(json_object_get(m, markup_keys[i]))))
-            return wn_fail(err, WN_EFORMAT, "template %s: %s.%s is missing or no string; \"\" is allowed", name, which,
-                           markup_keys[i]);
-    *out = (wn_markup){ text[0], text[1], text[2], text[3], text[4], text[5], text[6], text[7], text[8], text[9], .begin = "" };
+            return wn_fail(err, WN_EFORMAT,
+                           "template %s: %s.%s is missing or no string; \"\" is allowed", name,
+                           which, markup_keys[i]);
+    *out = (wn_markup){ text[0], text[1], text[2], text[3], text[4],    text[5],
+                        text[6], text[7], text[8], text[9], .begin = "" };
     return WN_OK;
 }
 
@@ -203,16 +249,23 @@ static wn_status check_lists(const json_t *root, const char *name, wn_err *err)
     const char *key;
     size_t i;
     if (!json_is_object(lists))
-        return wn_fail(err, WN_EFORMAT, "template %s: lists is missing or no object; write it or inherit it", name);
+        return wn_fail(err, WN_EFORMAT,
+                       "template %s: lists is missing or no object; write it or inherit it", name);
     json_object_foreach(lists, key, list) {
         if (strspn(key, "abcdefghijklmnopqrstuvwxyz") != strlen(key) || !*key || strlen(key) > 40)
-            return wn_fail(err, WN_EFORMAT, "template %s: lists.%.60s: name it with 1 to 40 lower-case letters", name, key);
+            return wn_fail(err, WN_EFORMAT,
+                           "template %s: lists.%.60s: name it with 1 to 40 lower-case letters",
+                           name, key);
         if (!json_is_array(list) || json_array_size(list) < 2)
-            return wn_fail(err, WN_EFORMAT, "template %s: lists.%s: give an array of two or more words", name, key);
-        json_array_foreach(list, i, word)
-            if (!json_is_string(word) || !json_string_length(word))
-                return wn_fail(err, WN_EFORMAT, "template %s: lists.%s: entry %zu is not a word; write a string", name, key,
-                               i + 1);
+            return wn_fail(err, WN_EFORMAT,
+                           "template %s: lists.%s: give an array of two or more words", name, key);
+        json_array_foreach(list, i,
+                           word) if (!json_is_string(word) ||
+                                     !json_string_length(
+                                         word)) return wn_fail(err, WN_EFORMAT,
+                                                               "template %s: lists.%s: entry %zu "
+                                                               "is not a word; write a string",
+                                                               name, key, i + 1);
     }
     return WN_OK;
 }
@@ -224,8 +277,11 @@ static wn_status check_kinds(const json_t *root, const json_t *kinds, const char
     size_t i;
     wn_status st;
     if (!json_is_array(kinds) || !json_array_size(kinds))
-        return wn_fail(err, WN_EFORMAT, "template %s: tasks.questions.kinds is missing or empty; write at least one object "
-                       "with statement, question, lead, answer", name);
+        return wn_fail(
+            err, WN_EFORMAT,
+            "template %s: tasks.questions.kinds is missing or empty; write at least one object "
+            "with statement, question, lead, answer",
+            name);
     json_array_foreach(kinds, i, k) {
         char where[80];
         const char *said = json_string_value(json_object_get(k, "statement"));
@@ -234,38 +290,52 @@ static wn_status check_kinds(const json_t *root, const json_t *kinds, const char
             size_t n;
             snprintf(where, sizeof where, "tasks.questions.kinds[%zu].%s", i, kind_keys[j]);
             if (!text || !said)
-                return wn_fail(err, WN_EFORMAT, "template %s: %s is missing or no string; write the phrase", name, where);
+                return wn_fail(err, WN_EFORMAT,
+                               "template %s: %s is missing or no string; write the phrase", name,
+                               where);
             if ((st = check_phrase(root, name, where, text, "", "", err))) return st;
             for (const char *s = text; *s; s++) {
                 char want[64];
                 if (!wn_phrases_placeholder(s, &n) || n + 3 > sizeof want) continue;
                 snprintf(want, sizeof want, "%.*s", (int)n + 2, s);
                 if (!strstr(said, want))
-                    return wn_fail(err, WN_EFORMAT, "template %s: %s: %s is not in the statement, so nobody can know it; "
-                                   "use its placeholders", name, where, want);
+                    return wn_fail(
+                        err, WN_EFORMAT,
+                        "template %s: %s: %s is not in the statement, so nobody can know it; "
+                        "use its placeholders",
+                        name, where, want);
             }
         }
         snprintf(where, sizeof where, "tasks.questions.kinds[%zu]", i);
         if ((st = unknown_keys(k, kind_keys, WN_COUNT(kind_keys), name, where, err))) return st;
         if (!strchr(json_string_value(json_object_get(k, "answer")), '{'))
-            return wn_fail(err, WN_EFORMAT, "template %s: %s.answer is always the same; use a placeholder of the statement",
-                           name, where);
+            return wn_fail(
+                err, WN_EFORMAT,
+                "template %s: %s.answer is always the same; use a placeholder of the statement",
+                name, where);
     }
     return WN_OK;
 }
 
-static wn_status check_rule(const json_t *root, const json_t *section, const rule *r, const char *name, wn_err *err)
+static wn_status check_rule(const json_t *root, const json_t *section, const rule *r,
+                            const char *name, wn_err *err)
 {
     const json_t *v = json_object_get(section, r->key);
     char where[80];
     snprintf(where, sizeof where, "tasks.%s.%s", r->task, r->key);
-    if (!v) return wn_fail(err, WN_EFORMAT, "template %s: %s is missing; write it or inherit it (\"inherit\": \"base\")",
-                           name, where);
+    if (!v)
+        return wn_fail(err, WN_EFORMAT,
+                       "template %s: %s is missing; write it or inherit it (\"inherit\": \"base\")",
+                       name, where);
     if (r->max) {
-        if (json_is_integer(v) && json_integer_value(v) >= r->min && json_integer_value(v) <= r->max) return WN_OK;
-        return wn_fail(err, WN_EFORMAT, "template %s: %s: give a whole number from %d to %d", name, where, r->min, r->max);
+        if (json_is_integer(v) && json_integer_value(v) >= r->min &&
+            json_integer_value(v) <= r->max)
+            return WN_OK;
+        return wn_fail(err, WN_EFORMAT, "template %s: %s: give a whole number from %d to %d", name,
+                       where, r->min, r->max);
     }
-    if (!json_is_string(v)) return wn_fail(err, WN_EFORMAT, "template %s: %s: give a string", name, where);
+    if (!json_is_string(v))
+        return wn_fail(err, WN_EFORMAT, "template %s: %s: give a string", name, where);
     return check_phrase(root, name, where, json_string_value(v), r->own, r->must, err);
 }
 
@@ -276,7 +346,8 @@ static wn_status check_tasks(const json_t *root, const char *name, wn_err *err)
     size_t n_names = 0;
     wn_status st;
     if (!json_is_object(tasks))
-        return wn_fail(err, WN_EFORMAT, "template %s: tasks is missing or no object; write it or inherit it", name);
+        return wn_fail(err, WN_EFORMAT,
+                       "template %s: tasks is missing or no object; write it or inherit it", name);
     for (size_t i = 0; i < WN_COUNT(rules);) {
         const char *task = rules[i].task;
         char where[80];
@@ -284,8 +355,10 @@ static wn_status check_tasks(const json_t *root, const char *name, wn_err *err)
         names[n_names++] = task;
         section = json_object_get(tasks, task);
         if (!json_is_object(section))
-            return wn_fail(err, WN_EFORMAT, "template %s: tasks.%s is missing or no object; write it or inherit it "
-                           "(\"inherit\": \"base\")", name, task);
+            return wn_fail(err, WN_EFORMAT,
+                           "template %s: tasks.%s is missing or no object; write it or inherit it "
+                           "(\"inherit\": \"base\")",
+                           name, task);
         for (; i < WN_COUNT(rules) && !strcmp(rules[i].task, task); i++) {
             keys[n++] = rules[i].key;
             if ((st = check_rule(root, section, &rules[i], name, err))) return st;
@@ -327,20 +400,25 @@ static bool merge(json_t *into, const json_t *over)
     return true;
 }
 
-static wn_status load(json_t **out, const char *json, size_t n, const char *name, int depth, wn_err *err)
+static wn_status load(json_t **out, const char *json, size_t n, const char *name, int depth,
+                      wn_err *err)
 {
     json_error_t je;
     json_t *parent = NULL, *root;
     wn_status st;
     *out = NULL;
     if (n > MAX_TEMPLATE)
-        return wn_fail(err, WN_EFORMAT, "template %s: %zu bytes are more than a template's %d; is it the right file?", name, n,
-                       MAX_TEMPLATE);
+        return wn_fail(
+            err, WN_EFORMAT,
+            "template %s: %zu bytes are more than a template's %d; is it the right file?", name, n,
+            MAX_TEMPLATE);
     root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &je);
     if (!root)
-        return wn_fail(err, WN_EFORMAT, "template %s: not JSON: %.160s (line %d, column %d)", name, je.text, je.line, je.column);
+        return wn_fail(err, WN_EFORMAT, "template %s: not JSON: %.160s (line %d, column %d)", name,
+                       je.text, je.line, je.column);
     if (!json_is_object(root)) {
-        st = wn_fail(err, WN_EFORMAT, "template %s: not a JSON object; copy a compiled-in one to begin with", name);
+        st = wn_fail(err, WN_EFORMAT,
+                     "template %s: not a JSON object; copy a compiled-in one to begin with", name);
         goto fail;
     }
     if ((st = unknown_keys(root, root_keys, WN_COUNT(root_keys), name, "", err))) goto fail;
@@ -353,16 +431,21 @@ static wn_status load(json_t **out, const char *json, size_t n, const char *name
     size_t i = 0;
     while (family && i < WN_COUNT(compiled) && strcmp(compiled[i].name, family)) i++;
     if (!family || i == WN_COUNT(compiled) || depth > (int)WN_COUNT(compiled)) {
-        st = wn_fail(err, WN_EFORMAT, "template %s: inherit names a family that is not compiled in; use base, chat or demo",
-                     name);
+        st = wn_fail(
+            err, WN_EFORMAT,
+            "template %s: inherit names a family that is not compiled in; use base, chat or demo",
+            name);
         goto fail;
     }
-    if ((st = load(&parent, compiled[i].start, (size_t)(compiled[i].end - compiled[i].start), family, depth + 1, err)))
+    if ((st = load(&parent, compiled[i].start, (size_t)(compiled[i].end - compiled[i].start),
+                   family, depth + 1, err)))
         goto fail;
     /* Whoever writes a markup of his own means conversations too, unless he writes "talk". */
     bool same = json_object_get(root, "markup") && !json_object_get(root, "talk");
     bool ok = merge(parent, root);
-    if (ok && same) ok = !json_object_set_new(parent, "talk", json_deep_copy(json_object_get(parent, "markup")));
+    if (ok && same)
+        ok = !json_object_set_new(parent, "talk",
+                                  json_deep_copy(json_object_get(parent, "markup")));
     json_decref(root);
     if (!ok) {
         json_decref(parent);
@@ -375,8 +458,9 @@ fail:
     return st;
 }
 
-wn_status wn_phrases_parse(wn_phrases **out, const char *json, size_t n_json, const char *name, const char *haystack,
-                           size_t n_haystack, const char *haystack_name, wn_err *err)
+wn_status wn_phrases_parse(wn_phrases **out, const char *json, size_t n_json, const char *name,
+                           const char *haystack, size_t n_haystack, const char *haystack_name,
+                           wn_err *err)
 {
     wn_phrases *p = WN_NEW(wn_phrases);
     wn_status st;
@@ -412,7 +496,9 @@ wn_status wn_phrases_open(wn_phrases **out, const char *family, const char *hays
     if (!json) {
         st = wn_os_file_open(&json_file, family, err);
         if (st && !strchr(family, '/') && !strchr(family, '.'))
-            return wn_fail(err, WN_EINVAL, "template \"%.80s\": neither a family (base, chat, demo) nor a file", family);
+            return wn_fail(err, WN_EINVAL,
+                           "template \"%.80s\": neither a family (base, chat, demo) nor a file",
+                           family);
         if (st) return wn_fail_prefix(err, st, "template %.200s", family);
         json_mapped = true;
         json = (const char *)json_file.data;
@@ -426,7 +512,8 @@ wn_status wn_phrases_open(wn_phrases **out, const char *family, const char *hays
         hay = (const char *)hay_file.data;
         n_hay = hay_file.size;
     }
-    st = wn_phrases_parse(out, json, n_json, family, hay, n_hay, haystack ? haystack : "(compiled in)", err);
+    st = wn_phrases_parse(out, json, n_json, family, hay, n_hay,
+                          haystack ? haystack : "(compiled in)", err);
     if (st) {
         if (haystack) wn_os_file_close(&hay_file);
     } else {
@@ -491,13 +578,18 @@ int wn_phrases_number(const wn_phrases *p, const char *task, const char *key)
     return (int)json_integer_value(v);
 }
 
-int wn_phrases_n_kinds(const wn_phrases *p) { return (int)json_array_size(section_key(p, "questions", "kinds")); }
+int wn_phrases_n_kinds(const wn_phrases *p)
+{
+    return (int)json_array_size(section_key(p, "questions", "kinds"));
+}
 
 wn_kind wn_phrases_kind(const wn_phrases *p, int i)
 {
     const json_t *k = json_array_get(section_key(p, "questions", "kinds"), (size_t)i);
-    return (wn_kind){ json_string_value(json_object_get(k, "statement")), json_string_value(json_object_get(k, "question")),
-                      json_string_value(json_object_get(k, "lead")), json_string_value(json_object_get(k, "answer")) };
+    return (wn_kind){ json_string_value(json_object_get(k, "statement")),
+                      json_string_value(json_object_get(k, "question")),
+                      json_string_value(json_object_get(k, "lead")),
+                      json_string_value(json_object_get(k, "answer")) };
 }
 
 int wn_phrases_n_words(const wn_phrases *p, const char *list, size_t n_list)
@@ -513,8 +605,17 @@ const char *wn_phrases_word(const wn_phrases *p, const char *list, size_t n_list
 wn_status wn_phrases_set_markup(wn_phrases *p, const wn_markup *m, wn_err *err)
 {
     wn_markup k = *m;
-    const char **text[] = { &k.system_prefix, &k.system_text, &k.system_suffix, &k.user_prefix, &k.user_suffix, &k.assistant_prefix,
-                            &k.assistant_suffix, &k.question, &k.next_question, &k.stop, &k.begin };
+    const char **text[] = { &k.system_prefix,
+                            &k.system_text,
+                            &k.system_suffix,
+                            &k.user_prefix,
+                            &k.user_suffix,
+                            &k.assistant_prefix,
+                            &k.assistant_suffix,
+                            &k.question,
+                            &k.next_question,
+                            &k.stop,
+                            &k.begin };
     size_t n = 0;
     for (size_t i = 0; i < WN_COUNT(text); i++) n += strlen(*text[i]) + 1;
     char *to = wn_alloc(n);

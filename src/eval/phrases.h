@@ -24,11 +24,13 @@
 typedef struct {
     const char *system_prefix, *system_text, *system_suffix;
     const char *user_prefix, *user_suffix, *assistant_prefix, *assistant_suffix;
-    const char *question;               /* between a text and the question about it, in one message */
+    const char *question;               /* between a text and the question about it, in one
+                                           message */
     const char *next_question;          /* before a question that opens a message */
     const char *stop;                   /* "": the model's end token alone */
     const char *begin;                  /* before everything; "" in templates */
-    bool tight;                         /* no space between assistant_prefix and the answer, whatever that ends with */
+    bool tight;                         /* no space between assistant_prefix and the answer,
+                                           whatever that ends with */
 } wn_markup;
 
 typedef struct { const char *statement, *question, *lead, *answer; } wn_kind;
@@ -41,8 +43,9 @@ typedef struct {
 
 /* Template and haystack from memory, as wn_phrases_open() does from files: names for errors.
  * Bytes are borrowed until it returns (the template) and until close (the haystack). */
-wn_status wn_phrases_parse(wn_phrases **out, const char *json, size_t n_json, const char *name, const char *haystack,
-                           size_t n_haystack, const char *haystack_name, wn_err *err);
+wn_status wn_phrases_parse(wn_phrases **out, const char *json, size_t n_json, const char *name,
+                           const char *haystack, size_t n_haystack, const char *haystack_name,
+                           wn_err *err);
 
 /* "demo", "base", "chat": the i-th compiled-in family; NULL beyond the last. */
 const char *wn_phrases_family(int i);
@@ -55,13 +58,15 @@ int wn_phrases_number(const wn_phrases *p, const char *task, const char *key);
 
 int wn_phrases_n_kinds(const wn_phrases *p);    /* of fact, of the task "questions" */
 wn_kind wn_phrases_kind(const wn_phrases *p, int i);
-int wn_phrases_n_words(const wn_phrases *p, const char *list, size_t n_list);   /* 0: no such list */
+/* 0: no such list */
+int wn_phrases_n_words(const wn_phrases *p, const char *list, size_t n_list);
 const char *wn_phrases_word(const wn_phrases *p, const char *list, size_t n_list, int i);
 
 /* In place of the template's, for texts and conversations; copied. */
 wn_status wn_phrases_set_markup(wn_phrases *p, const wn_markup *m, wn_err *err);
 const wn_markup *wn_phrases_markup(const wn_phrases *p);
-const wn_markup *wn_phrases_talk(const wn_phrases *p);  /* of conversations: the same unless the template says */
+const wn_markup *wn_phrases_talk(const wn_phrases *p);  /* of conversations: the same unless the
+                                                           template says */
 
 int wn_phrases_n_pieces(const wn_phrases *p);
 wn_piece wn_phrases_piece(const wn_phrases *p, int i);
@@ -76,6 +81,7 @@ int wn_phrases_digits(const char *name, size_t n);
 /* The first whole-word occurrence of word in text at or after from, or NULL. Letters are
  * compared without case when fold is set. Shared by the makers of cases, who keep answers
  * out of the rest of the text, and by the scores. */
-const char *wn_word_find(const char *text, const char *from, const char *end, const char *word, bool fold);
+const char *wn_word_find(const char *text, const char *from, const char *end, const char *word,
+                         bool fold);
 
 #endif

@@ -25,7 +25,15 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { CONTEXT = 2048, NEEDLES = 12, REPEATS = 4, SINKS = 4, RECENT = 256, COPIES = 4, LEAST_CONTEXT = 256 };
+enum {
+    CONTEXT = 2048,
+    NEEDLES = 12,
+    REPEATS = 4,
+    SINKS = 4,
+    RECENT = 256,
+    COPIES = 4,
+    LEAST_CONTEXT = 256
+};
 enum { PROSE_ROWS = 8, REPEAT_ROWS = 16, ROOM = 64 };
 /* A head copies from a tenth of the tokens on (Wu et al., 2024, section 2.2). */
 static const double COPY_FROM = 0.1, STREAM_FROM = 0.9;
@@ -41,7 +49,10 @@ typedef struct {
     size_t per_job;
 } study;
 
-static size_t head_values(const study *s) { return (size_t)(s->n_layers * s->n_heads) * WN_HEAD_SUMS; }
+static size_t head_values(const study *s)
+{
+    return (size_t)(s->n_layers * s->n_heads) * WN_HEAD_SUMS;
+}
 
 /* ---- one row --------------------------------------------------------------------------- */
 
@@ -58,7 +69,8 @@ typedef struct {
 } looking;
 
 /* Rows of V in the order the weights came in: that of the runs. */
-static void load_values(const wn_kv *kv, int lane, int limit, const int32_t *pos, float *rows, int dim)
+static void load_values(const wn_kv *kv, int lane, int limit, const int32_t *pos, float *rows,
+                        int dim)
 {
     wn_run_iter it;
     wn_run run;
@@ -68,11 +80,13 @@ static void load_values(const wn_kv *kv, int lane, int limit, const int32_t *pos
         for (uint64_t left = run.keep; left; left &= left - 1, i++) {
             int k = __builtin_ctzll(left);
             WN_ASSERT(pos[i] == (run.pos ? run.pos[k] : run.pos0 + k) && run.v);
-            wn_kv_raw_v(kv, lane)->get_v(run.v, P, run.first + k, rows + (size_t)i * (size_t)dim, dim);
+            wn_kv_raw_v(kv, lane)->get_v(run.v, P, run.first + k, rows + (size_t)i * (size_t)dim,
+                                         dim);
         }
 }
 
-static void see_weights(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos, const float *w, int group, int n)
+static void see_weights(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos,
+                        const float *w, int group, int n)
 {
     looking *k = ctx;
     const wn_lane *l = &wn_kv_map(item->kv)->lanes[lane];
@@ -84,7 +98,8 @@ static void see_weights(void *ctx, const wn_attend_item *item, int lane, const i
         wn_head_sums *to = (wn_head_sums *)(void *)(k->sums + (size_t)(first + g) * WN_HEAD_SUMS);
         wn_rows_add(to, x, pos, n, k->mark, k->count);
         if (!k->loss) continue;
-        k->lost[first + g] = wn_rows_loss(x, pos, n, k->mark, k->values, l->v_dim, k->answers, k->answers + l->v_dim, &norm);
+        k->lost[first + g] = wn_rows_loss(x, pos, n, k->mark, k->values, l->v_dim, k->answers,
+                                          k->answers + l->v_dim, &norm);
         k->norm[l->layer] += norm;
     }
 }
@@ -99,7 +114,8 @@ static void add_losses(looking *k)
         for (int j = 0; j < per_layer; j++) {
             double lane = 0;
             for (int h = l * H + j * group; h < l * H + (j + 1) * group; h++) {
-                ((wn_head_sums *)(void *)(k->sums + (size_t)h * WN_HEAD_SUMS))->loss += sqrt(k->lost[h] / norm);
+                ((wn_head_sums *)(void *)(k->sums + (size_t)h * WN_HEAD_SUMS))->loss += sqrt(
+                    k->lost[h] / norm);
                 lane += k->lost[h];
             }
             k->lanes[l * per_layer + j] += sqrt(lane / norm);
@@ -131,11 +147,15 @@ enum { MAX_PLACES = 8 };
 typedef struct { int from, to; } stretch;
 
 typedef struct {
-    int32_t *context, *ask; size_t n_context, n_ask;    /* ask: up to the value, a blank in front of it included */
+    int32_t *context, *ask; size_t n_context, n_ask;    /* ask: up to the value, a blank in front of
+                                                           it included */
     stretch value[MAX_PLACES], span[MAX_PLACES]; int n_places;
 } needle;
 
-static bool ends_sentence(const char *s) { return *s == '\n' || ((*s == '.' || *s == '!' || *s == '?') && (s[1] == ' ' || s[1] == '\n')); }
+static bool ends_sentence(const char *s)
+{
+    return *s == '\n' || ((*s == '.' || *s == '!' || *s == '?') && (s[1] == ' ' || s[1] == '\n'));
+}
 
 /* Tokens that hold any of the bytes [a, b). */
 static stretch tokens_at(const size_t *start, size_t n, size_t a, size_t b)
@@ -169,16 +189,20 @@ static wn_status find_value(needle *d, const wn_model *m, const char *value, wn_
     const char *at = text, *end = text ? text + start[d->n_context] : NULL;
     while (text && d->n_places < MAX_PLACES && (at = wn_word_find(text, at, end, value, false))) {
         const char *a = at, *b = at + strlen(value);
-        d->value[d->n_places] = tokens_at(start, d->n_context, (size_t)(a - text), (size_t)(b - text));
+        d->value[d->n_places] = tokens_at(start, d->n_context, (size_t)(a - text),
+                                          (size_t)(b - text));
         at = b;
         while (a > text && !ends_sentence(a - 1)) a--;
         while (b < end && !ends_sentence(b)) b++;
-        d->span[d->n_places++] = tokens_at(start, d->n_context, (size_t)(a - text), (size_t)(b - text));
+        d->span[d->n_places++] = tokens_at(start, d->n_context, (size_t)(a - text),
+                                           (size_t)(b - text));
     }
     wn_free(start);
     wn_free(text);
     if (!text) return wn_fail(err, WN_ENOMEM, "profile: out of memory");
-    return d->n_places ? WN_OK : wn_fail(err, WN_EFORMAT, "the text of a needle does not spell its value \"%.40s\"", value);
+    return d->n_places ? WN_OK
+                       : wn_fail(err, WN_EFORMAT,
+                                 "the text of a needle does not spell its value \"%.40s\"", value);
 }
 
 static void mark_stretches(uint8_t *mark, const stretch *s, int n, uint8_t bit)
@@ -194,7 +218,8 @@ static void mark_copied(const needle *d, int j, uint8_t *mark)
     for (int i = 0; i < d->n_places; i++) {
         const stretch *b = &d->value[i];
         size_t n = (size_t)(a->to - a->from);
-        if (b->to - b->from == (int)n && !memcmp(d->context + a->from, d->context + b->from, n * sizeof *d->context))
+        if (b->to - b->from == (int)n &&
+            !memcmp(d->context + a->from, d->context + b->from, n * sizeof *d->context))
             mark[b->from + j] |= WN_AT_COPIED;
     }
 }
@@ -226,7 +251,8 @@ static wn_status read_answer(looking *k, wn_seq *q, const needle *d, wn_err *err
         mark_stretches(k->mark, d->span, d->n_places, WN_AT_SPAN);
         mark_copied(d, j, k->mark);
         wn_rows_mark_near(k->mark, wn_seq_n_tokens(q), o->sinks, o->recent);
-        st = look(k, q, j ? value[j - 1] : d->ask[d->n_ask - 1], WN_AT_VALUE | WN_AT_SPAN | WN_AT_COPIED, true, err);
+        st = look(k, q, j ? value[j - 1] : d->ask[d->n_ask - 1],
+                  WN_AT_VALUE | WN_AT_SPAN | WN_AT_COPIED, true, err);
         if (st) break;
         k->counts[N_ANSWERS]++;
         k->counts[N_ANSWERED] += wn_stat_argmax(wn_seq_logits(q), k->lab->n_vocab) == value[j];
@@ -253,20 +279,25 @@ static wn_status make_needle(needle *d, const study *s, const wn_lab *lab, int i
 {
     const wn_profile_opts *o = &s->o;
     const wn_task *task = wn_task_find(NEEDLE_TASKS[i % (int)WN_COUNT(NEEDLE_TASKS)]);
-    double far = 1 - (double)(o->recent + o->recent / 2) / o->context;     /* never near the question */
+    /* never near the question */
+    double far = 1 - (double)(o->recent + o->recent / 2) / o->context;
     wn_case c;
-    wn_case_opts co = { .seed = o->seed * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)i, .n_tokens = o->context,
-                        .depth = wn_eval_depth(i, o->n_needles) * far, .count = wn_eval_count_tokens, .count_ctx = lab->m };
+    wn_case_opts co = { .seed = o->seed * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)i,
+                        .n_tokens = o->context, .depth = wn_eval_depth(i, o->n_needles) * far,
+                        .count = wn_eval_count_tokens, .count_ctx = lab->m };
     *d = (needle){ 0 };
-    wn_status st = task ? task->make(&c, o->phrases, &co, err) : wn_fail(err, WN_EINVAL, "there is no needle task");
+    wn_status st = task ? task->make(&c, o->phrases, &co, err)
+                        : wn_fail(err, WN_EINVAL, "there is no needle task");
     if (st) return st;
     if (!(st = wn_lab_tokens(lab, c.context, true, &d->context, &d->n_context, err)) &&
         !(st = find_value(d, lab->m, c.turns[0].expect[0], err)))
         st = make_question(d, lab, c.turns[0].ask, err);
     wn_case_release(&c);
     int n = d->value[0].to - d->value[0].from;
-    if (!st && (!d->n_ask || d->n_context < 2 || d->n_context + d->n_ask + (size_t)n > (size_t)lab->n_ctx))
-        st = wn_fail(err, WN_EFORMAT, "a needle of %zu tokens with a question of %zu", d->n_context, d->n_ask);
+    if (!st &&
+        (!d->n_ask || d->n_context < 2 || d->n_context + d->n_ask + (size_t)n > (size_t)lab->n_ctx))
+        st = wn_fail(err, WN_EFORMAT, "a needle of %zu tokens with a question of %zu", d->n_context,
+                     d->n_ask);
     return st;
 }
 
@@ -286,9 +317,11 @@ static wn_status run_needle(looking *k, int i, wn_err *err)
 /* ---- repeats ------------------------------------------------------------------------------ */
 
 /* `block` different plain tokens, COPIES times, behind what a text begins with. */
-static wn_status make_repeats(const study *s, const wn_lab *lab, int i, int32_t **out, int *start, int *block, wn_err *err)
+static wn_status make_repeats(const study *s, const wn_lab *lab, int i, int32_t **out, int *start,
+                              int *block, wn_err *err)
 {
-    int32_t *first, *plain = WN_NEW_ARRAY(int32_t, lab->n_vocab), *ids = WN_NEW_ARRAY(int32_t, lab->n_ctx);
+    int32_t *first, *plain = WN_NEW_ARRAY(int32_t, lab->n_vocab),
+                    *ids = WN_NEW_ARRAY(int32_t, lab->n_ctx);
     size_t n_first = 0;
     int n = 0;
     char buf[8];
@@ -302,7 +335,8 @@ static wn_status make_repeats(const study *s, const wn_lab *lab, int i, int32_t 
     wn_tokens_free(first);
     *start = (int)n_first;
     *block = WN_MIN((s->o.context - *start) / COPIES, n);
-    if (*block < REPEAT_ROWS) st = wn_fail(err, WN_EINVAL, "%d plain tokens are too few to repeat", n);
+    if (*block < REPEAT_ROWS)
+        st = wn_fail(err, WN_EINVAL, "%d plain tokens are too few to repeat", n);
     for (int j = 0; j < *block && !st; j++) {           /* drawn without putting back */
         int at = j + (int)(wn_sample_uniform(seed, j) * (n - j));
         int32_t id = plain[at];
@@ -325,7 +359,8 @@ static wn_status run_repeats(looking *k, int i, wn_err *err)
     wn_status st = make_repeats(k->s, k->lab, i, &ids, &start, &block, err);
     if (st) return st;
     int end = start + COPIES * block, at = end - REPEAT_ROWS;
-    if (!(st = wn_lab_seq(&q, k->lab, &k->s->w.rows[0], err))) st = wn_lab_feed(k->lab, q, ids, (size_t)at, err);
+    if (!(st = wn_lab_seq(&q, k->lab, &k->s->w.rows[0], err)))
+        st = wn_lab_feed(k->lab, q, ids, (size_t)at, err);
     for (; at < end && !st; at++) {
         memset(k->mark, 0, (size_t)k->lab->n_ctx);
         wn_rows_mark_repeats(k->mark, at, start, block);
@@ -339,13 +374,14 @@ static wn_status run_repeats(looking *k, int i, wn_err *err)
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
-static wn_status run_job(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values, wn_job_desk *desk,
-                         wn_err *err)
+static wn_status run_job(wn_eval_work *w, const wn_lab *lab, void *ctx, int job, double *values,
+                         wn_job_desk *desk, wn_err *err)
 {
     (void)desk;
     const study *s = ctx;
     size_t n = head_values(s), v_dim = (size_t)lab->m->hp.v_dim;
-    looking k = { .s = s, .lab = lab, .sums = values, .lanes = values + n, .layers = values + n + s->n_lanes,
+    looking k = { .s = s, .lab = lab, .sums = values, .lanes = values + n,
+                  .layers = values + n + s->n_lanes,
                   .counts = values + n + s->n_lanes + s->n_layers };
     wn_status st;
     (void)w;
@@ -355,7 +391,8 @@ static wn_status run_job(wn_eval_work *w, const wn_lab *lab, void *ctx, int job,
     k.norm = WN_NEW_ARRAY(double, s->n_layers);
     k.answers = WN_NEW_ARRAY(double, 2 * v_dim);
     k.values = WN_NEW_ARRAY(float, (size_t)lab->n_ctx * v_dim);
-    if (!k.mark || !k.lost || !k.norm || !k.answers || !k.values) st = wn_fail(err, WN_ENOMEM, "profile: out of memory");
+    if (!k.mark || !k.lost || !k.norm || !k.answers || !k.values)
+        st = wn_fail(err, WN_ENOMEM, "profile: out of memory");
     else if (job < s->o.n_needles) st = run_needle(&k, job, err);
     else st = run_repeats(&k, job - s->o.n_needles, err);
     wn_free(k.mark);
@@ -366,15 +403,17 @@ static wn_status run_job(wn_eval_work *w, const wn_lab *lab, void *ctx, int job,
     return st;
 }
 
-/* ---- from sums to a profile ------------------------------------------------------------------- */
+/* ---- from sums to a profile ------------------------------------------------------------------ */
 
 static void head_scores(wn_head_scores *to, const wn_head_sums *s, const double *counts)
 {
-    double answers = WN_MAX(counts[N_ANSWERS], 1), prose = WN_MAX(counts[N_PROSE], 1), repeats = WN_MAX(counts[N_REPEATS], 1);
+    double answers = WN_MAX(counts[N_ANSWERS], 1), prose = WN_MAX(counts[N_PROSE], 1),
+           repeats = WN_MAX(counts[N_REPEATS], 1);
     *to = (wn_head_scores){
-        .needle = (float)(s->needle / answers), .copy = (float)(s->copy / answers), .span = (float)(s->span / answers),
-        .loss = (float)(s->loss / answers), .stream = (float)(s->stream / prose),
-        .induction = (float)(s->induction / repeats), .echo = (float)(s->echo / repeats),
+        .needle = (float)(s->needle / answers), .copy = (float)(s->copy / answers),
+        .span = (float)(s->span / answers), .loss = (float)(s->loss / answers),
+        .stream = (float)(s->stream / prose), .induction = (float)(s->induction / repeats),
+        .echo = (float)(s->echo / repeats),
     };
 }
 
@@ -402,7 +441,8 @@ static wn_head_scores reduce_group(const wn_head_scores *h, int group, double lo
 
 static void fill_profile(wn_profile *p, const study *s, const double *sum)
 {
-    const double *lanes = sum + head_values(s), *layers = lanes + s->n_lanes, *counts = layers + s->n_layers;
+    const double *lanes = sum + head_values(s), *layers = lanes + s->n_lanes,
+                 *counts = layers + s->n_layers;
     int per_layer = s->n_lanes / s->n_layers, group = s->n_heads / per_layer;
     double answers = WN_MAX(counts[N_ANSWERS], 1);
     for (int h = 0; h < s->n_layers * s->n_heads; h++) {
@@ -429,12 +469,15 @@ static wn_status describe(wn_profile *p, const study *s, wn_err *err)
     wn_model_fingerprint(s->w.m, NULL, p->fingerprint);
     wn_profile_how *h = &p->how;
     double answered = h->answered;
-    *h = (wn_profile_how){ .context = o->context, .n_needles = o->n_needles, .n_repeats = o->n_repeats, .sinks = o->sinks,
-                           .recent = o->recent, .seed = (int64_t)o->seed, .answered = answered, .copy_from = COPY_FROM,
+    *h = (wn_profile_how){ .context = o->context, .n_needles = o->n_needles,
+                           .n_repeats = o->n_repeats, .sinks = o->sinks, .recent = o->recent,
+                           .seed = (int64_t)o->seed, .answered = answered, .copy_from = COPY_FROM,
                            .stream_from = STREAM_FROM };
-    snprintf(h->numerics, sizeof h->numerics, "%s/%d", wn_kernels_get()->numerics, WN_ORDER_VERSION);
+    snprintf(h->numerics, sizeof h->numerics, "%s/%d", wn_kernels_get()->numerics,
+             WN_ORDER_VERSION);
     if (strlen(o->family) >= sizeof h->phrases)
-        return wn_fail(err, WN_EINVAL, "the template's name has more than %zu characters", sizeof h->phrases - 1);
+        return wn_fail(err, WN_EINVAL, "the template's name has more than %zu characters",
+                       sizeof h->phrases - 1);
     strcpy(h->phrases, o->family);
     return WN_OK;
 }
@@ -454,7 +497,7 @@ static wn_status as_written(wn_profile **p, wn_err *err)
     return st;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static wn_status choose(study *s, const wn_profile_opts *o, wn_err *err)
 {
@@ -467,14 +510,19 @@ static wn_status choose(study *s, const wn_profile_opts *o, wn_err *err)
     if (!x->sinks) x->sinks = SINKS;
     if (!x->recent) x->recent = WN_MIN(RECENT, x->context / 8);
     if (x->context < LEAST_CONTEXT || x->context > train)
-        return wn_fail(err, WN_EINVAL, "texts of %d tokens: expected %d to %d, what the model was trained for", x->context,
-                       LEAST_CONTEXT, train);
+        return wn_fail(err, WN_EINVAL,
+                       "texts of %d tokens: expected %d to %d, what the model was trained for",
+                       x->context, LEAST_CONTEXT, train);
     if (x->sinks + x->recent > x->context / 4)
-        return wn_fail(err, WN_EINVAL, "%d first and %d last tokens are too much of a text of %d to tell who looks beyond them: "
-                       "a quarter at most", x->sinks, x->recent, x->context);
+        return wn_fail(err, WN_EINVAL,
+                       "%d first and %d last tokens are too much of a text of %d to tell who looks "
+                       "beyond them: "
+                       "a quarter at most",
+                       x->sinks, x->recent, x->context);
     for (int l = 0; l < s->w.m->map.n_lanes; l++)
         if (s->w.m->map.lanes[l].window)
-            return wn_fail(err, WN_EUNSUPPORTED, "a model with sliding-window layers cannot be profiled yet");
+            return wn_fail(err, WN_EUNSUPPORTED,
+                           "a model with sliding-window layers cannot be profiled yet");
     return WN_OK;
 }
 
@@ -486,7 +534,8 @@ static void make_key(const study *s, char key[40])
     uint8_t fp[16];
     size_t n;
     const char *hay = wn_phrases_haystack(o->phrases, &n);
-    int64_t numbers[] = { o->context, o->n_needles, o->n_repeats, o->sinks, o->recent, (int64_t)o->seed };
+    int64_t numbers[] = { o->context, o->n_needles, o->n_repeats,
+                          o->sinks,   o->recent,    (int64_t)o->seed };
     XXH3_64bits_reset(x);
     wn_model_fingerprint(s->w.m, NULL, fp);
     XXH3_64bits_update(x, fp, sizeof fp);
@@ -503,12 +552,14 @@ static wn_status run_jobs(study *s, wn_job *jobs, double *values, wn_err *err)
     int n = s->o.n_needles + s->o.n_repeats;
     for (int i = 0; i < n; i++) {
         bool needles = i < s->o.n_needles;
-        snprintf(jobs[i].id, sizeof jobs[i].id, "%s:%d", needles ? "needle" : "repeat", needles ? i : i - s->o.n_needles);
+        snprintf(jobs[i].id, sizeof jobs[i].id, "%s:%d", needles ? "needle" : "repeat",
+                 needles ? i : i - s->o.n_needles);
         jobs[i].n = s->per_job;
         jobs[i].values = values + (size_t)i * s->per_job;
     }
     s->w.what = "texts";
-    wn_status st = wn_eval_jobs(&s->w, WN_MIN(s->o.context + ROOM, s->w.m->hp.n_ctx_train), jobs, n, run_job, s, err);
+    wn_status st = wn_eval_jobs(&s->w, WN_MIN(s->o.context + ROOM, s->w.m->hp.n_ctx_train), jobs, n,
+                                run_job, s, err);
     for (int i = 1; i < n && !st; i++)
         for (size_t j = 0; j < s->per_job; j++) values[j] += jobs[i].values[j];
     return st;
@@ -516,11 +567,11 @@ static wn_status run_jobs(study *s, wn_job *jobs, double *values, wn_err *err)
 
 wn_status wn_profile_measure(wn_profile **out, wn_model *m, const wn_profile_opts *o, wn_err *err)
 {
-    wn_eval_opts eo = { .phrases = o->phrases, .mem = o->mem, .stop = o->stop, .progress = o->progress,
-                        .progress_ctx = o->progress_ctx };
+    wn_eval_opts eo = { .phrases = o->phrases, .mem = o->mem, .stop = o->stop,
+                        .progress = o->progress, .progress_ctx = o->progress_ctx };
     wn_lab_row none;
-    study s = { .w = { .m = m, .o = &eo, .rows = &none, .n_rows = 1, .every = WN_EVERY_DEFAULT }, .n_layers = m->hp.n_layers,
-                .n_heads = m->hp.n_heads, .n_lanes = m->map.n_lanes };
+    study s = { .w = { .m = m, .o = &eo, .rows = &none, .n_rows = 1, .every = WN_EVERY_DEFAULT },
+                .n_layers = m->hp.n_layers, .n_heads = m->hp.n_heads, .n_lanes = m->map.n_lanes };
     wn_job *jobs = NULL;
     double *values = NULL;
     char key[40];

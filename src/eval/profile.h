@@ -17,9 +17,11 @@
 #include "eval/eval.h"
 
 typedef struct {
-    int context;                        /* tokens of a text; 0: 2048, or what the model was trained for */
+    int context;                        /* tokens of a text; 0: 2048, or what the model was trained
+                                           for */
     int n_needles, n_repeats;           /* texts of each kind; 0: 12, 4 */
-    int sinks, recent;                  /* what a streaming head sees; 0: 4, 256 (an eighth of short contexts) */
+    int sinks, recent;                  /* what a streaming head sees; 0: 4, 256 (an eighth of short
+                                           contexts) */
     uint64_t seed;
     const wn_phrases *phrases;
     const char *family;                 /* of the phrases: a name, for the file */
@@ -46,15 +48,18 @@ typedef struct {
     double score[WN_PROOF_ROWS][WN_PROOF_TASKS];
 } wn_profile_proof;
 
-wn_status wn_profile_check(wn_profile_proof *out, const wn_profile *p, wn_model *m, const wn_profile_opts *o, wn_err *err);
+wn_status wn_profile_check(wn_profile_proof *out, const wn_profile *p, wn_model *m,
+                           const wn_profile_opts *o, wn_err *err);
 
 /* ---- rows of attention (profile_rows.c) ------------------------------------------------ */
 
 /* What a position is to the row that is looked at; bits. */
 enum {
-    WN_AT_COPIED = 1,                   /* holds the token that is written next, in the needle's value */
+    WN_AT_COPIED = 1,                   /* holds the token that is written next, in the needle's
+                                           value */
     WN_AT_VALUE = 2, WN_AT_SPAN = 4,    /* of the value; of the sentences that hold it */
-    WN_AT_SAME = 8, WN_AT_NEXT = 16,    /* in repeats: holds the row's own token; the one that followed it */
+    WN_AT_SAME = 8, WN_AT_NEXT = 16,    /* in repeats: holds the row's own token; the one that
+                                           followed it */
     WN_AT_NEAR = 32,                    /* one of the first or of the last positions */
 };
 
@@ -68,10 +73,11 @@ void wn_rows_mark_near(uint8_t *mark, int p, int sinks, int recent);
 void wn_rows_mark_repeats(uint8_t *mark, int p, int start, int block);
 /* Adds a head's weights w (n) of the positions pos by the marks in count; ties for the most
  * attended: the earlier. */
-void wn_rows_add(wn_head_sums *s, const float *w, const int32_t *pos, int n, const uint8_t *mark, unsigned count);
+void wn_rows_add(wn_head_sums *s, const float *w, const int32_t *pos, int n, const uint8_t *mark,
+                 unsigned count);
 /* The answer of a head from all positions, and from those that are near, (dim) each: sum w v, and
  * the same over the near weights' sum. v (n, dim). Returns |all - near|^2; *norm gets |all|^2. */
-double wn_rows_loss(const float *w, const int32_t *pos, int n, const uint8_t *mark, const float *v, int dim, double *all,
-                    double *near_, double *norm);
+double wn_rows_loss(const float *w, const int32_t *pos, int n, const uint8_t *mark, const float *v,
+                    int dim, double *all, double *near_, double *norm);
 
 #endif

@@ -22,7 +22,8 @@ void wn_rows_mark_repeats(uint8_t *mark, int p, int start, int block)
     }
 }
 
-void wn_rows_add(wn_head_sums *s, const float *w, const int32_t *pos, int n, const uint8_t *mark, unsigned count)
+void wn_rows_add(wn_head_sums *s, const float *w, const int32_t *pos, int n, const uint8_t *mark,
+                 unsigned count)
 {
     int top = 0;
     for (int i = 0; i < n; i++) {
@@ -38,8 +39,8 @@ void wn_rows_add(wn_head_sums *s, const float *w, const int32_t *pos, int n, con
     s->copy += n && mark[pos[top]] & count & WN_AT_COPIED ? 1 : 0;
 }
 
-double wn_rows_loss(const float *w, const int32_t *pos, int n, const uint8_t *mark, const float *v, int dim, double *all,
-                    double *near_, double *norm)
+double wn_rows_loss(const float *w, const int32_t *pos, int n, const uint8_t *mark, const float *v,
+                    int dim, double *all, double *near_, double *norm)
 {
     double mass = 0, lost = 0;
     memset(all, 0, sizeof *all * (size_t)dim);

@@ -15,7 +15,8 @@ struct wn_replay {
     wn_verdict *verdicts;
     wn_rope rope;
     const wn_trace_decision *d;         /* the one that is being decided */
-    int stat_at[WN_STATS_MAX];          /* where the trace has the policy's statistics; -1: it has not */
+    int stat_at[WN_STATS_MAX];          /* where the trace has the policy's statistics; -1: it has
+                                           not */
 };
 
 wn_status wn_replay_open(wn_replay **out, const wn_trace *t, wn_err *err)
@@ -23,12 +24,14 @@ wn_status wn_replay_open(wn_replay **out, const wn_trace *t, wn_err *err)
     const wn_trace_head *h = wn_trace_get_head(t);
     *out = NULL;
     if (h->rope_dims / 2 > WN_ROPE_PAIRS_MAX)
-        return wn_fail(err, WN_EUNSUPPORTED, "%d rotated channels, %d are possible", h->rope_dims, 2 * WN_ROPE_PAIRS_MAX);
+        return wn_fail(err, WN_EUNSUPPORTED, "%d rotated channels, %d are possible", h->rope_dims,
+                       2 * WN_ROPE_PAIRS_MAX);
     wn_replay *r = WN_NEW(wn_replay);
     if (!r) return wn_fail(err, WN_ENOMEM, "replay: out of memory");
     r->t = t;
     r->rope = (wn_rope){ .n_dims = h->rope_dims, .neox = h->rope_neox };
-    if (h->rope_dims) memcpy(r->rope.rate, h->rope_rate, sizeof *h->rope_rate * (size_t)h->rope_dims / 2);
+    if (h->rope_dims)
+        memcpy(r->rope.rate, h->rope_rate, sizeof *h->rope_rate * (size_t)h->rope_dims / 2);
     *out = r;
     return WN_OK;
 }
@@ -43,10 +46,11 @@ void wn_replay_close(wn_replay *r)
 
 const wn_verdict *wn_replay_verdicts(const wn_replay *r) { return r->verdicts; }
 
-/* ---- what is shown -------------------------------------------------------------------------------- */
+/* ---- what is shown --------------------------------------------------------------------------- */
 
 /* Adds the softmax of one query at position p over the slots it sees. */
-static void add_attention(const wn_view_lane *l, const float *k, const float *q, int32_t p, double *x, float *sum)
+static void add_attention(const wn_view_lane *l, const float *k, const float *q, int32_t p,
+                          double *x, float *sum)
 {
     double most = -INFINITY, total = 0;
     int n = 0;
@@ -75,10 +79,12 @@ static const float *const *look_back(wn_replay *r, const wn_trace_decision *d, i
         if (!n || !rows) continue;
         wn_mark m = wn_arena_mark(a);
         double *x = wn_arena_array(a, double, n);
-        const float *k = wn_trace_rows(d, lane, WN_TRACE_KEYS), *q = wn_trace_rows(d, lane, WN_TRACE_QUERIES);
+        const float *k = wn_trace_rows(d, lane, WN_TRACE_KEYS),
+                    *q = wn_trace_rows(d, lane, WN_TRACE_QUERIES);
         for (int t = 0; t < w; t++)
             for (size_t h = 0; h < group; h++)
-                add_attention(l, k, q + ((size_t)(d->n_queries - w + t) * group + h) * kd, v->n_tokens - w + t, x, sum + h * n);
+                add_attention(l, k, q + ((size_t)(d->n_queries - w + t) * group + h) * kd,
+                              v->n_tokens - w + t, x, sum + h * n);
         wn_arena_rewind(a, m);
     }
     return sums;
@@ -125,13 +131,16 @@ static wn_status make_room(wn_replay *r, const wn_view *v, wn_err *err)
     for (int l = 0; l < v->n_lanes; l++) {
         const wn_view_lane *x = &v->lanes[l];
         size_t n = (size_t)x->n;
-        bytes += 6 * wn_arena_cost(8 * n) + wn_arena_cost(4 * n * (size_t)x->group) + 4 * wn_arena_cost(sizeof(wn_verdict));
+        bytes += 6 * wn_arena_cost(8 * n) + wn_arena_cost(4 * n * (size_t)x->group) +
+                 4 * wn_arena_cost(sizeof(wn_verdict));
         n_max = WN_MAX(n_max, n);
         width = WN_MAX(width, (size_t)WN_MAX(x->k_dim, x->v_dim));
         group = WN_MAX(group, (size_t)x->group);
     }
-    bytes += (WN_STATS_MAX + 1) * wn_arena_cost(4 * n_max) + 2 * wn_arena_cost(4 * n_max * width) + 4 * wn_arena_cost(4 * 64 * group * width) + 32 * wn_arena_cost(8 * n_max) +
-             16 * wn_arena_cost((size_t)v->n_tokens) + wn_arena_cost(4 * 1024 * width);      /* the tiles of recipes that merge */
+    bytes += (WN_STATS_MAX + 1) * wn_arena_cost(4 * n_max) + 2 * wn_arena_cost(4 * n_max * width) +
+             4 * wn_arena_cost(4 * 64 * group * width) + 32 * wn_arena_cost(8 * n_max) +
+             /* the tiles of recipes that merge */
+             16 * wn_arena_cost((size_t)v->n_tokens) + wn_arena_cost(4 * 1024 * width);
     if (r->scratch.base) wn_arena_rewind(&r->scratch, 0);
     if (bytes <= r->scratch.size) return WN_OK;
     if (r->scratch.base) wn_arena_release(&r->scratch);
@@ -139,23 +148,28 @@ static wn_status make_room(wn_replay *r, const wn_view *v, wn_err *err)
     return wn_arena_init(&r->scratch, bytes + bytes / 2, false, err);
 }
 
-/* ---- deciding ----------------------------------------------------------------------------------------- */
+/* ---- deciding -------------------------------------------------------------------------------- */
 
-static wn_status lacks(const wn_trace_decision *d, const wn_policy *p, unsigned what, int w, wn_err *err)
+static wn_status lacks(const wn_trace_decision *d, const wn_policy *p, unsigned what, int w,
+                       wn_err *err)
 {
     const char *name = p->recipe->name, *rows = "--trace-rows records it";
     char text[100];
-    if (what & WN_ASKED_SUMS) snprintf(text, sizeof text, "the attention of the last %d queries", w);
+    if (what & WN_ASKED_SUMS)
+        snprintf(text, sizeof text, "the attention of the last %d queries", w);
     else if (what & WN_ASKED_QUERIES) snprintf(text, sizeof text, "the last %d queries", w);
-    else if (what & WN_ASKED_STATS) snprintf(text, sizeof text, "the attention that slots have got so far, as it counts it");
-    else if (what & WN_ASKED_OUTPUTS) snprintf(text, sizeof text, "what values can change in the layer's answer");
+    else if (what & WN_ASKED_STATS)
+        snprintf(text, sizeof text, "the attention that slots have got so far, as it counts it");
+    else if (what & WN_ASKED_OUTPUTS)
+        snprintf(text, sizeof text, "what values can change in the layer's answer");
     else if (what & WN_ASKED_SPANS) snprintf(text, sizeof text, "spans of the text");
-    else if (what & WN_ASKED_FLAGS) snprintf(text, sizeof text, "what is a special token or punctuation");
+    else if (what & WN_ASKED_FLAGS)
+        snprintf(text, sizeof text, "what is a special token or punctuation");
     else snprintf(text, sizeof text, "%s", what & WN_ASKED_KEYS ? "keys" : "values");
     if (!(what & (WN_ASKED_SUMS | WN_ASKED_QUERIES)) && what & (WN_ASKED_STATS | WN_ASKED_OUTPUTS))
         rows = "a run under a policy that asks for it records it";
-    return wn_fail(err, WN_EINVAL, "%s asks for %s, which the decision at %d does not hold (%s)", name, text,
-                   d->view.n_tokens, rows);
+    return wn_fail(err, WN_EINVAL, "%s asks for %s, which the decision at %d does not hold (%s)",
+                   name, text, d->view.n_tokens, rows);
 }
 
 /* The view of a decision with room for rows, this policy's window, and the replay's answers.
@@ -206,13 +220,16 @@ static unsigned show(wn_replay *r, const wn_trace_decision *d, const wn_policy *
     return d->n_queries < w ? has & (unsigned)~WN_TRACE_QUERIES : has;
 }
 
-wn_status wn_replay_decide(wn_replay *r, const wn_trace_decision *d, const wn_policy *p, const wn_plan **plan, wn_err *err)
+wn_status wn_replay_decide(wn_replay *r, const wn_trace_decision *d, const wn_policy *p,
+                           const wn_plan **plan, wn_err *err)
 {
     wn_view v;
     unsigned asked = 0;
     *plan = NULL;
     if (wn_policy_profile(p))
-        return wn_fail(err, WN_EINVAL, "%.200s goes by a profile of the model, which a trace does not hold", p->text);
+        return wn_fail(err, WN_EINVAL,
+                       "%.200s goes by a profile of the model, which a trace does not hold",
+                       p->text);
     wn_status st = make_room(r, &d->view, err);
     if (st) return st;
     r->d = d;
@@ -227,30 +244,37 @@ wn_status wn_replay_decide(wn_replay *r, const wn_trace_decision *d, const wn_po
     wn_policy_decide(p, &v, d->slot_bytes, &r->plan);
     if (asked & ~has) return lacks(d, p, asked & ~has, v.window, err);
     if (r->plan.status)
-        return wn_fail(err, r->plan.status, "%s: its plan at %d could not be built", p->recipe->name, v.n_tokens);
+        return wn_fail(err, r->plan.status, "%s: its plan at %d could not be built",
+                       p->recipe->name, v.n_tokens);
     *plan = &r->plan;
     return WN_OK;
 }
 
-/* ---- the same plan? ---------------------------------------------------------------------------------- */
+/* ---- the same plan? -------------------------------------------------------------------------- */
 
 static bool differ(char *why, size_t size, const wn_view *v, int lane, const char *what, int pos)
 {
-    snprintf(why, size, "at %d, lane %d (layer %d head %d), position %d: %s", v->n_tokens, lane, v->lanes[lane].layer,
-             v->lanes[lane].head, pos, what);
+    snprintf(why, size, "at %d, lane %d (layer %d head %d), position %d: %s", v->n_tokens, lane,
+             v->lanes[lane].layer, v->lanes[lane].head, pos, what);
     return false;
 }
 
-static bool same_floats(const float *a, const float *b, int n) { return !memcmp(a, b, sizeof *a * (size_t)n); }
+static bool same_floats(const float *a, const float *b, int n)
+{
+    return !memcmp(a, b, sizeof *a * (size_t)n);
+}
 
-static bool same_entries(const wn_view *v, int lane, const wn_plan *a, const wn_plan *b, char *why, size_t size)
+static bool same_entries(const wn_view *v, int lane, const wn_plan *a, const wn_plan *b, char *why,
+                         size_t size)
 {
     int32_t i = wn_plan_first(a, lane, WN_PLAN_MERGES), j = wn_plan_first(b, lane, WN_PLAN_MERGES);
     for (; i >= 0 && j >= 0; i = a->merges[i].next, j = b->merges[j].next) {
         const wn_plan_merge *x = &a->merges[i], *y = &b->merges[j];
         int s = x->first_src, t = y->first_src;
-        if (x->at != y->at || x->n_src != y->n_src || x->count != y->count || !same_floats(&x->bias, &y->bias, 1) ||
-            memcmp(a->src + s, b->src + t, sizeof *a->src * (size_t)x->n_src) || !same_floats(a->wk + s, b->wk + t, x->n_src) ||
+        if (x->at != y->at || x->n_src != y->n_src || x->count != y->count ||
+            !same_floats(&x->bias, &y->bias, 1) ||
+            memcmp(a->src + s, b->src + t, sizeof *a->src * (size_t)x->n_src) ||
+            !same_floats(a->wk + s, b->wk + t, x->n_src) ||
             !same_floats(a->wv + s, b->wv + t, x->n_src))
             return differ(why, size, v, lane, "another merge", x->at);
     }
@@ -259,7 +283,8 @@ static bool same_entries(const wn_view *v, int lane, const wn_plan *a, const wn_
     i = wn_plan_first(a, lane, WN_PLAN_BIASES);
     j = wn_plan_first(b, lane, WN_PLAN_BIASES);
     for (; i >= 0 && j >= 0; i = a->biases[i].next, j = b->biases[j].next)
-        if (a->biases[i].at != b->biases[j].at || !same_floats(&a->biases[i].bias, &b->biases[j].bias, 1))
+        if (a->biases[i].at != b->biases[j].at ||
+            !same_floats(&a->biases[i].bias, &b->biases[j].bias, 1))
             return differ(why, size, v, lane, "another bias", a->biases[i].at);
     if (i >= 0) return differ(why, size, v, lane, "got a bias, gets none", a->biases[i].at);
     if (j >= 0) return differ(why, size, v, lane, "gets a bias, got none", b->biases[j].at);
@@ -282,10 +307,12 @@ bool wn_replay_same(const wn_view *v, const wn_plan *a, const wn_plan *b, char *
         for (int i = 0; i < l->n; i++) {
             bool was = wn_plan_keeps(a, lane, l->pos[i]);
             if (was != wn_plan_keeps(b, lane, l->pos[i]))
-                return differ(why, size, v, lane, was ? "stayed, is dropped" : "was dropped, stays", l->pos[i]);
+                return differ(why, size, v, lane, was ? "stayed, is dropped" : "was dropped, stays",
+                              l->pos[i]);
             was = wn_plan_demotes(a, lane, l->pos[i]);
             if (was != wn_plan_demotes(b, lane, l->pos[i]))
-                return differ(why, size, v, lane, was ? "was demoted, is not" : "is demoted, was not", l->pos[i]);
+                return differ(why, size, v, lane,
+                              was ? "was demoted, is not" : "is demoted, was not", l->pos[i]);
         }
         if ((a->keep && a->keep[lane]) != (b->keep && b->keep[lane]))
             return differ(why, size, v, lane, "a mask in one of the plans only", 0);
@@ -294,7 +321,7 @@ bool wn_replay_same(const wn_view *v, const wn_plan *a, const wn_plan *b, char *
     return true;
 }
 
-/* ---- figures --------------------------------------------------------------------------------------------- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 /* bits: of the slots of a lane after a plan, by position; returns their number. */
 static int64_t slots_after(const wn_view *v, int lane, const wn_plan *p, uint64_t *bits)
@@ -349,7 +376,8 @@ wn_replay_figures wn_replay_measure(wn_replay *r, const wn_trace_decision *d, co
     size_t words = ((size_t)v->n_tokens + 63) / 64;
     int lanes = 0, looked = 0;
     wn_mark m = wn_arena_mark(&r->scratch);
-    uint64_t *now = wn_arena_array(&r->scratch, uint64_t, words), *then = wn_arena_array(&r->scratch, uint64_t, words);
+    uint64_t *now = wn_arena_array(&r->scratch, uint64_t, words),
+             *then = wn_arena_array(&r->scratch, uint64_t, words);
     for (int lane = 0; lane < v->n_lanes; lane++) {
         int64_t both = 0, either = 0;
         if (!v->lanes[lane].n) continue;

@@ -56,11 +56,13 @@ static json_t *score(const wn_eval_mean m[WN_ASK_MODES], const bool ask[WN_ASK_M
     json_t *o = json_pack("{s:f, s:f, s:i}", "accuracy", all.mean, "se", all.se, "n", all.n);
     for (int i = 0; i < WN_ASK_MODES; i++)
         if (ask[i])
-            json_object_set_new(o, mode_names[i], json_pack("{s:f, s:f}", "accuracy", m[i].mean, "se", m[i].se));
+            json_object_set_new(o, mode_names[i],
+                                json_pack("{s:f, s:f}", "accuracy", m[i].mean, "se", m[i].se));
     return o;
 }
 
-static json_t *row_json(const wn_eval_report *r, const wn_eval_result *x, const bool ask[WN_ASK_MODES])
+static json_t *row_json(const wn_eval_report *r, const wn_eval_result *x,
+                        const bool ask[WN_ASK_MODES])
 {
     bool text = measured(r);
     json_t *o = json_pack("{s:s, s:s}", "kv", x->kv, "canonical", x->canonical);
@@ -80,8 +82,8 @@ static json_t *row_json(const wn_eval_report *r, const wn_eval_result *x, const 
     if (text) {
         json_t *layers = json_array();
         for (int l = 0; l < r->n_layers; l++)
-            json_array_append_new(layers, json_pack("{s:f, s:f, s:f}", "mass", x->mass[l], "error", x->error[l],
-                                                      "recovered", x->recovered[l]));
+            json_array_append_new(layers, json_pack("{s:f, s:f, s:f}", "mass", x->mass[l], "error",
+                                                    x->error[l], "recovered", x->recovered[l]));
         json_object_set_new(o, "layers", layers);
     }
     for (int t = 0; t < r->n_tasks; t++) {
@@ -100,7 +102,8 @@ bool wn_eval_write_json(FILE *f, const wn_eval_report *r, const bool ask[WN_ASK_
     for (int t = 0; t < r->n_tasks; t++)
         for (int m = 0; m < WN_ASK_MODES; m++)
             if (ask[m] && !wn_eval_ranks(r, t, m))
-                json_array_append_new(unranked, json_sprintf("%s:%s", r->task_names[t], mode_names[m]));
+                json_array_append_new(unranked,
+                                      json_sprintf("%s:%s", r->task_names[t], mode_names[m]));
     json_t *o = json_pack("{s:s, s:i}", "model", r->model, "context", r->context);
     put(o, "usable_context", r->usable_context, r->usable_context >= 0);
     put(o, "attended_tokens", r->attended, measured(r));
@@ -109,7 +112,8 @@ bool wn_eval_write_json(FILE *f, const wn_eval_report *r, const bool ask[WN_ASK_
     json_object_set_new(o, "diverge_max", json_integer(r->diverge_max));
     json_object_set_new(o, "unranked", unranked);
     json_object_set_new(o, "rows", rows);
-    bool ok = o && !json_dumpf(o, f, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) && fputc('\n', f) != EOF;
+    bool ok = o && !json_dumpf(o, f, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) &&
+              fputc('\n', f) != EOF;
     json_decref(o);
     return ok;
 }
@@ -125,16 +129,21 @@ static void cell(FILE *f, double x, bool there)
 bool wn_eval_write_csv(FILE *f, const wn_eval_report *r, const bool ask[WN_ASK_MODES])
 {
     bool text = measured(r);
-    fputs("kv,budget,kl_mean,kl_p95,kl_p99,top1,ppl,ppl_full,diverge_at,bytes,prefill_tps,decode_tps", f);
+    fputs(
+        "kv,budget,kl_mean,kl_p95,kl_p99,top1,ppl,ppl_full,diverge_at,bytes,prefill_tps,decode_tps",
+        f);
     for (int t = 0; t < r->n_tasks; t++)
         for (int m = 0; m < WN_ASK_MODES; m++)
-            if (ask[m]) fprintf(f, ",%s_%s,%s_%s_se", r->task_names[t], mode_names[m], r->task_names[t], mode_names[m]);
+            if (ask[m])
+                fprintf(f, ",%s_%s,%s_%s_se", r->task_names[t], mode_names[m], r->task_names[t],
+                        mode_names[m]);
     fputc('\n', f);
     for (int i = 0; i < r->n_rows; i++) {
         const wn_eval_result *x = &r->rows[i];
         fprintf(f, "\"%s\"", x->kv);
         cell(f, x->budget, x->budget > 0);
-        const double v[] = { x->kl_mean, x->kl_p95, x->kl_p99, x->top1, x->ppl, x->ppl_full, x->diverge_at, x->bytes };
+        const double v[] = { x->kl_mean, x->kl_p95,   x->kl_p99,     x->top1,
+                             x->ppl,     x->ppl_full, x->diverge_at, x->bytes };
         for (size_t k = 0; k < WN_COUNT(v); k++) cell(f, v[k], text);
         cell(f, x->prefill_tps, true);
         cell(f, x->decode_tps, true);
@@ -164,7 +173,8 @@ static int widest_name(const wn_eval_report *r)
     for (int i = 0; i < r->n_rows; i++) {
         char b[16] = "";
         if (r->rows[i].budget > 0) snprintf(b, sizeof b, "@%.4g%%", r->rows[i].budget * 100);
-        w = WN_MAX(w, (int)(strlen(r->rows[i].kv) + strlen(b)) + (r->rows[i].shares_prefix ? 2 : 0));
+        w = WN_MAX(w,
+                   (int)(strlen(r->rows[i].kv) + strlen(b)) + (r->rows[i].shares_prefix ? 2 : 0));
     }
     return WN_MIN(w, 60);
 }
@@ -179,14 +189,17 @@ static void put_name(FILE *f, const wn_eval_result *x, int width)
 
 static void text_table(FILE *f, const wn_eval_report *r, int width)
 {
-    fprintf(f, "%-*s  %7s %6s %9s %8s %8s %6s %8s %8s %6s %6s %6s %9s %8s\n", width, "policy", "KiB", "of", "KL mean",
-            "p95", "p99", "top-1", "ppl", "+ppl", "same", "mass", "error", "prefill/s", "decode/s");
+    fprintf(f, "%-*s  %7s %6s %9s %8s %8s %6s %8s %8s %6s %6s %6s %9s %8s\n", width, "policy",
+            "KiB", "of", "KL mean", "p95", "p99", "top-1", "ppl", "+ppl", "same", "mass", "error",
+            "prefill/s", "decode/s");
     for (int i = 0; i < r->n_rows; i++) {
         const wn_eval_result *x = &r->rows[i];
         put_name(f, x, width);
-        fprintf(f, "  %7.0f %5.1f%% %9.5f %8.4f %8.4f %5.1f%% %8.3f %+8.3f %6.1f %5.1f%% %6.3f", x->bytes / 1024,
-                100 * x->bytes_share, x->kl_mean, x->kl_p95, x->kl_p99, 100 * x->top1, x->ppl, x->ppl - x->ppl_full,
-                x->diverge_at, 100 * wn_eval_layers_mean(x->mass, r->n_layers), wn_eval_layers_mean(x->error, r->n_layers));
+        fprintf(f, "  %7.0f %5.1f%% %9.5f %8.4f %8.4f %5.1f%% %8.3f %+8.3f %6.1f %5.1f%% %6.3f",
+                x->bytes / 1024, 100 * x->bytes_share, x->kl_mean, x->kl_p95, x->kl_p99,
+                100 * x->top1, x->ppl, x->ppl - x->ppl_full, x->diverge_at,
+                100 * wn_eval_layers_mean(x->mass, r->n_layers),
+                wn_eval_layers_mean(x->error, r->n_layers));
         if (isfinite(x->prefill_tps)) fprintf(f, " %9.0f %8.1f", x->prefill_tps, x->decode_tps);
         fputc('\n', f);
     }
@@ -194,7 +207,8 @@ static void text_table(FILE *f, const wn_eval_report *r, int width)
 
 static void task_table(FILE *f, const wn_eval_report *r, int mode, int width)
 {
-    fprintf(f, "\n%-*s", width, mode == WN_ASK_AWARE ? "asked before compression" : "asked after compression");
+    fprintf(f, "\n%-*s", width,
+            mode == WN_ASK_AWARE ? "asked before compression" : "asked after compression");
     for (int t = 0; t < r->n_tasks; t++) fprintf(f, " %12.12s", r->task_names[t]);
     fputc('\n', f);
     for (int i = 0; i < r->n_rows; i++) {
@@ -215,8 +229,8 @@ bool wn_eval_write_table(FILE *f, const wn_eval_report *r, const bool ask[WN_ASK
     fprintf(f, "%s, context %d tokens", r->model, r->context);
     if (r->usable_context >= 0) fprintf(f, ", usable context %d", r->usable_context);
     if (measured(r))
-        fprintf(f, "; %d chunks of text, %d positions compared; a query attends to %.1f tokens", r->n_chunks, r->n_scored,
-                r->attended);
+        fprintf(f, "; %d chunks of text, %d positions compared; a query attends to %.1f tokens",
+                r->n_chunks, r->n_scored, r->attended);
     fputs("\n\n", f);
     if (measured(r)) text_table(f, r, width);
     for (int m = 0; m < WN_ASK_MODES && r->n_tasks; m++)
@@ -226,11 +240,16 @@ bool wn_eval_write_table(FILE *f, const wn_eval_report *r, const bool ask[WN_ASK
         for (int i = 0; i < r->n_rows; i++) {
             put_name(f, &r->rows[i], width);
             for (int m = 0; m < WN_ASK_MODES; m++)
-                if (ask[m]) fprintf(f, "  %4.0f%% +- %2.0f", 100 * r->rows[i].choices[m].mean, 100 * r->rows[i].choices[m].se);
+                if (ask[m])
+                    fprintf(f, "  %4.0f%% +- %2.0f", 100 * r->rows[i].choices[m].mean,
+                            100 * r->rows[i].choices[m].se);
             fputc('\n', f);
         }
     }
     for (int i = 0; i < r->n_rows; i++) shared |= r->rows[i].shares_prefix;
-    if (shared) fputs("\n* decides at marks only: shares one reading of what precedes the mark with the full cache\n", f);
+    if (shared)
+        fputs("\n* decides at marks only: shares one reading of what precedes the mark with the "
+              "full cache\n",
+              f);
     return !ferror(f);
 }

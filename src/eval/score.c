@@ -39,7 +39,8 @@ static bool whole(const char *text, const char *s, const char *e, const char *en
     return true;
 }
 
-const char *wn_word_find(const char *text, const char *from, const char *end, const char *word, bool fold)
+const char *wn_word_find(const char *text, const char *from, const char *end, const char *word,
+                         bool fold)
 {
     size_t n = strlen(word);
     char first = fold ? fold_case(*word) : *word;
@@ -59,7 +60,8 @@ static bool holds(const char *text, const char *end, const char *word)
 static double score_values(const wn_turn *t, const char *answer)
 {
     int found = 0;
-    for (int i = 0; i < t->n_expect; i++) found += holds(answer, answer + strlen(answer), t->expect[i]);
+    for (int i = 0; i < t->n_expect; i++)
+        found += holds(answer, answer + strlen(answer), t->expect[i]);
     return (double)found / t->n_expect;
 }
 
@@ -71,7 +73,8 @@ static double score_exact(const char *expect, const char *answer)
     while (n && is_space(expect[n - 1])) n--;
     while (is_space(*answer)) answer++;
     if (!n) return !*answer;
-    return !strncmp(answer, expect, n) && whole(answer, answer, answer + n, answer + strlen(answer));
+    return !strncmp(answer, expect, n) &&
+           whole(answer, answer, answer + n, answer + strlen(answer));
 }
 
 /* Of the first run of digits (spaces, commas and hyphens may group it), how many agree with the
@@ -107,8 +110,8 @@ static double score_json(const char *expect, const char *answer)
     return score;
 }
 
-/* Entries end at commas, semicolons and line ends. An expected item counts once, in the first
- * entry that holds it; entries beyond those asked for (repeats, inventions) make the share smaller. */
+/* Entries end at commas, semicolons and line ends. An expected item counts once, in the first entry
+ * that holds it; entries beyond those asked for (repeats, inventions) make the share smaller. */
 static double score_list(const wn_turn *t, const char *answer)
 {
     int found = 0, entries = 0;

@@ -1,5 +1,5 @@
-/* eval/searchlog.c - see searchlog.h. The text of the file is kept as it is written; reading it goes line
- * by line, each batch when it is asked for. */
+/* eval/searchlog.c - see searchlog.h. The text of the file is kept as it is written; reading it
+ * goes line by line, each batch when it is asked for. */
 #include "eval/searchlog.h"
 
 #include "base/alloc.h"
@@ -40,23 +40,31 @@ static wn_status append(wn_search_log *l, const char *s, wn_err *err)
 /* ---- reading ------------------------------------------------------------------------------- */
 
 /* The first line and the last say what the file is, and that all of it is there. */
-static wn_status check(wn_search_log *l, const char *all, size_t n, const char *head, size_t *body, wn_err *err)
+static wn_status check(wn_search_log *l, const char *all, size_t n, const char *head, size_t *body,
+                       wn_err *err)
 {
     char end[32];
     size_t kind = strlen(KIND);
-    if (n < kind || memcmp(all, KIND, kind)) return wn_fail(err, WN_EFORMAT, "%s: not the state of a search", l->path);
+    if (n < kind || memcmp(all, KIND, kind))
+        return wn_fail(err, WN_EFORMAT, "%s: not the state of a search", l->path);
     long version = strtol(all + kind, NULL, 10);
     if (version != WN_SEARCH_VERSION)
-        return wn_fail(err, WN_EUNSUPPORTED, "%s: state of a search, version %ld; this program reads version %d", l->path, version,
-                       WN_SEARCH_VERSION);
+        return wn_fail(err, WN_EUNSUPPORTED,
+                       "%s: state of a search, version %ld; this program reads version %d", l->path,
+                       version, WN_SEARCH_VERSION);
     size_t tail = strlen("end 0123456789abcdef\n");
     *body = n > tail ? n - tail : 0;
     snprintf(end, sizeof end, "end %016llx\n", (unsigned long long)hash(all, *body));
     if (memcmp(all + *body, end, n - *body))
-        return wn_fail(err, WN_EFORMAT, "%s: damaged, or changed by hand: remove it, and the search begins anew", l->path);
+        return wn_fail(err, WN_EFORMAT,
+                       "%s: damaged, or changed by hand: remove it, and the search begins anew",
+                       l->path);
     if (*body < strlen(head) || memcmp(all, head, strlen(head)))
-        return wn_fail(err, WN_EINVAL, "%s: the state of another search (another policy, other texts, numbers or program): end that "
-                       "one first, or remove the file", l->path);
+        return wn_fail(err, WN_EINVAL,
+                       "%s: the state of another search (another policy, other texts, numbers or "
+                       "program): end that "
+                       "one first, or remove the file",
+                       l->path);
     return WN_OK;
 }
 
@@ -107,12 +115,14 @@ void wn_search_log_close(wn_search_log *l)
     wn_free(l);
 }
 
-wn_status wn_search_log_find(wn_search_log *l, const double *x, size_t n_x, double *costs, size_t n, bool *known, wn_err *err)
+wn_status wn_search_log_find(wn_search_log *l, const double *x, size_t n_x, double *costs, size_t n,
+                             bool *known, wn_err *err)
 {
     char head[64];
     *known = false;
     if (!l || l->at == l->n) return WN_OK;
-    snprintf(head, sizeof head, "%d %zu %016llx", l->n_batches, n, (unsigned long long)hash(x, n_x * sizeof *x));
+    snprintf(head, sizeof head, "%d %zu %016llx", l->n_batches, n,
+             (unsigned long long)hash(x, n_x * sizeof *x));
     char *at = l->text + l->at, *end = at + strlen(head);
     bool ok = !strncmp(at, head, strlen(head));
     for (size_t i = 0; i < n && ok; i++) {
@@ -121,7 +131,9 @@ wn_status wn_search_log_find(wn_search_log *l, const double *x, size_t n_x, doub
         ok = end > at;
     }
     if (!ok || *end != '\n')
-        return wn_fail(err, WN_EFORMAT, "%s: batch %d is not what this search tries there: remove it, and the search begins anew",
+        return wn_fail(err, WN_EFORMAT,
+                       "%s: batch %d is not what this search tries there: remove it, and the "
+                       "search begins anew",
                        l->path, l->n_batches);
     l->at = (size_t)(end + 1 - l->text);
     l->n_batches++;
@@ -131,11 +143,13 @@ wn_status wn_search_log_find(wn_search_log *l, const double *x, size_t n_x, doub
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
-wn_status wn_search_log_add(wn_search_log *l, const double *x, size_t n_x, const double *costs, size_t n, wn_err *err)
+wn_status wn_search_log_add(wn_search_log *l, const double *x, size_t n_x, const double *costs,
+                            size_t n, wn_err *err)
 {
     char some[64];
     if (!l) return WN_OK;
-    snprintf(some, sizeof some, "%d %zu %016llx", l->n_batches++, n, (unsigned long long)hash(x, n_x * sizeof *x));
+    snprintf(some, sizeof some, "%d %zu %016llx", l->n_batches++, n,
+             (unsigned long long)hash(x, n_x * sizeof *x));
     wn_status st = append(l, some, err);
     for (size_t i = 0; i < n && !st; i++) {
         snprintf(some, sizeof some, " %a", costs[i]);

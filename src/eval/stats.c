@@ -29,7 +29,10 @@ double wn_stat_kl(const float *p, const float *q, int n)
     return wn_stat_kl_of(p, wn_stat_log_sum(p, n), q, wn_stat_log_sum(q, n), n);
 }
 
-double wn_stat_nll(const float *logits, int n, int id) { return wn_stat_log_sum(logits, n) - (double)logits[id]; }
+double wn_stat_nll(const float *logits, int n, int id)
+{
+    return wn_stat_log_sum(logits, n) - (double)logits[id];
+}
 
 int wn_stat_argmax(const float *x, int n)
 {

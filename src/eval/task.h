@@ -24,8 +24,8 @@ typedef struct wn_phrases wn_phrases;           /* a template and a haystack, lo
 wn_status wn_phrases_open(wn_phrases **out, const char *family, const char *haystack, wn_err *err);
 void wn_phrases_close(wn_phrases *p);
 const char *wn_phrases_haystack(const wn_phrases *p, size_t *n_bytes);     /* borrowed */
-/* What fits a model, by its general.name and chat template (either may be NULL): "demo", "base", or "model", which is
- * eval/markup.h's. */
+/* What fits a model, by its general.name and chat template (either may be NULL): "demo", "base", or
+ * "model", which is eval/markup.h's. */
 const char *wn_phrases_guess(const char *model_name, const char *chat_template);
 
 typedef enum {
@@ -33,22 +33,27 @@ typedef enum {
     WN_SCORE_EXACT,             /* the answer begins with the expected text (spaces trimmed) */
     WN_SCORE_DIGITS,            /* share of leading digits that agree */
     WN_SCORE_JSON,              /* the answer parses and equals the expected JSON */
-    WN_SCORE_LIST,              /* distinct, valid items as a share of those asked for (or written, if more) */
+    WN_SCORE_LIST,              /* distinct, valid items as a share of those asked for (or written,
+                                   if more) */
 } wn_score_kind;
 
 typedef struct {
-    char *ask;                  /* what is fed: the question, the markup, and the lead of the answer */
+    char *ask;                  /* what is fed: the question, the markup, and the lead of the
+                                   answer */
     char **expect; int n_expect;/* values, or one text */
     wn_score_kind score;
     int max_new;                /* tokens an answer may take, generously */
-    char *stop;                 /* the answer ends before this text; NULL: at max_new or the end token */
-    char *after;                /* fed after the answer when another turn follows (markup); may be "" */
+    char *stop;                 /* the answer ends before this text; NULL: at max_new or the end
+                                   token */
+    char *after;                /* fed after the answer when another turn follows (markup); may be
+                                   "" */
 } wn_turn;
 
 typedef struct {
     char *context;
     wn_turn *turns; int n_turns;
-    bool apart;                 /* each turn is asked of the same context alone, not after the others */
+    bool apart;                 /* each turn is asked of the same context alone, not after the
+                                   others */
 } wn_case;
 
 /* Counts tokens of a text as the model does. */
@@ -56,7 +61,8 @@ typedef size_t wn_count_tokens(void *ctx, const char *text, size_t n_bytes);
 
 typedef struct {
     uint64_t seed;
-    int n_tokens;               /* context + turn + answer (all turns, unless apart), at most and nearly */
+    int n_tokens;               /* context + turn + answer (all turns, unless apart), at most and
+                                   nearly */
     double depth;               /* 0 .. 1: where the (first) fact lies; < 0: drawn */
     wn_count_tokens *count;
     void *count_ctx;

@@ -20,8 +20,10 @@ static void build_digits(wn_draft *d)
     double at = wn_draft_depth(d);
     wn_draft_pair x = wn_draft_new(d, &b, NULL, "value", "statement");
     if (x.answer[strspn(x.answer, "0123456789")])
-        wn_draft_fail(d, WN_EFORMAT, "the template's tasks.digits.value is \"%.40s\" and not digits alone; write {d48}",
-                      x.answer);
+        wn_draft_fail(
+            d, WN_EFORMAT,
+            "the template's tasks.digits.value is \"%.40s\" and not digits alone; write {d48}",
+            x.answer);
     wn_draft_fact(d, at, x.statement, false);
     wn_draft_ask(d, &b, WN_SCORE_DIGITS);
     wn_draft_expect(d, x.answer);
@@ -36,7 +38,9 @@ static void build_toolcall(wn_draft *d)
     json_error_t je;
     json_t *parsed = json_loads(call, 0, &je);
     if (!parsed && !d->st)
-        wn_draft_fail(d, WN_EFORMAT, "the template's tasks.toolcall.call becomes no JSON object or array: %.100s", je.text);
+        wn_draft_fail(d, WN_EFORMAT,
+                      "the template's tasks.toolcall.call becomes no JSON object or array: %.100s",
+                      je.text);
     json_decref(parsed);
     wn_draft_ask(d, &b, WN_SCORE_JSON);
     wn_draft_expect(d, call);

@@ -48,7 +48,8 @@ static bool draw_pair(wn_draft *d, pair *out, set *used)
 }
 
 /* The data with the first n pairs, the asked one among them where depth says. */
-static const char *write_data(wn_draft *d, const pair *asked, double depth, const pair *others, int n)
+static const char *write_data(wn_draft *d, const pair *asked, double depth, const pair *others,
+                              int n)
 {
     wn_binds none = { 0 };
     wn_strbuf s = { 0 };
@@ -58,7 +59,8 @@ static const char *write_data(wn_draft *d, const pair *asked, double depth, cons
         const pair *t = i == place ? asked : &others[i - (i > place)];
         const char *phrase = wn_phrases_text(d->p, d->task, "pair");
         if (i) wn_strbuf_puts(&s, wn_phrases_text(d->p, d->task, "between"));
-        for (const char *c; (c = strchr(phrase, '{')); ) {      /* not expanded: a draft keeps all it expands */
+        /* not expanded: a draft keeps all it expands */
+        for (const char *c; (c = strchr(phrase, '{')); ) {
             bool key = !strncmp(c, "{key}", 5), value = !strncmp(c, "{value}", 7);
             wn_strbuf_add(&s, phrase, (size_t)(c - phrase) + !(key || value));
             wn_strbuf_puts(&s, key ? t->key : value ? t->value : "");
@@ -71,7 +73,8 @@ static const char *write_data(wn_draft *d, const pair *asked, double depth, cons
 }
 
 /* The largest number of pairs whose data has at most room tokens. */
-static const char *fit_pairs(wn_draft *d, const pair *asked, double depth, const pair *others, int n, size_t room)
+static const char *fit_pairs(wn_draft *d, const pair *asked, double depth, const pair *others,
+                             int n, size_t room)
 {
     int lo = 0, hi = n + 1;
     const char *best = write_data(d, asked, depth, others, 0);
@@ -99,15 +102,19 @@ static void build_lookup(wn_draft *d)
         b.n = 0;
         asked = (pair){ .key = wn_draft_draw(d, &b, "key") };
         asked.value = wn_draft_draw(d, &b, "value");
-        if (strcmp(asked.key, asked.value) && wn_draft_fresh(d, asked.key, NULL, asked.value, tries)) break;
+        if (strcmp(asked.key, asked.value) &&
+            wn_draft_fresh(d, asked.key, NULL, asked.value, tries))
+            break;
         if (d->st) return;
     }
     wn_draft_ask(d, &b, WN_SCORE_VALUES);
     wn_draft_expect(d, asked.value);
-    size_t room = wn_draft_room(d), head = wn_draft_count(d, wn_draft_phrase(d, &none, "intro")) + 4;
+    size_t room = wn_draft_room(d),
+           head = wn_draft_count(d, wn_draft_phrase(d, &none, "intro")) + 4;
     if (d->markup->system_text[0]) head += wn_draft_count(d, d->markup->system_text) + 8;
     room = room > head ? room - head : 0;
-    for (int round = 0; round < 2 && !d->st; round++) {     /* a sample for the size of a pair, then all */
+    /* a sample for the size of a pair, then all */
+    for (int round = 0; round < 2 && !d->st; round++) {
         used.n_slots = 64;
         while (used.n_slots < (size_t)n * 8) used.n_slots *= 2;
         wn_free(used.slot);
@@ -122,8 +129,11 @@ static void build_lookup(wn_draft *d)
         set_add(&used, asked.value);
         for (k = 0; k < n && draw_pair(d, &others[k], &used); k++) continue;
         if (k < n && !d->st)
-            wn_draft_fail(d, WN_EINVAL, "the template's keys and values give %d different pairs and %d are needed; make them "
-                          "longer", k, n);
+            wn_draft_fail(d, WN_EINVAL,
+                          "the template's keys and values give %d different pairs and %d are "
+                          "needed; make them "
+                          "longer",
+                          k, n);
         if (round == 0 && !d->st) {
             size_t two = wn_draft_count(d, write_data(d, &asked, 0, others, SAMPLE));
             size_t one = wn_draft_count(d, write_data(d, &asked, 0, others, SAMPLE / 2));
@@ -133,7 +143,8 @@ static void build_lookup(wn_draft *d)
     }
     bool bounded = k == most;
     double place = bounded ? wn_draft_unit(d) : depth;
-    if (!d->st) wn_draft_fact(d, bounded ? depth : 1, fit_pairs(d, &asked, place, others, k, room), true);
+    if (!d->st)
+        wn_draft_fact(d, bounded ? depth : 1, fit_pairs(d, &asked, place, others, k, room), true);
     wn_free(used.slot);
     wn_free(others);
 }

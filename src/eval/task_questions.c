@@ -27,9 +27,11 @@ static asked draw_fact(wn_draft *d)
         f.statement = wn_draft_expand(d, &b, k.statement);
         /* No two facts are asked for with the same words, and no question gives its answer away. */
         for (int i = 0; i < d->n_turns && !d->st; i++)
-            if (wn_word_find(d->turns[i].ask, d->turns[i].ask, d->turns[i].ask + strlen(d->turns[i].ask), f.question, true))
+            if (wn_word_find(d->turns[i].ask, d->turns[i].ask,
+                             d->turns[i].ask + strlen(d->turns[i].ask), f.question, true))
                 f.answer = "";
-        if (wn_word_find(f.question, f.question, f.question + strlen(f.question), f.answer, true)) f.answer = "";
+        if (wn_word_find(f.question, f.question, f.question + strlen(f.question), f.answer, true))
+            f.answer = "";
     } while (!wn_draft_fresh(d, f.statement, NULL, f.answer, tries++));
     wn_draft_said(d, f.statement, f.answer);
     wn_draft_ask_with(d, f.question, f.lead, WN_SCORE_VALUES);

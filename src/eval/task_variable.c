@@ -23,7 +23,8 @@ static const char *fresh_name(wn_draft *d, wn_binds *b)
     }
 }
 
-/* Links lie in order, each between the one before and the end. Returns the last name; *value: of all. */
+/* Links lie in order, each between the one before and the end. Returns the last name; *value: of
+ * all. */
 static const char *add_chain(wn_draft *d, int n, double at, const char **value)
 {
     const char *name = "", *from = "", *statement;

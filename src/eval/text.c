@@ -22,13 +22,15 @@ static const size_t KEEP_BYTES = (size_t)256 << 20;     /* for logits, and again
 
 wn_text_shape wn_text_shape_of(const wn_model *m, int context, int n_rows)
 {
-    wn_text_shape s = { .context = context, .half = context / 2, .n_layers = m->hp.n_layers, .n_rows = n_rows };
+    wn_text_shape s = { .context = context, .half = context / 2, .n_layers = m->hp.n_layers,
+                        .n_rows = n_rows };
     int all = context - 1 - s.half;     /* the last token has no successor */
     size_t row = sizeof(float) * (size_t)m->hp.n_vocab;
     int fit = (int)WN_MIN((size_t)all, KEEP_BYTES / row);
     s.stride = (all + fit - 1) / WN_MAX(fit, 1);
     s.n_scored = (all + s.stride - 1) / s.stride;
-    size_t sample = sizeof(float) * (size_t)m->hp.n_layers * (size_t)m->hp.n_heads * (size_t)context;
+    size_t sample = sizeof(float) * (size_t)m->hp.n_layers * (size_t)m->hp.n_heads *
+                    (size_t)context;
     s.n_samples = (int)WN_MAX(1, WN_MIN((size_t)MAX_SAMPLES, KEEP_BYTES / sample));
     s.row_values = (size_t)s.n_scored + WN_TEXT_FIXED + 3 * (size_t)s.n_layers;
     return s;
@@ -37,7 +39,8 @@ wn_text_shape wn_text_shape_of(const wn_model *m, int context, int n_rows)
 /* ---- attention at sampled queries ----------------------------------------------------- */
 
 typedef struct {
-    float *weights;                     /* (n_samples, n_layers, n_heads, context): the full cache's, by position */
+    float *weights;                     /* (n_samples, n_layers, n_heads, context): the full
+                                           cache's, by position */
     float *answers;                     /* (n_samples, n_layers, width) */
 } samples;
 
@@ -56,7 +59,9 @@ typedef struct {
 static float *weights_of(const looking *k, int layer, int head)
 {
     const wn_text_shape *s = k->shape;
-    size_t row = ((size_t)k->sample * (size_t)s->n_layers + (size_t)layer) * (size_t)k->lab->n_heads + (size_t)head;
+    size_t row = ((size_t)k->sample * (size_t)s->n_layers + (size_t)layer) *
+                     (size_t)k->lab->n_heads +
+                 (size_t)head;
     return k->full->weights + row * (size_t)s->context;
 }
 
@@ -71,8 +76,8 @@ static void mark_merged(const wn_kv *kv, int lane, int limit, uint64_t *bits)
             if (run.keep >> s & 1) bits[run.pos[s] >> 6] |= (uint64_t)1 << (run.pos[s] & 63);
 }
 
-static void see_weights(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos, const float *w,
-                        int group, int n)
+static void see_weights(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos,
+                        const float *w, int group, int n)
 {
     looking *k = ctx;
     const wn_lane *l = &wn_kv_map(item->kv)->lanes[lane];
@@ -103,7 +108,8 @@ static void see_weights(void *ctx, const wn_attend_item *item, int lane, const i
 static void see_answers(void *ctx, int layer, const float *a, int n_rows, int width)
 {
     looking *k = ctx;
-    float *full = k->full->answers + ((size_t)k->sample * (size_t)k->shape->n_layers + (size_t)layer) * (size_t)width;
+    float *full = k->full->answers +
+                  ((size_t)k->sample * (size_t)k->shape->n_layers + (size_t)layer) * (size_t)width;
     (void)n_rows;
     if (k->reference) memcpy(full, a, sizeof *a * (size_t)width);
     for (int i = 0; i < width; i++) {
@@ -158,7 +164,8 @@ typedef struct {
     uint64_t *bits;                     /* over positions */
 } chunk;
 
-static wn_status continue_greedily(chunk *c, wn_seq *s, bool reference, double *diverge, wn_err *err)
+static wn_status continue_greedily(chunk *c, wn_seq *s, bool reference, double *diverge,
+                                   wn_err *err)
 {
     wn_seq *g;
     int room = c->lab->n_ctx - wn_seq_n_tokens(s), n = WN_MIN((int)WN_EVAL_GREEDY, room), same = 0;
@@ -189,7 +196,8 @@ static wn_status feed_second_half(chunk *c, wn_seq *s, scoring *score, looking *
     s->n_reported = h->half;
     if ((st = wn_lab_feed(c->lab, s, c->ids + at++, 1, err))) return st;
     wn_seq_get_stats(s, &stats);
-    score->fixed[WN_TEXT_BYTES] = (double)stats.kv_bytes;       /* right after what is decided at the mark */
+    /* right after what is decided at the mark */
+    score->fixed[WN_TEXT_BYTES] = (double)stats.kv_bytes;
     for (int i = 0; i < h->n_samples; i++) {
         int p = h->half + (int)((int64_t)(i + 1) * (h->context - h->half) / (h->n_samples + 1));
         if ((st = wn_lab_feed(c->lab, s, c->ids + at, (size_t)(p - at), err))) return st;
@@ -208,13 +216,16 @@ static wn_status run_row(chunk *c, wn_seq *s, bool reference, double *values, wn
 {
     const wn_text_shape *h = c->shape;
     size_t L = (size_t)h->n_layers;
-    double *fixed = values + h->n_scored, *mass = fixed + WN_TEXT_FIXED, *error = mass + L, *recovered = error + L;
+    double *fixed = values + h->n_scored, *mass = fixed + WN_TEXT_FIXED, *error = mass + L,
+           *recovered = error + L;
     memset(values, 0, sizeof *values * h->row_values);
     memset(c->work, 0, sizeof *c->work * 3 * L);
-    scoring score = { .lab = c->lab, .shape = h, .ids = c->ids, .kept = c->kept, .kept_sum = c->kept_sum,
-                      .reference = reference, .kl = values, .fixed = fixed };
-    looking look = { .lab = c->lab, .shape = h, .full = &c->full, .reference = reference, .mass = mass,
-                     .diff = c->work, .norm = c->work + L, .merged = c->work + 2 * L, .bits = c->bits };
+    scoring score = { .lab = c->lab, .shape = h, .ids = c->ids, .kept = c->kept,
+                      .kept_sum = c->kept_sum, .reference = reference, .kl = values,
+                      .fixed = fixed };
+    looking look = { .lab = c->lab, .shape = h, .full = &c->full, .reference = reference,
+                     .mass = mass, .diff = c->work, .norm = c->work + L, .merged = c->work + 2 * L,
+                     .bits = c->bits };
     wn_status st = wn_seq_mark(s, err);
     if (st || (st = continue_greedily(c, s, reference, &fixed[WN_TEXT_DIVERGE], err))) return st;
     if ((st = feed_second_half(c, s, &score, &look, err))) return st;
@@ -222,14 +233,15 @@ static wn_status run_row(chunk *c, wn_seq *s, bool reference, double *values, wn
     fixed[WN_TEXT_ATTENDED] = look.perplexity / queries / (double)L;
     for (size_t l = 0; l < L; l++) {
         mass[l] /= queries;
-        if (look.merged[l] > 0 && mass[l] < 1) recovered[l] = look.merged[l] / queries / (1 - mass[l]);
+        if (look.merged[l] > 0 && mass[l] < 1)
+            recovered[l] = look.merged[l] / queries / (1 - mass[l]);
         error[l] = look.norm[l] > 0 ? sqrt(look.diff[l] / look.norm[l]) : 0;
     }
     return WN_OK;
 }
 
-wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_row *rows, const int32_t *ids,
-                      wn_job_desk *desk, double *values, wn_err *err)
+wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_row *rows,
+                      const int32_t *ids, wn_job_desk *desk, double *values, wn_err *err)
 {
     chunk c = { .lab = lab, .shape = h, .ids = ids };
     wn_seq *base = NULL, *s = NULL;
@@ -237,7 +249,8 @@ wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_ro
     wn_status st = WN_ENOMEM;
     c.kept = wn_alloc(sizeof(float) * (size_t)h->n_scored * (size_t)lab->n_vocab);
     c.kept_sum = wn_alloc(sizeof(double) * (size_t)h->n_scored);
-    c.full.weights = wn_calloc(samples_layers * (size_t)lab->n_heads * (size_t)h->context, sizeof(float));
+    c.full.weights = wn_calloc(samples_layers * (size_t)lab->n_heads * (size_t)h->context,
+                               sizeof(float));
     c.full.answers = wn_alloc(sizeof(float) * samples_layers * (size_t)lab->answer_width);
     c.bits = wn_alloc(sizeof(uint64_t) * ((size_t)h->context + 63) / 64 + 8);
     c.work = wn_alloc(sizeof(double) * 3 * (size_t)h->n_layers);
@@ -248,7 +261,7 @@ wn_status wn_text_run(const wn_lab *lab, const wn_text_shape *h, const wn_lab_ro
     if ((st = wn_lab_seq(&base, lab, &rows[0], err))) goto done;
     if ((st = wn_lab_feed(lab, base, ids, (size_t)h->half, err))) goto done;
     for (int r = 0; r < h->n_rows; r++) {
-        if (r && wn_job_part_had(desk, r)) continue;        /* row 0 runs for what it leaves behind */
+        if (r && wn_job_part_had(desk, r)) continue;  /* row 0 runs for what it leaves behind */
         if ((st = wn_lab_start(&s, lab, &rows[r], base, err))) goto done;
         if ((st = run_row(&c, s, r == 0, values + (size_t)r * h->row_values, err))) {
             wn_fail_prefix(err, st, "%s", rows[r].kv);

@@ -13,9 +13,11 @@ static wn_status ask_one(wn_eval_work *w, const wn_lab *lab, void *ctx, int job,
                          wn_job_desk *desk, wn_err *err)
 {
     const trial *t = ctx;
-    static const bool ask[WN_ASK_MODES] = { [WN_ASK_AWARE] = true };    /* the same thing for a full cache */
+    /* the same thing for a full cache */
+    static const bool ask[WN_ASK_MODES] = { [WN_ASK_AWARE] = true };
     double scores[WN_ASK_MODES] = { 0 };
-    wn_case_id id = { .task = t->tasks[job / CASES], .length = t->length, .seed = job % CASES, .n_seeds = CASES };
+    wn_case_id id = { .task = t->tasks[job / CASES], .length = t->length, .seed = job % CASES,
+                      .n_seeds = CASES };
     wn_status st = wn_eval_case(w, lab, &id, 1, ask, NULL, scores, err);
     *values = scores[WN_ASK_AWARE];
     (void)desk;
@@ -28,11 +30,13 @@ static wn_status passes(bool *yes, wn_eval_work *w, trial *t, int length, wn_err
     double values[CASES * TASKS] = { 0 }, sum[TASKS] = { 0 };
     t->length = length;
     for (int i = 0; i < CASES * TASKS; i++) {
-        snprintf(jobs[i].id, sizeof jobs[i].id, "usable:%s:%d:%d", t->tasks[i / CASES]->name, length, i % CASES);
+        snprintf(jobs[i].id, sizeof jobs[i].id, "usable:%s:%d:%d", t->tasks[i / CASES]->name,
+                 length, i % CASES);
         jobs[i].n = 1;
         jobs[i].values = &values[i];
     }
-    wn_status st = wn_eval_jobs(w, wn_eval_lab_ctx(w->m, length), jobs, CASES * TASKS, ask_one, t, err);
+    wn_status st = wn_eval_jobs(w, wn_eval_lab_ctx(w->m, length), jobs, CASES * TASKS, ask_one, t,
+                                err);
     for (int i = 0; i < CASES * TASKS; i++) sum[i / CASES] += values[i];
     *yes = sum[0] >= 0.9 * CASES - 1e-9 && sum[1] >= 0.9 * CASES - 1e-9;
     return st;
@@ -46,7 +50,8 @@ wn_status wn_usable_find(int *length, wn_eval_work *w, int max, wn_err *err)
     wn_status st;
     *length = 0;
     w->what = "usable context";
-    if (!t.tasks[0] || !t.tasks[1]) return wn_fail(err, WN_EINVAL, "there are no passkey and lookup tasks");
+    if (!t.tasks[0] || !t.tasks[1])
+        return wn_fail(err, WN_EINVAL, "there are no passkey and lookup tasks");
     if ((st = passes(&yes, w, &t, hi * step, err))) return st;
     if (yes) lo = hi;
     while (hi - lo > 1) {

@@ -11,12 +11,14 @@ struct wn_watch {
     wn_explain *explain;
 };
 
-static wn_status decided(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *err)
+static wn_status decided(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan,
+                         wn_err *err)
 {
     wn_watch *w = ctx;
     wn_status st = WN_OK;
     if (w->trace) st = wn_trace_put(w->trace, v, slot_bytes, plan, err);
-    if (!st && w->explain) st = wn_explain_note(w->explain, w->s->policy, v, v->verdicts, plan, err);
+    if (!st && w->explain)
+        st = wn_explain_note(w->explain, w->s->policy, v, v->verdicts, plan, err);
     return st;
 }
 
@@ -32,16 +34,18 @@ static const wn_rope *main_rope(const wn_engine *e)
     return &none;
 }
 
-static wn_status open_trace(wn_watch *w, const wn_watch_opts *o, const wn_view_lane *lanes, wn_err *err)
+static wn_status open_trace(wn_watch *w, const wn_watch_opts *o, const wn_view_lane *lanes,
+                            wn_err *err)
 {
     const wn_engine *e = w->s->e;
     const wn_rope *rope = main_rope(e);
     wn_model_info mi;
     wn_model_get_info(e->m, &mi);
-    wn_trace_head h = { .policy = w->s->policy->text, .model = mi.name ? mi.name : "", .n_layers = e->m->map.n_layers,
-                        .n_lanes = e->m->map.n_lanes, .lanes = lanes, .rope_dims = rope->n_dims, .rope_neox = rope->neox,
-                        .rope_rate = rope->rate, .rows = o->rows,
-                        .stats = w->s->policy->stats, .n_stats = w->s->policy->n_stats };
+    wn_trace_head h = { .policy = w->s->policy->text, .model = mi.name ? mi.name : "",
+                        .n_layers = e->m->map.n_layers, .n_lanes = e->m->map.n_lanes,
+                        .lanes = lanes, .rope_dims = rope->n_dims, .rope_neox = rope->neox,
+                        .rope_rate = rope->rate, .rows = o->rows, .stats = w->s->policy->stats,
+                        .n_stats = w->s->policy->n_stats };
     return wn_trace_create(&w->trace, o->trace, &h, err);
 }
 
@@ -51,8 +55,10 @@ wn_status wn_watch_open(wn_watch **out, wn_seq *s, const wn_watch_opts *o, wn_er
     wn_status st = WN_OK;
     *out = NULL;
     if (!s->policy || !wn_policy_decides(s->policy))
-        return wn_fail(err, WN_EINVAL, "the cache policy %s takes no decisions: there is nothing to trace or to explain",
-                       s->policy ? s->policy->recipe->name : "none");
+        return wn_fail(
+            err, WN_EINVAL,
+            "the cache policy %s takes no decisions: there is nothing to trace or to explain",
+            s->policy ? s->policy->recipe->name : "none");
     wn_watch *w = WN_NEW(wn_watch);
     wn_view_lane *lanes = WN_NEW_ARRAY(wn_view_lane, n);
     if (!w || !lanes) {
@@ -63,7 +69,8 @@ wn_status wn_watch_open(wn_watch **out, wn_seq *s, const wn_watch_opts *o, wn_er
     w->log = (wn_decision_log){ decided, w };
     for (int l = 0; l < n; l++) lanes[l] = wn_engine_lane(s->e, l);
     if (o->trace) st = open_trace(w, o, lanes, err);
-    if (!st && o->explain_to) st = wn_explain_open(&w->explain, lanes, n, o->explain_from, o->explain_to, err);
+    if (!st && o->explain_to)
+        st = wn_explain_open(&w->explain, lanes, n, o->explain_from, o->explain_to, err);
     if (!st) {
         wn_seq_set_log(s, &w->log);
         *out = w;

@@ -15,7 +15,8 @@
 
 typedef struct {
     const char *trace;                  /* file to write; NULL: none */
-    bool rows;                          /* with keys, values and queries, for replays of other policies */
+    bool rows;                          /* with keys, values and queries, for replays of other
+                                           policies */
     int explain_from, explain_to;       /* positions [from, to); to 0: none */
 } wn_watch_opts;
 

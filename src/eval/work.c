@@ -15,7 +15,8 @@ int wn_eval_lab_ctx(const wn_model *m, int length)
 
 void wn_eval_workers(wn_eval_work *w, int n_threads)
 {
-    static const size_t SMALL_MODEL = (size_t)256 << 20;    /* below, a worker per thread beats threads in a step */
+    /* below, a worker per thread beats threads in a step */
+    static const size_t SMALL_MODEL = (size_t)256 << 20;
     wn_model_info mi;
     wn_model_get_info(w->m, &mi);
     w->n_workers = mi.step_bytes < SMALL_MODEL ? n_threads : 1;
@@ -28,7 +29,8 @@ size_t wn_eval_count_tokens(void *model, const char *text, size_t n_bytes)
 {
     int32_t *ids;
     size_t n;
-    if (wn_tokens_from_text(model, text, n_bytes, WN_PARSE_SPECIAL | WN_NO_BOS, &ids, &n, NULL)) return 0;
+    if (wn_tokens_from_text(model, text, n_bytes, WN_PARSE_SPECIAL | WN_NO_BOS, &ids, &n, NULL))
+        return 0;
     wn_tokens_free(ids);
     return n;
 }
@@ -51,7 +53,8 @@ static size_t tokens_of(const wn_model *m, const wn_case *c)
 static uint64_t case_seed(const wn_eval_work *w, const wn_case_id *id)
 {
     uint64_t h = w->o->seed * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)id->seed + 1;
-    for (const char *p = id->task->name; *p; p++) h = (h ^ (uint64_t)(unsigned char)*p) * UINT64_C(0x100000001b3);
+    for (const char *p = id->task->name; *p; p++)
+        h = (h ^ (uint64_t)(unsigned char)*p) * UINT64_C(0x100000001b3);
     return h;
 }
 
@@ -68,7 +71,8 @@ wn_status wn_eval_case(const wn_eval_work *w, const wn_lab *lab, const wn_case_i
     if (need > have) {                  /* its later turns do not fit: a shorter context */
         wn_case_release(&c);
         o.n_tokens -= (int)(need - have);
-        if ((st = id->task->make(&c, w->o->phrases, &o, err))) return wn_fail_prefix(err, st, "%s", id->task->name);
+        if ((st = id->task->make(&c, w->o->phrases, &o, err)))
+            return wn_fail_prefix(err, st, "%s", id->task->name);
     }
     st = wn_ask_case(lab, w->rows, n_rows, &c, ask, desk, scores, err);
     wn_case_release(&c);
@@ -107,7 +111,8 @@ static void close_worker(void *ctx, void *worker)
     wn_free(worker);
 }
 
-static wn_status run_job(void *ctx, void *worker, int job, double *values, wn_job_desk *desk, wn_err *err)
+static wn_status run_job(void *ctx, void *worker, int job, double *values, wn_job_desk *desk,
+                         wn_err *err)
 {
     job_ctx *j = ctx;
     return j->fn(j->w, worker, j->ctx, job, values, desk, err);
@@ -119,10 +124,11 @@ static void job_progress(void *ctx, int done, int total)
     if (w->o->progress) w->o->progress(w->o->progress_ctx, w->what, done, total);
 }
 
-wn_status wn_eval_jobs(wn_eval_work *w, int n_ctx, wn_job *jobs, int n, wn_eval_job_fn *fn, void *ctx, wn_err *err)
+wn_status wn_eval_jobs(wn_eval_work *w, int n_ctx, wn_job *jobs, int n, wn_eval_job_fn *fn,
+                       void *ctx, wn_err *err)
 {
     job_ctx j = { w, n_ctx, fn, ctx };
-    wn_job_opts o = { .ctx = &j, .open = open_worker, .close = close_worker, .run = run_job, .progress = job_progress,
-                      .n_workers = w->n_workers, .journal = w->journal };
+    wn_job_opts o = { .ctx = &j, .open = open_worker, .close = close_worker, .run = run_job,
+                      .progress = job_progress, .n_workers = w->n_workers, .journal = w->journal };
     return wn_jobs_run(jobs, n, &o, err);
 }

@@ -51,9 +51,9 @@ static const mix mixes[] = {
     { "MXFP4", WN_TYPE_MXFP4, WN_TYPE_Q8_0, WN_TYPE_MXFP4, 38 },
 };
 
-const char *const wn_generate_types =
-    "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q3_K_M, Q3_K_L, Q4_K, Q4_K_S, Q4_K_M, "
-    "Q5_K, Q5_K_S, Q5_K_M, Q6_K, IQ4_NL, IQ4_XS, MXFP4";
+const char *const wn_generate_types = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, "
+                                      "Q3_K_M, Q3_K_L, Q4_K, Q4_K_S, Q4_K_M, "
+                                      "Q5_K, Q5_K_S, Q5_K_M, Q6_K, IQ4_NL, IQ4_XS, MXFP4";
 /* What an architecture's layers have beside the Llama shape. */
 typedef struct {
     const char *name;
@@ -105,7 +105,8 @@ bool wn_generate_preset(wn_generate_opts *o, const char *name)
         { "gpt-oss-20b", { .arch = "gpt-oss", .dim = 2880, .n_layers = 24, .n_heads = 64,
                            .n_kv_heads = 8, .head_dim = 64, .ffn = 2880, .n_experts = 32,
                            .n_used = 4, .vocab = 201088, .window = 128, .rope_theta = 150000,
-                           .rope_type = "yarn", .rope_scale = 32, .rope_ctx = 4096, .untied = true } },
+                           .rope_type = "yarn", .rope_scale = 32, .rope_ctx = 4096,
+                           .untied = true } },
         { "gemma3-1b", { .arch = "gemma3", .dim = 1152, .n_layers = 26, .n_heads = 4,
                          .n_kv_heads = 1, .head_dim = 256, .ffn = 6912, .vocab = 262144,
                          .n_ctx = 32768, .window = 512, .rope_theta = 1e6f } },
@@ -128,14 +129,19 @@ static wn_status settle_arch(wn_generate_opts *o, const arch **a, wn_err *err)
     if (!o->n_used) o->n_used = WN_MIN(2, o->n_experts);
     if (!o->rope_type) o->rope_type = "linear";
     if (!o->rope_dims) o->rope_dims = o->head_dim;
-    if (!o->rope_ctx) o->rope_ctx = o->rope_scale > 0 ? (int)((float)o->n_ctx / o->rope_scale) : o->n_ctx;
-    if (strcmp(o->rope_type, "linear") && strcmp(o->rope_type, "yarn") && strcmp(o->rope_type, "longrope"))
-        return wn_fail(err, WN_EINVAL, "rope %s is not one of linear, yarn, longrope", o->rope_type);
+    if (!o->rope_ctx)
+        o->rope_ctx = o->rope_scale > 0 ? (int)((float)o->n_ctx / o->rope_scale) : o->n_ctx;
+    if (strcmp(o->rope_type, "linear") && strcmp(o->rope_type, "yarn") &&
+        strcmp(o->rope_type, "longrope"))
+        return wn_fail(err, WN_EINVAL, "rope %s is not one of linear, yarn, longrope",
+                       o->rope_type);
     if (o->n_experts && strcmp(o->arch, "llama") && !(*a)->experts)
         return wn_fail(err, WN_EINVAL, "arch %s has no experts", o->arch);
-    if (o->n_experts < 0 || o->n_experts > 4096 || o->n_used < 0 || o->n_used > o->n_experts || o->window < 0 ||
-        o->rope_ctx < 1 || o->rope_dims % 2 || o->rope_dims < 2 || o->rope_dims > o->head_dim)
-        return wn_fail(err, WN_EINVAL, "%d experts, %d used, window %d, rope of %d and %d channels: out of range",
+    if (o->n_experts < 0 || o->n_experts > 4096 || o->n_used < 0 || o->n_used > o->n_experts ||
+        o->window < 0 || o->rope_ctx < 1 || o->rope_dims % 2 || o->rope_dims < 2 ||
+        o->rope_dims > o->head_dim)
+        return wn_fail(err, WN_EINVAL,
+                       "%d experts, %d used, window %d, rope of %d and %d channels: out of range",
                        o->n_experts, o->n_used, o->window, o->rope_ctx, o->rope_dims);
     return WN_OK;
 }
@@ -286,14 +292,16 @@ static void put_rope(wn_gguf_writer *w, const wn_generate_opts *o)
     wn_gguf_put_f32(w, arch_key(o, "rope.freq_base", key), o->rope_theta);
     if (!(o->rope_scale > 0)) return;
     wn_gguf_put_string(w, arch_key(o, "rope.scaling.type", key), o->rope_type);
-    if (!strcmp(o->rope_type, "longrope")) {    /* the attention factor of Ding et al., "LongRoPE", 2024 */
+    if (!strcmp(o->rope_type, "longrope")) {    /* the attention factor of Ding et al., "LongRoPE",
+                                                   2024 */
         float length = sqrtf(1 + logf(o->rope_scale) / logf((float)o->rope_ctx));
         wn_gguf_put_f32(w, arch_key(o, "rope.scaling.attn_factor", key), length);
     } else {
         wn_gguf_put_f32(w, arch_key(o, "rope.scaling.factor", key), o->rope_scale);
     }
     if (strcmp(o->rope_type, "linear"))
-        wn_gguf_put_u32(w, arch_key(o, "rope.scaling.original_context_length", key), (uint32_t)o->rope_ctx);
+        wn_gguf_put_u32(w, arch_key(o, "rope.scaling.original_context_length", key),
+                        (uint32_t)o->rope_ctx);
 }
 
 static void put_metadata(wn_gguf_writer *w, const wn_generate_opts *o, const mix *m, const arch *a)
@@ -315,7 +323,8 @@ static void put_metadata(wn_gguf_writer *w, const wn_generate_opts *o, const mix
         wn_gguf_put_u32(w, arch_key(o, numbers[i].key, key), (uint32_t)numbers[i].value);
     put_rope(w, o);
     wn_gguf_put_f32(w, arch_key(o, "attention.layer_norm_rms_epsilon", key), 1e-5f);
-    if (o->window) wn_gguf_put_u32(w, arch_key(o, "attention.sliding_window", key), (uint32_t)o->window);
+    if (o->window)
+        wn_gguf_put_u32(w, arch_key(o, "attention.sliding_window", key), (uint32_t)o->window);
     if (!strcmp(o->arch, "gemma2")) {
         wn_gguf_put_f32(w, arch_key(o, "attn_logit_softcapping", key), 50);
         wn_gguf_put_f32(w, arch_key(o, "final_logit_softcapping", key), 30);
@@ -323,7 +332,8 @@ static void put_metadata(wn_gguf_writer *w, const wn_generate_opts *o, const mix
     if (!o->n_experts) return;
     wn_gguf_put_u32(w, arch_key(o, "expert_count", key), (uint32_t)o->n_experts);
     wn_gguf_put_u32(w, arch_key(o, "expert_used_count", key), (uint32_t)o->n_used);
-    if (a->own_ffn_key) wn_gguf_put_u32(w, arch_key(o, "expert_feed_forward_length", key), (uint32_t)o->ffn);
+    if (a->own_ffn_key)
+        wn_gguf_put_u32(w, arch_key(o, "expert_feed_forward_length", key), (uint32_t)o->ffn);
 }
 
 /* ---- weights ---------------------------------------------------------------------------- */
@@ -363,14 +373,18 @@ static void fill_piece(void *arg, int part, int thread)
 }
 
 /* `count` matrices of rows behind each other. */
-static void stack(walk *k, const char *name, wn_type type, int64_t cols, int64_t rows, int64_t count, float mean,
-                  float sd)
+static void stack(walk *k, const char *name, wn_type type, int64_t cols, int64_t rows,
+                  int64_t count, float mean, float sd)
 {
     int64_t n = cols * rows * count, most = (int64_t)PIECES * PIECE;
     uint64_t seed = k->o->seed * 0x9e3779b97f4a7c15u + ++k->n;
     if (k->st) return;
     if (!k->fill) {
-        wn_gguf_put_tensor(k->w, name, type, count > 1 ? 3 : rows > 1 ? 2 : 1, (int64_t[]){ cols, rows, count });
+        wn_gguf_put_tensor(k->w, name, type,
+                           count > 1  ? 3
+                           : rows > 1 ? 2
+                                      : 1,
+                           (int64_t[]){ cols, rows, count });
         return;
     }
     for (int64_t from = 0; from < n && !k->st; from += most) {
@@ -381,7 +395,8 @@ static void stack(walk *k, const char *name, wn_type type, int64_t cols, int64_t
     }
 }
 
-static void tensor(walk *k, const char *name, wn_type type, int64_t cols, int64_t rows, float mean, float sd)
+static void tensor(walk *k, const char *name, wn_type type, int64_t cols, int64_t rows, float mean,
+                   float sd)
 {
     stack(k, name, type, cols, rows, 1, mean, sd);
 }
@@ -443,15 +458,18 @@ static void attention(walk *k, int i)
         tensor(k, NAME("attn_v.bias"), WN_TYPE_F32, kv, 1, 0, 0.1f);
     }
     if (k->a->norms || k->a->wide_norms) {
-        tensor(k, NAME("attn_q_norm.weight"), WN_TYPE_F32, k->a->wide_norms ? q : o->head_dim, 1, 1, 0.1f);
-        tensor(k, NAME("attn_k_norm.weight"), WN_TYPE_F32, k->a->wide_norms ? kv : o->head_dim, 1, 1, 0.1f);
+        tensor(k, NAME("attn_q_norm.weight"), WN_TYPE_F32, k->a->wide_norms ? q : o->head_dim, 1, 1,
+               0.1f);
+        tensor(k, NAME("attn_k_norm.weight"), WN_TYPE_F32, k->a->wide_norms ? kv : o->head_dim, 1,
+               1, 0.1f);
     }
     if (k->a->sinks) {
         tensor(k, NAME("attn_sinks.weight"), WN_TYPE_F32, o->n_heads, 1, 1, 1);
         tensor(k, NAME("attn_output.bias"), WN_TYPE_F32, o->dim, 1, 0, 0.1f);
     }
     matrix(k, NAME("attn_output.weight"), most, q, o->dim, 1);
-    if (k->a->post_norms) tensor(k, NAME("post_attention_norm.weight"), WN_TYPE_F32, o->dim, 1, 1, 0.1f);
+    if (k->a->post_norms)
+        tensor(k, NAME("post_attention_norm.weight"), WN_TYPE_F32, o->dim, 1, 1, 0.1f);
 }
 
 static void experts(walk *k, int i)
@@ -464,7 +482,8 @@ static void experts(walk *k, int i)
     tensor(k, NAME("ffn_gate_inp.weight"), WN_TYPE_F32, o->dim, o->n_experts, 0, sd);
     stack(k, NAME("ffn_gate_exps.weight"), in, o->dim, o->ffn, o->n_experts, 0, sd);
     stack(k, NAME("ffn_up_exps.weight"), in, o->dim, o->ffn, o->n_experts, 0, sd);
-    stack(k, NAME("ffn_down_exps.weight"), out, o->ffn, o->dim, o->n_experts, 0, 1 / sqrtf((float)o->ffn));
+    stack(k, NAME("ffn_down_exps.weight"), out, o->ffn, o->dim, o->n_experts, 0,
+          1 / sqrtf((float)o->ffn));
     if (!k->a->biases) return;
     tensor(k, NAME("ffn_gate_inp.bias"), WN_TYPE_F32, o->n_experts, 1, 0, 0.1f);
     tensor(k, NAME("ffn_gate_exps.bias"), WN_TYPE_F32, o->ffn, o->n_experts, 0, 0.1f);
@@ -478,8 +497,8 @@ static void layer(walk *k, int i)
     char name[64];
     wn_type most = k->m->most, more = wants_more_bits(i, o->n_layers) ? k->m->more : most;
     attention(k, i);
-    tensor(k, k->a->sinks ? NAME("post_attention_norm.weight") : NAME("ffn_norm.weight"), WN_TYPE_F32, o->dim, 1, 1,
-           0.1f);
+    tensor(k, k->a->sinks ? NAME("post_attention_norm.weight") : NAME("ffn_norm.weight"),
+           WN_TYPE_F32, o->dim, 1, 1, 0.1f);
     if (o->n_experts) {
         experts(k, i);
         return;

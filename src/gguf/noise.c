@@ -94,11 +94,13 @@ static void q6_k(uint8_t *b, float sd, uint64_t *state)
     put_half(b + 208, sd / (18.5f * 79.5f) * vary(wn_noise_next(state)));
 }
 
-/* ---- types of random codes: all that differs is where the scales lie and what the codes' spread is */
+/* ---- types of random codes: all that differs is where the scales lie and what the codes' spread
+ * is */
 
 typedef struct {
     wn_type type;
-    int d, m;                   /* where the half of the scale lies, and of the offset; m < 0: none */
+    int d, m;                   /* where the half of the scale lies, and of the offset; m < 0:
+                                   none */
     float spread;               /* of the codes times their sub-scales, in units of d */
     float offset;               /* m in units of d: minus the mean of the codes */
 } random_codes;
@@ -150,8 +152,9 @@ static const random_codes *plain_of(wn_type t)
 
 bool wn_noise_knows(wn_type t)
 {
-    static const wn_type known[] = { WN_TYPE_F32,  WN_TYPE_F16,  WN_TYPE_BF16, WN_TYPE_Q8_0, WN_TYPE_Q4_0,
-                                     WN_TYPE_Q2_K, WN_TYPE_Q4_K, WN_TYPE_Q5_K, WN_TYPE_Q6_K, WN_TYPE_MXFP4 };
+    static const wn_type known[] = { WN_TYPE_F32,  WN_TYPE_F16,  WN_TYPE_BF16, WN_TYPE_Q8_0,
+                                     WN_TYPE_Q4_0, WN_TYPE_Q2_K, WN_TYPE_Q4_K, WN_TYPE_Q5_K,
+                                     WN_TYPE_Q6_K, WN_TYPE_MXFP4 };
     for (size_t i = 0; i < WN_COUNT(known); i++)
         if (t == known[i]) return true;
     return plain_of(t) != NULL;
@@ -173,7 +176,8 @@ void wn_noise(void *out, wn_type t, int64_t n, float mean, float sd, uint64_t se
         else if (t == WN_TYPE_Q8_0) q8_0(b, sd, &state);
         else if (t == WN_TYPE_Q4_0) q4_0(b, sd, &state);
         else if (t == WN_TYPE_Q2_K) q2_k(b, sd, &state);
-        else if (t == WN_TYPE_Q4_K || t == WN_TYPE_Q5_K) q45_k(b, t == WN_TYPE_Q4_K ? 4 : 5, sd, &state);
+        else if (t == WN_TYPE_Q4_K || t == WN_TYPE_Q5_K)
+            q45_k(b, t == WN_TYPE_Q4_K ? 4 : 5, sd, &state);
         else if (t == WN_TYPE_MXFP4) mxfp4(b, sd, &state);
         else q6_k(b, sd, &state);
     }

@@ -17,7 +17,10 @@ enum { QK = 256 };                      /* values of a K-quant super-block */
     void wn_##t##_encode(void *out, const float *x, int64_t n);
 WN_BLOCK_TYPES(WN_DECLARE)
 
-static inline float get_f16(const uint8_t *p) { return wn_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
+static inline float get_f16(const uint8_t *p)
+{
+    return wn_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
 
 /* Stores a scale and returns what was stored. Too large a scale becomes the largest finite
  * half: a block of infinities would help nobody. */

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-const int8_t wn_iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+const int8_t wn_iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
+                                   1,    13,   25,  38,  53,  69,  89,  113 };
 const int8_t wn_mxfp4_values[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
 
 /* The number of the table's value that is nearest to x; NaN gives that of the least. */
@@ -24,7 +25,8 @@ static int nearest_of(const int8_t table[16], float x)
 static void put_nearest(uint8_t *b, const int8_t table[16], const float *x, float d)
 {
     for (int i = 0; i < 16; i++)
-        b[i] = (uint8_t)(nearest_of(table, over(x[i], d)) | nearest_of(table, over(x[i + 16], d)) << 4);
+        b[i] = (uint8_t)(nearest_of(table, over(x[i], d)) | nearest_of(table, over(x[i + 16], d))
+                                                                << 4);
 }
 
 static void get_nearest(float *out, const int8_t table[16], const uint8_t *b, float d)
@@ -68,7 +70,8 @@ void wn_iq4_xs_decode(float *out, const void *in, int64_t n)
     const uint8_t *b = in;
     for (; n > 0; n -= QK, b += 136, out += QK)
         for (int j = 0; j < 8; j++) {
-            int s = (b[4 + j / 2] >> (j & 1 ? 4 : 0) & 15) | (b[2 + j / 4] >> (2 * (j % 4)) & 3) << 4;
+            int s = (b[4 + j / 2] >> (j & 1 ? 4 : 0) & 15) | (b[2 + j / 4] >> (2 * (j % 4)) & 3)
+                                                                 << 4;
             get_nearest(out + 32 * j, wn_iq4_values, b + 8 + 16 * j, get_f16(b) * (float)(s - 32));
         }
 }
@@ -102,7 +105,8 @@ void wn_iq4_xs_encode(void *out, const float *x, int64_t n)
 void wn_mxfp4_decode(float *out, const void *in, int64_t n)
 {
     const uint8_t *b = in;
-    for (; n > 0; n -= 32, b += 17, out += 32) get_nearest(out, wn_mxfp4_values, b + 1, wn_e8m0_half(*b));
+    for (; n > 0; n -= 32, b += 17, out += 32)
+        get_nearest(out, wn_mxfp4_values, b + 1, wn_e8m0_half(*b));
 }
 
 /* The least power of two with which the extreme value is at most 14: as far beyond the

@@ -76,7 +76,8 @@ void wn_q3_k_decode(float *out, const void *in, int64_t n)
         float d = get_f16(b + 108);
         for (int i = 0; i < QK; i++) {
             int quarter = i % 128 / 32, half = i / 128, l = i % 32;
-            int q = (b[32 + 32 * half + l] >> (2 * quarter) & 3) | (b[l] >> (4 * half + quarter) & 1) << 2;
+            int q = (b[32 + 32 * half + l] >> (2 * quarter) & 3) |
+                    (b[l] >> (4 * half + quarter) & 1) << 2;
             out[i] = d * (float)(q3_k_scale(b + 96, i / 16) - 32) * (float)(q - 4);
         }
     }

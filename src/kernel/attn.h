@@ -27,7 +27,8 @@ typedef struct {
     size_t b_stride;
     int n_rows, n_cols, depth;
     bool add;                   /* continue the chain that c holds; else start from 0 */
-    float *tmp;                 /* many rows: b is widened once into here (wn_attn_tmp_bytes); or NULL */
+    float *tmp;                 /* many rows: b is widened once into here (wn_attn_tmp_bytes); or
+                                   NULL */
     const void *ahead;          /* bytes wanted soon: fetched while this runs; or NULL */
     size_t ahead_bytes;
 } wn_attn_product;
@@ -44,8 +45,8 @@ struct wn_attn_ops {
 
     /* The ways back: x[i] = element i; rows[s * stride + d] = src[d * src_stride + s]. */
     void (*get_row[WN_ELEMS])(float *x, const void *src, int n);
-    void (*get_cols[WN_ELEMS])(float *rows, size_t stride, const void *src, size_t src_stride, int n,
-                               int depth);
+    void (*get_cols[WN_ELEMS])(float *rows, size_t stride, const void *src, size_t src_stride,
+                               int n, int depth);
 
     /* Maximum of n values, -INFINITY for none; NaN is passed over. */
     float (*max)(const float *x, int n);

@@ -11,7 +11,10 @@ INLINE vec v_div(vec a, vec b) { return _mm256_div_ps(a, b); }
 INLINE vec v_exp(vec x) { return wn_exp_8(x); }
 
 static const int32_t first_n[16] = { -1, -1, -1, -1, -1, -1, -1, -1 };
-INLINE __m256i mask_n(int n) { return _mm256_loadu_si256((const __m256i *)(const void *)(first_n + 8 - n)); }
+INLINE __m256i mask_n(int n)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)(first_n + 8 - n));
+}
 INLINE vec v_load_n(const float *p, int n) { return _mm256_maskload_ps(p, mask_n(n)); }
 INLINE void v_store_n(float *p, vec x, int n) { _mm256_maskstore_ps(p, mask_n(n), x); }
 
@@ -85,7 +88,8 @@ INLINE void v_transpose(vec r[8])
 
 INLINE vec v_tanh(vec y)
 {
-    vec sign = _mm256_set1_ps(-0.0f), one = v_set(1.0f), a = _mm256_andnot_ps(sign, y), z = v_mul(y, y);
+    vec sign = _mm256_set1_ps(-0.0f), one = v_set(1.0f), a = _mm256_andnot_ps(sign, y),
+        z = v_mul(y, y);
     vec p = v_fma(v_set(WN_TANH_C11), z, v_set(WN_TANH_C9));
     p = v_fma(p, z, v_set(WN_TANH_C7));
     p = v_fma(p, z, v_set(WN_TANH_C5));

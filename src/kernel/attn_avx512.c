@@ -30,7 +30,8 @@ INLINE vec widen_16(wn_elem e, __m256i h)
 INLINE vec v_widen(wn_elem e, const void *p, size_t i)
 {
     if (e == WN_ELEM_F32) return v_load((const float *)p + i);
-    return widen_16(e, _mm256_loadu_si256((const __m256i *)(const void *)((const uint16_t *)p + i)));
+    return widen_16(e,
+                    _mm256_loadu_si256((const __m256i *)(const void *)((const uint16_t *)p + i)));
 }
 
 INLINE vec v_widen_n(wn_elem e, const void *p, size_t i, int n)
@@ -75,7 +76,8 @@ INLINE void v_transpose(vec r[16])
         b[4 * i + 3] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
     }
     for (int i = 0; i < 4; i++) {       /* b[4k + i]: rows 4k.., columns i, 4 + i, 8 + i, 12 + i */
-        vec lo = _mm512_shuffle_f32x4(b[i], b[4 + i], 0x88), hi = _mm512_shuffle_f32x4(b[i], b[4 + i], 0xdd);
+        vec lo = _mm512_shuffle_f32x4(b[i], b[4 + i], 0x88),
+            hi = _mm512_shuffle_f32x4(b[i], b[4 + i], 0xdd);
         vec lo2 = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0x88);
         vec hi2 = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0xdd);
         r[i] = _mm512_shuffle_f32x4(lo, lo2, 0x88);

@@ -40,25 +40,29 @@ static void put_row_f32(void *dst, const float *x, int n)
     if (n > 0) memcpy(dst, x, sizeof(float) * (size_t)n);
 }
 
-static void put_cols(void *dst, size_t dst_stride, const float *rows, size_t stride, int n, int depth,
-                     wn_elem e)
+static void put_cols(void *dst, size_t dst_stride, const float *rows, size_t stride, int n,
+                     int depth, wn_elem e)
 {
     for (int d = 0; d < depth; d++)
         for (int s = 0; s < n; s++)
-            wn_elem_put(e, dst, (size_t)d * dst_stride + (size_t)s, rows[(size_t)s * stride + (size_t)d]);
+            wn_elem_put(e, dst, (size_t)d * dst_stride + (size_t)s,
+                        rows[(size_t)s * stride + (size_t)d]);
 }
 
-static void put_cols_f16(void *dst, size_t dst_stride, const float *rows, size_t stride, int n, int depth)
+static void put_cols_f16(void *dst, size_t dst_stride, const float *rows, size_t stride, int n,
+                         int depth)
 {
     put_cols(dst, dst_stride, rows, stride, n, depth, WN_ELEM_F16);
 }
 
-static void put_cols_bf16(void *dst, size_t dst_stride, const float *rows, size_t stride, int n, int depth)
+static void put_cols_bf16(void *dst, size_t dst_stride, const float *rows, size_t stride, int n,
+                          int depth)
 {
     put_cols(dst, dst_stride, rows, stride, n, depth, WN_ELEM_BF16);
 }
 
-static void put_cols_f32(void *dst, size_t dst_stride, const float *rows, size_t stride, int n, int depth)
+static void put_cols_f32(void *dst, size_t dst_stride, const float *rows, size_t stride, int n,
+                         int depth)
 {
     put_cols(dst, dst_stride, rows, stride, n, depth, WN_ELEM_F32);
 }
@@ -68,11 +72,13 @@ static void get_row(float *x, const void *src, int n, wn_elem e)
     for (int i = 0; i < n; i++) x[i] = wn_elem_get(e, src, (size_t)i);
 }
 
-static void get_cols(float *rows, size_t stride, const void *src, size_t src_stride, int n, int depth, wn_elem e)
+static void get_cols(float *rows, size_t stride, const void *src, size_t src_stride, int n,
+                     int depth, wn_elem e)
 {
     for (int d = 0; d < depth; d++)
         for (int s = 0; s < n; s++)
-            rows[(size_t)s * stride + (size_t)d] = wn_elem_get(e, src, (size_t)d * src_stride + (size_t)s);
+            rows[(size_t)s * stride + (size_t)d] = wn_elem_get(e, src,
+                                                               (size_t)d * src_stride + (size_t)s);
 }
 
 #define GET(name, e)                                                                               \

@@ -63,9 +63,11 @@ INLINE fetcher fetch_next(const wn_attn_product *p, int steps)
  * and in the end the first of the frame that is read next. */
 INLINE fetcher fetch_near(const wn_attn_product *p, const wn_elem e, int steps)
 {
-    size_t bytes = ((size_t)(p->depth - 1) * p->b_stride + (size_t)p->n_cols) * (e == WN_ELEM_F32 ? 4 : 2);
+    size_t bytes = ((size_t)(p->depth - 1) * p->b_stride + (size_t)p->n_cols) *
+                   (e == WN_ELEM_F32 ? 4 : 2);
     size_t near = NEAR_BYTES, ahead = p->ahead_bytes < near ? p->ahead_bytes : near;
-    fetcher f = { .at = (const char *)p->b + NEAR_BYTES, .end = (const char *)p->b + bytes, .near = true };
+    fetcher f = { .at = (const char *)p->b + NEAR_BYTES, .end = (const char *)p->b + bytes,
+                  .near = true };
     if (p->ahead) {
         f.next = p->ahead;
         f.next_end = f.next + ahead;
@@ -75,9 +77,9 @@ INLINE fetcher fetch_near(const wn_attn_product *p, const wn_elem e, int steps)
 }
 
 /* c (MR x NV vectors) = chain over depth. part > 0: the only vector has part columns. */
-INLINE void tile(const int MR, const int NV, const wn_elem e, const bool partial, int part, float *c,
-                 size_t c_stride, const float *a, size_t a_stride, const void *b, size_t b_at,
-                 size_t b_stride, int depth, bool add, fetcher *f)
+INLINE void tile(const int MR, const int NV, const wn_elem e, const bool partial, int part,
+                 float *c, size_t c_stride, const float *a, size_t a_stride, const void *b,
+                 size_t b_at, size_t b_stride, int depth, bool add, fetcher *f)
 {
     vec acc[6][4];
     _Pragma("GCC unroll 6") for (int i = 0; i < MR; i++)
@@ -90,7 +92,8 @@ INLINE void tile(const int MR, const int NV, const wn_elem e, const bool partial
         _Pragma("GCC unroll 4") for (; j < stop; j++) {
             vec x[4];
             _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
-                x[v] = partial ? v_widen_n(e, b, b_at, part) : v_widen(e, b, b_at + (size_t)(v * W));
+                x[v] = partial ? v_widen_n(e, b, b_at, part)
+                               : v_widen(e, b, b_at + (size_t)(v * W));
             _Pragma("GCC unroll 6") for (int i = 0; i < MR; i++) {
                 vec q = v_set(a[(size_t)i * a_stride + (size_t)j]);
                 _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
@@ -106,15 +109,15 @@ INLINE void tile(const int MR, const int NV, const wn_elem e, const bool partial
 }
 
 /* Columns [x, x + NV * W) (or a part of one vector) for all rows of a group of MR. */
-#define TILE_ROWS(MR)                                                                              \
-    case MR:                                                                                       \
-        tile(MR, NV, e, partial, part, c, p->c_stride, a, p->a_stride, b, b_at, b_stride, p->depth, \
-             p->add, f);                                                                           \
+#define TILE_ROWS(MR)                                                                     \
+    case MR:                                                                              \
+        tile(MR, NV, e, partial, part, c, p->c_stride, a, p->a_stride, b, b_at, b_stride, \
+             p->depth, p->add, f);                                                        \
         break
 
 INLINE void tiles(const int NV, const wn_elem e, const bool partial, int part, int rows,
-                  const wn_attn_product *p, int i, int x, const void *b, size_t b_at, size_t b_stride,
-                  fetcher *f)
+                  const wn_attn_product *p, int i, int x, const void *b, size_t b_at,
+                  size_t b_stride, fetcher *f)
 {
     float *c = p->c + (size_t)i * p->c_stride + x;
     const float *a = p->a + (size_t)i * p->a_stride;
@@ -205,9 +208,11 @@ INLINE void product_many(const wn_attn_product *p, const wn_elem e)
                 continue;
             }
             for (; x + W <= n; x += W)
-                tiles(1, WN_ELEM_F32, false, 0, rows, p, i, x0 + x, p->tmp, (size_t)x, (size_t)wide, NULL);
+                tiles(1, WN_ELEM_F32, false, 0, rows, p, i, x0 + x, p->tmp, (size_t)x, (size_t)wide,
+                      NULL);
             if (x < n)
-                tiles(1, WN_ELEM_F32, true, n - x, rows, p, i, x0 + x, p->tmp, (size_t)x, (size_t)wide, NULL);
+                tiles(1, WN_ELEM_F32, true, n - x, rows, p, i, x0 + x, p->tmp, (size_t)x,
+                      (size_t)wide, NULL);
         }
     }
 }
@@ -233,8 +238,8 @@ INLINE void put_row(void *dst, const float *x, int n, const wn_elem e)
 
 /* Squares of W x W are turned in registers; what is left over goes through a small buffer
  * a row at a time (a decode token is one such row). */
-INLINE void put_cols(void *dst, size_t dst_stride, const float *rows, size_t stride, int n, int depth,
-                     const wn_elem e)
+INLINE void put_cols(void *dst, size_t dst_stride, const float *rows, size_t stride, int n,
+                     int depth, const wn_elem e)
 {
     int s = 0;
     for (; s + W <= n; s += W) {
@@ -243,7 +248,8 @@ INLINE void put_cols(void *dst, size_t dst_stride, const float *rows, size_t str
             vec r[W];
             for (int i = 0; i < W; i++) r[i] = v_load(rows + (size_t)(s + i) * stride + d);
             v_transpose(r);
-            for (int i = 0; i < W; i++) v_narrow(e, dst, (size_t)(d + i) * dst_stride + (size_t)s, r[i]);
+            for (int i = 0; i < W; i++)
+                v_narrow(e, dst, (size_t)(d + i) * dst_stride + (size_t)s, r[i]);
         }
         for (; d < depth; d++)
             for (int i = 0; i < W; i++)
@@ -286,25 +292,29 @@ INLINE void get_row(float *x, const void *src, int n, const wn_elem e)
     for (; i < n; i++) x[i] = wn_elem_get(e, src, (size_t)i);
 }
 
-INLINE void get_cols(float *rows, size_t stride, const void *src, size_t src_stride, int n, int depth,
-                     const wn_elem e)
+INLINE void get_cols(float *rows, size_t stride, const void *src, size_t src_stride, int n,
+                     int depth, const wn_elem e)
 {
     int s = 0;
     for (; s + W <= n; s += W) {
         int d = 0;
         for (; d + W <= depth; d += W) {
             vec r[W];
-            for (int i = 0; i < W; i++) r[i] = v_widen(e, src, (size_t)(d + i) * src_stride + (size_t)s);
+            for (int i = 0; i < W; i++)
+                r[i] = v_widen(e, src, (size_t)(d + i) * src_stride + (size_t)s);
             v_transpose(r);
             for (int i = 0; i < W; i++) v_store(rows + (size_t)(s + i) * stride + d, r[i]);
         }
         for (; d < depth; d++)
             for (int i = 0; i < W; i++)
-                rows[(size_t)(s + i) * stride + (size_t)d] = wn_elem_get(e, src, (size_t)d * src_stride + (size_t)(s + i));
+                rows[(size_t)(s + i) * stride + (size_t)d] = wn_elem_get(e, src,
+                                                                         (size_t)d * src_stride +
+                                                                             (size_t)(s + i));
     }
     for (; s < n; s++)
         for (int d = 0; d < depth; d++)
-            rows[(size_t)s * stride + (size_t)d] = wn_elem_get(e, src, (size_t)d * src_stride + (size_t)s);
+            rows[(size_t)s * stride + (size_t)d] = wn_elem_get(e, src,
+                                                               (size_t)d * src_stride + (size_t)s);
 }
 
 #define GET(name, e)                                                                               \
@@ -381,7 +391,8 @@ static void merge(float *acc, float a, const float *more, float b, int n)
 {
     vec va = v_set(a), vb = v_set(b);
     int i = 0;
-    for (; i + W <= n; i += W) v_store(acc + i, v_fma(vb, v_load(more + i), v_mul(va, v_load(acc + i))));
+    for (; i + W <= n; i += W)
+        v_store(acc + i, v_fma(vb, v_load(more + i), v_mul(va, v_load(acc + i))));
     if (i < n) {
         vec y = v_fma(vb, v_load_n(more + i, n - i), v_mul(va, v_load_n(acc + i, n - i)));
         v_store_n(acc + i, y, n - i);

@@ -16,18 +16,25 @@ enum { W = 8, STEP = 16, QUAD_BYTES = 8 };
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
-INLINE vec v_widen(const uint16_t *h) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)h)); }
+INLINE vec v_widen(const uint16_t *h)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)h));
+}
 INLINE ivec v_int(vec x) { return _mm256_cvtps_epi32(x); }
 INLINE ivec v_cut(vec x) { return _mm256_cvttps_epi32(x); }
 INLINE vec v_of(ivec x) { return _mm256_cvtepi32_ps(x); }
 INLINE vec v_from_bits(ivec x) { return _mm256_castsi256_ps(x); }
 
 /* x where w is not 0, else 0 */
-INLINE vec v_or_0(vec w, vec x) { return _mm256_and_ps(x, _mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ)); }
+INLINE vec v_or_0(vec w, vec x)
+{
+    return _mm256_and_ps(x, _mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+}
 
 INLINE vec v_finite_or_0(vec x)
 {
-    return _mm256_and_ps(x, _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.f), x), _mm256_set1_ps(INFINITY), _CMP_LT_OQ));
+    return _mm256_and_ps(x, _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.f), x),
+                                          _mm256_set1_ps(INFINITY), _CMP_LT_OQ));
 }
 
 INLINE void i_store(void *p, ivec x) { _mm256_storeu_si256((__m256i *)p, x); }
@@ -45,7 +52,10 @@ INLINE ivec i_table(const uint8_t *t)
     return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)t));
 }
 INLINE ivec i_map(ivec table, ivec v) { return _mm256_shuffle_epi8(table, v); }
-INLINE ivec i_bits(vec x) { return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)); }
+INLINE ivec i_bits(vec x)
+{
+    return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff));
+}
 INLINE ivec i_max(ivec a, ivec b) { return _mm256_max_epi32(a, b); }
 
 INLINE uint32_t i_top(ivec x)
@@ -68,7 +78,8 @@ INLINE int32_t i_sum(ivec x)
 INLINE void i_add_sums(int32_t out[4], const ivec x[4])
 {
     ivec a = _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
-    __m128i d = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)), *to = (__m128i *)(void *)out;
+    __m128i d = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)),
+            *to = (__m128i *)(void *)out;
     _mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), d));
 }
 
@@ -89,7 +100,9 @@ INLINE vec v_butterfly(vec x, const int h)
     const vec minus = h == 1 ? _mm256_setr_ps(0.f, -0.f, 0.f, -0.f, 0.f, -0.f, 0.f, -0.f)
                     : h == 2 ? _mm256_setr_ps(0.f, 0.f, -0.f, -0.f, 0.f, 0.f, -0.f, -0.f)
                              : _mm256_setr_ps(0.f, 0.f, 0.f, 0.f, -0.f, -0.f, -0.f, -0.f);
-    vec y = h == 1 ? _mm256_permute_ps(x, 0xb1) : h == 2 ? _mm256_permute_ps(x, 0x4e) : _mm256_permute2f128_ps(x, x, 1);
+    vec y = h == 1   ? _mm256_permute_ps(x, 0xb1)
+            : h == 2 ? _mm256_permute_ps(x, 0x4e)
+                     : _mm256_permute2f128_ps(x, x, 1);
     return _mm256_add_ps(y, _mm256_xor_ps(x, minus));
 }
 

@@ -20,7 +20,10 @@ enum { W = 16, STEP = 32, QUAD_BYTES = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vec v_widen(const uint16_t *h) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)h)); }
+INLINE vec v_widen(const uint16_t *h)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)h));
+}
 INLINE ivec v_int(vec x) { return _mm512_cvtps_epi32(x); }
 INLINE vec v_of(ivec x) { return _mm512_cvtepi32_ps(x); }
 INLINE vec v_from_bits(ivec x) { return _mm512_castsi512_ps(x); }
@@ -31,7 +34,10 @@ INLINE vec v_or_0(vec w, vec x)
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_UQ), x);
 }
 
-INLINE vec v_finite_or_0(vec x) { return _mm512_maskz_mov_ps((__mmask16)~_mm512_fpclass_ps_mask(x, 0x99), x); }
+INLINE vec v_finite_or_0(vec x)
+{
+    return _mm512_maskz_mov_ps((__mmask16)~_mm512_fpclass_ps_mask(x, 0x99), x);
+}
 
 INLINE void i_store(void *p, ivec x) { _mm512_storeu_si512(p, x); }
 INLINE ivec i_shift(ivec x, int n) { return _mm512_sll_epi32(x, _mm_cvtsi32_si128(n)); }
@@ -48,7 +54,10 @@ INLINE ivec i_table(const uint8_t *t)
     return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)t));
 }
 INLINE ivec i_map(ivec table, ivec v) { return _mm512_shuffle_epi8(table, v); }
-INLINE ivec i_bits(vec x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)); }
+INLINE ivec i_bits(vec x)
+{
+    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
 INLINE ivec i_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }
 INLINE uint32_t i_top(ivec x) { return (uint32_t)_mm512_reduce_max_epi32(x); }
 INLINE int32_t i_sum(ivec x) { return _mm512_reduce_add_epi32(x); }
@@ -60,7 +69,8 @@ INLINE void i_add_sums(int32_t out[4], const ivec x[4])
     ivec b = _mm512_add_epi32(_mm512_unpacklo_epi32(x[2], x[3]), _mm512_unpackhi_epi32(x[2], x[3]));
     a = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
     __m256i c = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
-    __m128i d = _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)), *to = (__m128i *)(void *)out;
+    __m128i d = _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)),
+            *to = (__m128i *)(void *)out;
     _mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), d));
 }
 
@@ -92,8 +102,10 @@ INLINE ivec acc_value(acc a) { return _mm512_add_epi32(_mm512_slli_epi32(a.hi, 8
 INLINE void pack64(void *out, const ivec y[4])
 {
     const ivec in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    ivec a = _mm512_packs_epi32(y[0], y[1]), b = _mm512_packs_epi32(y[2], y[3]), half = _mm512_set1_epi16(128);
-    ivec hi = _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(a, half), 8), _mm512_srai_epi16(_mm512_add_epi16(b, half), 8));
+    ivec a = _mm512_packs_epi32(y[0], y[1]), b = _mm512_packs_epi32(y[2], y[3]),
+         half = _mm512_set1_epi16(128);
+    ivec hi = _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(a, half), 8),
+                                 _mm512_srai_epi16(_mm512_add_epi16(b, half), 8));
     ivec byte = _mm512_set1_epi16(255);
     ivec lo = _mm512_packus_epi16(_mm512_and_si512(a, byte), _mm512_and_si512(b, byte));
     _mm512_storeu_si512(out, _mm512_permutexvar_epi32(in_order, hi));
@@ -102,11 +114,15 @@ INLINE void pack64(void *out, const ivec y[4])
 
 INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 INLINE ivec v_cut(vec x) { return _mm512_cvttps_epi32(x); }
-INLINE void i_store8(uint8_t *p, ivec x) { _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(x)); }
+INLINE void i_store8(uint8_t *p, ivec x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(x));
+}
 
 INLINE ivec i_count_above(ivec u, vec y, vec mark)
 {
-    return _mm512_mask_add_epi32(u, _mm512_cmp_ps_mask(y, mark, _CMP_GT_OQ), u, _mm512_set1_epi32(1));
+    return _mm512_mask_add_epi32(u, _mm512_cmp_ps_mask(y, mark, _CMP_GT_OQ), u,
+                                 _mm512_set1_epi32(1));
 }
 
 /* x[i] + x[i + h] where i & h is 0, else x[i - h] - x[i] */

@@ -51,7 +51,8 @@ static void hadamard(float *x, int n)
 /* ---- codes ----------------------------------------------------------------------------- */
 
 /* What encoding a group has to know of it. */
-typedef struct { float min, max, most; } extent;       /* most: the first of the largest magnitude */
+typedef struct { float min, max, most; } extent;       /* most: the first of the largest
+                                                          magnitude */
 
 INLINE float fold_min(vec x)
 {
@@ -67,7 +68,8 @@ INLINE extent extent_of(const float *x, int n, bool range, bool sign)
     extent e = { 0 };
     if (range) {
         vec min = v_load(x), max = min;
-        for (int i = W; i < n; i += W) min = v_min(min, v_load(x + i)), max = v_max(max, v_load(x + i));
+        for (int i = W; i < n; i += W)
+            min = v_min(min, v_load(x + i)), max = v_max(max, v_load(x + i));
         e.min = fold_min(min) + 0.0f;
         e.max = -fold_min(v_sub(v_zero(), max)) + 0.0f;
         return e;
@@ -87,8 +89,8 @@ INLINE extent extent_of(const float *x, int n, bool range, bool sign)
 INLINE float inverse(float s) { return fabsf(s) >= 0x1p-100f ? 1 / s : 0; }
 
 /* codes = nearest or cut((x - sub) * inv + add), between lo and hi, + plus */
-INLINE void to_codes(uint8_t *codes, const float *x, int n, float sub, float inv, float add, bool to_nearest, float lo,
-                     float hi, int plus)
+INLINE void to_codes(uint8_t *codes, const float *x, int n, float sub, float inv, float add,
+                     bool to_nearest, float lo, float hi, int plus)
 {
     for (int i = 0; i < n; i += W) {
         vec y = v_add(v_mul(v_sub(v_load(x + i), v_set(sub)), v_set(inv)), v_set(add));
@@ -97,7 +99,8 @@ INLINE void to_codes(uint8_t *codes, const float *x, int n, float sub, float inv
     }
 }
 
-INLINE void to_places(uint8_t *codes, const float *x, int n, float inv, const uint8_t *table, int count)
+INLINE void to_places(uint8_t *codes, const float *x, int n, float inv, const uint8_t *table,
+                      int count)
 {
     float marks[16];
     for (int u = 0; u + 1 < count; u++) marks[u] = 0.5f * (float)(table[u] + table[u + 1] - 256);
@@ -109,12 +112,13 @@ INLINE void to_places(uint8_t *codes, const float *x, int n, float inv, const ui
     }
 }
 
-static void encode_group(uint8_t *codes, uint16_t *s, uint16_t *m, const float *x, int n, int bits, wn_codes_grid grid,
-                         const uint8_t *table)
+static void encode_group(uint8_t *codes, uint16_t *s, uint16_t *m, const float *x, int n, int bits,
+                         wn_codes_grid grid, const uint8_t *table)
 {
     int half = 1 << (bits - 1), top = 2 * half - 1;
     float fh = (float)half, ft = (float)top, d;
-    extent e = extent_of(x, n, grid == WN_GRID_RANGE || grid == WN_GRID_GGML_1, grid == WN_GRID_GGML_0);
+    extent e = extent_of(x, n, grid == WN_GRID_RANGE || grid == WN_GRID_GGML_1,
+                         grid == WN_GRID_GGML_0);
     switch (grid) {
     case WN_GRID_CENTRE:
         *s = wn_codes_f16_up(e.most / (fh - 1));
@@ -154,8 +158,8 @@ static void encode_group(uint8_t *codes, uint16_t *s, uint16_t *m, const float *
 }
 
 /* A group that is no multiple of a vector: its first number fills up. */
-static void encode_part(uint8_t *codes, uint16_t *s, uint16_t *m, const float *x, int n, int bits, wn_codes_grid grid,
-                        const uint8_t *table)
+static void encode_part(uint8_t *codes, uint16_t *s, uint16_t *m, const float *x, int n, int bits,
+                        wn_codes_grid grid, const uint8_t *table)
 {
     _Alignas(64) float full[WN_CODES_DEPTH];
     uint8_t all[WN_CODES_DEPTH];
@@ -175,17 +179,19 @@ static bool all_finite(const float *x, int n)
     return !rest && i_top(most) < 0x7f800000u;
 }
 
-static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, const float *x, int n, int group,
-                   wn_codes_kind kind, wn_codes_grid grid, const uint8_t *table)
+static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, const float *x, int n,
+                   int group, wn_codes_kind kind, wn_codes_grid grid, const uint8_t *table)
 {
     bool finite = all_finite(x, n);
     int step = group > 0 ? group : n, bits = wn_codes_bits(kind);
     for (int at = 0; at < n; at += step, s += stride, m += m ? stride : 0) {
         int len = n - at < step ? n - at : step;
         if (finite) {
-            (len % W ? encode_part : encode_group)(codes + at, s, m, x + at, len, bits, grid, table);
+            (len % W ? encode_part : encode_group)(codes + at, s, m, x + at, len, bits, grid,
+                                                   table);
             if (grid == WN_GRID_TABLE)
-                *s = wn_codes_fit(x + at, codes + at, len, table, (1 << bits) - 1, wn_elem_from_f16(*s));
+                *s = wn_codes_fit(x + at, codes + at, len, table, (1 << bits) - 1,
+                                  wn_elem_from_f16(*s));
             continue;
         }
         memset(codes + at, 0, (size_t)len);
@@ -194,14 +200,15 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
     }
 }
 
-#define WN_CODES_OPS                                                                               \
-    {                                                                                              \
-        .quantise = quantise, .largest = largest, .begin = begin, .weigh = weigh, .settle = settle, .widen = widen, .dot = dot,        \
-        .hadamard = hadamard, .encode = encode,                                                    \
+#define WN_CODES_OPS                                                                          \
+    {                                                                                         \
+        .quantise = quantise, .largest = largest, .begin = begin, .weigh = weigh,             \
+        .settle = settle, .widen = widen, .dot = dot, .hadamard = hadamard, .encode = encode, \
     }
 
-#define WN_PLANES_OPS                                                                              \
-    {                                                                                              \
-        .score = { score_8, score_44, score_42, score_41, score_4, score_21, score_2, score_4t, score_21t, score_2t }, \
-        .mix = { mix_8, mix_44, mix_42, mix_41, mix_4, mix_21, mix_2, mix_4t, mix_21t, mix_2t },   \
+#define WN_PLANES_OPS                                                                            \
+    {                                                                                            \
+        .score = { score_8,  score_44, score_42, score_41,  score_4,                             \
+                   score_21, score_2,  score_4t, score_21t, score_2t },                          \
+        .mix = { mix_8, mix_44, mix_42, mix_41, mix_4, mix_21, mix_2, mix_4t, mix_21t, mix_2t }, \
     }

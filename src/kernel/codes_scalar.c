@@ -10,7 +10,8 @@
 /* This table keeps the integers as they are: number k of row i. */
 static int16_t *integer_at(const char *blocks, int i, int k)
 {
-    const char *at = blocks + (size_t)(k / WN_CODES_BLOCK) * WN_CODES_BLOCK_BYTES + (size_t)i * 2 * WN_CODES_BLOCK;
+    const char *at = blocks + (size_t)(k / WN_CODES_BLOCK) * WN_CODES_BLOCK_BYTES +
+                     (size_t)i * 2 * WN_CODES_BLOCK;
     return (int16_t *)(uintptr_t)at + k % WN_CODES_BLOCK;
 }
 
@@ -44,12 +45,16 @@ static void quantise(wn_codes_x *x, int i, const float *v, const float *by, int 
     }
 }
 
-static void largest(uint32_t most[4], const float *w, size_t w_stride, int n_rows, const uint16_t *s, size_t stride, int n_groups)
+static void largest(uint32_t most[4], const float *w, size_t w_stride, int n_rows,
+                    const uint16_t *s, size_t stride, int n_groups)
 {
     for (int i = 0; i < n_rows; i++, w += w_stride)
         for (int g = 0; g < n_groups; g++)
             for (int j = 0; j < WN_CODES_SLOTS; j++)
-                if (w[j] != 0) most[i] = WN_MAX(most[i], magnitude(w[j] * wn_elem_from_f16(s[(size_t)g * stride + (size_t)j])));
+                if (w[j] != 0)
+                    most[i] = WN_MAX(most[i],
+                                     magnitude(w[j] * wn_elem_from_f16(
+                                                          s[(size_t)g * stride + (size_t)j])));
 }
 
 static void begin(wn_codes_x *x, int n_groups, const uint32_t most[4], float inverse[4])
@@ -58,24 +63,29 @@ static void begin(wn_codes_x *x, int n_groups, const uint32_t most[4], float inv
         for (int i = 0; i < 4; i++) inverse[i] = set_scale(&x[g], i, most[i], WN_CODES_X_MAX);
 }
 
-static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, size_t w_stride, int n_rows, const float inverse[4],
-                  const uint16_t *s, size_t stride, int n_groups, wn_fetcher *f)
+static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, size_t w_stride,
+                  int n_rows, const float inverse[4], const uint16_t *s, size_t stride,
+                  int n_groups, wn_fetcher *f)
 {
     (void)f;
     for (int g = 0; g < n_groups; g++, block += x_group, s += stride)
         for (int i = 0; i < n_rows; i++)
             for (int j = 0; j < WN_CODES_SLOTS; j++) {
                 float v = w[(size_t)i * w_stride + (size_t)j];
-                int y = v != 0 && inverse[i] > 0 ? (int)lrintf(v * inverse[i] * wn_elem_from_f16(s[j])) : 0;
+                int y = v != 0 && inverse[i] > 0
+                            ? (int)lrintf(v * inverse[i] * wn_elem_from_f16(s[j]))
+                            : 0;
                 *integer_at(block, i, j) = (int16_t)y;
                 x[g].total[i] += y;
             }
 }
 
-static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero, int shift, bool add)
+static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero,
+                   int shift, bool add)
 {
     for (int k = 0; k < n; k++) {
-        int32_t y = (int32_t)(((uint32_t)t[k] << shift) + (uint32_t)wn_codes_zeros(zero, x->total[i]));
+        int32_t y = (int32_t)(((uint32_t)t[k] << shift) +
+                              (uint32_t)wn_codes_zeros(zero, x->total[i]));
         c[k] = fmaf(x->scale[i], (float)y, add ? c[k] : 0) + x->offset[i];
     }
 }
@@ -95,7 +105,8 @@ static float dot(const float *v, const float *by, int n)
 
 /* ---- products --------------------------------------------------------------------- */
 
-static int code_at(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind, int k, int n)
+static int code_at(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind, int k,
+                   int n)
 {
     int low = wn_codes_low(kind), high = wn_codes_high(kind), shift;
     size_t at = wn_codes_at(low, p->depth, p->n_cols, k, n, &shift);
@@ -108,11 +119,12 @@ static int code_at(const wn_codes_product *p, const wn_codes_page *page, wn_code
 }
 
 /* Rows [from, to) of one column: sums wrap, their final values do not. */
-static uint32_t product(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind, const char *x, int i, int n,
-                        int from, int to)
+static uint32_t product(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind,
+                        const char *x, int i, int n, int from, int to)
 {
     uint32_t sum = 0;
-    for (int k = from; k < to; k++) sum += (uint32_t)(*integer_at(x, i, k) * code_at(p, page, kind, k, n));
+    for (int k = from; k < to; k++)
+        sum += (uint32_t)(*integer_at(x, i, k) * code_at(p, page, kind, k, n));
     return sum;
 }
 
@@ -123,13 +135,15 @@ static int32_t group_sum(const wn_codes_x *x, int i, int from, int to)
     return sum;
 }
 
-static float score_of(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind, const wn_codes_x *x, int i, int n)
+static float score_of(const wn_codes_product *p, const wn_codes_page *page, wn_codes_kind kind,
+                      const wn_codes_x *x, int i, int n)
 {
     float c = 0;
     for (int k = 0, g = 0; k < p->depth; k += p->group, g++) {
         int end = WN_MIN(p->depth, k + p->group);
         int32_t sum_x = group_sum(x, i, k, end);
-        uint32_t t = (product(p, page, kind, wn_codes_integers(x), i, n, k, end) << p->shift) + (uint32_t)wn_codes_zeros(p->zero, sum_x);
+        uint32_t t = (product(p, page, kind, wn_codes_integers(x), i, n, k, end) << p->shift) +
+                     (uint32_t)wn_codes_zeros(p->zero, sum_x);
         size_t at = (size_t)g * p->param_stride + (size_t)n;
         c = fmaf(wn_elem_from_f16(page->s[at]), (float)(int32_t)t, c);
         if (page->m) c = fmaf(wn_elem_from_f16(page->m[at]), (float)sum_x, c);
@@ -154,7 +168,8 @@ static void mix(const wn_codes_product *p, wn_codes_kind kind)
             int32_t *t = &p->t[(size_t)i * p->t_stride + (size_t)n];
             uint32_t sum = p->add ? (uint32_t)*t : 0;
             for (const wn_codes_page *page = p->pages; page < p->pages + p->n_pages; page++)
-                sum += product(p, page, kind, page->x + (size_t)(n / p->col_group) * p->x_group, i, n, page->from, page->to);
+                sum += product(p, page, kind, page->x + (size_t)(n / p->col_group) * p->x_group, i,
+                               n, page->from, page->to);
             *t = (int32_t)sum;
         }
 }
@@ -202,7 +217,10 @@ static void hadamard(float *x, int n)
 /* ---- codes ------------------------------------------------------------------------ */
 
 /* To nearest, ties to even. */
-static int nearest(float x, int lo, int hi) { return x <= (float)lo ? lo : x >= (float)hi ? hi : (int)lrintf(x); }
+static int nearest(float x, int lo, int hi)
+{
+    return x <= (float)lo ? lo : x >= (float)hi ? hi : (int)lrintf(x);
+}
 
 static int cut(float x, int hi) { return x <= 0 ? 0 : x >= (float)hi ? hi : (int)x; }
 
@@ -233,7 +251,8 @@ static void encode_group(uint8_t *codes, uint16_t *s, uint16_t *m, const float *
     case WN_GRID_CENTRE:
         *s = wn_codes_f16_up(amax / (float)(half - 1));
         inv = inverse(wn_elem_from_f16(*s));
-        for (int i = 0; i < n; i++) codes[i] = (uint8_t)(nearest(x[i] * inv, 1 - half, half - 1) + half);
+        for (int i = 0; i < n; i++)
+            codes[i] = (uint8_t)(nearest(x[i] * inv, 1 - half, half - 1) + half);
         break;
     case WN_GRID_MIDDLE:
         *s = wn_codes_f16_up(amax / (float)(2 * half));
@@ -281,8 +300,8 @@ static bool all_finite(const float *x, int n)
     return true;
 }
 
-static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, const float *x, int n, int group,
-                   wn_codes_kind kind, wn_codes_grid grid, const uint8_t *table)
+static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, const float *x, int n,
+                   int group, wn_codes_kind kind, wn_codes_grid grid, const uint8_t *table)
 {
     bool finite = all_finite(x, n);
     int step = group > 0 ? group : n;
@@ -291,7 +310,8 @@ static void encode(uint8_t *codes, uint16_t *s, uint16_t *m, size_t stride, cons
             int len = WN_MIN(step, n - at);
             encode_group(codes + at, s, m, x + at, len, wn_codes_bits(kind), grid, table);
             if (grid == WN_GRID_TABLE)
-                *s = wn_codes_fit(x + at, codes + at, len, table, (1 << wn_codes_bits(kind)) - 1, wn_elem_from_f16(*s));
+                *s = wn_codes_fit(x + at, codes + at, len, table, (1 << wn_codes_bits(kind)) - 1,
+                                  wn_elem_from_f16(*s));
             continue;
         }
         memset(codes + at, 0, (size_t)WN_MIN(step, n - at));
@@ -313,6 +333,7 @@ const wn_codes_ops wn_codes_ops_scalar = {
 };
 
 const wn_planes_ops wn_planes_ops_scalar = {
-    .score = { score_8, score_44, score_42, score_41, score_4, score_21, score_2, score_4t, score_21t, score_2t },
+    .score = { score_8, score_44, score_42, score_41, score_4, score_21, score_2, score_4t,
+               score_21t, score_2t },
     .mix = { mix_8, mix_44, mix_42, mix_41, mix_4, mix_21, mix_2, mix_4t, mix_21t, mix_2t },
 };

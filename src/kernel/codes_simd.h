@@ -33,16 +33,20 @@ typedef struct {
 #define PLAIN(p) __asm__("" : "+r"(p))
 
 /* sum[i][v] += units [from, to) of the depth; rows: integers of the first row. */
-INLINE void product(const tile *t, const char *rows, const int MR, const int NV, const int low, const int high, const bool mapped,
-                    const bool narrow_x, ivec table, int from, int to, acc sum[4][2])
+INLINE void product(const tile *t, const char *rows, const int MR, const int NV, const int low,
+                    const int high, const bool mapped, const bool narrow_x, ivec table, int from,
+                    int to, acc sum[4][2])
 {
-    const int narrow = high && high < low ? high : low, quads = 8 / narrow, units = 16 / quads;     /* of a block */
+    /* of a block */
+    const int narrow = high && high < low ? high : low, quads = 8 / narrow, units = 16 / quads;
     const size_t block = (size_t)t->in.width * 4;               /* bytes */
-    const size_t low_step = block * (size_t)(low / narrow), high_step = block * (size_t)(high / narrow);
+    const size_t low_step = block * (size_t)(low / narrow),
+                 high_step = block * (size_t)(high / narrow);
     const uint8_t *at_low = t->in.low + (size_t)from * low_step + t->at * 4;
     const uint8_t *at_high = high ? t->in.high + (size_t)from * high_step + t->at * 4 : NULL;
     const char *x[4];
-    size_t first = (size_t)(from / units) * WN_CODES_BLOCK_BYTES + (size_t)(from % units * quads) * QUAD_BYTES;
+    size_t first = (size_t)(from / units) * WN_CODES_BLOCK_BYTES +
+                   (size_t)(from % units * quads) * QUAD_BYTES;
     UNROLL for (int i = 0; i < MR; i++) x[i] = rows + first + i * 2 * WN_CODES_BLOCK;
     for (int u = from; u < to;) {
         if (t->fetcher) wn_fetch(t->fetcher);
@@ -51,9 +55,10 @@ INLINE void product(const tile *t, const char *rows, const int MR, const int NV,
         UNROLL for (int j = 0; j < quads; j++) {
             ivec c[2];
             UNROLL for (int v = 0; v < NV; v++)
-                c[v] = codes(at_low + v * W * 4, at_high + v * W * 4, low, high, mapped, table, j, block);
-            UNROLL for (int i = 0; i < MR; i++)
-                UNROLL for (int v = 0; v < NV; v++) sum[i][v] = acc_step(sum[i][v], c[v], x[i] + j * QUAD_BYTES, narrow_x);
+                c[v] = codes(at_low + v * W * 4, at_high + v * W * 4, low, high, mapped, table, j,
+                             block);
+            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int v = 0; v < NV; v++)
+                sum[i][v] = acc_step(sum[i][v], c[v], x[i] + j * QUAD_BYTES, narrow_x);
         }
         size_t step = (size_t)quads * QUAD_BYTES;
         if (++u % units == 0) step += WN_CODES_BLOCK_BYTES - 16 * QUAD_BYTES;
@@ -70,8 +75,8 @@ INLINE void clear(const int MR, const int NV, acc sum[4][2])
 }
 
 /* Rows row .. row + MR - 1, of the same four. */
-INLINE void score_tile(const tile *t, const wn_codes_page *page, const int MR, const int NV, const int low, const int high,
-                       const bool mapped, int row, int col)
+INLINE void score_tile(const tile *t, const wn_codes_page *page, const int MR, const int NV,
+                       const int low, const int high, const bool mapped, int row, int col)
 {
     const wn_codes_product *p = t->p;
     const wn_codes_x *x = wn_codes_rows(p->x, p->x_stride, row);
@@ -85,36 +90,44 @@ INLINE void score_tile(const tile *t, const wn_codes_page *page, const int MR, c
         int end = p->depth < k + p->group ? p->depth : k + p->group;
         acc sum[4][2];
         clear(MR, NV, sum);
-        product(t, rows, MR, NV, low, high, mapped, wn_codes_narrow_of(low, high), table, k / unit, end / unit, sum);
+        product(t, rows, MR, NV, low, high, mapped, wn_codes_narrow_of(low, high), table, k / unit,
+                end / unit, sum);
         vec s[2], m[2];
         UNROLL for (int v = 0; v < NV; v++) {
             s[v] = v_widen(page->s + (size_t)g * p->param_stride + (size_t)(col + v * W));
-            m[v] = page->m ? v_widen(page->m + (size_t)g * p->param_stride + (size_t)(col + v * W)) : v_zero();
+            m[v] = page->m ? v_widen(page->m + (size_t)g * p->param_stride + (size_t)(col + v * W))
+                           : v_zero();
         }
         UNROLL for (int i = 0; i < MR; i++) {
             int32_t sum_x = 0;
-            for (int b = k / WN_CODES_GROUP; b * WN_CODES_GROUP < end; b++) sum_x += x->sum[b][first + i];
+            for (int b = k / WN_CODES_GROUP; b * WN_CODES_GROUP < end; b++)
+                sum_x += x->sum[b][first + i];
             UNROLL for (int v = 0; v < NV; v++) {
-                c[i][v] = v_fma(s[v], v_of(i_add(i_shift(acc_value(sum[i][v]), p->shift), i_set(wn_codes_zeros(p->zero, sum_x)))), c[i][v]);
+                c[i][v] = v_fma(s[v],
+                                v_of(i_add(i_shift(acc_value(sum[i][v]), p->shift),
+                                           i_set(wn_codes_zeros(p->zero, sum_x)))),
+                                c[i][v]);
                 if (page->m) c[i][v] = v_fma(m[v], v_set((float)sum_x), c[i][v]);
             }
         }
     }
-    UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int v = 0; v < NV; v++)
-            v_store(page->c + (size_t)(row + i) * p->c_stride + col + v * W, v_mul(v_set(x->scale[first + i]), c[i][v]));
+    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int v = 0; v < NV; v++)
+        v_store(page->c + (size_t)(row + i) * p->c_stride + col + v * W,
+                v_mul(v_set(x->scale[first + i]), c[i][v]));
 }
 
-INLINE void mix_tile(const tile *t, const wn_codes_page *page, const int MR, const int NV, const int low, const int high,
-                     const bool mapped, int row, int col, bool add)
+INLINE void mix_tile(const tile *t, const wn_codes_page *page, const int MR, const int NV,
+                     const int low, const int high, const bool mapped, int row, int col, bool add)
 {
     const wn_codes_product *p = t->p;
     const int narrow = high && high < low ? high : low, unit = 32 / narrow;
-    const char *rows = page->x + (size_t)(col / p->col_group) * p->x_group + row * 2 * WN_CODES_BLOCK;
+    const char *rows = page->x + (size_t)(col / p->col_group) * p->x_group +
+                       row * 2 * WN_CODES_BLOCK;
     ivec table = mapped ? i_table(p->table) : i_zero();
     acc sum[4][2];
     clear(MR, NV, sum);
-    product(t, rows, MR, NV, low, high, mapped, false, table, page->from / unit, page->to / unit, sum);
+    product(t, rows, MR, NV, low, high, mapped, false, table, page->from / unit, page->to / unit,
+            sum);
     UNROLL for (int i = 0; i < MR; i++)
         UNROLL for (int v = 0; v < NV; v++) {
             int32_t *y = p->t + (size_t)(row + i) * p->t_stride + col + v * W;
@@ -122,9 +135,10 @@ INLINE void mix_tile(const tile *t, const wn_codes_page *page, const int MR, con
         }
 }
 
-/* ---- all tiles of all pages ------------------------------------------------------------------- */
+/* ---- all tiles of all pages ------------------------------------------------------------------ */
 
-INLINE panel panel_of(const wn_codes_product *p, const wn_codes_page *page, const int low, const int high, int col)
+INLINE panel panel_of(const wn_codes_product *p, const wn_codes_page *page, const int low,
+                      const int high, int col)
 {
     int first = col / WN_CODES_PANEL * WN_CODES_PANEL, left = p->n_cols - first;
     return (panel){
@@ -145,13 +159,14 @@ INLINE panel panel_of(const wn_codes_product *p, const wn_codes_page *page, cons
         else TILE(1, NV);                                                                          \
     } while (0)
 
-INLINE void page_tiles(const wn_codes_product *p, const wn_codes_page *page, const int low, const int high, const bool mapped,
-                       const bool scores, bool add)
+INLINE void page_tiles(const wn_codes_product *p, const wn_codes_page *page, const int low,
+                       const int high, const bool mapped, const bool scores, bool add)
 {
     tile t = { .p = p };
     for (int row = 0, rows; row < p->n_rows; row += rows) {
         int left = p->n_rows - row;
-        rows = left >= 4 ? 4 : left >= 2 ? 2 : 1;       /* three: a third kind would cost more to compile than it gains */
+        rows = left >= 4 ? 4 : left >= 2 ? 2 : 1;       /* three: a third kind would cost more to
+                                                           compile than it gains */
         for (int col = 0; col < p->n_cols; col += t.in.width < STEP ? t.in.width : STEP) {
             t.in = panel_of(p, page, low, high, col);
             t.at = col % WN_CODES_PANEL;
@@ -162,9 +177,11 @@ INLINE void page_tiles(const wn_codes_product *p, const wn_codes_page *page, con
     }
 }
 
-INLINE void all_tiles(const wn_codes_product *p, const int low, const int high, const bool mapped, const bool scores)
+INLINE void all_tiles(const wn_codes_product *p, const int low, const int high, const bool mapped,
+                      const bool scores)
 {
-    for (int k = 0; k < p->n_pages; k++) page_tiles(p, &p->pages[k], low, high, mapped, scores, p->add || k > 0);
+    for (int k = 0; k < p->n_pages; k++)
+        page_tiles(p, &p->pages[k], low, high, mapped, scores, p->add || k > 0);
 }
 
 #define KIND(NAME, LOW, HIGH, MAPPED)                                                              \
@@ -197,7 +214,8 @@ INLINE void load64(vec y[N64], const float *v, const float *by, int i, int n)
         if (by) by = buf[1];
         i = 0;
     }
-    for (int k = 0; k < N64; k++) y[k] = by ? v_mul(v_load(v + i + k * W), v_load(by + i + k * W)) : v_load(v + i + k * W);
+    for (int k = 0; k < N64; k++)
+        y[k] = by ? v_mul(v_load(v + i + k * W), v_load(by + i + k * W)) : v_load(v + i + k * W);
 }
 
 INLINE float set_scale(wn_codes_x *x, int i, uint32_t most, int top)
@@ -237,12 +255,14 @@ static void quantise(wn_codes_x *x, int i, const float *v, const float *by, int 
     }
 }
 
-static void largest(uint32_t most[4], const float *w, size_t w_stride, int n_rows, const uint16_t *s, size_t stride, int n_groups)
+static void largest(uint32_t most[4], const float *w, size_t w_stride, int n_rows,
+                    const uint16_t *s, size_t stride, int n_groups)
 {
     vec by[N64];
     for (int j = 0; j < N64; j++) {
         ivec x = i_bits(v_widen(s + j * W));
-        for (int g = 1; g < n_groups; g++) x = i_max(x, i_bits(v_widen(s + (size_t)g * stride + j * W)));
+        for (int g = 1; g < n_groups; g++)
+            x = i_max(x, i_bits(v_widen(s + (size_t)g * stride + j * W)));
         by[j] = v_from_bits(x);
     }
     for (int i = 0; i < n_rows; i++, w += w_stride) {
@@ -267,13 +287,16 @@ static void begin(wn_codes_x *x, int n_groups, const uint32_t most[4], float inv
 }
 
 /* Scales that are not finite belong to slots of weight 0: a row that weighs one has scale NaN. */
-static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, size_t w_stride, int n_rows, const float inverse[4],
-                  const uint16_t *s, size_t stride, int n_groups, wn_fetcher *f)
+static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, size_t w_stride,
+                  int n_rows, const float inverse[4], const uint16_t *s, size_t stride,
+                  int n_groups, wn_fetcher *f)
 {
     _Alignas(64) float z[4][64];
     vec by[N64];
     for (int i = 0; i < n_rows; i++)
-        for (int j = 0; j < N64; j++) v_store(&z[i][j * W], v_mul(v_load(w + (size_t)i * w_stride + j * W), v_set(inverse[i])));
+        for (int j = 0; j < N64; j++)
+            v_store(&z[i][j * W],
+                    v_mul(v_load(w + (size_t)i * w_stride + j * W), v_set(inverse[i])));
     for (int g = 0; g < n_groups; g++, block += x_group, s += stride) {
         ivec sums[4] = { i_zero(), i_zero(), i_zero(), i_zero() };
         for (int j = 0; j < N64; j++) by[j] = v_finite_or_0(v_widen(s + j * W));
@@ -289,7 +312,8 @@ static void weigh(char *block, size_t x_group, wn_codes_x *x, const float *w, si
     }
 }
 
-static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero, int shift, bool add)
+static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n, int zero,
+                   int shift, bool add)
 {
     ivec zeros = i_set(wn_codes_zeros(zero, x->total[i]));
     vec scale = v_set(x->scale[i]), offset = v_set(x->offset[i]);
@@ -297,7 +321,8 @@ static void settle(float *c, const int32_t *t, const wn_codes_x *x, int i, int n
         _Alignas(64) float rest[W];
         float *at = n - k < W ? rest : c + k;
         if (n - k < W) memcpy(rest, c + k, sizeof *c * (size_t)(n - k));
-        vec y = v_fma(scale, v_of(i_add(i_shift(i_load(t + k), shift), zeros)), add ? v_load(at) : v_zero());
+        vec y = v_fma(scale, v_of(i_add(i_shift(i_load(t + k), shift), zeros)),
+                      add ? v_load(at) : v_zero());
         v_store(at, v_add(y, offset));
         if (n - k < W) memcpy(c + k, rest, sizeof *c * (size_t)(n - k));
     }

@@ -16,14 +16,14 @@
 
 /* The parts of a table, in rising order of what they ask of the CPU. */
 static const wn_kernels tables[WN_KERNELS_MAX] = {
-    { "scalar", "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, &wn_attn_ops_scalar, &wn_codes_ops_scalar,
-      &wn_planes_ops_scalar, &wn_lookup_ops_scalar },
+    { "scalar", "scalar", &wn_vec_ops_scalar, &wn_matmul_ops_scalar, &wn_attn_ops_scalar,
+      &wn_codes_ops_scalar, &wn_planes_ops_scalar, &wn_lookup_ops_scalar },
     { "avx2", "avx2", &wn_vec_ops_avx2, &wn_matmul_ops_avx2, &wn_attn_ops_avx2, &wn_codes_ops_avx2,
       &wn_planes_ops_avx2, &wn_lookup_ops_avx2 },
-    { "avx512", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, &wn_attn_ops_avx512, &wn_codes_ops_avx512,
-      &wn_planes_ops_avx512, &wn_lookup_ops_avx512 },
-    { "amx", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_amx, &wn_attn_ops_avx512, &wn_codes_ops_avx512,
-      &wn_planes_ops_amx, &wn_lookup_ops_avx512 },
+    { "avx512", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_avx512, &wn_attn_ops_avx512,
+      &wn_codes_ops_avx512, &wn_planes_ops_avx512, &wn_lookup_ops_avx512 },
+    { "amx", "avx512", &wn_vec_ops_avx512, &wn_matmul_ops_amx, &wn_attn_ops_avx512,
+      &wn_codes_ops_avx512, &wn_planes_ops_amx, &wn_lookup_ops_avx512 },
 };
 
 static _Atomic(const wn_kernels *) current;
@@ -53,7 +53,8 @@ int wn_kernels_all(const wn_kernels *out[WN_KERNELS_MAX])
 static const wn_kernels *choose(void)
 {
     const char *name = getenv("WN_CPU");
-    for (int i = 0; name && i < WN_KERNELS_MAX; i++)    /* leave for tiles is asked only where it is meant */
+    for (int i = 0; name && i < WN_KERNELS_MAX; i++)    /* leave for tiles is asked only where it is
+                                                           meant */
         if (!strcmp(tables[i].name, name) && runs(i)) return &tables[i];
     for (int i = WN_KERNELS_MAX - 1; i > 0; i--)
         if (runs(i)) return &tables[i];

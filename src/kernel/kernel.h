@@ -12,11 +12,13 @@
 #include "base/err.h"
 
 typedef struct wn_vec_ops wn_vec_ops;           /* kernel/vec.h: norms, activations, rope, exp */
-typedef struct wn_matmul_ops wn_matmul_ops;     /* kernel/matmul_ops.h: tiles of weights times activations */
+typedef struct wn_matmul_ops wn_matmul_ops;     /* kernel/matmul_ops.h: tiles of weights times
+                                                   activations */
 typedef struct wn_attn_ops wn_attn_ops;         /* kernel/attn.h: score and mix over raw pages */
 typedef struct wn_codes_ops wn_codes_ops;       /* kernel/codes.h: rows of encoded pages */
 typedef struct wn_planes_ops wn_planes_ops;     /* kernel/codes.h: products over them */
-typedef struct wn_lookup_ops wn_lookup_ops;     /* kernel/lookup.h: codes that name rows of a table */
+typedef struct wn_lookup_ops wn_lookup_ops;     /* kernel/lookup.h: codes that name rows of a
+                                                   table */
 
 /* Bytes that will be read soon, fetched while something else is worked on. */
 typedef struct { const char *at, *end; } wn_ahead;
@@ -53,7 +55,8 @@ static inline void wn_fetch_times(wn_fetcher *f, int n)
 
 typedef struct {
     const char *name;                           /* "scalar", "avx2", "avx512", "amx" */
-    const char *numerics;                       /* half of the numerics id: amx gives avx512's bits by construction */
+    const char *numerics;                       /* half of the numerics id: amx gives avx512's bits
+                                                   by construction */
     const wn_vec_ops *vec;
     const wn_matmul_ops *matmul;
     const wn_attn_ops *attn;

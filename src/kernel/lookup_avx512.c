@@ -1,8 +1,10 @@
-/* kernel/lookup_avx512.c - codes that name rows of a table, sixteen slots or 32 channels at a time; see lookup.h.
+/* kernel/lookup_avx512.c - codes that name rows of a table, sixteen slots or 32 channels at a time;
+ * see lookup.h.
  *
- * To find the nearest, four vectors of points are in flight, so that the sums' latencies overlap. Each lane keeps its
- * least distance and which vector it came from; a lane's points ascend, so the first of equals
- * stays, and at the end the lowest point of the least distance is taken over all lanes.
+ * To find the nearest, four vectors of points are in flight, so that the sums' latencies overlap.
+ * Each lane keeps its least distance and which vector it came from; a lane's points ascend, so the
+ * first of equals stays, and at the end the lowest point of the least distance is taken over all
+ * lanes.
  */
 #include "kernel/lookup.h"
 #include "kernel/simd_avx512.h"
@@ -21,14 +23,16 @@ static void take_nearer(__m512 far, __m512i at, __m512 *best, __m512i *where)
 static int nearest(const float *x, const float *table, int c, float *least)
 {
     __m512 best = _mm512_set1_ps(INFINITY);
-    __m512i where = _mm512_setzero_si512(), at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i where = _mm512_setzero_si512(),
+            at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (int i = 0; i < WN_LOOKUP_POINTS; i += AT_ONCE * LANES) {
         __m512 far[AT_ONCE];
         for (int v = 0; v < AT_ONCE; v++) far[v] = _mm512_setzero_ps();
         for (int k = 0; k < c; k++) {
             __m512 y = _mm512_set1_ps(x[k]);
             for (int v = 0; v < AT_ONCE; v++) {
-                __m512 d = _mm512_sub_ps(y, _mm512_loadu_ps(table + k * WN_LOOKUP_POINTS + i + v * LANES));
+                __m512 d = _mm512_sub_ps(y, _mm512_loadu_ps(table + k * WN_LOOKUP_POINTS + i +
+                                                            v * LANES));
                 far[v] = _mm512_add_ps(far[v], _mm512_mul_ps(d, d));
             }
         }
@@ -58,12 +62,14 @@ static void store_rows(float *out, size_t stride, __m512i two)
     _mm512_storeu_ps(out + stride, _mm512_cvtph_ps(_mm512_extracti64x4_epi64(two, 1)));
 }
 
-/* Places of one number and then of the next in sixteen slots, of which each has `apart` halves in a row. */
+/* Places of one number and then of the next in sixteen slots, of which each has `apart` halves in a
+ * row. */
 static __m512i places(int apart)
 {
     __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m256i first = _mm512_cvtepi32_epi16(_mm512_mullo_epi32(lane, _mm512_set1_epi32(apart)));
-    return _mm512_inserti64x4(_mm512_castsi256_si512(first), _mm256_add_epi16(first, _mm256_set1_epi16(1)), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first),
+                              _mm256_add_epi16(first, _mm256_set1_epi16(1)), 1);
 }
 
 /* Pairs of numbers. */
@@ -77,7 +83,8 @@ static void points_2(float *out, size_t stride, const uint16_t *from, const uint
 }
 
 /* Four numbers of a point lie in eight bytes: half as many reads as by pairs. */
-static void points(float *out, size_t stride, const uint16_t *from, int c, const uint8_t *codes, int n)
+static void points(float *out, size_t stride, const uint16_t *from, int c, const uint8_t *codes,
+                   int n)
 {
     __m512i pick = places(4), next = _mm512_add_epi16(pick, _mm512_set1_epi16(2));
     if (c == 2) {
@@ -90,21 +97,26 @@ static void points(float *out, size_t stride, const uint16_t *from, int c, const
             __m512i a = _mm512_i32gather_epi64(_mm512_castsi512_si256(at), from + k, 8);
             __m512i b = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(at, 1), from + k, 8);
             store_rows(out + (size_t)k * stride, stride, _mm512_permutex2var_epi16(a, pick, b));
-            store_rows(out + (size_t)(k + 2) * stride, stride, _mm512_permutex2var_epi16(a, next, b));
+            store_rows(out + (size_t)(k + 2) * stride, stride,
+                       _mm512_permutex2var_epi16(a, next, b));
         }
     }
 }
 
-static void levels(float *out, size_t stride, const float *from, int n_channels, int bits, const uint8_t *low,
-                   const uint8_t *high, int up, int n)
+static void levels(float *out, size_t stride, const float *from, int n_channels, int bits,
+                   const uint8_t *low, const uint8_t *high, int up, int n)
 {
     __m512i mask = _mm512_set1_epi32((1 << bits) - 1), bit = _mm512_set1_epi32(1 << bits);
     for (int s = 0; s < n; s += LANES, out += LANES) {
         __m512i l = bytes_of(low + s, n - s), h = _mm512_setzero_si512();
-        if (high) h = _mm512_sll_epi32(_mm512_srl_epi32(bytes_of(high + s, n - s), _mm_cvtsi32_si128(up)), _mm_cvtsi32_si128(bits));
+        if (high)
+            h = _mm512_sll_epi32(_mm512_srl_epi32(bytes_of(high + s, n - s), _mm_cvtsi32_si128(up)),
+                                 _mm_cvtsi32_si128(bits));
         for (int k = 0; k < n_channels; k++) {
             __m512i code = _mm512_or_si512(_mm512_and_si512(l, mask), _mm512_and_si512(h, bit));
-            _mm512_storeu_ps(out + (size_t)k * stride, _mm512_permutexvar_ps(code, _mm512_loadu_ps(from + k * WN_LOOKUP_LEVELS)));
+            _mm512_storeu_ps(out + (size_t)k * stride,
+                             _mm512_permutexvar_ps(code,
+                                                   _mm512_loadu_ps(from + k * WN_LOOKUP_LEVELS)));
             l = _mm512_srl_epi32(l, _mm_cvtsi32_si128(bits));
             h = _mm512_srli_epi32(h, 1);
         }
@@ -121,7 +133,8 @@ static inline ivec i_times(ivec x, int n) { return _mm512_mullo_epi32(x, _mm512_
 static inline bool in_a_row(const int32_t *rest, const int32_t *upper)
 {
     ivec iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return !_mm512_cmpneq_epi32_mask(i_load(rest), _mm512_add_epi32(_mm512_set1_epi32(rest[0]), iota)) &&
+    return !_mm512_cmpneq_epi32_mask(i_load(rest),
+                                     _mm512_add_epi32(_mm512_set1_epi32(rest[0]), iota)) &&
            !_mm512_cmpneq_epi32_mask(i_load(upper), _mm512_set1_epi32(upper[0]));
 }
 
@@ -129,7 +142,8 @@ static inline vec first_of(block x) { return _mm512_cvtph_ps(_mm512_castsi512_si
 static inline vec second_of(block x) { return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x, 1)); }
 
 /* 32 numbers of a slot, from the codes of their groups. */
-static inline __attribute__((always_inline)) block read_block(const uint8_t *codes, const uint16_t *points, int c)
+static inline __attribute__((always_inline)) block read_block(const uint8_t *codes,
+                                                              const uint16_t *points, int c)
 {
     if (c == 2) {
         __m512i group = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -142,9 +156,12 @@ static inline __attribute__((always_inline)) block read_block(const uint8_t *cod
         return _mm512_i64gather_epi64(_mm512_add_epi64(at, _mm512_slli_epi64(group, 8)), points, 8);
     }
     __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(points + codes[0] * 8)));
-    x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(points + (WN_LOOKUP_POINTS + codes[1]) * 8)), 1);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(points + (2 * WN_LOOKUP_POINTS + codes[2]) * 8)), 2);
-    return _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(points + (3 * WN_LOOKUP_POINTS + codes[3]) * 8)), 3);
+    x = _mm512_inserti32x4(
+        x, _mm_loadu_si128((const void *)(points + (WN_LOOKUP_POINTS + codes[1]) * 8)), 1);
+    x = _mm512_inserti32x4(
+        x, _mm_loadu_si128((const void *)(points + (2 * WN_LOOKUP_POINTS + codes[2]) * 8)), 2);
+    return _mm512_inserti32x4(
+        x, _mm_loadu_si128((const void *)(points + (3 * WN_LOOKUP_POINTS + codes[3]) * 8)), 3);
 }
 
 #include "kernel/lookup_simd.h"

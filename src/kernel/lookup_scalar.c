@@ -16,14 +16,16 @@ static int nearest(const float *x, const float *table, int c, float *least)
     return at;
 }
 
-static void points(float *out, size_t stride, const uint16_t *from, int c, const uint8_t *codes, int n)
+static void points(float *out, size_t stride, const uint16_t *from, int c, const uint8_t *codes,
+                   int n)
 {
     for (int k = 0; k < c; k++)
-        for (int s = 0; s < n; s++) out[(size_t)k * stride + (size_t)s] = wn_elem_from_f16(from[codes[s] * c + k]);
+        for (int s = 0; s < n; s++)
+            out[(size_t)k * stride + (size_t)s] = wn_elem_from_f16(from[codes[s] * c + k]);
 }
 
-static void levels(float *out, size_t stride, const float *from, int n_channels, int bits, const uint8_t *low,
-                   const uint8_t *high, int up, int n)
+static void levels(float *out, size_t stride, const float *from, int n_channels, int bits,
+                   const uint8_t *low, const uint8_t *high, int up, int n)
 {
     for (int k = 0; k < n_channels; k++)
         for (int s = 0; s < n; s++) {

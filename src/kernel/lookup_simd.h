@@ -1,27 +1,32 @@
 /* kernel/lookup_simd.h - turning and mixing in vectors, for any width; see lookup.h.
  *
- * Who includes it has defined: vec, ivec and block (the halves of two vecs), LANES of a vec; v_load, v_store, v_set,
- * v_add, v_sub, v_mul, v_fma(a, b, c) = a b + c, v_gather(p, at); i_load, i_times(x, n); in_a_row(rest, upper): do the
- * first LANES slots follow each other under one upper part; read_block(codes, points, c): the numbers of
- * 2 LANES channels; first_of, second_of: a block's halves as numbers.
+ * Who includes it has defined: vec, ivec and block (the halves of two vecs), LANES of a vec;
+ * v_load, v_store, v_set, v_add, v_sub, v_mul, v_fma(a, b, c) = a b + c, v_gather(p, at); i_load,
+ * i_times(x, n); in_a_row(rest, upper): do the first LANES slots follow each other under one upper
+ * part; read_block(codes, points, c): the numbers of 2 LANES channels; first_of, second_of: a
+ * block's halves as numbers.
  */
 #define INLINE static inline __attribute__((always_inline))
 
-/* Slots of a page that was never thinned out follow each other and share the upper part: their angles are loads. */
+/* Slots of a page that was never thinned out follow each other and share the upper part: their
+ * angles are loads. */
 static void turn(const wn_lookup_turn *t)
 {
     int s = 0;
     for (; s + LANES <= t->n; s += LANES) {
         ivec rest = i_load(t->rest + s), above = i_times(i_load(t->upper + s), 2 * t->n_pairs);
         bool row = in_a_row(t->rest + s, t->upper + s);
-        const float *low = t->low + (row ? t->rest[s] : 0), *high = t->high + (row ? (size_t)t->upper[s] * 2 * (size_t)t->n_pairs : 0);
+        const float *low = t->low + (row ? t->rest[s] : 0),
+                    *high = t->high + (row ? (size_t)t->upper[s] * 2 * (size_t)t->n_pairs : 0);
         float *a = t->x + s;
-        for (int j = 0; j < t->n_pairs; j++, low += 2 * WN_LOOKUP_TURN, high += 2, a += (size_t)t->step * t->stride) {
+        for (int j = 0; j < t->n_pairs;
+             j++, low += 2 * WN_LOOKUP_TURN, high += 2, a += (size_t)t->step * t->stride) {
             float *b = a + (size_t)t->to * t->stride;
             vec x = v_load(a), y = v_load(b);
             vec cl = row ? v_load(low) : v_gather(low, rest);
             vec sl = row ? v_load(low + WN_LOOKUP_TURN) : v_gather(low + WN_LOOKUP_TURN, rest);
-            vec ch = row ? v_set(high[0]) : v_gather(high, above), sh = row ? v_set(high[1]) : v_gather(high + 1, above);
+            vec ch = row ? v_set(high[0]) : v_gather(high, above),
+                sh = row ? v_set(high[1]) : v_gather(high + 1, above);
             vec cs = v_sub(v_mul(ch, cl), v_mul(sh, sl)), sn = v_add(v_mul(sh, cl), v_mul(ch, sl));
             v_store(a, v_sub(v_mul(x, cs), v_mul(y, sn)));
             v_store(b, v_add(v_mul(y, cs), v_mul(x, sn)));

@@ -104,8 +104,8 @@ static void prepare_part(void *arg, int part, int thread)
         }
 }
 
-void wn_act_prepare(wn_act *a, wn_act_kind kind, const float *x, int n_tokens, int n_cols, void *buf,
-                    wn_threads *team)
+void wn_act_prepare(wn_act *a, wn_act_kind kind, const float *x, int n_tokens, int n_cols,
+                    void *buf, wn_threads *team)
 {
     *a = (wn_act){ .kind = kind, .n_tokens = n_tokens, .n_cols = n_cols, .x = x, .buf = buf };
     if (kind == WN_ACT_F32 || n_tokens <= 0) return;
@@ -137,13 +137,14 @@ static void pick_part(void *arg, int part, int thread)
     (void)thread;
     if (j->src->kind == WN_ACT_F32) {
         for (int t = first; t < end; t++)
-            memcpy((char *)j->dst->buf + (size_t)t * row, (const char *)j->src->x + (size_t)j->rows[t] * row,
-                   row);
+            memcpy((char *)j->dst->buf + (size_t)t * row,
+                   (const char *)j->src->x + (size_t)j->rows[t] * row, row);
         return;
     }
     const wn_rec *from = j->src->buf;
     wn_rec *to = j->dst->buf;
-    for (int c = 0; c < n_chunks(j->src->n_cols); c++, from += j->src->n_tokens, to += j->dst->n_tokens)
+    for (int c = 0; c < n_chunks(j->src->n_cols);
+         c++, from += j->src->n_tokens, to += j->dst->n_tokens)
         for (int t = first; t < end; t++) to[t] = from[j->rows[t]];
 }
 
@@ -161,7 +162,8 @@ void wn_act_pick(wn_act *dst, const wn_act *src, const int *rows, int n_tokens, 
 /* ---- one part ----------------------------------------------------------------------- */
 
 /* token counts from the product's first. */
-static void finish(const wn_product *p, const mm_scratch *s, int row, int rows, int token, int tokens)
+static void finish(const wn_product *p, const mm_scratch *s, int row, int rows, int token,
+                   int tokens)
 {
     bool min = wn_type_has_min(p->w->type);
     for (int t = 0; t < tokens; t++) {
@@ -193,7 +195,8 @@ static const uint8_t *chunk_of(const wn_matrix *w, int panel, int first_block, i
     size_t block_bytes = wn_pack_chunk_bytes(w->type, 1) / WN_PANEL_ROWS;
     int row = panel * WN_PANEL_ROWS;
     wn_pack_chunk(staged,
-                  (const uint8_t *)w->data + (size_t)row * row_bytes + (size_t)first_block * block_bytes,
+                  (const uint8_t *)w->data + (size_t)row * row_bytes +
+                      (size_t)first_block * block_bytes,
                   row_bytes, w->type, WN_MIN(WN_PANEL_ROWS, w->n_rows - row), n_blocks);
     return staged;
 }
@@ -225,10 +228,12 @@ static void walk(const mm_job *j, const wn_matrix *w, mm_scratch *s, int panel, 
         }
         ops->unpack[w->type](&s->ready[0], src, nb, ahead);
         for (int i = 1; i < n; i++)
-            ops->unpack[w->type](&s->ready[i], chunk_of(w, panel + i, b, nb, s->staged[i]), nb, ahead);
+            ops->unpack[w->type](&s->ready[i], chunk_of(w, panel + i, b, nb, s->staged[i]), nb,
+                                 ahead);
         if (!few && w->packed) {        /* behind the last chunk, the panels of the next part */
             bool last = b + nb == blocks, more = (panel + 2 * n - 1) * WN_PANEL_ROWS < w->n_rows;
-            c.next_bytes = wn_pack_chunk_bytes(w->type, WN_MIN(per_chunk, last ? blocks : blocks - b - nb));
+            c.next_bytes = wn_pack_chunk_bytes(w->type,
+                                               WN_MIN(per_chunk, last ? blocks : blocks - b - nb));
             c.next_stride = stride;
             if (!last) c.next = src + wn_pack_chunk_bytes(w->type, nb);
             else if (more) c.next = (const uint8_t *)w->data + (size_t)(panel + n) * stride;
@@ -262,9 +267,9 @@ static void float_part(const mm_job *j, const wn_product *p, mm_scratch *s, int 
     const wn_matrix *w = p->w;
     size_t row_bytes = wn_type_row_bytes(w->type, w->n_cols);
     wn_float_job f = {
-        .type = w->type, .w = (const uint8_t *)w->data + (size_t)row * row_bytes, .row_bytes = row_bytes,
-        .n_rows = WN_MIN(WN_PART_ROWS, w->n_rows - row), .n_cols = w->n_cols,
-        .x = j->a->x + (size_t)(p->first + token) * (size_t)w->n_cols,
+        .type = w->type, .w = (const uint8_t *)w->data + (size_t)row * row_bytes,
+        .row_bytes = row_bytes, .n_rows = WN_MIN(WN_PART_ROWS, w->n_rows - row),
+        .n_cols = w->n_cols, .x = j->a->x + (size_t)(p->first + token) * (size_t)w->n_cols,
         .n_tokens = WN_MIN(WN_PART_TOKENS, tokens_of(j, p) - token),
         .out = p->out + (size_t)token * p->out_stride + row, .out_stride = p->out_stride,
         .bias = p->bias ? p->bias + row : NULL, .scratch = s->floats,
@@ -288,16 +293,19 @@ static void run_part(void *arg, int part, int thread)
     mm_scratch *s = &j->scratch[thread];
     int n;
     while (part < s->first_part) s->first_part -= parts_of(j, &j->p[--s->product]);
-    while (part >= s->first_part + (n = parts_of(j, &j->p[s->product]))) s->first_part += n, s->product++;
+    while (part >= s->first_part + (n = parts_of(j, &j->p[s->product])))
+        s->first_part += n, s->product++;
     const wn_product *p = &j->p[s->product];
     part -= s->first_part;
     /* Token parts of the same rows are neighbours: the weights are read once. */
-    int n_token = token_parts(j, p), row = part / n_token * WN_PART_ROWS, token = part % n_token * WN_PART_TOKENS;
+    int n_token = token_parts(j, p), row = part / n_token * WN_PART_ROWS,
+        token = part % n_token * WN_PART_TOKENS;
     if (is_float(p->w->type)) float_part(j, p, s, row, token);
     else quantised_part(j, p, s, row, token);
 }
 
-void wn_matmul(const wn_product *p, int n_products, const wn_act *a, void *scratch, wn_threads *team)
+void wn_matmul(const wn_product *p, int n_products, const wn_act *a, void *scratch,
+               wn_threads *team)
 {
     mm_job j = { .ops = wn_kernels_get()->matmul, .p = p, .a = a, .scratch = scratch };
     int parts = 0;
@@ -310,6 +318,7 @@ void wn_matmul(const wn_product *p, int n_products, const wn_act *a, void *scrat
         parts += parts_of(&j, &p[i]);
     }
     if (!parts) return;
-    for (int i = 0; i < wn_threads_count(team); i++) j.scratch[i].product = j.scratch[i].first_part = 0;
+    for (int i = 0; i < wn_threads_count(team); i++)
+        j.scratch[i].product = j.scratch[i].first_part = 0;
     wn_threads_run(team, run_part, &j, parts);
 }

@@ -48,7 +48,8 @@ bool wn_matmul_supports(wn_type t, int n_cols);
 size_t wn_matrix_packed_bytes(wn_type t, int n_rows, int n_cols);
 /* Packs rows [from, to) (from a multiple of 16; to likewise or n_rows) of src, rows as in
  * the file, into dst, the packed whole. Parts may be packed by different threads. */
-void wn_matrix_pack(void *dst, const void *src, wn_type t, int n_rows, int n_cols, int from, int to);
+void wn_matrix_pack(void *dst, const void *src, wn_type t, int n_rows, int n_cols, int from,
+                    int to);
 /* Rows [from, from + n_rows) of m as a matrix of its own, in the same bytes: one expert of a
  * stack of them, which is loaded as one tall matrix. Both numbers are multiples of 16 where
  * m is packed. */
@@ -65,8 +66,8 @@ typedef struct {
     void *buf;
 } wn_act;
 size_t wn_act_bytes(wn_act_kind kind, int n_tokens, int n_cols);
-void wn_act_prepare(wn_act *a, wn_act_kind kind, const float *x, int n_tokens, int n_cols, void *buf,
-                    wn_threads *team);
+void wn_act_prepare(wn_act *a, wn_act_kind kind, const float *x, int n_tokens, int n_cols,
+                    void *buf, wn_threads *team);
 /* Prepared rows once more, in another order: row i of dst is row rows[i] of src. Copies what
  * was prepared, so a row means the same in both. buf as for wn_act_prepare(), but of
  * wn_act_pick_bytes(); src may go afterwards. */
@@ -93,6 +94,7 @@ typedef struct {
 /* All products have n_cols == a->n_cols and the same activation kind as a. scratch: of
  * wn_matmul_scratch_bytes() per thread of the team, one block, 64-byte aligned. */
 size_t wn_matmul_scratch_bytes(int n_threads);
-void wn_matmul(const wn_product *p, int n_products, const wn_act *a, void *scratch, wn_threads *team);
+void wn_matmul(const wn_product *p, int n_products, const wn_act *a, void *scratch,
+               wn_threads *team);
 
 #endif

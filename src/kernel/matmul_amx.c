@@ -85,7 +85,8 @@ INLINE void store_c(const int tile, void *p)
 /* ---- unpacking: what avx512 makes of a chunk, brought into the form of B -------------------- */
 
 /* Codes without their zero point. */
-INLINE void unpack_32(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
+INLINE void unpack_32(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks,
+                      size_t ahead)
 {
     const int zero = wn_log2_zero(type);
     wn_unpack_avx512[type](w, src, n_blocks, ahead);
@@ -94,23 +95,26 @@ INLINE void unpack_32(const wn_type type, wn_ready *w, const uint8_t *src, int n
 }
 
 /* (code - zero) * sub-scale as two planes: q the low bytes, a the high ones. */
-INLINE void unpack_256(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead,
-                       const int n_sub, const short zero_point)
+INLINE void unpack_256(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks,
+                       size_t ahead, const int n_sub, const short zero_point)
 {
     const __m512i zero = _mm512_set1_epi16(zero_point);
     wn_unpack_avx512[type](w, src, n_blocks, ahead);
     const __m512i byte = _mm512_set1_epi16(255);
     for (int j = 0; j < n_sub; j++) {
         __m512i sc = load(w->sc[j]);
-        sc = _mm512_or_si512(_mm512_slli_epi32(sc, 16), _mm512_and_si512(sc, _mm512_set1_epi32(0xffff)));
+        sc = _mm512_or_si512(_mm512_slli_epi32(sc, 16),
+                             _mm512_and_si512(sc, _mm512_set1_epi32(0xffff)));
         for (int i = j * (64 / n_sub); i < (j + 1) * (64 / n_sub); i++) {
             __m512i v = load(w->q[i]);
             __m512i even = _mm512_sub_epi16(_mm512_and_si512(v, byte), zero);
             __m512i odd = _mm512_sub_epi16(_mm512_srli_epi16(v, 8), zero);
             even = _mm512_mullo_epi16(even, sc);
             odd = _mm512_mullo_epi16(odd, sc);
-            store(w->q[i], _mm512_or_si512(_mm512_and_si512(even, byte), _mm512_slli_epi16(odd, 8)));
-            store(w->a[i], _mm512_or_si512(_mm512_srli_epi16(even, 8), _mm512_andnot_si512(byte, odd)));
+            store(w->q[i],
+                  _mm512_or_si512(_mm512_and_si512(even, byte), _mm512_slli_epi16(odd, 8)));
+            store(w->a[i],
+                  _mm512_or_si512(_mm512_srli_epi16(even, 8), _mm512_andnot_si512(byte, odd)));
         }
     }
 }
@@ -196,7 +200,8 @@ INLINE void chains_32(__m512 acc[GROUP], int32_t (*c)[16], __m512 dw, const wn_r
 }
 
 /* The chains of u, whose integers are in c[half], and meanwhile the products of next. */
-INLINE void finish_32(room_32 *m, const int half, const unit_32 *u, const unit_32 *next, const int P)
+INLINE void finish_32(room_32 *m, const int half, const unit_32 *u, const unit_32 *next,
+                      const int P)
 {
     if (!next) {
         store_32(m, half, 0, P);
@@ -214,7 +219,8 @@ INLINE void finish_32(room_32 *m, const int half, const unit_32 *u, const unit_3
                 multiply_32(next, p * BLOCKS + b, P);
             }
             if (b < u->n_blocks)
-                chains_32(acc, m->c[half][b][p], _mm512_loadu_ps(u->w[p].d[u->block + b]), u->x, u->block + b);
+                chains_32(acc, m->c[half][b][p], _mm512_loadu_ps(u->w[p].d[u->block + b]), u->x,
+                          u->block + b);
         }
         for (int t = 0; t < GROUP; t++) _mm512_storeu_ps(out + t * WN_PART_ROWS, acc[t]);
     }
@@ -253,7 +259,7 @@ INLINE void groups_32(const wn_chunk *c, const int P)
 static void groups_32x1(const wn_chunk *c) { groups_32(c, 1); }
 static void groups_32x2(const wn_chunk *c) { groups_32(c, 2); }
 
-/* ---- K-quants --------------------------------------------------------------------------------- */
+/* ---- K-quants -------------------------------------------------------------------------------- */
 
 typedef struct {
     const wn_ready *w;
@@ -292,8 +298,8 @@ INLINE void chain_256(float *out, __m512i sum, __m512 d, float dx)
 
 /* Three units are under way: the chains of u, the stores of the one behind it (each before
  * its tile is needed again) and the products of next. n_min: minimums of a super-block. */
-INLINE void step_256(room_256 *m, const int half, const unit_256 *u, bool stores, const unit_256 *next,
-                     const int G, const int n_min)
+INLINE void step_256(room_256 *m, const int half, const unit_256 *u, bool stores,
+                     const unit_256 *next, const int G, const int n_min)
 {
     __m512 d, dm;
     __m512i mn[8];
@@ -308,19 +314,22 @@ INLINE void step_256(room_256 *m, const int half, const unit_256 *u, bool stores
         for (int t = s * 2; u && t < s * 2 + 2; t++) {
             const wn_rec *x = &u->x[t];
             int32_t (*c)[GROUP][16] = m->c[half][t / GROUP];
-            __m512i sum = _mm512_add_epi32(load(c[0][t % GROUP]), _mm512_slli_epi32(load(c[1][t % GROUP]), 8));
+            __m512i sum = _mm512_add_epi32(load(c[0][t % GROUP]),
+                                           _mm512_slli_epi32(load(c[1][t % GROUP]), 8));
             chain_256(u->acc + t * WN_PART_ROWS, sum, d, x->d256);
             if (!n_min) continue;
             sum = _mm512_setzero_si512();
             for (int i = 0; i < n_min / 2; i++)
-                sum = _mm512_dpwssd_epi32(sum, mn[i], four(n_min == 8 ? &x->sum32[2 * i] : &x->sum16[2 * i]));
+                sum = _mm512_dpwssd_epi32(sum, mn[i],
+                                          four(n_min == 8 ? &x->sum32[2 * i] : &x->sum16[2 * i]));
             chain_256(u->min + t * WN_PART_ROWS, sum, dm, x->d256);
         }
     }
 }
 
 /* Tokens [from, to), a multiple of 16 * G, against all panels. */
-INLINE void tokens_256(const wn_chunk *c, room_256 *m, int from, int to, const int G, const int n_min)
+INLINE void tokens_256(const wn_chunk *c, room_256 *m, int from, int to, const int G,
+                       const int n_min)
 {
     unit_256 u[3];
     int i = 0;
@@ -329,7 +338,8 @@ INLINE void tokens_256(const wn_chunk *c, room_256 *m, int from, int to, const i
         for (int p = 0; p < c->n_panels; p++, i++) {
             int at = t * WN_PART_ROWS + p * WN_PANEL_ROWS;
             unit_256 *next = &u[i % 3];
-            *next = (unit_256){ .w = c->w + p, .x = c->act + t, .acc = c->acc + at, .min = c->min + at };
+            *next = (unit_256){ .w = c->w + p, .x = c->act + t, .acc = c->acc + at,
+                                .min = c->min + at };
             if (i >= 2) step_256(m, i % 2, &u[(i + 1) % 3], true, next, G, n_min);
             else step_256(m, i % 2, NULL, i > 0, next, G, n_min);
         }
@@ -350,10 +360,11 @@ static void groups_min8(const wn_chunk *c) { groups_256(c, 8); }
 static void groups_min16(const wn_chunk *c) { groups_256(c, 16); }
 static void groups_no_min(const wn_chunk *c) { groups_256(c, 0); }
 
-/* ---- any number of tokens ------------------------------------------------------------------------ */
+/* ---- any number of tokens -------------------------------------------------------------------- */
 
 /* Whole groups in place, the rest in a copy of 16 tokens. */
-static void all_tokens(const wn_chunk *c, const wn_tile_config *config, wn_tiles_fn *groups, bool has_min)
+static void all_tokens(const wn_chunk *c, const wn_tile_config *config, wn_tiles_fn *groups,
+                       bool has_min)
 {
     int whole = c->n_tokens / GROUP * GROUP, rest = c->n_tokens - whole;
     wn_chunk part = *c;
@@ -364,7 +375,8 @@ static void all_tokens(const wn_chunk *c, const wn_tile_config *config, wn_tiles
     if (rest) {
         alignas(64) wn_rec act[GROUP];
         alignas(64) float acc[GROUP][WN_PART_ROWS], min[GROUP][WN_PART_ROWS];
-        float *out = c->acc + (size_t)whole * WN_PART_ROWS, *sub = c->min + (size_t)whole * WN_PART_ROWS;
+        float *out = c->acc + (size_t)whole * WN_PART_ROWS,
+              *sub = c->min + (size_t)whole * WN_PART_ROWS;
         size_t row = sizeof(float) * WN_PANEL_ROWS * (size_t)c->n_panels;
         memset(acc, 0, sizeof acc);
         memset(min, 0, sizeof min);
@@ -421,8 +433,17 @@ const wn_matmul_ops wn_matmul_ops_amx = {
     .tiles = tiles,
     .floats = wn_floats_avx512,
     .few = &wn_matmul_ops_avx512,
-    .from_tokens = { [WN_TYPE_Q8_0] = 24, [WN_TYPE_Q4_0] = 24, [WN_TYPE_Q4_1] = 24, [WN_TYPE_Q5_0] = 24,
-                     [WN_TYPE_Q5_1] = 24, [WN_TYPE_IQ4_NL] = 24, [WN_TYPE_MXFP4] = 24, [WN_TYPE_Q2_K] = 17,
-                     [WN_TYPE_Q3_K] = 17, [WN_TYPE_Q4_K] = 17, [WN_TYPE_Q5_K] = 17, [WN_TYPE_Q6_K] = 17,
+    .from_tokens = { [WN_TYPE_Q8_0] = 24,
+                     [WN_TYPE_Q4_0] = 24,
+                     [WN_TYPE_Q4_1] = 24,
+                     [WN_TYPE_Q5_0] = 24,
+                     [WN_TYPE_Q5_1] = 24,
+                     [WN_TYPE_IQ4_NL] = 24,
+                     [WN_TYPE_MXFP4] = 24,
+                     [WN_TYPE_Q2_K] = 17,
+                     [WN_TYPE_Q3_K] = 17,
+                     [WN_TYPE_Q4_K] = 17,
+                     [WN_TYPE_Q5_K] = 17,
+                     [WN_TYPE_Q6_K] = 17,
                      [WN_TYPE_IQ4_XS] = 17 },
 };

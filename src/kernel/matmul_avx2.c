@@ -64,7 +64,8 @@ INLINE __m256 inverse_of(float max)
 /* Sums of the two 16s of 32 codes. */
 INLINE void sums16(__m256i q, int32_t *low, int32_t *high)
 {
-    __m256i s = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), q), _mm256_set1_epi16(1));
+    __m256i s = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), q),
+                                  _mm256_set1_epi16(1));
     s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0x4e));
     s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0xb1));
     *low = _mm256_extract_epi32(s, 0);
@@ -143,8 +144,8 @@ INLINE void tile_wide(const wn_ready *w, const wn_rec *x, int n_blocks, float *a
 
 /* One panel by T tokens, blocks of 32 with codes of 4 or 5 bits; n fours of k are added before
  * widening. */
-INLINE void tile_32(const wn_type type, const wn_ready *w, const wn_rec *x, int n_blocks, float *acc, float *min,
-                    const int T, const int n)
+INLINE void tile_32(const wn_type type, const wn_ready *w, const wn_rec *x, int n_blocks,
+                    float *acc, float *min, const int T, const int n)
 {
     const __m256i one = _mm256_set1_epi16(1);
     for (int b = 0; b < n_blocks; b++) {
@@ -167,8 +168,8 @@ INLINE void tile_32(const wn_type type, const wn_ready *w, const wn_rec *x, int 
 
 /* One panel by T tokens of a super-block of n_sub sub-blocks; n fours of k are added before the
  * sub-scale multiplies them. */
-INLINE void tile_256(const wn_ready *w, const wn_rec *x, float *acc, float *min, const int T, const int n_sub,
-                     const int n, const int log2_zero, const int n_min)
+INLINE void tile_256(const wn_ready *w, const wn_rec *x, float *acc, float *min, const int T,
+                     const int n_sub, const int n, const int log2_zero, const int n_min)
 {
     __m256i sum[4][2];
     start_k16(sum, w, x, T, log2_zero);
@@ -178,7 +179,9 @@ INLINE void tile_256(const wn_ready *w, const wn_rec *x, float *acc, float *min,
             SUM16(s, w, x, k, n, T)
             for (int t = 0; t < T; t++)
                 for (int h = 0; h < 2; h++)
-                    sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(s[t][h], load(&w->sc[j][8 * h])));
+                    sum[t][h] = _mm256_add_epi32(sum[t][h],
+                                                 _mm256_madd_epi16(s[t][h],
+                                                                   load(&w->sc[j][8 * h])));
         }
     end_256(w, x, acc, min, sum, T, n_min);
 }

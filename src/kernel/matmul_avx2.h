@@ -61,7 +61,8 @@ INLINE void offset_32(const wn_type type, float out[16], const uint8_t *src, int
 {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     halves(out, src + wn_at_32(type, n_blocks).m + 32 * (size_t)b);
-    for (int i = 0; i < 16; i += 8) _mm256_storeu_ps(out + i, _mm256_xor_ps(_mm256_loadu_ps(out + i), sign));
+    for (int i = 0; i < 16; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_xor_ps(_mm256_loadu_ps(out + i), sign));
 }
 
 /* What turns a byte's number within a lane into its number within 128 bits; the bytes
@@ -108,11 +109,14 @@ INLINE void scales_q45(wn_ready *w, const uint8_t *src, size_t ahead)
     halves(w->m[0], src + 32);
     for (int i = 0; i < 256; i += 64) ahead_of(src + i, ahead);
     for (int h = 0; h < 2; h++) {                               /* 8 rows */
-        __m256i a = load(src + 64 + 32 * h), b = load(src + 128 + 32 * h), c = load(src + 192 + 32 * h);
+        __m256i a = load(src + 64 + 32 * h), b = load(src + 128 + 32 * h),
+                c = load(src + 192 + 32 * h);
         __m256i sc[2] = { _mm256_and_si256(a, six),
-                          _mm256_or_si256(low4(c), _mm256_and_si256(_mm256_srli_epi16(a, 2), top)) };
+                          _mm256_or_si256(low4(c),
+                                          _mm256_and_si256(_mm256_srli_epi16(a, 2), top)) };
         __m256i mn[2] = { _mm256_and_si256(b, six),
-                          _mm256_or_si256(high4(c), _mm256_and_si256(_mm256_srli_epi16(b, 2), top)) };
+                          _mm256_or_si256(high4(c),
+                                          _mm256_and_si256(_mm256_srli_epi16(b, 2), top)) };
         put_scales(w, sc[0], 0, h);
         put_scales(w, sc[1], 4, h);
         for (int j = 0; j < 4; j++) store(&w->mn[j][8 * h], two_bytes(mn[j / 2], j % 2 * 2));
@@ -175,11 +179,13 @@ INLINE void scales_q6_K(wn_ready *w, const uint8_t *src, size_t ahead)
 
 INLINE void scales_iq4_xs(wn_ready *w, const uint8_t *src, size_t ahead)
 {
-    const __m256i nibble = _mm256_set1_epi32(15), top = _mm256_set1_epi32(0x30), zero = _mm256_set1_epi32(32);
+    const __m256i nibble = _mm256_set1_epi32(15), top = _mm256_set1_epi32(0x30),
+                  zero = _mm256_set1_epi32(32);
     ahead_of(src, ahead), ahead_of(src + 64, ahead);
     halves(w->d[0], src);
     for (int h = 0; h < 2; h++) {
-        __m256i high = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(src + WN_AT_XS_HIGH + 16 * h)));
+        __m256i high = _mm256_cvtepu16_epi32(
+            _mm_loadu_si128((const void *)(src + WN_AT_XS_HIGH + 16 * h)));
         __m256i low = load(src + WN_AT_XS_LOW + 32 * h);
         high = _mm256_slli_epi32(high, 4);
         for (int j = 0; j < 8; j++) {
@@ -204,17 +210,19 @@ INLINE __m256i table_of(const int8_t table[16], const char zero)
  * the block's 8. */
 INLINE __m256i with_fifth(__m256i q, __m256i high, const int k4)
 {
-    const __m256i lane = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+    const __m256i lane = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404,
+                                           0x08080808, 0x0c0c0c0c);
     const __m256i bits = _mm256_set1_epi32(k4 % 2 ? (int32_t)0x80402010 : 0x08040201);
-    __m256i bytes = _mm256_shuffle_epi8(high, _mm256_add_epi8(lane, _mm256_set1_epi8((char)(k4 / 2))));
+    __m256i bytes = _mm256_shuffle_epi8(high,
+                                        _mm256_add_epi8(lane, _mm256_set1_epi8((char)(k4 / 2))));
     __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
     return _mm256_or_si256(q, _mm256_and_si256(set, _mm256_set1_epi8(16)));
 }
 
 /* Half h of vectors i and 4 + i (i < 4) of a block of 32 of any type but Q8_0. Those of MXFP4
  * above their zero point, those of IQ4_NL signed. */
-INLINE void codes_32(const wn_type type, __m256i q[2], const uint8_t *src, int n_blocks, int b, const int i,
-                     const int h, size_t ahead)
+INLINE void codes_32(const wn_type type, __m256i q[2], const uint8_t *src, int n_blocks, int b,
+                     const int i, const int h, size_t ahead)
 {
     const wn_at32 at = wn_at_32(type, n_blocks);
     const uint8_t *p = src + at.qs + (size_t)(256 * b + 64 * i + 32 * h);
@@ -229,7 +237,8 @@ INLINE void codes_32(const wn_type type, __m256i q[2], const uint8_t *src, int n
         q[1] = with_fifth(q[1], load(p), 4 + i);
     }
     if (type == WN_TYPE_IQ4_NL || type == WN_TYPE_MXFP4) {
-        __m256i table = type == WN_TYPE_MXFP4 ? table_of(wn_mxfp4_values, 16) : table_of(wn_iq4_values, 0);
+        __m256i table = type == WN_TYPE_MXFP4 ? table_of(wn_mxfp4_values, 16)
+                                              : table_of(wn_iq4_values, 0);
         q[0] = _mm256_shuffle_epi8(table, q[0]);
         q[1] = _mm256_shuffle_epi8(table, q[1]);
     }
@@ -243,9 +252,11 @@ INLINE __m256i put_bits(__m256i to, __m256i v, const int n, const int mask)
 }
 
 /* Q4_K, Q5_K: half h of vectors i and 8 + i (i < 8) of the c-th 64 columns. */
-INLINE void codes_run(const wn_type type, __m256i q[2], const uint8_t *src, int c, int i, const int h, size_t ahead)
+INLINE void codes_run(const wn_type type, __m256i q[2], const uint8_t *src, int c, int i,
+                      const int h, size_t ahead)
 {
-    const uint8_t *p = src + (type == WN_TYPE_Q4_K ? WN_AT_Q4_QS : WN_AT_Q5_QS) + 512 * c + 64 * i + 32 * h;
+    const uint8_t *p = src + (type == WN_TYPE_Q4_K ? WN_AT_Q4_QS : WN_AT_Q5_QS) + 512 * c + 64 * i +
+                       32 * h;
     __m256i v = load(p);
     if (!h) ahead_of(p, ahead);
     q[0] = low4(v);
@@ -259,10 +270,12 @@ INLINE void codes_run(const wn_type type, __m256i q[2], const uint8_t *src, int 
 }
 
 /* Q2_K, Q3_K, Q6_K: half h of vectors i, 8 + i, 16 + i, 24 + i (i < 8) of the n-th 128 columns. */
-INLINE void codes_half(const wn_type type, __m256i q[4], const uint8_t *src, int n, int i, const int h, size_t ahead)
+INLINE void codes_half(const wn_type type, __m256i q[4], const uint8_t *src, int n, int i,
+                       const int h, size_t ahead)
 {
     if (type == WN_TYPE_Q6_K) {
-        const uint8_t *ql = src + 1024 * n + 64 * i + 32 * h, *qh = src + WN_AT_Q6_HIGH + 512 * n + 64 * i + 32 * h;
+        const uint8_t *ql = src + 1024 * n + 64 * i + 32 * h,
+                      *qh = src + WN_AT_Q6_HIGH + 512 * n + 64 * i + 32 * h;
         __m256i a = load(ql), b = load(ql + 512), top = load(qh);
         if (!h) ahead_of(ql, ahead), ahead_of(ql + 512, ahead), ahead_of(qh, ahead);
         q[0] = put_bits(low4(a), top, 4, 0x30);
@@ -271,7 +284,8 @@ INLINE void codes_half(const wn_type type, __m256i q[4], const uint8_t *src, int
         q[3] = put_bits(high4(b), top, -2, 0x30);
         return;
     }
-    const uint8_t *p = src + (type == WN_TYPE_Q2_K ? WN_AT_Q2_QS : WN_AT_Q3_QS) + 512 * n + 64 * i + 32 * h;
+    const uint8_t *p = src + (type == WN_TYPE_Q2_K ? WN_AT_Q2_QS : WN_AT_Q3_QS) + 512 * n + 64 * i +
+                       32 * h;
     __m256i v = load(p), none = _mm256_setzero_si256();
     if (!h) ahead_of(p, ahead);
     for (int g = 0; g < 4; g++) q[g] = put_bits(none, v, -2 * g, 3);
@@ -316,7 +330,8 @@ INLINE void chain_min(float *min, const float *m, const wn_rec *x, int b)
 {
     __m256 s = _mm256_set1_ps(x->d[b] * (float)x->sum[b]);
     for (int h = 0; h < 16; h += 8)
-        _mm256_storeu_ps(min + h, _mm256_fmadd_ps(_mm256_loadu_ps(m + h), s, _mm256_loadu_ps(min + h)));
+        _mm256_storeu_ps(min + h,
+                         _mm256_fmadd_ps(_mm256_loadu_ps(m + h), s, _mm256_loadu_ps(min + h)));
 }
 
 /* The second chain of a super-block with n_min minimums. */
@@ -332,8 +347,8 @@ INLINE void end_min(const wn_ready *w, const wn_rec *x, float *min, const int n_
 }
 
 /* Both chains of a super-block. */
-INLINE void end_256(const wn_ready *w, const wn_rec *x, float *acc, float *min, __m256i sum[4][2], const int T,
-                    const int n_min)
+INLINE void end_256(const wn_ready *w, const wn_rec *x, float *acc, float *min, __m256i sum[4][2],
+                    const int T, const int n_min)
 {
     for (int t = 0; t < T; t++) {
         for (int h = 0; h < 2; h++)
@@ -343,13 +358,15 @@ INLINE void end_256(const wn_ready *w, const wn_rec *x, float *acc, float *min, 
 }
 
 /* What the zero point takes away: -zero * sum_j sc_j sum(q of j); log2_zero < 0: nothing. */
-INLINE void start_k16(__m256i sum[4][2], const wn_ready *w, const wn_rec *x, const int T, const int log2_zero)
+INLINE void start_k16(__m256i sum[4][2], const wn_ready *w, const wn_rec *x, const int T,
+                      const int log2_zero)
 {
     for (int t = 0; t < T; t++)
         for (int h = 0; h < 2; h++) {
             __m256i z = _mm256_setzero_si256();
             for (int i = 0; i < 8 && log2_zero >= 0; i++)
-                z = _mm256_sub_epi32(z, _mm256_madd_epi16(load(&w->mn[i][8 * h]), four(&x[t].sum16[2 * i])));
+                z = _mm256_sub_epi32(z, _mm256_madd_epi16(load(&w->mn[i][8 * h]),
+                                                          four(&x[t].sum16[2 * i])));
             sum[t][h] = log2_zero < 0 ? z : _mm256_slli_epi32(z, log2_zero);
         }
 }

@@ -68,8 +68,8 @@ enum {
 
 /* R panels by T tokens, blocks of 32. 16 sums leave registers for 8 of the 16 chains; the
  * others are memory operands in L1. */
-INLINE void tile_32(const wn_ready *w, const wn_rec *x, int n_blocks, float *out, const int R, const int T,
-                    const int log2_zero)
+INLINE void tile_32(const wn_ready *w, const wn_rec *x, int n_blocks, float *out, const int R,
+                    const int T, const int log2_zero)
 {
     int32_t start[T_MAX][8];
     __m512 acc[WN_PART_PANELS][T_KEPT];
@@ -82,7 +82,8 @@ INLINE void tile_32(const wn_ready *w, const wn_rec *x, int n_blocks, float *out
     for (int b = 0; b < n_blocks; b++) {
         __m512i s[WN_PART_PANELS][T_MAX];
         __m512 d[WN_PART_PANELS];
-        __asm__ volatile("" ::: "memory");      /* or gcc keeps all chains, and no weights, in registers */
+        __asm__ volatile("" ::: "memory");      /* or gcc keeps all chains, and no weights, in
+                                                   registers */
         SUMS(s, &start[t][b], w, x, 8 * b, 8, R, T);
         for (int r = 0; r < R; r++) d[r] = _mm512_castsi512_ps(load_here(w[r].d[b]));
         for (int t = 0; t < T; t++) {
@@ -110,8 +111,8 @@ INLINE void tile_32(const wn_ready *w, const wn_rec *x, int n_blocks, float *out
     }
 
 /* R panels by T tokens of Q4_K, or of Q5_K, whose sums fit 16 bits for half a sub-block only. */
-INLINE void tile_k8(const wn_ready *w, const wn_rec *x, float *out, float *min, const int R, const int T,
-                    const bool five)
+INLINE void tile_k8(const wn_ready *w, const wn_rec *x, float *out, float *min, const int R,
+                    const int T, const bool five)
 {
     int32_t start[T_MAX][16];
     __m512i total[WN_PART_PANELS][T_MAX];
@@ -156,8 +157,8 @@ INLINE void tile_k16(const wn_ready *w, const wn_rec *x, float *out, const int R
 }
 
 /* R panels by T tokens of Q2_K or Q3_K: sums of 16 codes of 2 or 3 bits fit 16 bits. */
-INLINE void tile_low(const wn_ready *w, const wn_rec *x, float *out, float *min, const int R, const int T,
-                     const int log2_zero, const bool has_min)
+INLINE void tile_low(const wn_ready *w, const wn_rec *x, float *out, float *min, const int R,
+                     const int T, const int log2_zero, const bool has_min)
 {
     int32_t start[T_MAX][16];
     __m512i total[WN_PART_PANELS][T_MAX];

@@ -2,9 +2,9 @@
  * operations, and how each type's codes and scales are read from a packed chunk.
  *
  * To be included by files that are compiled for AVX-512 only. A vector holds 16 rows x 4 k
- * (matmul_pack.c draws it); k4 counts vectors in a chunk. The reading serves matmul_unpack_avx512.c,
- * which stores codes for tiles, and matmul_stream_avx512.c, which multiplies them at once.
- * `type` is a constant wherever it is a parameter.
+ * (matmul_pack.c draws it); k4 counts vectors in a chunk. The reading serves
+ * matmul_unpack_avx512.c, which stores codes for tiles, and matmul_stream_avx512.c, which
+ * multiplies them at once. `type` is a constant wherever it is a parameter.
  */
 #ifndef WN_KERNEL_MATMUL_AVX512_H
 #define WN_KERNEL_MATMUL_AVX512_H
@@ -47,14 +47,16 @@ INLINE __m512 scale_32(const wn_type type, const uint8_t *src, int b)
     __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(src + 16 * b)));
     __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
     __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x200000), e);
-    return _mm512_castsi512_ps(_mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(e, two), normal, small));
+    return _mm512_castsi512_ps(
+        _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(e, two), normal, small));
 }
 
 /* What the second chain takes away: the offsets of block b, negative. */
 INLINE __m512 offset_32(const wn_type type, const uint8_t *src, int n_blocks, int b)
 {
     __m512 m = half16(src + wn_at_32(type, n_blocks).m + 32 * (size_t)b);
-    return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(m), _mm512_set1_epi32(INT32_MIN)));
+    return _mm512_castsi512_ps(
+        _mm512_xor_si512(_mm512_castps_si512(m), _mm512_set1_epi32(INT32_MIN)));
 }
 
 INLINE __m512i low4(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
@@ -65,7 +67,8 @@ INLINE __m512i two_bytes(__m512i v, int j)
 {
     v = _mm512_srli_epi32(v, (unsigned)(8 * j));
     __m512i low = _mm512_and_si512(v, _mm512_set1_epi32(0xff));
-    return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_and_si512(v, _mm512_set1_epi32(0xff00)), 8));
+    return _mm512_or_si512(low,
+                           _mm512_slli_epi32(_mm512_and_si512(v, _mm512_set1_epi32(0xff00)), 8));
 }
 /* Byte j of each lane, unsigned. */
 INLINE __m512i byte_of(__m512i v, int j)
@@ -120,7 +123,8 @@ INLINE void scales_q3_K(wn_ready *w, const uint8_t *src, size_t ahead)
         __m512i h = i < 2 ? _mm512_slli_epi16(high, (uint8_t)(4 - 2 * i))
                           : _mm512_srli_epi16(high, (uint8_t)(2 * i - 4));
         v = _mm512_or_si512(v, _mm512_and_si512(h, top));
-        for (int j = 0; j < 4; j++) store(w->sc[4 * i + j], word_of(_mm512_sub_epi32(byte_of(v, j), zero)));
+        for (int j = 0; j < 4; j++)
+            store(w->sc[4 * i + j], word_of(_mm512_sub_epi32(byte_of(v, j), zero)));
     }
 }
 
@@ -143,7 +147,8 @@ INLINE void scales_q6_K(wn_ready *w, const uint8_t *src, size_t ahead, const boo
 
 INLINE void scales_iq4_xs(wn_ready *w, const uint8_t *src, size_t ahead)
 {
-    const __m512i nibble = _mm512_set1_epi32(15), top = _mm512_set1_epi32(0x30), zero = _mm512_set1_epi32(32);
+    const __m512i nibble = _mm512_set1_epi32(15), top = _mm512_set1_epi32(0x30),
+                  zero = _mm512_set1_epi32(32);
     ahead_of(src, ahead), ahead_of(src + 64, ahead);
     halves(w->d[0], src);
     __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(src + WN_AT_XS_HIGH)));
@@ -169,15 +174,16 @@ INLINE __m512i table_of(const int8_t table[16], const char zero)
  * block's 8. */
 INLINE __m512i with_fifth(__m512i q, __m512i h, const int k4)
 {
-    const __m512i lane = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+    const __m512i lane = _mm512_broadcast_i32x4(
+        _mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
     __m512i bytes = _mm512_shuffle_epi8(h, _mm512_add_epi8(lane, _mm512_set1_epi8((char)(k4 / 2))));
     __m512i bits = _mm512_set1_epi32(k4 % 2 ? (int32_t)0x80402010 : 0x08040201);
     return _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(bytes, bits), q, _mm512_set1_epi8(16));
 }
 
 /* Vectors i and 4 + i (i < 4) of a block of 32, or for Q8_0 2i and 2i + 1. */
-INLINE void codes_32(const wn_type type, __m512i q[2], const uint8_t *src, int n_blocks, int b, const int i,
-                     size_t ahead)
+INLINE void codes_32(const wn_type type, __m512i q[2], const uint8_t *src, int n_blocks, int b,
+                     const int i, size_t ahead)
 {
     const wn_at32 at = wn_at_32(type, n_blocks);
     if (type == WN_TYPE_Q8_0) {
@@ -200,7 +206,8 @@ INLINE void codes_32(const wn_type type, __m512i q[2], const uint8_t *src, int n
         q[1] = with_fifth(q[1], h, 4 + i);
     }
     if (type == WN_TYPE_IQ4_NL || type == WN_TYPE_MXFP4) {
-        __m512i table = type == WN_TYPE_MXFP4 ? table_of(wn_mxfp4_values, 16) : table_of(wn_iq4_values, -128);
+        __m512i table = type == WN_TYPE_MXFP4 ? table_of(wn_mxfp4_values, 16)
+                                              : table_of(wn_iq4_values, -128);
         q[0] = _mm512_shuffle_epi8(table, q[0]);
         q[1] = _mm512_shuffle_epi8(table, q[1]);
     }
@@ -219,7 +226,8 @@ INLINE __m512i put_bits(__m512i to, __m512i v, const int n, const int mask)
 }
 
 /* Q4_K, Q5_K: vectors i and 8 + i (i < 8) of the c-th 64 columns. */
-INLINE void codes_run(const wn_type type, __m512i q[2], const uint8_t *src, int c, int i, size_t ahead)
+INLINE void codes_run(const wn_type type, __m512i q[2], const uint8_t *src, int c, int i,
+                      size_t ahead)
 {
     const uint8_t *p = src + (type == WN_TYPE_Q4_K ? WN_AT_Q4_QS : WN_AT_Q5_QS) + 512 * c + 64 * i;
     __m512i v = load(p);
@@ -235,7 +243,8 @@ INLINE void codes_run(const wn_type type, __m512i q[2], const uint8_t *src, int 
 }
 
 /* Q2_K, Q3_K, Q6_K: vectors i, 8 + i, 16 + i, 24 + i (i < 8) of the n-th 128 columns. */
-INLINE void codes_half(const wn_type type, __m512i q[4], const uint8_t *src, int n, int i, size_t ahead)
+INLINE void codes_half(const wn_type type, __m512i q[4], const uint8_t *src, int n, int i,
+                       size_t ahead)
 {
     if (type == WN_TYPE_Q6_K) {
         const uint8_t *ql = src + 1024 * n + 64 * i, *qh = src + WN_AT_Q6_HIGH + 512 * n + 64 * i;
@@ -316,8 +325,11 @@ INLINE void end_k8(const wn_ready *w, const wn_rec *x, float *out, float *min, _
 /* start[j] = -(sum of the j-th 16 q << log2_zero); log2_zero < 0: 0 */
 INLINE void starts_16(int32_t start[16], const wn_rec *x, const int log2_zero)
 {
-    __m512i sums = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)x->sum16)), none = _mm512_setzero_si512();
-    store(start, log2_zero < 0 ? none : _mm512_sub_epi32(none, _mm512_slli_epi32(sums, (unsigned)log2_zero)));
+    __m512i sums = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)x->sum16)),
+            none = _mm512_setzero_si512();
+    store(start, log2_zero < 0
+                     ? none
+                     : _mm512_sub_epi32(none, _mm512_slli_epi32(sums, (unsigned)log2_zero)));
 }
 
 /* The second chain of Q2_K, whose sub-blocks of 16 have minimums of their own. */
@@ -336,7 +348,8 @@ INLINE void prefetch_next(const wn_chunk *c, int t, const int T)
     size_t to = c->next_bytes * (size_t)(t + T) / n;
     for (int p = 0; p < c->n_panels; p++) {
         const char *base = (const char *)c->next + (size_t)p * c->next_stride;
-        for (size_t i = (from + 63) & ~(size_t)63; i < to; i += 64) _mm_prefetch(base + i, _MM_HINT_T1);
+        for (size_t i = (from + 63) & ~(size_t)63; i < to; i += 64)
+            _mm_prefetch(base + i, _MM_HINT_T1);
     }
 }
 
@@ -346,8 +359,9 @@ INLINE void min_chains(const wn_chunk *c)
     for (int t = 0; t < c->n_tokens; t++) {
         const wn_rec *x = &c->act[t];
         float s[8];
-        _mm256_storeu_ps(s, _mm256_mul_ps(_mm256_loadu_ps(x->d),
-                                          _mm256_cvtepi32_ps(_mm256_loadu_si256((const void *)x->sum))));
+        _mm256_storeu_ps(s,
+                         _mm256_mul_ps(_mm256_loadu_ps(x->d), _mm256_cvtepi32_ps(_mm256_loadu_si256(
+                                                                  (const void *)x->sum))));
         for (int p = 0; p < c->n_panels; p++) {
             float *out = c->min + t * WN_PART_ROWS + 16 * p;
             __m512 min = _mm512_loadu_ps(out);

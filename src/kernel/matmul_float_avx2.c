@@ -70,7 +70,8 @@ INLINE void put(const wn_float_job *j, int t, int r, float sum)
 
 /* ---- few tokens -------------------------------------------------------------------- */
 
-INLINE void whole_rows(const wn_float_job *j, int r0, int t0, const int R, const int T, const wn_type type)
+INLINE void whole_rows(const wn_float_job *j, int r0, int t0, const int R, const int T,
+                       const wn_type type)
 {
     __m256 c[4][3][2];
     const uint8_t *w = j->w + (size_t)r0 * j->row_bytes;
@@ -98,8 +99,8 @@ INLINE void whole_rows(const wn_float_job *j, int r0, int t0, const int R, const
                 widen_tail(a, w + (size_t)r * j->row_bytes, j->n_cols, type);
                 x_tail(b, x + (size_t)t * (size_t)j->n_cols, j->n_cols);
                 for (int h = 0; h < 2; h++)
-                    c[r][t][h] = _mm256_fmadd_ps(_mm256_loadu_ps(a + 8 * h), _mm256_loadu_ps(b + 8 * h),
-                                                 c[r][t][h]);
+                    c[r][t][h] = _mm256_fmadd_ps(_mm256_loadu_ps(a + 8 * h),
+                                                 _mm256_loadu_ps(b + 8 * h), c[r][t][h]);
             }
     for (int r = 0; r < R; r++)
         for (int t = 0; t < T; t++) put(j, t0 + t, r0 + r, tree(c[r][t][0], c[r][t][1]));
@@ -127,8 +128,8 @@ INLINE void few_tokens(const wn_float_job *j, const wn_type type)
 
 /* n widened columns from `from` on (a multiple of 16) of R rows times T tokens; x[t]
  * points at the first of the columns. */
-INLINE void tile(float_scratch *s, int r0, int t0, const float *const *x, int from, int n, bool first,
-                 const int R, const int T)
+INLINE void tile(float_scratch *s, int r0, int t0, const float *const *x, int from, int n,
+                 bool first, const int R, const int T)
 {
     __m256 c[TILE_ROWS][TILE_TOKENS][2];
     for (int r = 0; r < R; r++)
@@ -147,11 +148,12 @@ INLINE void tile(float_scratch *s, int r0, int t0, const float *const *x, int fr
         }
     for (int r = 0; r < R; r++)
         for (int t = 0; t < T; t++)
-            for (int h = 0; h < 2; h++) _mm256_storeu_ps(s->chain[t0 + t][r0 + r] + 8 * h, c[r][t][h]);
+            for (int h = 0; h < 2; h++)
+                _mm256_storeu_ps(s->chain[t0 + t][r0 + r] + 8 * h, c[r][t][h]);
 }
 
-static void tiles(float_scratch *s, int rows, int t0, const float *const *x, int n_x, int from, int n,
-                  bool first)
+static void tiles(float_scratch *s, int rows, int t0, const float *const *x, int n_x, int from,
+                  int n, bool first)
 {
     for (int r = 0; r < rows; r += TILE_ROWS)       /* rows is even: a missing one is zeros */
         switch (n_x) {
@@ -178,7 +180,8 @@ INLINE void widen_chunk(float_scratch *s, const wn_float_job *j, int r0, int row
 }
 
 /* One widened chunk times tokens [b, b + tokens). */
-static void multiply_chunk(float_scratch *s, const wn_float_job *j, int rows, int k0, int n, int b, int tokens)
+static void multiply_chunk(float_scratch *s, const wn_float_job *j, int rows, int k0, int n, int b,
+                           int tokens)
 {
     int whole = n & ~15;
     for (int t0 = 0; t0 < tokens; t0 += TILE_TOKENS) {

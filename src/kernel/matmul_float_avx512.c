@@ -149,7 +149,8 @@ INLINE void many_tokens(const wn_float_job *j, const wn_type type)
                           WN_MIN(TILE_TOKENS, tokens - t0), n, k0 == 0);
             }
             for (int t = 0; t < tokens; t++)
-                for (int r = 0; r < rows; r++) put(j, b + t, r0 + r, tree(_mm512_loadu_ps(s->chain[t][r])));
+                for (int r = 0; r < rows; r++)
+                    put(j, b + t, r0 + r, tree(_mm512_loadu_ps(s->chain[t][r])));
         }
 }
 

@@ -105,7 +105,8 @@ static void offsets(float out[16], const uint8_t *src)
 }
 
 /* Types of 4 or 5 bits; table: what the codes stand for, or NULL. */
-static void unpack_nibbles(wn_ready *w, const uint8_t *src, int n_blocks, wn_type t, const int8_t *table)
+static void unpack_nibbles(wn_ready *w, const uint8_t *src, int n_blocks, wn_type t,
+                           const int8_t *table)
 {
     wn_at32 at = wn_at_32(t, n_blocks);
     int zero = table ? 1 << wn_log2_zero(t) : 0;
@@ -119,7 +120,8 @@ static void unpack_nibbles(wn_ready *w, const uint8_t *src, int n_blocks, wn_typ
             for (int r = 0; r < 16; r++) {
                 uint8_t v = src[at.qs + (size_t)(256 * b + k % 16 / 4 * 64 + 4 * r + k % 4)];
                 int q = k < 16 ? v & 15 : v >> 4;
-                if (at.high) q |= (src[at.high + (size_t)(64 * b + 4 * r + k / 8)] >> k % 8 & 1) << 4;
+                if (at.high)
+                    q |= (src[at.high + (size_t)(64 * b + 4 * r + k / 8)] >> k % 8 & 1) << 4;
                 w->q[8 * b + k / 4][4 * r + k % 4] = (uint8_t)((table ? table[q] : q) + zero);
             }
     }
@@ -248,7 +250,8 @@ static void unpack_q6_K(wn_ready *w, const uint8_t *src, int n_blocks, size_t ah
     for (int n = 0; n < 2; n++)
         for (int i = 0; i < 512; i++) {         /* 8 lane rows of 64 bytes */
             int v = i / 64, l = i % 64, k4 = 32 * n + v;
-            int a = src[1024 * n + i], b = src[1024 * n + 512 + i], h = src[WN_AT_Q6_HIGH + 512 * n + i];
+            int a = src[1024 * n + i], b = src[1024 * n + 512 + i],
+                h = src[WN_AT_Q6_HIGH + 512 * n + i];
             w->q[k4][l] = (uint8_t)((a & 15) | (h & 3) << 4);
             w->q[k4 + 8][l] = (uint8_t)((b & 15) | (h >> 2 & 3) << 4);
             w->q[k4 + 16][l] = (uint8_t)(a >> 4 | (h >> 4 & 3) << 4);
@@ -302,10 +305,12 @@ static void tiles_256(const wn_chunk *c, int n_sub, int zero, int n_min)
             int row = r % 16, n = 256 / n_sub;
             size_t at = (size_t)t * WN_PART_ROWS + (size_t)r;
             int32_t sum = 0, min = 0;
-            for (int j = 0; j < n_sub; j++) sum += w->sc[j][row] * dot(w, row, x->q, n * j, n, zero);
+            for (int j = 0; j < n_sub; j++)
+                sum += w->sc[j][row] * dot(w, row, x->q, n * j, n, zero);
             c->acc[at] = fmaf((float)sum, w->d[0][row] * x->d256, c->acc[at]);
             if (!n_min) continue;
-            for (int j = 0; j < n_min; j++) min += (int16_t)(w->mn[j / 2][row] >> 16 * (j % 2)) * sums[j];
+            for (int j = 0; j < n_min; j++)
+                min += (int16_t)(w->mn[j / 2][row] >> 16 * (j % 2)) * sums[j];
             c->min[at] = fmaf((float)min, w->m[0][row] * x->d256, c->min[at]);
         }
 }

@@ -12,7 +12,8 @@ enum { FEW_TOKENS = 3 };
 /* s += w * q of 8 bits, both signed, widened by `by` (ones, or a sub-scale). */
 INLINE __m256i add_wide(__m256i s, __m256i w, __m256i q, __m256i by)
 {
-    return _mm256_add_epi32(s, _mm256_madd_epi16(madd2(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w)), by));
+    return _mm256_add_epi32(s, _mm256_madd_epi16(madd2(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w)),
+                                                 by));
 }
 
 INLINE void stream_q8_0(const wn_chunk *c, const uint8_t *src, size_t ahead, const int T)
@@ -42,8 +43,8 @@ INLINE void stream_q8_0(const wn_chunk *c, const uint8_t *src, size_t ahead, con
 
 /* Blocks of 32 with codes of 4 or 5 bits; `per` of the four pairs of vectors are added before
  * widening (0: numbers of 8 bits, widened at once). */
-INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src, size_t ahead, const int T,
-                      const int per)
+INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src, size_t ahead,
+                      const int T, const int per)
 {
     const __m256i one = _mm256_set1_epi16(1);
     for (int b = 0; b < c->n_blocks; b++) {
@@ -56,14 +57,16 @@ INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src,
                 __m256i q[2];
                 codes_32(type, q, src, c->n_blocks, b, i, h, ahead);
                 for (int t = 0; t < T; t++) {
-                    __m256i x = four(c->act[t].q + 32 * b + 4 * i), y = four(c->act[t].q + 32 * b + 4 * i + 16);
+                    __m256i x = four(c->act[t].q + 32 * b + 4 * i),
+                            y = four(c->act[t].q + 32 * b + 4 * i + 16);
                     if (!per) {
                         sum[t][h] = add_wide(add_wide(sum[t][h], q[0], x, one), q[1], y, one);
                         continue;
                     }
                     __m256i p = _mm256_add_epi16(madd2(q[0], x), madd2(q[1], y));
                     s[t][h] = i % per ? _mm256_add_epi16(s[t][h], p) : p;
-                    if (i % per == per - 1) sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(s[t][h], one));
+                    if (i % per == per - 1)
+                        sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(s[t][h], one));
                 }
             }
         scale_32(type, d, src, b);
@@ -72,14 +75,15 @@ INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src,
         for (int t = 0; t < T; t++) {
             for (int h = 0; h < 2; h++)
                 chain(c->acc + t * WN_PART_ROWS + 8 * h, sum[t][h], d + 8 * h, c->act[t].d[b]);
-            if (wn_at_32(type, c->n_blocks).m) chain_min(c->min + t * WN_PART_ROWS, m, &c->act[t], b);
+            if (wn_at_32(type, c->n_blocks).m)
+                chain_min(c->min + t * WN_PART_ROWS, m, &c->act[t], b);
         }
     }
 }
 
 /* Q4_K, and Q5_K, whose sums fit int16 for half a sub-block only. */
-INLINE void stream_run(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead,
-                       const int T, const int per)
+INLINE void stream_run(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src,
+                       size_t ahead, const int T, const int per)
 {
     __m256i sum[4][2];
     scales_q45(r, src, ahead);
@@ -94,7 +98,8 @@ INLINE void stream_run(const wn_type type, const wn_chunk *c, wn_ready *r, const
                 codes_run(type, a, src, g, i, 0, ahead);
                 codes_run(type, b, src, g, i, 1, ahead);
                 for (int t = 0; t < T; t++) {
-                    __m256i q = four(c->act[t].q + 64 * g + 4 * i), p = four(c->act[t].q + 64 * g + 4 * i + 32);
+                    __m256i q = four(c->act[t].q + 64 * g + 4 * i),
+                            p = four(c->act[t].q + 64 * g + 4 * i + 32);
                     s[t][0] = _mm256_add_epi16(s[t][0], madd2(a[0], q));
                     s[t][1] = _mm256_add_epi16(s[t][1], madd2(b[0], q));
                     s[t][2] = _mm256_add_epi16(s[t][2], madd2(a[1], p));
@@ -111,8 +116,8 @@ INLINE void stream_run(const wn_type type, const wn_chunk *c, wn_ready *r, const
 }
 
 /* The sub-block of group g: its fours v and v + 1 of 8 rows. */
-INLINE void pair_half(__m256i sum[4][2], const wn_chunk *c, const wn_ready *r, __m256i a, __m256i b, int n,
-                      int v, const int g, const int h, const int T)
+INLINE void pair_half(__m256i sum[4][2], const wn_chunk *c, const wn_ready *r, __m256i a, __m256i b,
+                      int n, int v, const int g, const int h, const int T)
 {
     __m256i sc = load(&r->sc[8 * n + 2 * g + v / 4][8 * h]);
     for (int t = 0; t < T; t++) {
@@ -136,8 +141,8 @@ INLINE void pairs_half(const wn_type type, __m256i sum[4][2], const wn_chunk *c,
     pair_half(sum, c, r, a[3], b[3], n, v, 3, h, T);
 }
 
-INLINE void stream_half(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead,
-                        const int T)
+INLINE void stream_half(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src,
+                        size_t ahead, const int T)
 {
     __m256i sum[4][2];
     if (type == WN_TYPE_Q2_K) scales_q2_K(r, src, ahead);
@@ -164,7 +169,8 @@ INLINE void stream_xs(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t
                 codes_xs(q, src, j, i, h, ahead);
                 for (int t = 0; t < T; t++) {
                     const int8_t *x = c->act[t].q + 32 * j + 4 * i;
-                    sum[t][h] = add_wide(add_wide(sum[t][h], q[0], four(x), sc), q[1], four(x + 16), sc);
+                    sum[t][h] = add_wide(add_wide(sum[t][h], q[0], four(x), sc), q[1], four(x + 16),
+                                         sc);
                 }
             }
     end_256(r, c->act, c->acc, NULL, sum, T, 0);
@@ -221,8 +227,9 @@ STREAM(iq4_xs, CALL)
 #undef CALL
 
 wn_stream_fn *const wn_stream_avx2[WN_TYPE_COUNT] = {
-    [WN_TYPE_Q8_0] = q8_0, [WN_TYPE_Q4_0] = q4_0, [WN_TYPE_Q4_1] = q4_1, [WN_TYPE_Q5_0] = q5_0,
-    [WN_TYPE_Q5_1] = q5_1, [WN_TYPE_IQ4_NL] = iq4_nl, [WN_TYPE_MXFP4] = mxfp4, [WN_TYPE_Q2_K] = q2_K,
-    [WN_TYPE_Q3_K] = q3_K, [WN_TYPE_Q4_K] = q4_K, [WN_TYPE_Q5_K] = q5_K, [WN_TYPE_Q6_K] = q6_K,
+    [WN_TYPE_Q8_0] = q8_0,     [WN_TYPE_Q4_0] = q4_0, [WN_TYPE_Q4_1] = q4_1,
+    [WN_TYPE_Q5_0] = q5_0,     [WN_TYPE_Q5_1] = q5_1, [WN_TYPE_IQ4_NL] = iq4_nl,
+    [WN_TYPE_MXFP4] = mxfp4,   [WN_TYPE_Q2_K] = q2_K, [WN_TYPE_Q3_K] = q3_K,
+    [WN_TYPE_Q4_K] = q4_K,     [WN_TYPE_Q5_K] = q5_K, [WN_TYPE_Q6_K] = q6_K,
     [WN_TYPE_IQ4_XS] = iq4_xs,
 };

@@ -10,7 +10,8 @@
 enum { T_STREAM = 8 };
 
 /* Types of blocks of 32. */
-INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src, size_t ahead, const int T)
+INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src, size_t ahead,
+                      const int T)
 {
     const int zero = wn_log2_zero(type) < 0 ? 0 : 1 << wn_log2_zero(type), n = c->n_blocks;
     __m512 acc[T_STREAM];
@@ -21,9 +22,9 @@ INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src,
         UNROLL for (int i = 0; i < 4; i++) {
             __m512i q[2];
             codes_32(type, q, src, n, b, i, ahead);
-            UNROLL for (int j = 0; j < 2; j++)
-                UNROLL for (int t = 0; t < T; t++)
-                    s[t] = _mm512_dpbusd_epi32(s[t], q[j], four(c->act[t].q + 32 * b + 4 * k4_of_32(type, i, j)));
+            UNROLL for (int j = 0; j < 2; j++) UNROLL for (int t = 0; t < T; t++)
+                s[t] = _mm512_dpbusd_epi32(s[t], q[j],
+                                           four(c->act[t].q + 32 * b + 4 * k4_of_32(type, i, j)));
         }
         __m512 d = scale_32(type, src, b);
         if (b % 2 == 0) ahead_of(src + 32 * b, ahead);
@@ -40,8 +41,8 @@ INLINE void stream_32(const wn_type type, const wn_chunk *c, const uint8_t *src,
 }
 
 /* Q4_K, and Q5_K, whose sums fit 16 bits for half a sub-block only. */
-INLINE void stream_run(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead,
-                       const int T)
+INLINE void stream_run(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src,
+                       size_t ahead, const int T)
 {
     const bool five = type == WN_TYPE_Q5_K;
     const int per = five ? 4 : 8, halves_of = 8 / per;
@@ -80,8 +81,8 @@ INLINE void stream_run(const wn_type type, const wn_chunk *c, wn_ready *r, const
 
 /* Q2_K and Q3_K: sums of 16 fit 16 bits. Q6_K: they do not, and sums of 8 would need more starts
  * than they save: vpmulld. */
-INLINE void stream_half(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t ahead,
-                        const int T)
+INLINE void stream_half(const wn_type type, const wn_chunk *c, wn_ready *r, const uint8_t *src,
+                        size_t ahead, const int T)
 {
     const bool words = type != WN_TYPE_Q6_K;
     __m512i total[T_STREAM];
@@ -108,7 +109,8 @@ INLINE void stream_half(const wn_type type, const wn_chunk *c, wn_ready *r, cons
                 UNROLL for (int t = 0; t < T; t++) {
                     const int8_t *x = c->act[t].q + 4 * (32 * n + 8 * g + v);
                     __m512i s = words ? four(&start[t][j]) : _mm512_setzero_si512();
-                    UNROLL for (int i = 0; i < 4; i++) s = _mm512_dpbusd_epi32(s, q[i][g], four(x + 4 * i));
+                    UNROLL for (int i = 0; i < 4; i++)
+                        s = _mm512_dpbusd_epi32(s, q[i][g], four(x + 4 * i));
                     total[t] = words ? _mm512_dpwssd_epi32(total[t], s, sc)
                                      : _mm512_add_epi32(total[t], _mm512_mullo_epi32(s, sc));
                 }
@@ -131,12 +133,12 @@ INLINE void stream_xs(const wn_chunk *c, wn_ready *r, const uint8_t *src, size_t
         UNROLL for (int i = 0; i < 4; i++) {
             __m512i q[2];
             codes_xs(q, src, j, i, ahead);
-            UNROLL for (int h = 0; h < 2; h++)
-                UNROLL for (int t = 0; t < T; t++)
-                    s[t] = _mm512_dpbusd_epi32(s[t], q[h], four(c->act[t].q + 32 * j + 16 * h + 4 * i));
+            UNROLL for (int h = 0; h < 2; h++) UNROLL for (int t = 0; t < T; t++)
+                s[t] = _mm512_dpbusd_epi32(s[t], q[h], four(c->act[t].q + 32 * j + 16 * h + 4 * i));
         }
         const __m512i sc = load(r->sc[j]);
-        UNROLL for (int t = 0; t < T; t++) total[t] = _mm512_add_epi32(total[t], _mm512_mullo_epi32(s[t], sc));
+        UNROLL for (int t = 0; t < T; t++)
+            total[t] = _mm512_add_epi32(total[t], _mm512_mullo_epi32(s[t], sc));
     }
     UNROLL for (int t = 0; t < T; t++)
         chain_to(c->acc + t * WN_PART_ROWS, total[t], r->d[0], c->act[t].d256);
@@ -206,8 +208,9 @@ STREAM(iq4_xs, CALL)
 #undef CALL
 
 wn_stream_fn *const wn_stream_avx512[WN_TYPE_COUNT] = {
-    [WN_TYPE_Q8_0] = q8_0, [WN_TYPE_Q4_0] = q4_0, [WN_TYPE_Q4_1] = q4_1, [WN_TYPE_Q5_0] = q5_0,
-    [WN_TYPE_Q5_1] = q5_1, [WN_TYPE_IQ4_NL] = iq4_nl, [WN_TYPE_MXFP4] = mxfp4, [WN_TYPE_Q2_K] = q2_K,
-    [WN_TYPE_Q3_K] = q3_K, [WN_TYPE_Q4_K] = q4_K, [WN_TYPE_Q5_K] = q5_K, [WN_TYPE_Q6_K] = q6_K,
+    [WN_TYPE_Q8_0] = q8_0,     [WN_TYPE_Q4_0] = q4_0, [WN_TYPE_Q4_1] = q4_1,
+    [WN_TYPE_Q5_0] = q5_0,     [WN_TYPE_Q5_1] = q5_1, [WN_TYPE_IQ4_NL] = iq4_nl,
+    [WN_TYPE_MXFP4] = mxfp4,   [WN_TYPE_Q2_K] = q2_K, [WN_TYPE_Q3_K] = q3_K,
+    [WN_TYPE_Q4_K] = q4_K,     [WN_TYPE_Q5_K] = q5_K, [WN_TYPE_Q6_K] = q6_K,
     [WN_TYPE_IQ4_XS] = iq4_xs,
 };

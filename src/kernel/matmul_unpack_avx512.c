@@ -3,12 +3,14 @@
  * How each type is read stands in matmul_avx512.h. */
 #include "kernel/matmul_avx512.h"
 
-INLINE void unpack_32(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
+INLINE void unpack_32(const wn_type type, wn_ready *w, const uint8_t *src, int n_blocks,
+                      size_t ahead)
 {
     for (int b = 0; b < n_blocks; b++) {
         ahead_of(src + 32 * b, ahead);
         _mm512_storeu_ps(w->d[b], scale_32(type, src, b));
-        if (wn_at_32(type, n_blocks).m) _mm512_storeu_ps(w->m[b], offset_32(type, src, n_blocks, b));
+        if (wn_at_32(type, n_blocks).m)
+            _mm512_storeu_ps(w->m[b], offset_32(type, src, n_blocks, b));
         UNROLL for (int i = 0; i < 4; i++) {
             __m512i q[2];
             codes_32(type, q, src, n_blocks, b, i, ahead);
@@ -97,8 +99,9 @@ static void iq4_xs(wn_ready *w, const uint8_t *src, int n_blocks, size_t ahead)
 }
 
 wn_unpack_fn *const wn_unpack_avx512[WN_TYPE_COUNT] = {
-    [WN_TYPE_Q8_0] = q8_0, [WN_TYPE_Q4_0] = q4_0, [WN_TYPE_Q4_1] = q4_1, [WN_TYPE_Q5_0] = q5_0,
-    [WN_TYPE_Q5_1] = q5_1, [WN_TYPE_IQ4_NL] = iq4_nl, [WN_TYPE_MXFP4] = mxfp4, [WN_TYPE_Q2_K] = q2_K,
-    [WN_TYPE_Q3_K] = q3_K, [WN_TYPE_Q4_K] = q4_K, [WN_TYPE_Q5_K] = q5_K, [WN_TYPE_Q6_K] = q6_K,
+    [WN_TYPE_Q8_0] = q8_0,     [WN_TYPE_Q4_0] = q4_0, [WN_TYPE_Q4_1] = q4_1,
+    [WN_TYPE_Q5_0] = q5_0,     [WN_TYPE_Q5_1] = q5_1, [WN_TYPE_IQ4_NL] = iq4_nl,
+    [WN_TYPE_MXFP4] = mxfp4,   [WN_TYPE_Q2_K] = q2_K, [WN_TYPE_Q3_K] = q3_K,
+    [WN_TYPE_Q4_K] = q4_K,     [WN_TYPE_Q5_K] = q5_K, [WN_TYPE_Q6_K] = q6_K,
     [WN_TYPE_IQ4_XS] = iq4_xs,
 };

@@ -86,7 +86,8 @@ static int rank(void)
 
 double wn_probe_read(wn_threads *team)
 {
-    wn_probe_reader *const readers[] = { wn_probe_read_scalar, wn_probe_read_avx2, wn_probe_read_avx512 };
+    wn_probe_reader *const readers[] = { wn_probe_read_scalar, wn_probe_read_avx2,
+                                         wn_probe_read_avx512 };
     uint8_t *data = wn_os_map(READ_BYTES, true);
     double rate[RUNS];
     if (!data) return 0;
@@ -105,7 +106,8 @@ double wn_probe_read(wn_threads *team)
 
 double wn_probe_int8(wn_threads *team)
 {
-    wn_probe_loop *const loops[] = { wn_probe_int8_scalar, wn_probe_int8_avx2, wn_probe_int8_avx512 };
+    wn_probe_loop *const loops[] = { wn_probe_int8_scalar, wn_probe_int8_avx2,
+                                     wn_probe_int8_avx512 };
     return ops_per_second(loops[rank()], team);
 }
 

@@ -40,7 +40,8 @@ uint64_t wn_probe_read_avx2(const void *p, size_t n)
     for (int k = 0; k < 8; k++) s[k] = _mm256_setzero_si256();
     for (size_t i = 0; i < n; i += 256)
         for (int k = 0; k < 8; k++)
-            s[k] = _mm256_xor_si256(s[k], _mm256_load_si256((const void *)(bytes + i + 32 * (size_t)k)));
+            s[k] = _mm256_xor_si256(s[k],
+                                    _mm256_load_si256((const void *)(bytes + i + 32 * (size_t)k)));
     for (int k = 1; k < 8; k++) s[0] = _mm256_xor_si256(s[0], s[k]);
     return (uint64_t)_mm256_extract_epi64(s[0], 0) ^ (uint64_t)_mm256_extract_epi64(s[0], 3);
 }

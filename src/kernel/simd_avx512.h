@@ -1,5 +1,5 @@
-/* kernel/simd_avx512.h - what a vector of floats is on AVX-512: the words that attn_simd.h, codes_simd.h and
- * lookup_simd.h all stand on. What only one of them wants, its own file adds.
+/* kernel/simd_avx512.h - what a vector of floats is on AVX-512: the words that attn_simd.h,
+ * codes_simd.h and lookup_simd.h all stand on. What only one of them wants, its own file adds.
  */
 #ifndef WN_KERNEL_SIMD_AVX512_H
 #define WN_KERNEL_SIMD_AVX512_H

@@ -37,7 +37,8 @@ static inline __m512 gated(__m512 x, __m512 t)
 {
     __m512 e = wn_exp_16(_mm512_or_ps(t, _mm512_set1_ps(-0.0f)));       /* exp(-|t|) */
     __mmask16 below = _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_LT_OQ);
-    return _mm512_div_ps(_mm512_mask_mul_ps(x, below, x, e), _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+    return _mm512_div_ps(_mm512_mask_mul_ps(x, below, x, e),
+                         _mm512_add_ps(_mm512_set1_ps(1.0f), e));
 }
 
 static void silu_mul(float *gate, const float *up, int n)
@@ -45,7 +46,8 @@ static void silu_mul(float *gate, const float *up, int n)
     for (int i = 0; i < n; i += 16) {
         __mmask16 k = lanes(n - i);
         __m512 g = _mm512_maskz_loadu_ps(k, gate + i);
-        _mm512_mask_storeu_ps(gate + i, k, _mm512_mul_ps(gated(g, g), _mm512_maskz_loadu_ps(k, up + i)));
+        _mm512_mask_storeu_ps(gate + i, k,
+                              _mm512_mul_ps(gated(g, g), _mm512_maskz_loadu_ps(k, up + i)));
     }
 }
 
@@ -56,7 +58,8 @@ static void gelu_mul(float *gate, const float *up, int n)
         __mmask16 k = lanes(n - i);
         __m512 g = _mm512_maskz_loadu_ps(k, gate + i);
         __m512 t = _mm512_mul_ps(g, _mm512_fmadd_ps(_mm512_mul_ps(g, g), c3, c1));
-        _mm512_mask_storeu_ps(gate + i, k, _mm512_mul_ps(gated(g, t), _mm512_maskz_loadu_ps(k, up + i)));
+        _mm512_mask_storeu_ps(gate + i, k,
+                              _mm512_mul_ps(gated(g, t), _mm512_maskz_loadu_ps(k, up + i)));
     }
 }
 
@@ -108,7 +111,8 @@ static void rope_near(float *out, const float *x, const float *cs, int n_dims)
 /* Pairs (j, j + half): 16 pairs at a time, their cosines and sines picked apart. */
 static void rope_far(float *out, const float *x, const float *cs, int half)
 {
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28,
+                                           30);
     const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
     for (int j = 0; j < half; j += 16) {
         int left = half - j;

@@ -49,19 +49,24 @@ static size_t act_bytes(const wn_hparams *h, int n)
     size_t most = 0;
     for (int kind = WN_ACT_F32; kind <= WN_ACT_Q256; kind++) {
         int block = kind == WN_ACT_Q256 ? 256 : kind == WN_ACT_Q32 ? 32 : 1;
-        if (h->n_embd % block == 0) most = WN_MAX(most, wn_act_pick_bytes((wn_act_kind)kind, n, h->n_embd));
-        if (h->n_ff_expert % block == 0) most = WN_MAX(most, wn_act_bytes((wn_act_kind)kind, n, h->n_ff_expert));
+        if (h->n_embd % block == 0)
+            most = WN_MAX(most, wn_act_pick_bytes((wn_act_kind)kind, n, h->n_embd));
+        if (h->n_ff_expert % block == 0)
+            most = WN_MAX(most, wn_act_bytes((wn_act_kind)kind, n, h->n_ff_expert));
     }
     return most;
 }
 
 static size_t lay_out(wn_experts *x, const wn_hparams *h, int rows, wn_arena *a)
 {
-    size_t r = (size_t)rows, n = r * (size_t)h->n_used, e = (size_t)h->n_experts, F = sizeof(float), s = 0;
-    s += take(a, &x->logits, r * e * F) + take(a, &x->chosen, n * sizeof(int)) + take(a, &x->weight, n * F);
+    size_t r = (size_t)rows, n = r * (size_t)h->n_used, e = (size_t)h->n_experts, F = sizeof(float),
+           s = 0;
+    s += take(a, &x->logits, r * e * F) + take(a, &x->chosen, n * sizeof(int)) +
+         take(a, &x->weight, n * F);
     s += take(a, &x->place, n * sizeof(int)) + take(a, &x->rows, n * sizeof(int));
     s += take(a, &x->first, (e + 1) * sizeof(int));
-    s += take(a, &x->gate, n * (size_t)h->n_ff_expert * F) + take(a, &x->up, n * (size_t)h->n_ff_expert * F);
+    s += take(a, &x->gate, n * (size_t)h->n_ff_expert * F) +
+         take(a, &x->up, n * (size_t)h->n_ff_expert * F);
     s += take(a, &x->out, n * (size_t)h->n_embd * F) + take(a, &x->act, act_bytes(h, (int)n));
     s += take(a, &x->products, 2 * e * sizeof(wn_product));
     return s;
@@ -100,10 +105,12 @@ static void route_row(const wn_pass *p, const void *arg, int r)
     const wn_hparams *h = &p->m->hp;
     const wn_experts *x = p->experts;
     wn_route route = *(const wn_route *)arg;
-    float *logits = x->logits + (size_t)r * (size_t)h->n_experts, *w = x->weight + (size_t)r * (size_t)h->n_used;
+    float *logits = x->logits + (size_t)r * (size_t)h->n_experts,
+          *w = x->weight + (size_t)r * (size_t)h->n_used;
     int *chosen = x->chosen + (size_t)r * (size_t)h->n_used;
     choose(logits, h->n_experts, h->n_used, chosen);
-    wn_kernels_get()->vec->exp_sub(logits, logits, wn_kernels_get()->vec->max(logits, h->n_experts), h->n_experts);
+    wn_kernels_get()->vec->exp_sub(logits, logits, wn_kernels_get()->vec->max(logits, h->n_experts),
+                                   h->n_experts);
     float sum = 0;
     if (route == WN_ROUTE_SHARE)
         for (int e = 0; e < h->n_experts; e++) sum += logits[e];
@@ -143,8 +150,10 @@ static int add_products(const wn_pass *p, int n, const wn_matrix *w, const float
         int first = x->first[e], rows = x->first[e + 1] - first;
         size_t width = (size_t)w[e].n_rows;
         if (!rows) continue;
-        x->products[n++] = (wn_product){ .w = &w[e], .out = out + (size_t)first * width, .out_stride = width,
-                                         .bias = bias ? bias + (size_t)e * width : NULL, .first = first, .n = rows };
+        x->products[n++] = (wn_product){ .w = &w[e], .out = out + (size_t)first * width,
+                                         .out_stride = width,
+                                         .bias = bias ? bias + (size_t)e * width : NULL,
+                                         .first = first, .n = rows };
     }
     return n;
 }
@@ -173,7 +182,8 @@ static void combine_row(const wn_pass *p, const void *arg, int r)
     (void)arg;
     memset(h, 0, sizeof *h * (size_t)n);
     for (int k = r * n_used; k < (r + 1) * n_used; k++)
-        wn_kernels_get()->attn->merge(h, 1, x->out + (size_t)x->place[k] * (size_t)n, x->weight[k], n);
+        wn_kernels_get()->attn->merge(h, 1, x->out + (size_t)x->place[k] * (size_t)n, x->weight[k],
+                                      n);
 }
 
 void wn_net_experts(wn_pass *p, const wn_layer *L, wn_route route, wn_gate gate)
@@ -188,7 +198,8 @@ void wn_net_experts(wn_pass *p, const wn_layer *L, wn_route route, wn_gate gate)
     gather(p);
     gates_and_ups(p, L);
     wn_net_gate(p, gate, x->gate, x->up, n_rows, h->n_ff_expert);
-    wn_act_prepare(&act, wn_act_kind_for(L->downs->type), x->gate, n_rows, h->n_ff_expert, x->act, p->team);
+    wn_act_prepare(&act, wn_act_kind_for(L->downs->type), x->gate, n_rows, h->n_ff_expert, x->act,
+                   p->team);
     wn_matmul(x->products, add_products(p, 0, L->downs, L->bdown, x->out), &act, p->mm, p->team);
     wn_net_each_row(p, p->n_active, h->n_embd * h->n_used, combine_row, NULL);
 }

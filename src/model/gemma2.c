@@ -29,7 +29,8 @@ static wn_status load(wn_loader *ld, wn_err *err)
     for (int l = 0; l < h->n_layers && !ld->status; l++) {
         wn_layer *L = &m->layers[l];
         wn_load_attention(ld, L, l);
-        wn_load_vector(ld, &L->attn_post_norm, h->n_embd, true, "blk.%d.post_attention_norm.weight", l);
+        wn_load_vector(ld, &L->attn_post_norm, h->n_embd, true, "blk.%d.post_attention_norm.weight",
+                       l);
         wn_load_feed_forward(ld, L, l);
         wn_load_vector(ld, &L->ffn_post_norm, h->n_embd, true, "blk.%d.post_ffw_norm.weight", l);
     }
@@ -47,7 +48,7 @@ static void forward(const wn_model *m, wn_pass *p)
         wn_net_norm(p, p->h, p->x, L->attn_norm);
         wn_net_linear(p, p->h, h->n_embd, (wn_linear[]){
             { &L->wq, p->q, NULL }, { &L->wk, p->k, NULL }, { &L->wv, p->v, NULL } }, 3);
-        wn_net_attend(p, l);                                /* scores soft-capped, windowed in even layers */
+        wn_net_attend(p, l);  /* scores soft-capped, windowed in even layers */
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
         wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, NULL }, 1);
         wn_net_norm(p, p->h, p->h, L->attn_post_norm);
@@ -56,10 +57,11 @@ static void forward(const wn_model *m, wn_pass *p)
         wn_net_norm(p, p->h, p->x, L->ffn_norm);
         wn_net_gated(p, L, WN_GATE_GELU);
         wn_net_norm(p, p->h, p->h, L->ffn_post_norm);
-        wn_net_add(p, p->x, p->h);                          /* x += norm(W_down (gelu(W_gate h) * W_up h)) */
+        wn_net_add(p, p->x, p->h);  /* x += norm(W_down (gelu(W_gate h) * W_up h)) */
     }
     wn_net_head(p);
     wn_net_cap_logits(p, h->logit_softcap);
 }
 
-const wn_arch wn_arch_gemma2 = { .name = "gemma2", .rope_neox = true, .load = load, .forward = forward };
+const wn_arch wn_arch_gemma2 = { .name = "gemma2", .rope_neox = true, .load = load,
+                                 .forward = forward };

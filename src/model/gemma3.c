@@ -30,7 +30,8 @@ static wn_status load(wn_loader *ld, wn_err *err)
         wn_load_attention(ld, L, l);
         wn_load_vector(ld, &L->q_norm, h->k_dim, true, "blk.%d.attn_q_norm.weight", l);
         wn_load_vector(ld, &L->k_norm, h->k_dim, true, "blk.%d.attn_k_norm.weight", l);
-        wn_load_vector(ld, &L->attn_post_norm, h->n_embd, true, "blk.%d.post_attention_norm.weight", l);
+        wn_load_vector(ld, &L->attn_post_norm, h->n_embd, true, "blk.%d.post_attention_norm.weight",
+                       l);
         wn_load_feed_forward(ld, L, l);
         wn_load_vector(ld, &L->ffn_post_norm, h->n_embd, true, "blk.%d.post_ffw_norm.weight", l);
     }
@@ -59,10 +60,11 @@ static void forward(const wn_model *m, wn_pass *p)
         wn_net_norm(p, p->h, p->x, L->ffn_norm);
         wn_net_gated(p, L, WN_GATE_GELU);
         wn_net_norm(p, p->h, p->h, L->ffn_post_norm);
-        wn_net_add(p, p->x, p->h);                          /* x += norm(W_down (gelu(W_gate h) * W_up h)) */
+        wn_net_add(p, p->x, p->h);  /* x += norm(W_down (gelu(W_gate h) * W_up h)) */
     }
     wn_net_head(p);
     wn_net_cap_logits(p, h->logit_softcap);
 }
 
-const wn_arch wn_arch_gemma3 = { .name = "gemma3", .rope_neox = true, .load = load, .forward = forward };
+const wn_arch wn_arch_gemma3 = { .name = "gemma3", .rope_neox = true, .load = load,
+                                 .forward = forward };

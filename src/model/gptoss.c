@@ -26,9 +26,12 @@ static wn_status load(wn_loader *ld, wn_err *err)
         wn_load_vector(ld, &L->ffn_norm, h->n_embd, true, "blk.%d.post_attention_norm.weight", l);
         wn_load_experts(ld, L, l);
         wn_load_vector(ld, &L->brouter, h->n_experts, true, "blk.%d.ffn_gate_inp.bias", l);
-        wn_load_vectors(ld, &L->bgate, h->n_ff_expert, h->n_experts, true, "blk.%d.ffn_gate_exps.bias", l);
-        wn_load_vectors(ld, &L->bup, h->n_ff_expert, h->n_experts, true, "blk.%d.ffn_up_exps.bias", l);
-        wn_load_vectors(ld, &L->bdown, h->n_embd, h->n_experts, true, "blk.%d.ffn_down_exps.bias", l);
+        wn_load_vectors(ld, &L->bgate, h->n_ff_expert, h->n_experts, true,
+                        "blk.%d.ffn_gate_exps.bias", l);
+        wn_load_vectors(ld, &L->bup, h->n_ff_expert, h->n_experts, true, "blk.%d.ffn_up_exps.bias",
+                        l);
+        wn_load_vectors(ld, &L->bdown, h->n_embd, h->n_experts, true, "blk.%d.ffn_down_exps.bias",
+                        l);
     }
     return ld->status;
 }
@@ -43,7 +46,7 @@ static void forward(const wn_model *m, wn_pass *p)
         wn_net_norm(p, p->h, p->x, L->attn_norm);
         wn_net_linear(p, p->h, h->n_embd, (wn_linear[]){
             { &L->wq, p->q, L->bq }, { &L->wk, p->k, L->bk }, { &L->wv, p->v, L->bv } }, 3);
-        wn_net_attend(p, l);                                /* with sinks; windowed in even layers */
+        wn_net_attend(p, l);  /* with sinks; windowed in even layers */
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
         wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, L->bo }, 1);
         wn_net_add(p, p->x, p->h);
@@ -55,4 +58,5 @@ static void forward(const wn_model *m, wn_pass *p)
     wn_net_head(p);
 }
 
-const wn_arch wn_arch_gptoss = { .name = "gpt-oss", .rope_neox = true, .load = load, .forward = forward };
+const wn_arch wn_arch_gptoss = { .name = "gpt-oss", .rope_neox = true, .load = load,
+                                 .forward = forward };

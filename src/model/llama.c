@@ -47,10 +47,11 @@ static void forward(const wn_model *m, wn_pass *p)
         wn_net_add(p, p->x, p->h);                          /* x += W_o a */
         wn_net_norm(p, p->h, p->x, L->ffn_norm);            /* h = norm(x) */
         if (h->n_experts) wn_net_experts(p, L, WN_ROUTE_CHOSEN, WN_GATE_SILU);
-        else wn_net_gated(p, L, WN_GATE_SILU);              /* h = W_down (silu(W_gate h) * W_up h) */
+        else wn_net_gated(p, L, WN_GATE_SILU);  /* h = W_down (silu(W_gate h) * W_up h) */
         wn_net_add(p, p->x, p->h);
     }
     wn_net_head(p);                                         /* logits = W_head norm(x) */
 }
 
-const wn_arch wn_arch_llama = { .name = "llama", .rope_neox = false, .load = load, .forward = forward };
+const wn_arch wn_arch_llama = { .name = "llama", .rope_neox = false, .load = load,
+                                .forward = forward };

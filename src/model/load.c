@@ -81,11 +81,12 @@ static void cut(wn_loader *ld, wn_matrix *out, const wn_tensor *t, int64_t first
     int n_cols = (int)t->ne[0];
     size_t row = wn_type_row_bytes(t->type, n_cols);
     if (!wn_matmul_supports(t->type, n_cols)) {
-        wn_load_fail(ld, WN_EUNSUPPORTED, "tensor %s: no kernel for type %s with rows of %d", t->name,
-                     wn_type_find((uint32_t)t->type)->name, n_cols);
+        wn_load_fail(ld, WN_EUNSUPPORTED, "tensor %s: no kernel for type %s with rows of %d",
+                     t->name, wn_type_find((uint32_t)t->type)->name, n_cols);
         return;
     }
-    *out = (wn_matrix){ .type = t->type, .n_rows = n_rows, .n_cols = n_cols, .data = t->data + (size_t)first * row };
+    *out = (wn_matrix){ .type = t->type, .n_rows = n_rows, .n_cols = n_cols,
+                        .data = t->data + (size_t)first * row };
     size_t packed = ld->no_repack ? 0 : wn_matrix_packed_bytes(t->type, n_rows, n_cols);
     if (!packed) {
         ld->m->weight_bytes += row * (size_t)n_rows;
@@ -98,25 +99,27 @@ static void cut(wn_loader *ld, wn_matrix *out, const wn_tensor *t, int64_t first
     ld->m->weight_bytes += packed;
 }
 
-void wn_load_rows(wn_loader *ld, wn_matrix *out, int first, int n_rows, int all_rows, int n_cols, const char *name,
-                  int layer)
+void wn_load_rows(wn_loader *ld, wn_matrix *out, int first, int n_rows, int all_rows, int n_cols,
+                  const char *name, int layer)
 {
     char full[96];
     const wn_tensor *t = need_tensor(ld, full, name, layer);
     if (!t) return;
     if (t->ne[0] != n_cols || t->ne[1] != all_rows || t->ne[2] != 1 || t->ne[3] != 1)
-        wn_load_fail(ld, WN_EFORMAT, "tensor %s is %lld x %lld, expected %d x %d", full, (long long)t->ne[0],
-                     (long long)t->ne[1], n_cols, all_rows);
+        wn_load_fail(ld, WN_EFORMAT, "tensor %s is %lld x %lld, expected %d x %d", full,
+                     (long long)t->ne[0], (long long)t->ne[1], n_cols, all_rows);
     else cut(ld, out, t, first, n_rows);
 }
 
-void wn_load_matrix(wn_loader *ld, wn_matrix *out, int n_rows, int n_cols, const char *name, int layer)
+void wn_load_matrix(wn_loader *ld, wn_matrix *out, int n_rows, int n_cols, const char *name,
+                    int layer)
 {
     wn_load_rows(ld, out, 0, n_rows, n_rows, n_cols, name, layer);
 }
 
 /* One matrix per expert, behind each other. */
-static void load_expert_matrices(wn_loader *ld, wn_matrix **out, int n_rows, int n_cols, const char *name, int layer)
+static void load_expert_matrices(wn_loader *ld, wn_matrix **out, int n_rows, int n_cols,
+                                 const char *name, int layer)
 {
     char full[96];
     int n = ld->m->hp.n_experts;
@@ -124,7 +127,8 @@ static void load_expert_matrices(wn_loader *ld, wn_matrix **out, int n_rows, int
     if (!t) return;
     if (t->ne[0] != n_cols || t->ne[1] != n_rows || t->ne[2] != n || t->ne[3] != 1) {
         wn_load_fail(ld, WN_EFORMAT, "tensor %s is %lld x %lld x %lld, expected %d x %d x %d", full,
-                     (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2], n_cols, n_rows, n);
+                     (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2], n_cols, n_rows,
+                     n);
         return;
     }
     *out = ld->m->expert_matrices + ld->n_expert_matrices;
@@ -133,7 +137,8 @@ static void load_expert_matrices(wn_loader *ld, wn_matrix **out, int n_rows, int
     for (int e = 0; e < n && !ld->status; e++) cut(ld, *out + e, t, (int64_t)e * n_rows, n_rows);
 }
 
-void wn_load_vectors(wn_loader *ld, const float **out, int n, int count, bool need, const char *name, int layer)
+void wn_load_vectors(wn_loader *ld, const float **out, int n, int count, bool need,
+                     const char *name, int layer)
 {
     char full[96];
     if (ld->status) return;
@@ -143,8 +148,8 @@ void wn_load_vectors(wn_loader *ld, const float **out, int n, int count, bool ne
     if (!t) return;
     const wn_type_info *ti = wn_type_find((uint32_t)t->type);
     if (t->ne[0] != n || t->ne[1] != count || t->ne[2] != 1 || t->ne[3] != 1) {
-        wn_load_fail(ld, WN_EFORMAT, "tensor %s has %lld x %lld values, expected %d x %d", full, (long long)t->ne[0],
-                     (long long)t->ne[1], n, count);
+        wn_load_fail(ld, WN_EFORMAT, "tensor %s has %lld x %lld values, expected %d x %d", full,
+                     (long long)t->ne[0], (long long)t->ne[1], n, count);
         return;
     }
     if (!ti->decode) {
@@ -156,10 +161,12 @@ void wn_load_vectors(wn_loader *ld, const float **out, int n, int count, bool ne
     WN_ASSERT(ld->n_vectors + room <= ld->cap_vectors);
     float *v = ld->vectors + ld->n_vectors;
     for (int r = 0; r < count; r++)
-        ti->decode(v + (size_t)r * (size_t)n, t->data + (size_t)r * wn_type_row_bytes(t->type, n), n);
+        ti->decode(v + (size_t)r * (size_t)n, t->data + (size_t)r * wn_type_row_bytes(t->type, n),
+                   n);
     for (int64_t i = 0; i < all; i++)
         if (!isfinite(v[i])) {
-            wn_load_fail(ld, WN_EFORMAT, "tensor %s: value %lld is not a finite number", full, (long long)i);
+            wn_load_fail(ld, WN_EFORMAT, "tensor %s: value %lld is not a finite number", full,
+                         (long long)i);
             return;
         }
     ld->n_vectors += room;
@@ -204,7 +211,8 @@ void wn_load_attention(wn_loader *ld, wn_layer *L, int layer)
         wn_load_matrix(ld, &L->wk, k, h->n_embd, "blk.%d.attn_k.weight", layer);
         wn_load_matrix(ld, &L->wv, v, h->n_embd, "blk.%d.attn_v.weight", layer);
     }
-    wn_load_matrix(ld, &L->wo, h->n_embd, h->n_heads * h->v_dim, "blk.%d.attn_output.weight", layer);
+    wn_load_matrix(ld, &L->wo, h->n_embd, h->n_heads * h->v_dim, "blk.%d.attn_output.weight",
+                   layer);
 }
 
 void wn_load_attention_biases(wn_loader *ld, wn_layer *L, bool need, int layer)
@@ -240,22 +248,29 @@ void wn_load_experts(wn_loader *ld, wn_layer *L, int layer)
 {
     const wn_hparams *h = &ld->m->hp;
     if (wn_load_has(ld, "blk.%d.ffn_gate.0.weight", layer)) {
-        wn_load_fail(ld, WN_EUNSUPPORTED, "tensor blk.%d.ffn_gate.0.weight: experts in tensors of their own are a "
-                     "layout of 2023; convert the model again", layer);
+        wn_load_fail(ld, WN_EUNSUPPORTED,
+                     "tensor blk.%d.ffn_gate.0.weight: experts in tensors of their own are a "
+                     "layout of 2023; convert the model again",
+                     layer);
         return;
     }
     wn_load_matrix(ld, &L->router, h->n_experts, h->n_embd, "blk.%d.ffn_gate_inp.weight", layer);
-    load_expert_matrices(ld, &L->gates, h->n_ff_expert, h->n_embd, "blk.%d.ffn_gate_exps.weight", layer);
-    load_expert_matrices(ld, &L->ups, h->n_ff_expert, h->n_embd, "blk.%d.ffn_up_exps.weight", layer);
-    load_expert_matrices(ld, &L->downs, h->n_embd, h->n_ff_expert, "blk.%d.ffn_down_exps.weight", layer);
+    load_expert_matrices(ld, &L->gates, h->n_ff_expert, h->n_embd, "blk.%d.ffn_gate_exps.weight",
+                         layer);
+    load_expert_matrices(ld, &L->ups, h->n_ff_expert, h->n_embd, "blk.%d.ffn_up_exps.weight",
+                         layer);
+    load_expert_matrices(ld, &L->downs, h->n_embd, h->n_ff_expert, "blk.%d.ffn_down_exps.weight",
+                         layer);
 }
 
 void wn_load_check_all(wn_loader *ld)
 {
     for (size_t i = 0; i < wn_gguf_n_tensors(ld->m->file); i++)
         if (!ld->asked[i])
-            wn_load_fail(ld, WN_EUNSUPPORTED, "tensor %s: this version's %s has none of this name, so the model is a "
-                         "variant it cannot run", wn_gguf_tensor_at(ld->m->file, i)->name, ld->m->arch->name);
+            wn_load_fail(ld, WN_EUNSUPPORTED,
+                         "tensor %s: this version's %s has none of this name, so the model is a "
+                         "variant it cannot run",
+                         wn_gguf_tensor_at(ld->m->file, i)->name, ld->m->arch->name);
 }
 
 /* ---- packing --------------------------------------------------------------------- */
@@ -275,9 +290,10 @@ static void pack_task(void *arg, int part, int thread)
     const wn_pack_item *it = &j->ld->items[p->item];
     size_t row = wn_type_row_bytes(it->t->type, it->t->ne[0]);
     (void)thread;
-    wn_matrix_pack((char *)j->ld->m->packed + it->offset, it->t->data + (size_t)it->first * row, it->t->type,
-                   it->m->n_rows, it->m->n_cols, p->from, p->to);
-    wn_gguf_release_pages(j->ld->m->file, it->t, (size_t)(it->first + p->from) * row, (size_t)(p->to - p->from) * row);
+    wn_matrix_pack((char *)j->ld->m->packed + it->offset, it->t->data + (size_t)it->first * row,
+                   it->t->type, it->m->n_rows, it->m->n_cols, p->from, p->to);
+    wn_gguf_release_pages(j->ld->m->file, it->t, (size_t)(it->first + p->from) * row,
+                          (size_t)(p->to - p->from) * row);
 }
 
 /* Packs everything the loader collected; progress is told about every 64 MiB. */
@@ -288,10 +304,12 @@ wn_status wn_load_pack(wn_loader *ld, const wn_model_opts *o, wn_threads *team, 
     if (!ld->n_items) return WN_OK;
     m->packed_bytes = ld->packed_bytes;
     m->packed = wn_os_map(m->packed_bytes, false);
-    if (!m->packed) return wn_fail(err, WN_ENOMEM, "weights: out of memory for %zu bytes", m->packed_bytes);
+    if (!m->packed)
+        return wn_fail(err, WN_ENOMEM, "weights: out of memory for %zu bytes", m->packed_bytes);
     for (int i = 0; i < ld->n_items; i++) {
         const wn_matrix *w = ld->items[i].m;
-        cap += (int)((size_t)w->n_rows * wn_type_row_bytes(w->type, w->n_cols) / PART_BYTES) + w->n_rows / 16 / 1024 + 2;
+        cap += (int)((size_t)w->n_rows * wn_type_row_bytes(w->type, w->n_cols) / PART_BYTES) +
+               w->n_rows / 16 / 1024 + 2;
     }
     pack_part *parts = WN_NEW_ARRAY(pack_part, cap);
     if (!parts) return wn_fail(err, WN_ENOMEM, "weights: out of memory");

@@ -26,9 +26,10 @@ struct wn_loader {
 /* ---- numbers (hparams.c) ------------------------------------------------------- */
 
 /* "<architecture>.<field>" within bounds; absent and not needed: *out stays. */
-wn_status wn_hp_int(const wn_model *m, const char *field, bool need, int64_t min, int64_t max, int *out, wn_err *err);
-wn_status wn_hp_float(const wn_model *m, const char *field, bool need, double min, double max, double *out,
-                      wn_err *err);
+wn_status wn_hp_int(const wn_model *m, const char *field, bool need, int64_t min, int64_t max,
+                    int *out, wn_err *err);
+wn_status wn_hp_float(const wn_model *m, const char *field, bool need, double min, double max,
+                      double *out, wn_err *err);
 /* Width and scale of experts; their absence is a failure. After wn_read_hparams(). */
 wn_status wn_hp_experts(wn_model *m, wn_err *err);
 /* Gives all layers but each `every`-th a window, or those that the file lists; every 0: all. */
@@ -40,16 +41,20 @@ wn_status wn_make_ropes(wn_loader *ld);
 /* ---- tensors (load.c) ---------------------------------------------------------- */
 
 /* name is a printf format that may use one %d: the layer. Shapes must match exactly. */
-void wn_load_matrix(wn_loader *ld, wn_matrix *out, int n_rows, int n_cols, const char *name, int layer);
+void wn_load_matrix(wn_loader *ld, wn_matrix *out, int n_rows, int n_cols, const char *name,
+                    int layer);
 /* Rows [first, first + n_rows) of a matrix that has all_rows. */
-void wn_load_rows(wn_loader *ld, wn_matrix *out, int first, int n_rows, int all_rows, int n_cols, const char *name,
-                  int layer);
+void wn_load_rows(wn_loader *ld, wn_matrix *out, int first, int n_rows, int all_rows, int n_cols,
+                  const char *name, int layer);
 /* A vector of n floats; absent and not needed: *out stays NULL. */
-void wn_load_vector(wn_loader *ld, const float **out, int n, bool need, const char *name, int layer);
+void wn_load_vector(wn_loader *ld, const float **out, int n, bool need, const char *name,
+                    int layer);
 /* `count` of them, one below the other (biases of experts). */
-void wn_load_vectors(wn_loader *ld, const float **out, int n, int count, bool need, const char *name, int layer);
+void wn_load_vectors(wn_loader *ld, const float **out, int n, int count, bool need,
+                     const char *name, int layer);
 bool wn_load_has(const wn_loader *ld, const char *name, int layer);
-void wn_load_fail(wn_loader *ld, wn_status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void wn_load_fail(wn_loader *ld, wn_status st, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* token_embd, output_norm, output (or tied): what every architecture has around its layers. */
 void wn_load_ends(wn_loader *ld);

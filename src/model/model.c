@@ -31,12 +31,15 @@ static wn_status make_lanes(wn_model *m, wn_err *err)
         m->first_lane[l] = l * h->n_kv_heads;
         for (int i = 0; i < h->n_kv_heads; i++)
             m->lanes[l * h->n_kv_heads + i] = (wn_lane){ .layer = (int16_t)l, .head = (int16_t)i,
-                .k_dim = (int16_t)h->k_dim, .v_dim = (int16_t)h->v_dim, .window = m->layers[l].window };
+                .k_dim = (int16_t)h->k_dim, .v_dim = (int16_t)h->v_dim,
+                .window = m->layers[l].window };
     }
     m->first_lane[h->n_layers] = n;
-    m->map = (wn_lane_map){ .n_lanes = n, .n_layers = h->n_layers, .lanes = m->lanes, .first = m->first_lane };
-    m->shape = (wn_attend_shape){ .n_heads = h->n_heads, .n_kv_heads = h->n_kv_heads, .k_dim = h->k_dim,
-                                  .v_dim = h->v_dim, .scale = h->attn_scale, .softcap = h->attn_softcap };
+    m->map = (wn_lane_map){ .n_lanes = n, .n_layers = h->n_layers, .lanes = m->lanes,
+                            .first = m->first_lane };
+    m->shape = (wn_attend_shape){ .n_heads = h->n_heads, .n_kv_heads = h->n_kv_heads,
+                                  .k_dim = h->k_dim, .v_dim = h->v_dim, .scale = h->attn_scale,
+                                  .softcap = h->attn_softcap };
     return WN_OK;
 }
 
@@ -48,7 +51,8 @@ static wn_status find_arch(wn_model *m, wn_err *err)
     if (st) return st;
     for (size_t i = 0; i < WN_COUNT(archs); i++) {
         if (wn_str_is(name, archs[i]->name)) m->arch = archs[i];
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", archs[i]->name);
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
+                 archs[i]->name);
     }
     if (m->arch) return WN_OK;
     return wn_fail(err, WN_EUNSUPPORTED, "general.architecture is \"%.*s\": this version runs %s",
@@ -67,7 +71,8 @@ static wn_status load_weights(wn_model *m, const wn_model_opts *o, wn_err *err)
     wn_threads *team = NULL;
     wn_status st;
     m->layers = WN_NEW_ARRAY(wn_layer, m->hp.n_layers);
-    m->expert_matrices = WN_NEW_ARRAY(wn_matrix, (size_t)m->hp.n_layers * (size_t)m->hp.n_experts * 3 + 1);
+    m->expert_matrices = WN_NEW_ARRAY(wn_matrix,
+                                      (size_t)m->hp.n_layers * (size_t)m->hp.n_experts * 3 + 1);
     ld.asked = WN_NEW_ARRAY(bool, wn_gguf_n_tensors(m->file) + 1);
     if (!m->layers || !m->expert_matrices || !ld.asked) {
         st = wn_fail(err, WN_ENOMEM, "model: out of memory");
@@ -166,19 +171,22 @@ void wn_model_get_info(const wn_model *m, wn_model_info *out)
     if (m->layers) {
         for (int l = 0; l < h->n_layers; l++) {
             const wn_layer *L = &m->layers[l];
-            const wn_matrix *w[] = { &L->wq, &L->wk, &L->wv, &L->wo, &L->gate, &L->up, &L->down, &L->router };
+            const wn_matrix *w[] = { &L->wq,   &L->wk, &L->wv,   &L->wo,
+                                     &L->gate, &L->up, &L->down, &L->router };
             const wn_matrix *experts[] = { L->gates, L->ups, L->downs };
             for (size_t i = 0; i < WN_COUNT(w); i++) count_matrix(w[i], &body, &bytes);
             for (size_t i = 0; L->gates && i < WN_COUNT(experts); i++)
-                for (int e = 0; e < h->n_used; e++) count_matrix(experts[i], &body, &bytes);    /* one like another */
+                /* one like another */
+                for (int e = 0; e < h->n_used; e++) count_matrix(experts[i], &body, &bytes);
         }
         count_matrix(&m->head, &head, &bytes);
     }
     *out = (wn_model_info){
-        .architecture = m->arch ? m->arch->name : "", .name = m->name, .chat_template = m->chat_template,
-        .n_layers = h->n_layers, .n_embd = h->n_embd, .n_heads = h->n_heads, .n_kv_heads = h->n_kv_heads,
-        .k_dim = h->k_dim, .v_dim = h->v_dim, .n_vocab = h->n_vocab, .n_ctx_train = h->n_ctx_train,
-        .n_params = m->n_params, .file_bytes = wn_gguf_file_bytes(m->file), .weight_bytes = m->weight_bytes,
+        .architecture = m->arch ? m->arch->name : "", .name = m->name,
+        .chat_template = m->chat_template, .n_layers = h->n_layers, .n_embd = h->n_embd,
+        .n_heads = h->n_heads, .n_kv_heads = h->n_kv_heads, .k_dim = h->k_dim, .v_dim = h->v_dim,
+        .n_vocab = h->n_vocab, .n_ctx_train = h->n_ctx_train, .n_params = m->n_params,
+        .file_bytes = wn_gguf_file_bytes(m->file), .weight_bytes = m->weight_bytes,
         .step_bytes = bytes, .body_macs = body, .head_macs = head,
     };
 }
@@ -196,7 +204,8 @@ static void sum_task(void *arg, int part, int thread)
     const wn_tensor *t = wn_gguf_tensor_at(j->m->file, (size_t)part);
     (void)thread;
     j->sums[part] = XXH3_128bits(t->data, t->bytes);
-    if (j->m->packed) wn_gguf_release_pages(j->m->file, t, 0, t->bytes);    /* read once, not needed again */
+    /* read once, not needed again */
+    if (j->m->packed) wn_gguf_release_pages(j->m->file, t, 0, t->bytes);
 }
 
 void wn_model_fingerprint(const wn_model *m, wn_threads *team, uint8_t out[16])

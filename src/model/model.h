@@ -36,15 +36,19 @@ typedef struct {
 typedef struct {
     const float *attn_norm, *ffn_norm;  /* (n_embd) */
     const float *attn_post_norm, *ffn_post_norm;    /* (n_embd) of what a half adds, or NULL */
-    const float *q_norm, *k_norm;       /* (k_dim) per head before rope, or NULL; olmoe: over all heads */
+    const float *q_norm, *k_norm;       /* (k_dim) per head before rope, or NULL; olmoe: over all
+                                           heads */
     const float *bq, *bk, *bv, *bo;     /* biases, or NULL */
     const float *sinks;                 /* (n_heads) logits of attention sinks, or NULL */
     wn_matrix wq, wk, wv, wo;           /* (n_heads k_dim, n_embd) ... (n_embd, n_heads v_dim) */
-    wn_matrix gate, up, down;           /* (n_ff, n_embd) twice, (n_embd, n_ff); unless it has experts */
-    const float *bgate, *bup, *bdown;   /* biases, or NULL; of experts: (n_experts, n_ff_expert), ... */
+    wn_matrix gate, up, down;           /* (n_ff, n_embd) twice, (n_embd, n_ff); unless it has
+                                           experts */
+    const float *bgate, *bup, *bdown;   /* biases, or NULL; of experts: (n_experts, n_ff_expert),
+                                           ... */
     wn_matrix router;                   /* (n_experts, n_embd) */
     const float *brouter;               /* (n_experts) or NULL */
-    wn_matrix *gates, *ups, *downs;     /* (n_experts) of (n_ff_expert, n_embd) twice, (n_embd, n_ff_expert); or NULL */
+    wn_matrix *gates, *ups, *downs;     /* (n_experts) of (n_ff_expert, n_embd) twice, (n_embd,
+                                           n_ff_expert); or NULL */
     int window;                         /* this layer's window; 0: full attention */
     bool local_rope, no_rope;           /* turns by rope_base_local; or not at all */
 } wn_layer;
@@ -59,8 +63,8 @@ typedef struct {
     void (*forward)(const wn_model *m, wn_pass *p);
 } wn_arch;
 
-extern const wn_arch wn_arch_llama, wn_arch_qwen2, wn_arch_qwen3, wn_arch_gemma2, wn_arch_gemma3, wn_arch_phi3,
-    wn_arch_smollm3, wn_arch_qwen3moe, wn_arch_olmoe, wn_arch_gptoss;
+extern const wn_arch wn_arch_llama, wn_arch_qwen2, wn_arch_qwen3, wn_arch_gemma2, wn_arch_gemma3,
+    wn_arch_phi3, wn_arch_smollm3, wn_arch_qwen3moe, wn_arch_olmoe, wn_arch_gptoss;
 
 enum { WN_ROPE_MAIN, WN_ROPE_LOCAL, WN_ROPE_LONG, WN_ROPES };
 
@@ -72,10 +76,12 @@ struct wn_model {
     wn_hparams hp;
     wn_layer *layers;                   /* n_layers */
     wn_matrix *expert_matrices;         /* what the layers' gates, ups and downs point to */
-    wn_matrix embed, head;              /* (n_vocab, n_embd) both; head.data == embed.data when tied */
+    wn_matrix embed, head;              /* (n_vocab, n_embd) both; head.data == embed.data when
+                                           tied */
     const float *out_norm;              /* (n_embd) */
     wn_rope ropes[WN_ROPES];
-    int n_ctx_short;                    /* longrope: contexts longer than this turn by WN_ROPE_LONG; 0: none do */
+    int n_ctx_short;                    /* longrope: contexts longer than this turn by WN_ROPE_LONG;
+                                           0: none do */
     wn_lane_map map;
     wn_lane *lanes;
     int *first_lane;

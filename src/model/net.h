@@ -24,7 +24,8 @@ struct wn_pass {
     const wn_attend_observer *observer; /* or NULL */
     /* made by wn_pass_begin, (n_rows, width) each */
     const wn_model *m;
-    float *x, *h;                       /* n_embd: the residual stream; a normed or projected copy */
+    float *x, *h;                       /* n_embd: the residual stream; a normed or projected
+                                           copy */
     float *q, *k, *v, *a;               /* heads x dim: queries, keys, values, answers */
     float *gate, *up;                   /* n_ff */
     void *act, *mm;                     /* prepared activations; kernel scratch */
@@ -45,9 +46,12 @@ typedef struct {
 } wn_linear;
 
 void wn_net_embed(wn_pass *p);                                          /* x = E[token] */
-void wn_net_norm(wn_pass *p, float *out, const float *x, const float *w);   /* rms norm over n_embd */
-void wn_net_head_norm(wn_pass *p, float *x, const float *w, int n_heads);   /* over k_dim, each head, in place */
-void wn_net_wide_norm(wn_pass *p, float *x, const float *w, int n);     /* over n, each row, in place */
+/* rms norm over n_embd */
+void wn_net_norm(wn_pass *p, float *out, const float *x, const float *w);
+/* over k_dim, each head, in place */
+void wn_net_head_norm(wn_pass *p, float *x, const float *w, int n_heads);
+/* over n, each row, in place */
+void wn_net_wide_norm(wn_pass *p, float *x, const float *w, int n);
 /* out_i = W_i x + b_i; all from the same input rows. Output strides are the row counts. */
 void wn_net_linear(wn_pass *p, const float *x, int n_cols, const wn_linear *l, int n);
 void wn_net_attend(wn_pass *p, int layer);                              /* a = attention(q, k, v) */
@@ -68,7 +72,8 @@ void wn_net_experts(wn_pass *p, const wn_layer *L, wn_route route, wn_gate gate)
 /* In the last layer, after attention: only rows whose logits are wanted go on. */
 void wn_net_cut_outputs(wn_pass *p);
 void wn_net_head(wn_pass *p);                                           /* logits = head(norm(x)) */
-void wn_net_cap_logits(wn_pass *p, float cap);                          /* logits = cap tanh(logits / cap); 0: as they are */
+/* logits = cap tanh(logits / cap); 0: as they are */
+void wn_net_cap_logits(wn_pass *p, float cap);
 
 /* ---- for the files of this directory --------------------------------------------- */
 

@@ -17,7 +17,8 @@ static wn_status load(wn_loader *ld, wn_err *err)
         wn_layer *L = &ld->m->layers[l];
         wn_load_attention(ld, L, l);
         wn_load_vector(ld, &L->q_norm, h->n_heads * h->k_dim, true, "blk.%d.attn_q_norm.weight", l);
-        wn_load_vector(ld, &L->k_norm, h->n_kv_heads * h->k_dim, true, "blk.%d.attn_k_norm.weight", l);
+        wn_load_vector(ld, &L->k_norm, h->n_kv_heads * h->k_dim, true, "blk.%d.attn_k_norm.weight",
+                       l);
         wn_load_vector(ld, &L->ffn_norm, h->n_embd, true, "blk.%d.ffn_norm.weight", l);
         wn_load_experts(ld, L, l);
     }
@@ -48,4 +49,5 @@ static void forward(const wn_model *m, wn_pass *p)
     wn_net_head(p);
 }
 
-const wn_arch wn_arch_olmoe = { .name = "olmoe", .rope_neox = true, .load = load, .forward = forward };
+const wn_arch wn_arch_olmoe = { .name = "olmoe", .rope_neox = true, .load = load,
+                                .forward = forward };

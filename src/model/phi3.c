@@ -18,7 +18,8 @@ static wn_status load(wn_loader *ld, wn_err *err)
         wn_load_attention(ld, L, l);
         wn_load_vector(ld, &L->ffn_norm, h->n_embd, true, "blk.%d.ffn_norm.weight", l);
         wn_load_rows(ld, &L->gate, 0, h->n_ff, 2 * h->n_ff, h->n_embd, "blk.%d.ffn_up.weight", l);
-        wn_load_rows(ld, &L->up, h->n_ff, h->n_ff, 2 * h->n_ff, h->n_embd, "blk.%d.ffn_up.weight", l);
+        wn_load_rows(ld, &L->up, h->n_ff, h->n_ff, 2 * h->n_ff, h->n_embd, "blk.%d.ffn_up.weight",
+                     l);
         wn_load_matrix(ld, &L->down, h->n_embd, h->n_ff, "blk.%d.ffn_down.weight", l);
         L->window = h->window;
     }
@@ -39,9 +40,10 @@ static void forward(const wn_model *m, wn_pass *p)
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
         wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, NULL }, 1);
         wn_net_add(p, p->x, p->h);
-        wn_net_feed_forward(p, L);                          /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
+        wn_net_feed_forward(p, L);  /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
     }
     wn_net_head(p);
 }
 
-const wn_arch wn_arch_phi3 = { .name = "phi3", .rope_neox = true, .load = load, .forward = forward };
+const wn_arch wn_arch_phi3 = { .name = "phi3", .rope_neox = true, .load = load,
+                               .forward = forward };

@@ -38,9 +38,10 @@ static void forward(const wn_model *m, wn_pass *p)
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
         wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, NULL }, 1);
         wn_net_add(p, p->x, p->h);
-        wn_net_feed_forward(p, L);                          /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
+        wn_net_feed_forward(p, L);  /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
     }
     wn_net_head(p);
 }
 
-const wn_arch wn_arch_qwen3 = { .name = "qwen3", .rope_neox = true, .load = load, .forward = forward };
+const wn_arch wn_arch_qwen3 = { .name = "qwen3", .rope_neox = true, .load = load,
+                                .forward = forward };

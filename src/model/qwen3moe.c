@@ -48,4 +48,5 @@ static void forward(const wn_model *m, wn_pass *p)
     wn_net_head(p);
 }
 
-const wn_arch wn_arch_qwen3moe = { .name = "qwen3moe", .rope_neox = true, .load = load, .forward = forward };
+const wn_arch wn_arch_qwen3moe = { .name = "qwen3moe", .rope_neox = true, .load = load,
+                                   .forward = forward };

@@ -34,13 +34,14 @@ static void forward(const wn_model *m, wn_pass *p)
         wn_net_norm(p, p->h, p->x, L->attn_norm);
         wn_net_linear(p, p->h, h->n_embd, (wn_linear[]){
             { &L->wq, p->q, L->bq }, { &L->wk, p->k, L->bk }, { &L->wv, p->v, L->bv } }, 3);
-        wn_net_attend(p, l);                                /* each fourth layer: q and k as they are */
+        wn_net_attend(p, l);  /* each fourth layer: q and k as they are */
         if (l == h->n_layers - 1) wn_net_cut_outputs(p);
         wn_net_linear(p, p->a, h->n_heads * h->v_dim, &(wn_linear){ &L->wo, p->h, L->bo }, 1);
         wn_net_add(p, p->x, p->h);
-        wn_net_feed_forward(p, L);                          /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
+        wn_net_feed_forward(p, L);  /* x += W_down (silu(W_gate h) * W_up h), h = norm(x) */
     }
     wn_net_head(p);
 }
 
-const wn_arch wn_arch_smollm3 = { .name = "smollm3", .rope_neox = false, .load = load, .forward = forward };
+const wn_arch wn_arch_smollm3 = { .name = "smollm3", .rope_neox = false, .load = load,
+                                  .forward = forward };

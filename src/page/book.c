@@ -33,7 +33,8 @@ size_t wn_turn_bytes(int n_dims, int n)
 wn_status wn_turn_init(wn_turn *t, int n_dims, bool neox, const double *rate, int n, wn_err *err)
 {
     size_t d = (size_t)n_dims;
-    *t = (wn_turn){ .n_dims = n_dims, .neox = neox, .n_high = n_high(n), .rate = wn_alloc(wn_turn_bytes(n_dims, n)) };
+    *t = (wn_turn){ .n_dims = n_dims, .neox = neox, .n_high = n_high(n),
+                    .rate = wn_alloc(wn_turn_bytes(n_dims, n)) };
     if (!t->rate) return wn_fail(err, WN_ENOMEM, "calibrated formats: out of memory for angles");
     t->low = (float *)(void *)(t->rate + d / 2);
     t->high = t->low + WN_TURN_STEP * d;
@@ -43,7 +44,8 @@ wn_status wn_turn_init(wn_turn *t, int n_dims, bool neox, const double *rate, in
         angles_at(t, i, cs);
         for (size_t j = 0; j < d; j++) t->low[j * WN_TURN_STEP + (size_t)i] = cs[j];
     }
-    for (int i = 0; i < t->n_high; i++) angles_at(t, (int64_t)i * WN_TURN_STEP, t->high + (size_t)i * d);
+    for (int i = 0; i < t->n_high; i++)
+        angles_at(t, (int64_t)i * WN_TURN_STEP, t->high + (size_t)i * d);
     return WN_OK;
 }
 
@@ -88,7 +90,8 @@ static void turn_row(turning *k, float *row, int32_t pos, float sign)
     int half = k->t->n_dims / 2, step = k->t->neox ? 1 : 2, to = k->t->neox ? half : 1;
     angles(k, pos, cs);
     for (int j = 0; j < half; j++) {
-        float *a = row + j * step, *b = a + to, c = cs[2 * j], s = sign * cs[2 * j + 1], x = *a, y = *b;
+        float *a = row + j * step, *b = a + to, c = cs[2 * j], s = sign * cs[2 * j + 1], x = *a,
+              y = *b;
         *a = x * c - y * s;
         *b = y * c + x * s;
     }
@@ -103,8 +106,9 @@ static void turn_columns(const wn_turn *t, float *x, int n, wn_page_place place)
     float cs[WN_BOOK_DIM];
     int32_t rest[WN_BOOK_COLUMNS], upper[WN_BOOK_COLUMNS], most = 0;
     if (!t) return;
-    wn_lookup_turn all = { .x = x, .stride = WN_BOOK_COLUMNS, .n = n, .n_pairs = t->n_dims / 2, .step = t->neox ? 1 : 2,
-                           .to = t->neox ? t->n_dims / 2 : 1, .low = t->low, .high = t->high, .rest = rest, .upper = upper };
+    wn_lookup_turn all = { .x = x, .stride = WN_BOOK_COLUMNS, .n = n, .n_pairs = t->n_dims / 2,
+                           .step = t->neox ? 1 : 2, .to = t->neox ? t->n_dims / 2 : 1,
+                           .low = t->low, .high = t->high, .rest = rest, .upper = upper };
     for (int s = 0; s < n; s++) {
         int32_t pos = pos_of(place, s);
         rest[s] = pos % WN_TURN_STEP;
@@ -129,8 +133,8 @@ static void turn_columns(const wn_turn *t, float *x, int n, wn_page_place place)
 
 /* ---- encoding -------------------------------------------------------------------------- */
 
-uint64_t wn_book_load(const wn_book *b, float *rows, const void *raw, const wn_format *raw_format, int P, int slot, int n,
-                      int head_dim, wn_page_place place)
+uint64_t wn_book_load(const wn_book *b, float *rows, const void *raw, const wn_format *raw_format,
+                      int P, int slot, int n, int head_dim, wn_page_place place)
 {
     turning k = { .t = b->turn, .upper = -1 };
     uint64_t finite = 0;
@@ -138,13 +142,15 @@ uint64_t wn_book_load(const wn_book *b, float *rows, const void *raw, const wn_f
     else raw_format->rows_k(raw, P, slot, rows, WN_BOOK_DIM, n, head_dim);
     for (int i = 0; i < n; i++, rows += WN_BOOK_DIM) {
         bool good = true;
-        for (int d = 0; d < head_dim; d++) good &= (wn_elem_bits(rows[d]) & 0x7f800000u) != 0x7f800000u;
+        for (int d = 0; d < head_dim; d++)
+            good &= (wn_elem_bits(rows[d]) & 0x7f800000u) != 0x7f800000u;
         finite |= (uint64_t)good << i;
         if (!good) {
             memset(rows, 0, sizeof *rows * (size_t)head_dim);
             continue;
         }
-        /* Cut off first, so that turning cannot overflow, and again, so that the format sees what halves hold. */
+        /* Cut off first, so that turning cannot overflow, and again, so that the format sees what
+         * halves hold. */
         for (int d = 0; d < head_dim; d++) rows[d] = WN_MAX(-CUT_OFF, WN_MIN(CUT_OFF, rows[d]));
         turn_row(&k, rows, pos_of(place, slot + i), -1);
         for (int d = 0; d < head_dim; d++) rows[d] = WN_MAX(-CUT_OFF, WN_MIN(CUT_OFF, rows[d]));
@@ -160,7 +166,8 @@ void wn_book_prepare(wn_book *b, const wn_format *f, void *read, int head_dim)
     b->read = read;
 }
 
-void wn_book_get(const wn_book *b, wn_book_row_fn *fn, const void *frame, int P, int slot, int32_t pos, float *row, int head_dim)
+void wn_book_get(const wn_book *b, wn_book_row_fn *fn, const void *frame, int P, int slot,
+                 int32_t pos, float *row, int head_dim)
 {
     turning k = { .t = b->turn, .upper = -1 };
     if (fn(b, frame, P, slot, row, head_dim)) turn_row(&k, row, pos, 1);
@@ -175,10 +182,12 @@ void wn_book_score(const wn_page_score *s, wn_book_columns_fn *columns)
     for (int at = 0, n; at < s->n; at += n) {
         n = WN_MIN(WN_BOOK_COLUMNS, s->n - at);
         columns(s->book, s->frame, s->P, s->first + at, n, x, s->head_dim);
-        turn_columns(s->book->turn, x, n, (wn_page_place){ s->place.pos ? s->place.pos + at : NULL, s->place.pos0 + at });
+        turn_columns(s->book->turn, x, n,
+                     (wn_page_place){ s->place.pos ? s->place.pos + at : NULL,
+                                      s->place.pos0 + at });
         wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
-            .c = s->out + at, .c_stride = s->out_stride, .a = s->q, .a_stride = s->q_stride, .b = x, .b_stride = WN_BOOK_COLUMNS,
-            .n_rows = s->n_q, .n_cols = n, .depth = s->head_dim });
+            .c = s->out + at, .c_stride = s->out_stride, .a = s->q, .a_stride = s->q_stride, .b = x,
+            .b_stride = WN_BOOK_COLUMNS, .n_rows = s->n_q, .n_cols = n, .depth = s->head_dim });
     }
 }
 
@@ -205,7 +214,7 @@ void wn_book_mix(const wn_page_mix *m, wn_book_row_fn *fn)
         spoiled |= (uint64_t)1 << s;
     }
     wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
-        .c = m->acc, .c_stride = m->acc_stride, .a = m->w, .a_stride = m->w_stride, .b = page, .b_stride = (size_t)D,
-        .n_rows = m->n_q, .n_cols = D, .depth = m->n, .add = true });
+        .c = m->acc, .c_stride = m->acc_stride, .a = m->w, .a_stride = m->w_stride, .b = page,
+        .b_stride = (size_t)D, .n_rows = m->n_q, .n_cols = D, .depth = m->n, .add = true });
     wn_book_spoil(m, spoiled);
 }

@@ -10,9 +10,15 @@
 
 #include <math.h>
 
-size_t wn_coded_k_bytes(const wn_coding *c, int P, int head_dim) { return k_parts(c, NULL, P, head_dim).bytes; }
+size_t wn_coded_k_bytes(const wn_coding *c, int P, int head_dim)
+{
+    return k_parts(c, NULL, P, head_dim).bytes;
+}
 
-size_t wn_coded_v_bytes(const wn_coding *c, int P, int head_dim) { return v_parts(c, NULL, P, head_dim).bytes; }
+size_t wn_coded_v_bytes(const wn_coding *c, int P, int head_dim)
+{
+    return v_parts(c, NULL, P, head_dim).bytes;
+}
 
 /* The codes that encoding makes. */
 static wn_codes_kind made_of(const wn_coding *c) { return c->dropped ? WN_CODES_8 : c->kind; }
@@ -52,8 +58,8 @@ static float value(const wn_coding *c, int code, uint16_t s, uint16_t m)
 /* ---- encoding ------------------------------------------------------------------------ */
 
 /* Slots [slot, slot + n) of a raw frame. */
-static void raw_rows(const wn_format *rf, bool is_k, const void *raw, int P, int slot, int n, float rows[][DIM_MAX],
-                     int head_dim)
+static void raw_rows(const wn_format *rf, bool is_k, const void *raw, int P, int slot, int n,
+                     float rows[][DIM_MAX], int head_dim)
 {
     if (is_k ? rf->rows_k : rf->rows_v) {
         (is_k ? rf->rows_k : rf->rows_v)(raw, P, slot, rows[0], DIM_MAX, n, head_dim);
@@ -69,10 +75,13 @@ static uint32_t in_field(uint32_t four, int bits, int down, int up)
 }
 
 /* One column of codes, in order of depth: K's slot. */
-static void pack_column(const parts *x, uint8_t *plane, int bits, int down, const uint8_t *codes, int n)
+static void pack_column(const parts *x, uint8_t *plane, int bits, int down, const uint8_t *codes,
+                        int n)
 {
-    int panel = n / WN_CODES_PANEL, width = WN_MIN(WN_CODES_PANEL, x->cols - panel * WN_CODES_PANEL), fields = 8 / bits;
-    uint8_t *to = plane + wn_codes_plane_bytes(bits, x->depth, panel * WN_CODES_PANEL) + (size_t)(n % WN_CODES_PANEL) * 4;
+    int panel = n / WN_CODES_PANEL,
+        width = WN_MIN(WN_CODES_PANEL, x->cols - panel * WN_CODES_PANEL), fields = 8 / bits;
+    uint8_t *to = plane + wn_codes_plane_bytes(bits, x->depth, panel * WN_CODES_PANEL) +
+                  (size_t)(n % WN_CODES_PANEL) * 4;
     for (int k = 0; k < x->depth; k += 4 * fields, to += (size_t)width * 4) {
         uint32_t word = 0, four;
         for (int f = 0; f < fields; f++) {
@@ -84,40 +93,46 @@ static void pack_column(const parts *x, uint8_t *plane, int bits, int down, cons
 }
 
 /* Rows [k, k + 4) of codes, a byte of each in every word, into their field of a zeroed plane. */
-static void pack_rows(const parts *x, uint8_t *plane, int bits, int down, const uint32_t *fours, int k)
+static void pack_rows(const parts *x, uint8_t *plane, int bits, int down, const uint32_t *fours,
+                      int k)
 {
     int fields = 8 / bits, block = k / (4 * fields), up = k / 4 % fields * bits;
     for (int n = 0; n < x->cols; n += WN_CODES_PANEL) {
         int width = WN_MIN(WN_CODES_PANEL, x->cols - n);
-        uint32_t *to = (uint32_t *)(void *)(plane + wn_codes_plane_bytes(bits, x->depth, n)) + block * width;
+        uint32_t *to = (uint32_t *)(void *)(plane + wn_codes_plane_bytes(bits, x->depth, n)) +
+                       block * width;
         for (int i = 0; i < width; i++) to[i] |= in_field(fours[n + i], bits, down, up);
     }
 }
 
 /* The same for both planes, from four rows of codes, n of them each. */
-static void put_rows(const wn_coding *c, const parts *x, const uint8_t codes[4][DIM_MAX], int n, int k)
+static void put_rows(const wn_coding *c, const parts *x, const uint8_t codes[4][DIM_MAX], int n,
+                     int k)
 {
     uint32_t fours[DIM_MAX + 16] = { 0 };
     int low = wn_codes_low(c->kind), high = wn_codes_high(c->kind);
     for (int i = 0; i < n; i++)
-        fours[i] = (uint32_t)codes[0][i] | (uint32_t)codes[1][i] << 8 | (uint32_t)codes[2][i] << 16 | (uint32_t)codes[3][i] << 24;
+        fours[i] = (uint32_t)codes[0][i] | (uint32_t)codes[1][i] << 8 |
+                   (uint32_t)codes[2][i] << 16 | (uint32_t)codes[3][i] << 24;
     pack_rows(x, x->low, low, c->dropped, fours, k);
     if (high) pack_rows(x, x->high, high, low, fours, k);
 }
 
 /* A slot's row into codes, its parameters into place. */
-static void encode_slot(const wn_coding *c, const parts *x, int slot, uint8_t *codes, float *row, int head_dim)
+static void encode_slot(const wn_coding *c, const parts *x, int slot, uint8_t *codes, float *row,
+                        int head_dim)
 {
     const wn_codes_ops *ops = wn_kernels_get()->codes;
     float sorted[DIM_MAX];
     if (c->turned) ops->hadamard(row, head_dim);
     for (int k = 0; k < head_dim && c->sorted; k++) sorted[k] = row[channel_at(x, k)];
     if (c->powers) {
-        wn_power_encode(codes, x->powers + slot, x->stride, c->sorted ? sorted : row, head_dim, c->group);
+        wn_power_encode(codes, x->powers + slot, x->stride, c->sorted ? sorted : row, head_dim,
+                        c->group);
         return;
     }
-    ops->encode(codes, x->s + slot, x->m ? x->m + slot : NULL, x->stride, row, head_dim, c->group, made_of(c), c->grid,
-                c->table);
+    ops->encode(codes, x->s + slot, x->m ? x->m + slot : NULL, x->stride, row, head_dim, c->group,
+                made_of(c), c->grid, c->table);
 }
 
 static bool all_finite(const float *x, int n)
@@ -129,8 +144,8 @@ static bool all_finite(const float *x, int n)
 
 /* Parameters per channel: a channel's row of live, finite slots; the others repeat the first of
  * them, so that they count for nothing. */
-static void encode_by_channel(const wn_coding *c, const parts *x, const void *raw, const wn_format *rf, int P, uint64_t live,
-                              int head_dim)
+static void encode_by_channel(const wn_coding *c, const parts *x, const void *raw,
+                              const wn_format *rf, int P, uint64_t live, int head_dim)
 {
     _Alignas(64) float rows[WN_PAGE_SLOTS_MAX][DIM_MAX], row[WN_PAGE_SLOTS_MAX];
     uint8_t codes[4][DIM_MAX];
@@ -149,14 +164,17 @@ static void encode_by_channel(const wn_coding *c, const parts *x, const void *ra
         memset(codes, 0, sizeof codes);
         for (int i = 0; i < 4 && d + i < head_dim; i++) {
             for (int s = 0; s < P; s++) row[s] = rows[s][d + i];
-            wn_kernels_get()->codes->encode(codes[i], x->s + d + i, x->m + d + i, 0, row, P, 0, c->kind, c->grid, c->table);
+            wn_kernels_get()->codes->encode(codes[i], x->s + d + i, x->m + d + i, 0, row, P, 0,
+                                            c->kind, c->grid, c->table);
         }
         put_rows(c, x, (const uint8_t (*)[DIM_MAX])codes, P, d);
     }
 }
 
-/* Channels in the order of their squares over live, finite slots, largest first, within each 256. */
-static void sort_channels(const parts *x, const void *raw, const wn_format *rf, int P, uint64_t live, int head_dim)
+/* Channels in the order of their squares over live, finite slots, largest first, within each
+ * 256. */
+static void sort_channels(const parts *x, const void *raw, const wn_format *rf, int P,
+                          uint64_t live, int head_dim)
 {
     float row[1][DIM_MAX], sums[DIM_MAX] = { 0 };
     for (uint64_t left = live; left; left &= left - 1) {
@@ -173,8 +191,8 @@ static void sort_channels(const parts *x, const void *raw, const wn_format *rf, 
 
 enum { AT_ONCE = 16 };                  /* slots widened together: as many as a vector turns */
 
-void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const wn_format *raw_format, int P, int n,
-                       uint64_t keep, int head_dim)
+void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw,
+                       const wn_format *raw_format, int P, int n, uint64_t keep, int head_dim)
 {
     parts x = k_parts(c, frame, P, head_dim);
     _Alignas(64) float rows[AT_ONCE][DIM_MAX];
@@ -188,7 +206,8 @@ void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const w
     }
     if (c->sorted) sort_channels(&x, raw, raw_format, P, keep, head_dim);
     for (int s = 0; s < P; s++) {
-        if (s % AT_ONCE == 0) raw_rows(raw_format, true, raw, P, s, WN_MIN(AT_ONCE, P - s), rows, head_dim);
+        if (s % AT_ONCE == 0)
+            raw_rows(raw_format, true, raw, P, s, WN_MIN(AT_ONCE, P - s), rows, head_dim);
         if (!(keep >> s & 1)) continue;
         encode_slot(c, &x, s, codes, rows[s % AT_ONCE], head_dim);
         pack_column(&x, x.low, low, c->dropped, codes, s);
@@ -196,8 +215,8 @@ void wn_coded_encode_k(const wn_coding *c, void *frame, const void *raw, const w
     }
 }
 
-void wn_coded_encode_v(const wn_coding *c, void *frame, const void *raw, const wn_format *raw_format, int P, int n,
-                       uint64_t keep, int head_dim)
+void wn_coded_encode_v(const wn_coding *c, void *frame, const void *raw,
+                       const wn_format *raw_format, int P, int n, uint64_t keep, int head_dim)
 {
     parts x = v_parts(c, frame, P, head_dim);
     _Alignas(64) float rows[4][DIM_MAX];
@@ -227,38 +246,48 @@ static void get(const wn_coding *c, const parts *x, int slot, bool is_k, float *
 {
     for (int k = 0; k < head_dim; k++) {
         size_t at = param_at(c, x, slot, k);
-        int code = is_k ? get_code(c, x, k, slot) : get_code(c, x, slot, k), d = c->sorted ? channel_at(x, k) : k;
-        row[d] = value(c, code, c->powers ? wn_power_half(x->powers[at]) : x->s[at], x->m ? x->m[at] : 0);
+        int code = is_k ? get_code(c, x, k, slot) : get_code(c, x, slot, k),
+            d = c->sorted ? channel_at(x, k) : k;
+        row[d] = value(c, code, c->powers ? wn_power_half(x->powers[at]) : x->s[at],
+                       x->m ? x->m[at] : 0);
         if (c->by_channel && (*x->spoiled >> slot & 1)) row[d] = NAN;
     }
     if (c->turned) wn_kernels_get()->codes->hadamard(row, head_dim);    /* its own inverse */
 }
 
-void wn_coded_get_k(const wn_coding *c, const void *frame, int P, int slot, float *row, int head_dim)
+void wn_coded_get_k(const wn_coding *c, const void *frame, int P, int slot, float *row,
+                    int head_dim)
 {
     parts x = k_parts(c, frame, P, head_dim);
     get(c, &x, slot, true, row, head_dim);
 }
 
-void wn_coded_get_v(const wn_coding *c, const void *frame, int P, int slot, float *row, int head_dim)
+void wn_coded_get_v(const wn_coding *c, const void *frame, int P, int slot, float *row,
+                    int head_dim)
 {
     parts x = v_parts(c, frame, P, head_dim);
     get(c, &x, slot, false, row, head_dim);
 }
 
-static void copy_params(const wn_coding *c, const parts *dst, int to, const parts *src, int from, int head_dim)
+static void copy_params(const wn_coding *c, const parts *dst, int to, const parts *src, int from,
+                        int head_dim)
 {
     for (int g = 0; g < n_groups(c, head_dim); g++) {
         if (c->powers) {
-            dst->powers[(size_t)g * dst->stride + (size_t)to] = src->powers[(size_t)g * src->stride + (size_t)from];
+            dst->powers[(size_t)g * dst->stride + (size_t)to] =
+                src->powers[(size_t)g * src->stride + (size_t)from];
             continue;
         }
-        dst->s[(size_t)g * dst->stride + (size_t)to] = src->s[(size_t)g * src->stride + (size_t)from];
-        if (dst->m) dst->m[(size_t)g * dst->stride + (size_t)to] = src->m[(size_t)g * src->stride + (size_t)from];
+        dst->s[(size_t)g * dst->stride + (size_t)to] =
+            src->s[(size_t)g * src->stride + (size_t)from];
+        if (dst->m)
+            dst->m[(size_t)g * dst->stride + (size_t)to] =
+                src->m[(size_t)g * src->stride + (size_t)from];
     }
 }
 
-void wn_coded_copy_k(const wn_coding *c, void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim)
+void wn_coded_copy_k(const wn_coding *c, void *dst, int dst_slot, const void *src, int src_slot,
+                     int P, int head_dim)
 {
     parts a = k_parts(c, dst, P, head_dim), b = k_parts(c, src, P, head_dim);
     WN_ASSERT(!c->by_channel && !c->sorted);
@@ -266,7 +295,8 @@ void wn_coded_copy_k(const wn_coding *c, void *dst, int dst_slot, const void *sr
     for (int d = 0; d < head_dim; d++) put_code(c, &a, d, dst_slot, get_code(c, &b, d, src_slot));
 }
 
-void wn_coded_copy_v(const wn_coding *c, void *dst, int dst_slot, const void *src, int src_slot, int P, int head_dim)
+void wn_coded_copy_v(const wn_coding *c, void *dst, int dst_slot, const void *src, int src_slot,
+                     int P, int head_dim)
 {
     parts a = v_parts(c, dst, P, head_dim), b = v_parts(c, src, P, head_dim);
     copy_params(c, &a, dst_slot, &b, src_slot, head_dim);

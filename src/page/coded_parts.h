@@ -1,5 +1,5 @@
-/* page/coded_parts.h - where the parts of an encoded page lie, for coded.c, which makes pages and takes
- * slots out of them, and coded_read.c, which answers queries from them.
+/* page/coded_parts.h - where the parts of an encoded page lie, for coded.c, which makes pages and
+ * takes slots out of them, and coded_read.c, which answers queries from them.
  */
 #ifndef WN_PAGE_CODED_PARTS_H
 #define WN_PAGE_CODED_PARTS_H
@@ -11,7 +11,10 @@ enum { DIM_MAX = WN_CODES_DEPTH };
 
 /* ---- where things lie ---------------------------------------------------------------- */
 
-static inline bool has_min(const wn_coding *c) { return c->grid == WN_GRID_RANGE || c->grid == WN_GRID_GGML_1; }
+static inline bool has_min(const wn_coding *c)
+{
+    return c->grid == WN_GRID_RANGE || c->grid == WN_GRID_GGML_1;
+}
 
 static inline int n_groups(const wn_coding *c, int head_dim)
 {
@@ -21,7 +24,8 @@ static inline int n_groups(const wn_coding *c, int head_dim)
 /* The parts of a frame. cols and depth are those of the planes. */
 typedef struct {
     uint64_t *spoiled;                  /* by_channel */
-    uint8_t *order;                     /* sorted: the channel of each row of the planes, within its 256 */
+    uint8_t *order;                     /* sorted: the channel of each row of the planes, within its
+                                           256 */
     uint8_t *powers;                    /* in place of s, which then is NULL */
     uint16_t *s, *m;                    /* m NULL: none */
     size_t stride;                      /* from group to group */
@@ -30,12 +34,14 @@ typedef struct {
     size_t bytes;
 } parts;
 
-static inline parts parts_of(const wn_coding *c, const void *frame, int n_cols, int rows, int P, int head_dim)
+static inline parts parts_of(const wn_coding *c, const void *frame, int n_cols, int rows, int P,
+                             int head_dim)
 {
     parts x = { .cols = wn_codes_cols(n_cols), .depth = wn_codes_depth(c->kind, rows) };
     size_t n = c->by_channel ? (size_t)head_dim : (size_t)P * (size_t)n_groups(c, head_dim);
     size_t at = c->by_channel ? 64 : c->sorted ? wn_round64((size_t)head_dim) : 0;
-    char *f = (char *)(uintptr_t)frame;         /* who may write through it is the callers' affair */
+    char *f = (char *)(uintptr_t)frame;         /* who may write through it is the callers'
+                                                   affair */
     WN_ASSERT(head_dim > 0 && head_dim <= DIM_MAX && n_groups(c, head_dim) <= WN_CODES_GROUPS);
     x.spoiled = (uint64_t *)(void *)f;
     x.stride = c->by_channel ? 0 : (size_t)P;
@@ -68,7 +74,8 @@ static inline int channel_at(const parts *x, int k) { return (k & ~255) + x->ord
 enum { SCALES = WN_CODES_GROUPS * WN_PAGE_SLOTS_MAX };
 
 /* Scales as halves, where they are none in room (whole vectors of columns are read). */
-static inline const uint16_t *scales_of(const wn_coding *c, const parts *x, int groups, uint16_t room[SCALES + 16])
+static inline const uint16_t *scales_of(const wn_coding *c, const parts *x, int groups,
+                                        uint16_t room[SCALES + 16])
 {
     size_t n = (size_t)groups * x->stride;
     if (!c->powers) return x->s;

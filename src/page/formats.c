@@ -57,16 +57,21 @@ static const wn_format *const formats[] = {
     &wn_format_kivi2_s1r2,
 };
 
-const wn_format *wn_format_at(int i) { return i >= 0 && i < (int)WN_COUNT(formats) ? formats[i] : NULL; }
+const wn_format *wn_format_at(int i)
+{
+    return i >= 0 && i < (int)WN_COUNT(formats) ? formats[i] : NULL;
+}
 
-void wn_format_copy_k(const wn_format *f, void *dst, int to, const void *src, int from, int n, int P, int head_dim)
+void wn_format_copy_k(const wn_format *f, void *dst, int to, const void *src, int from, int n,
+                      int P, int head_dim)
 {
     if (f->copies_k) f->copies_k(dst, to, src, from, n, P, head_dim);
     else
         for (int i = 0; i < n; i++) f->copy_k(dst, to + i, src, from + i, P, head_dim);
 }
 
-void wn_format_copy_v(const wn_format *f, void *dst, int to, const void *src, int from, int n, int P, int head_dim)
+void wn_format_copy_v(const wn_format *f, void *dst, int to, const void *src, int from, int n,
+                      int P, int head_dim)
 {
     if (f->copies_v) f->copies_v(dst, to, src, from, n, P, head_dim);
     else
@@ -91,14 +96,19 @@ wn_status wn_format_unknown(const char *name, wn_err *err)
     char known[300] = "";
     for (int i = 0; wn_format_at(i); i++)
         if (!strchr(wn_format_at(i)->name, '-'))
-            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", wn_format_at(i)->name);
-    return wn_fail(err, WN_EINVAL, "cache type \"%.20s\" is unknown: there are %s; q4, q3, q2, kivi4 and kivi2 also with -s1, "
-                   "-r2 or -s1r2, nuq4, nuq3 and nuq2 with -s1", name, known);
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
+                     wn_format_at(i)->name);
+    return wn_fail(
+        err, WN_EINVAL,
+        "cache type \"%.20s\" is unknown: there are %s; q4, q3, q2, kivi4 and kivi2 also with -s1, "
+        "-r2 or -s1r2, nuq4, nuq3 and nuq2 with -s1",
+        name, known);
 }
 
 /* ---- several pages ---------------------------------------------------------------------- */
 
-void wn_format_scores(const wn_format *f, const wn_page_score *s, const wn_page_part *parts, int n, float *room)
+void wn_format_scores(const wn_format *f, const wn_page_score *s, const wn_page_part *parts, int n,
+                      float *room)
 {
     if (f->scores) {
         f->scores(s, parts, n);
@@ -113,11 +123,13 @@ void wn_format_scores(const wn_format *f, const wn_page_score *s, const wn_page_
         page.ahead = x->ahead, page.place = x->place;
         f->score(&page);
         for (int i = 0; !whole && i < s->n_q; i++)
-            wn_page_take(s->out + (size_t)i * s->out_stride + x->entry, room + i * WN_PAGE_SLOTS_MAX, x);
+            wn_page_take(s->out + (size_t)i * s->out_stride + x->entry,
+                         room + i * WN_PAGE_SLOTS_MAX, x);
     }
 }
 
-void wn_format_mixes(const wn_format *f, const wn_page_mix *m, const wn_page_part *parts, int n, float *room)
+void wn_format_mixes(const wn_format *f, const wn_page_mix *m, const wn_page_part *parts, int n,
+                     float *room)
 {
     if (f->mixes) {
         f->mixes(m, parts, n);
@@ -132,7 +144,8 @@ void wn_format_mixes(const wn_format *f, const wn_page_mix *m, const wn_page_par
         page.ahead = x->ahead;
         if (!whole) memset(room, 0, sizeof *room * WN_PAGE_SLOTS_MAX * (size_t)m->n_q);
         for (int i = 0; !whole && i < m->n_q; i++)
-            wn_page_give(room + i * WN_PAGE_SLOTS_MAX, m->w + (size_t)i * m->w_stride + x->entry, x);
+            wn_page_give(room + i * WN_PAGE_SLOTS_MAX, m->w + (size_t)i * m->w_stride + x->entry,
+                         x);
         f->mix(&page);
     }
 }

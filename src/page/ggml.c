@@ -11,23 +11,28 @@
  *     codes     low plane (4 bits; q8_0: 8)    4096; 8192
  *               high plane (q5_0, q5_1: 1 bit) 1024
  *
- * Bytes per slot at head_dim 64 / 128, as ggml's own: q8_0 68 / 136, q5_1 48 / 96, q5_0 44 / 88, q4_1
- * 40 / 80, q4_0 36 / 72.
+ * Bytes per slot at head_dim 64 / 128, as ggml's own: q8_0 68 / 136, q5_1 48 / 96, q5_0 44 / 88,
+ * q4_1 40 / 80, q4_0 36 / 72.
  * Error: q8_0, q4_1, q5_1 half a step; q4_0, q5_0 half a step, but for the end of the other sign,
  * which may be a whole one short.
  */
 #include "page/coded.h"
 
 static const wn_coding c8_0 = { .kind = WN_CODES_8, .grid = WN_GRID_GGML_8, .group = 32 };
-static const wn_coding c8_0r = { .kind = WN_CODES_8, .grid = WN_GRID_GGML_8, .group = 32, .turned = true };
+static const wn_coding c8_0r = { .kind = WN_CODES_8, .grid = WN_GRID_GGML_8, .group = 32,
+                                 .turned = true };
 static const wn_coding c5_1 = { .kind = WN_CODES_4_1, .grid = WN_GRID_GGML_1, .group = 32 };
-static const wn_coding c5_1r = { .kind = WN_CODES_4_1, .grid = WN_GRID_GGML_1, .group = 32, .turned = true };
+static const wn_coding c5_1r = { .kind = WN_CODES_4_1, .grid = WN_GRID_GGML_1, .group = 32,
+                                 .turned = true };
 static const wn_coding c5_0 = { .kind = WN_CODES_4_1, .grid = WN_GRID_GGML_0, .group = 32 };
-static const wn_coding c5_0r = { .kind = WN_CODES_4_1, .grid = WN_GRID_GGML_0, .group = 32, .turned = true };
+static const wn_coding c5_0r = { .kind = WN_CODES_4_1, .grid = WN_GRID_GGML_0, .group = 32,
+                                 .turned = true };
 static const wn_coding c4_1 = { .kind = WN_CODES_4, .grid = WN_GRID_GGML_1, .group = 32 };
-static const wn_coding c4_1r = { .kind = WN_CODES_4, .grid = WN_GRID_GGML_1, .group = 32, .turned = true };
+static const wn_coding c4_1r = { .kind = WN_CODES_4, .grid = WN_GRID_GGML_1, .group = 32,
+                                 .turned = true };
 static const wn_coding c4_0 = { .kind = WN_CODES_4, .grid = WN_GRID_GGML_0, .group = 32 };
-static const wn_coding c4_0r = { .kind = WN_CODES_4, .grid = WN_GRID_GGML_0, .group = 32, .turned = true };
+static const wn_coding c4_0r = { .kind = WN_CODES_4, .grid = WN_GRID_GGML_0, .group = 32,
+                                 .turned = true };
 
 WN_CODED_FORMAT(q8_0, "q8_0", WN_REPACK_COPY, false, c8_0, c8_0);
 WN_CODED_FORMAT(q8_0r, "q8_0r", WN_REPACK_COPY, true, c8_0r, c8_0r);

@@ -10,8 +10,8 @@
  *     m[128]                                320 .. 575  codes  four panels of channels  512 ..
  *     codes   two panels of slots           576 ..
  *
- * Bytes per slot (K + V, P = 64), head_dim 64: kivi4 37 + 36 (4.6, 4.5 bits), kivi2 21 + 20; head_dim
- * 128: kivi4 73 + 72, kivi2 41 + 40 (2.56, 2.5 bits).
+ * Bytes per slot (K + V, P = 64), head_dim 64: kivi4 37 + 36 (4.6, 4.5 bits), kivi2 21 + 20;
+ * head_dim 128: kivi4 73 + 72, kivi2 41 + 40 (2.56, 2.5 bits).
  * Error: half a step of the channel's (the group's) range, (max - min) / (2 (2^b - 1)).
  */
 #include "page/coded.h"

@@ -1,9 +1,9 @@
 /* page/power.h - block floating point: a scale that is a power of two, kept in a byte.
  *
- * A byte e stands for the half with the value 2^(e - 25), e in 1 .. 40; 0 for 0, 255 for NaN. A row's
- * group becomes signed mantissas of 4 bits: step = 2^(floor(log2 of its largest magnitude) - 2), code =
- * 8 + x / step to nearest, ties to even, at most 15. The byte is the exponent of the block, the step
- * follows from it; kernels get it as a half.
+ * A byte e stands for the half with the value 2^(e - 25), e in 1 .. 40; 0 for 0, 255 for NaN. A
+ * row's group becomes signed mantissas of 4 bits: step = 2^(floor(log2 of its largest magnitude) -
+ * 2), code = 8 + x / step to nearest, ties to even, at most 15. The byte is the exponent of the
+ * block, the step follows from it; kernels get it as a half.
  */
 #ifndef WN_PAGE_POWER_H
 #define WN_PAGE_POWER_H
@@ -17,7 +17,8 @@ enum { WN_POWER_MAX = 40, WN_POWER_NAN = 255 };
 static inline uint16_t wn_power_half(uint8_t e)
 {
     if (e > WN_POWER_MAX) return 0x7e00;
-    return e > 10 ? (uint16_t)((e - 10) << 10) : (uint16_t)(1u << e >> 1);     /* normal; denormal; 0 */
+    /* normal; denormal; 0 */
+    return e > 10 ? (uint16_t)((e - 10) << 10) : (uint16_t)(1u << e >> 1);
 }
 
 /* The byte of a group with this largest magnitude: 2^15 and 2^-24 are the ends. */
@@ -27,9 +28,10 @@ static inline uint8_t wn_power_of(float most)
     return (uint8_t)(most == 0 ? 0 : e < 1 ? 1 : e > WN_POWER_MAX ? WN_POWER_MAX : e);
 }
 
-/* n values into codes, and the byte of each `group` of them at e[g * stride]. A row that is not all finite:
- * NaN, codes 0. */
-static inline void wn_power_encode(uint8_t *codes, uint8_t *e, size_t stride, const float *x, int n, int group)
+/* n values into codes, and the byte of each `group` of them at e[g * stride]. A row that is not all
+ * finite: NaN, codes 0. */
+static inline void wn_power_encode(uint8_t *codes, uint8_t *e, size_t stride, const float *x, int n,
+                                   int group)
 {
     bool finite = true;
     for (int i = 0; i < n; i++) finite &= (wn_elem_bits(x[i]) & 0x7f800000u) != 0x7f800000u;

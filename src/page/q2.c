@@ -8,14 +8,15 @@
  *     low plane (2 bits), panels of 32         2048        2048
  *     high plane (1 bit)                       1024        none
  *
- * Bytes per slot: q3 3 D / 8 + D / 32: 26 at head_dim 64, 52 at 128 (3.25 bits); q2 D / 4 + D / 32: 18
- * and 36 (2.25 bits).
- * Error: half the widest gap and what the fit of s adds, 44 / 127 (q3) and 52 / 127 (q2) of the group's
- * largest magnitude.
+ * Bytes per slot: q3 3 D / 8 + D / 32: 26 at head_dim 64, 52 at 128 (3.25 bits); q2 D / 4 + D / 32:
+ * 18 and 36 (2.25 bits).
+ * Error: half the widest gap and what the fit of s adds, 44 / 127 (q3) and 52 / 127 (q2) of the
+ * group's largest magnitude.
  */
 #include "page/coded.h"
 
-static const uint8_t steps3[16] = { 128 - 105, 128 - 65, 128 - 36, 128 - 12, 128 + 12, 128 + 36, 128 + 65, 128 + 105 };
+static const uint8_t steps3[16] = { 128 - 105, 128 - 65, 128 - 36, 128 - 12,
+                                    128 + 12,  128 + 36, 128 + 65, 128 + 105 };
 static const wn_coding q3 = {
     .kind = WN_CODES_2_1T, .grid = WN_GRID_TABLE, .group = 64, .turned = true, .table = steps3,
 };

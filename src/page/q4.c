@@ -10,8 +10,8 @@
  *               panel of slots 32..63         .. 4607
  *
  * Bytes per slot: D / 2 + D / 16: 36 at head_dim 64, 72 at 128 (4.5 bits a number).
- * Error: half the wider gap beside a value and what the fit of s adds, at most 17 / 127 of the group's
- * largest magnitude.
+ * Error: half the wider gap beside a value and what the fit of s adds, at most 17 / 127 of the
+ * group's largest magnitude.
  */
 #include "page/coded.h"
 

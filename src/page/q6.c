@@ -17,5 +17,6 @@
 static const wn_coding q6 = { .kind = WN_CODES_4_2, .grid = WN_GRID_MIDDLE, .turned = true };
 WN_CODED_FORMAT(q6, "q6", WN_REPACK_COPY, true, q6, q6);
 
-static const wn_coding q5 = { .kind = WN_CODES_4_1, .grid = WN_GRID_MIDDLE, .group = 64, .turned = true };
+static const wn_coding q5 = { .kind = WN_CODES_4_1, .grid = WN_GRID_MIDDLE, .group = 64,
+                              .turned = true };
 WN_CODED_FORMAT(q5, "q5", WN_REPACK_COPY, true, q5, q5);

@@ -10,8 +10,8 @@
  *            panel of slots 32..63   .. 8319      three more panels                .. 8319
  *
  * Bytes per slot, K and V alike: D + 2: 66 at head_dim 64 (8.25 bits a number), 130 at 128 (8.125).
- * Error: each turned value by half a step, max |turned x| / 254 and the rounding of s, so that a row
- * is off by at most sqrt(D) times that in all, whatever channel one looks at.
+ * Error: each turned value by half a step, max |turned x| / 254 and the rounding of s, so that a
+ * row is off by at most sqrt(D) times that in all, whatever channel one looks at.
  */
 #include "page/coded.h"
 

@@ -34,8 +34,8 @@ static inline const void *wn_raw_at_const(wn_elem e, const void *frame, size_t i
 static inline void wn_raw_put_k(wn_elem e, void *frame, int P, int slot, const float *rows,
                                 size_t stride, int n, int head_dim)
 {
-    wn_kernels_get()->attn->put_cols[e](wn_raw_at(e, frame, (size_t)slot), (size_t)P, rows, stride, n,
-                                        head_dim);
+    wn_kernels_get()->attn->put_cols[e](wn_raw_at(e, frame, (size_t)slot), (size_t)P, rows, stride,
+                                        n, head_dim);
 }
 
 static inline void wn_raw_put_v(wn_elem e, void *frame, int slot, const float *rows, size_t stride,
@@ -47,19 +47,20 @@ static inline void wn_raw_put_v(wn_elem e, void *frame, int slot, const float *r
                         rows + (size_t)s * stride, head_dim);
 }
 
-static inline void wn_raw_rows_k(wn_elem e, const void *frame, int P, int slot, float *rows, size_t stride,
-                                 int n, int head_dim)
+static inline void wn_raw_rows_k(wn_elem e, const void *frame, int P, int slot, float *rows,
+                                 size_t stride, int n, int head_dim)
 {
-    wn_kernels_get()->attn->get_cols[e](rows, stride, wn_raw_at_const(e, frame, (size_t)slot), (size_t)P, n, head_dim);
+    wn_kernels_get()->attn->get_cols[e](rows, stride, wn_raw_at_const(e, frame, (size_t)slot),
+                                        (size_t)P, n, head_dim);
 }
 
-static inline void wn_raw_rows_v(wn_elem e, const void *frame, int slot, float *rows, size_t stride, int n,
-                                 int head_dim)
+static inline void wn_raw_rows_v(wn_elem e, const void *frame, int slot, float *rows, size_t stride,
+                                 int n, int head_dim)
 {
     const wn_attn_ops *ops = wn_kernels_get()->attn;
     for (int s = 0; s < n; s++)
-        ops->get_row[e](rows + (size_t)s * stride, wn_raw_at_const(e, frame, (size_t)(slot + s) * (size_t)head_dim),
-                        head_dim);
+        ops->get_row[e](rows + (size_t)s * stride,
+                        wn_raw_at_const(e, frame, (size_t)(slot + s) * (size_t)head_dim), head_dim);
 }
 
 /* A column is laid out as a row first, which the kernel table widens. */
@@ -76,7 +77,8 @@ static inline void wn_raw_get(wn_elem e, const void *frame, size_t at, size_t st
     }
     for (int d = 0, n; d < head_dim; d += n) {
         n = WN_MIN(SOME, head_dim - d);
-        for (int i = 0; i < n; i++, at += step) memcpy(wn_raw_at(e, some, (size_t)i), wn_raw_at_const(e, frame, at), w);
+        for (int i = 0; i < n; i++, at += step)
+            memcpy(wn_raw_at(e, some, (size_t)i), wn_raw_at_const(e, frame, at), w);
         ops->get_row[e](row + d, some, n);
     }
 }
@@ -103,7 +105,8 @@ static inline void wn_raw_move(char *to, const char *from, size_t n)
     if (n & 2) memcpy(to + i, from + i, 2);
 }
 
-static inline void wn_raw_copies_k(wn_elem e, void *dst, int to, const void *src, int from, int n, int P, int head_dim)
+static inline void wn_raw_copies_k(wn_elem e, void *dst, int to, const void *src, int from, int n,
+                                   int P, int head_dim)
 {
     size_t w = wn_elem_bytes(e), row = (size_t)P * w;
     char *d = wn_raw_at(e, dst, (size_t)to);
@@ -111,7 +114,8 @@ static inline void wn_raw_copies_k(wn_elem e, void *dst, int to, const void *src
     for (int i = 0; i < head_dim; i++, d += row, s += row) wn_raw_move(d, s, (size_t)n * w);
 }
 
-static inline void wn_raw_copies_v(wn_elem e, void *dst, int to, const void *src, int from, int n, int head_dim)
+static inline void wn_raw_copies_v(wn_elem e, void *dst, int to, const void *src, int from, int n,
+                                   int head_dim)
 {
     size_t row = (size_t)head_dim;
     memcpy(wn_raw_at(e, dst, (size_t)to * row), wn_raw_at_const(e, src, (size_t)from * row),
@@ -139,9 +143,9 @@ static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
     wn_attn_product p = {
         .c = m->acc, .c_stride = m->acc_stride,
         .a = m->w, .a_stride = m->w_stride,
-        .b = wn_raw_at_const(e, m->frame, (size_t)m->first * (size_t)m->head_dim), .b_stride = (size_t)m->head_dim,
-        .n_rows = m->n_q, .n_cols = m->head_dim, .depth = m->n, .add = true,
-        .tmp = m->n_q >= WN_RAW_N_Q_TMP ? m->tmp : NULL,
+        .b = wn_raw_at_const(e, m->frame, (size_t)m->first * (size_t)m->head_dim),
+        .b_stride = (size_t)m->head_dim, .n_rows = m->n_q, .n_cols = m->head_dim, .depth = m->n,
+        .add = true, .tmp = m->n_q >= WN_RAW_N_Q_TMP ? m->tmp : NULL,
         .ahead = m->ahead.at, .ahead_bytes = wn_ahead_left(&m->ahead),
     };
     wn_kernels_get()->attn->product[e](&p);

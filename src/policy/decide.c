@@ -18,8 +18,8 @@ static int64_t stream_slots(const wn_policy *p, int64_t n_tokens)
     return WN_MIN(p->recipe->cap(&a, n_tokens) + p->first + p->last, n_tokens);
 }
 
-/* How many lanes of a head-share recipe keep everything: a share says so, of a budget in slots or bytes
- * as many as fit beside the others. */
+/* How many lanes of a head-share recipe keep everything: a share says so, of a budget in slots or
+ * bytes as many as fit beside the others. */
 static int64_t whole_lanes(const wn_policy *p, int64_t total, int64_t n_tokens, int64_t n_lanes)
 {
     if (p->recipe->kind != WN_CLASS_HEAD_SHARE) return 0;
@@ -31,7 +31,8 @@ static int64_t whole_lanes(const wn_policy *p, int64_t total, int64_t n_tokens, 
 /* Slots over all lanes, at most all there are. */
 static int64_t total_slots(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
 {
-    double n = (double)n_lanes, all = n * (double)n_tokens, share = p->budget * (double)n_tokens * n;
+    double n = (double)n_lanes, all = n * (double)n_tokens,
+           share = p->budget * (double)n_tokens * n;
     if (p->recipe->kind == WN_CLASS_HEAD_SHARE) {
         int64_t whole = whole_lanes(p, 0, n_tokens, n_lanes);
         share = (double)(whole * n_tokens + (n_lanes - whole) * stream_slots(p, n_tokens));
@@ -50,9 +51,12 @@ static int64_t lane_slots(const wn_policy *p, int64_t n_tokens, double slot_byte
 
 static wn_params params_of(const wn_policy *p, int64_t n_tokens, double slot_bytes, int64_t n_lanes)
 {
-    return (wn_params){ .v = p->v, .has_budget = p->budget_kind != WN_BUDGET_NONE,
-                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes), .window = wn_policy_window(p),
-                        .whole_lanes = whole_lanes(p, total_slots(p, n_tokens, slot_bytes, n_lanes), n_tokens, n_lanes) };
+    return (wn_params){ .v = p->v,
+                        .has_budget = p->budget_kind != WN_BUDGET_NONE,
+                        .lane_slots = lane_slots(p, n_tokens, slot_bytes, n_lanes),
+                        .window = wn_policy_window(p),
+                        .whole_lanes = whole_lanes(p, total_slots(p, n_tokens, slot_bytes, n_lanes),
+                                                   n_tokens, n_lanes) };
 }
 
 /* The same for a stage that was given in the policy's text. */
@@ -65,16 +69,19 @@ static wn_params params_for(const wn_policy *p, const wn_params *a, wn_stage_kin
 
 int64_t wn_policy_cap(const wn_policy *p, int64_t n)
 {
-    if (!wn_policy_decides(p) || !(p->at & WN_AT_BOUNDARY) || p->budget_kind == WN_BUDGET_BYTES) return n;
+    if (!wn_policy_decides(p) || !(p->at & WN_AT_BOUNDARY) || p->budget_kind == WN_BUDGET_BYTES)
+        return n;
     int64_t cap = n;
     if (p->recipe->kind == WN_CLASS_HEAD_SHARE && p->budget_kind == WN_BUDGET_SHARE)
-        cap = (total_slots(p, n, 1, 1 << 20) >> 20) + 1;        /* of many lanes: no whole number of them is more */
+        /* of many lanes: no whole number of them is more */
+        cap = (total_slots(p, n, 1, 1 << 20) >> 20) + 1;
     else if (p->budget_kind != WN_BUDGET_NONE) cap = lane_slots(p, n, 1, 1) + 1;
     else if (p->recipe->cap) {
         wn_params a = params_of(p, n, 1, 1);
         cap = p->recipe->cap(&a, n);
     }
-    return WN_MIN(n, cap + p->first + p->last + (p->special ? WN_POLICY_SPECIALS : 0));         /* added, not the larger: concave in n */
+    /* added, not the larger: concave in n */
+    return WN_MIN(n, cap + p->first + p->last + (p->special ? WN_POLICY_SPECIALS : 0));
 }
 
 /* Demoted slots of a lane, mean, in a text of n tokens: what the budget does not keep as it is. */
@@ -91,7 +98,8 @@ int64_t wn_policy_reach(const wn_policy *p)
 {
     wn_params a = { .v = p->v };
     /* slots protected beside the recipe's own stay where they are: no bound then */
-    if (!p->recipe->bounded || !(p->at & WN_AT_BOUNDARY) || p->first || p->special) return INT64_MAX;
+    if (!p->recipe->bounded || !(p->at & WN_AT_BOUNDARY) || p->first || p->special)
+        return INT64_MAX;
     if (p->budget_kind == WN_BUDGET_SLOTS) return (int64_t)p->budget + p->last + p->every;
     if (p->budget_kind != WN_BUDGET_NONE) return INT64_MAX;             /* grows with the text */
     return p->recipe->cap(&a, INT32_MAX) + p->last + p->every;
@@ -151,7 +159,8 @@ static bool pay_for_protected(const wn_view *v, int64_t *keep)
     if (!least) return false;
     for (int i = 0; i < n; i++) {
         least[i] = 0;
-        for (int s = 0; v->protect && s < v->lanes[i].n; s++) least[i] += wn_view_protects(v, v->lanes[i].pos[s]);
+        for (int s = 0; v->protect && s < v->lanes[i].n; s++)
+            least[i] += wn_view_protects(v, v->lanes[i].pos[s]);
         if (keep[i] >= least[i]) continue;
         owed += least[i] - keep[i];
         keep[i] = least[i];
@@ -159,7 +168,8 @@ static bool pay_for_protected(const wn_view *v, int64_t *keep)
     for (; owed > 0; owed--) {
         int from = -1;
         for (int i = 0; i < n; i++)
-            if (keep[i] > least[i] && (from < 0 || keep[i] - least[i] > keep[from] - least[from])) from = i;
+            if (keep[i] > least[i] && (from < 0 || keep[i] - least[i] > keep[from] - least[from]))
+                from = i;
         if (from < 0) break;            /* more is protected than the budget has */
         keep[from]--;
     }
@@ -182,7 +192,8 @@ static bool cap_total(const wn_view *v, int64_t *keep)
 }
 
 /* Slots per lane: a stage's, or the recipe's, or the same for all. */
-static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v, const float *const *scores, int64_t *keep)
+static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v,
+                     const float *const *scores, int64_t *keep)
 {
     const wn_stage *g = p->stages[WN_STAGE_ALLOC].stage;
     if (g && g->allocate) {
@@ -196,10 +207,10 @@ static bool allocate(const wn_policy *p, const wn_params *a, const wn_view *v, c
     return true;
 }
 
-/* Which slots of a lane stay: a stage says it, or the recipe, or they are the best. What is protected
- * is among them whatever the others say. */
-static bool choose(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score, int64_t keep,
-                   const bool *skip, bool *stays)
+/* Which slots of a lane stay: a stage says it, or the recipe, or they are the best. What is
+ * protected is among them whatever the others say. */
+static bool choose(const wn_policy *p, const wn_params *a, const wn_view *v, int lane,
+                   const float *score, int64_t keep, const bool *skip, bool *stays)
 {
     const wn_stage *g = p->stages[WN_STAGE_RETAIN].stage;
     const wn_view_lane *l = &v->lanes[lane];
@@ -207,14 +218,15 @@ static bool choose(const wn_policy *p, const wn_params *a, const wn_view *v, int
     wn_params b = g ? params_for(p, a, WN_STAGE_RETAIN) : *a;
     memset(stays, 0, sizeof *stays * (size_t)l->n);
     (g ? g->retain : p->recipe->retain)(v, &b, lane, score, keep, skip, stays);
-    for (int i = 0; v->protect && i < l->n; i++) stays[i] |= (!skip || !skip[i]) && wn_view_protects(v, l->pos[i]);
+    for (int i = 0; v->protect && i < l->n; i++)
+        stays[i] |= (!skip || !skip[i]) && wn_view_protects(v, l->pos[i]);
     return true;
 }
 
 /* One lane whose victims are kept in fewer bits, as far as that is allowed: the worst go, the
  * best of those that are not demoted yet stay as they are. */
-static bool demote_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score, int64_t keep,
-                        wn_plan *plan)
+static bool demote_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane,
+                        const float *score, int64_t keep, wn_plan *plan)
 {
     const wn_view_lane *l = &v->lanes[lane];
     int64_t kept = keep + (v->kept - v->budget) / WN_MAX(v->n_lanes, 1);
@@ -235,8 +247,8 @@ static bool demote_lane(const wn_policy *p, const wn_params *a, const wn_view *v
 
 /* One lane: the best stay; then a stage, or the recipe, says what becomes of the others. A
  * slot that the stage fills itself is left free for it, unless the protected ones need it. */
-static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane, const float *score,
-                        int64_t keep, wn_plan *plan)
+static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v, int lane,
+                        const float *score, int64_t keep, wn_plan *plan)
 {
     const wn_stage *g = p->stages[WN_STAGE_RECOVER].stage;
     int n = v->lanes[lane].n, n_stays = 0, own = g ? g->slots : 0;
@@ -247,7 +259,8 @@ static bool settle_lane(const wn_policy *p, const wn_params *a, const wn_view *v
     for (int i = 0; i < n; i++) n_stays += stays[i];
     if (own && n_stays + own > keep) return true;
     wn_params b = g ? params_for(p, a, WN_STAGE_RECOVER) : *a;
-    (g ? g->recover : p->recipe->recover)(v, &b, lane, stays, plan);    /* sources of a merge may be dropped ones */
+    /* sources of a merge may be dropped ones */
+    (g ? g->recover : p->recipe->recover)(v, &b, lane, stays, plan);
     return true;
 }
 
@@ -262,8 +275,14 @@ typedef struct {
     int64_t *keep;
 } deal;
 
-static wn_view *view_of(const deal *d, int hand) { return d->n > 1 ? &d->v->hands[hand].view : d->v; }
-static wn_plan *plan_of(const deal *d, int hand) { return d->n > 1 ? d->v->hands[hand].plan : d->plan; }
+static wn_view *view_of(const deal *d, int hand)
+{
+    return d->n > 1 ? &d->v->hands[hand].view : d->v;
+}
+static wn_plan *plan_of(const deal *d, int hand)
+{
+    return d->n > 1 ? d->v->hands[hand].plan : d->plan;
+}
 
 static void score_lanes(void *arg, int hand, int thread)
 {
@@ -286,8 +305,10 @@ static void settle_lanes(void *arg, int hand, int thread)
     for (int i = hand; i < v->n_lanes && !plan->status; i += d->n) {
         if (d->keep[i] >= v->lanes[i].n - v->lanes[i].n_low && v->kept == INT64_MAX) continue;
         wn_mark m = wn_arena_mark(v->scratch);
-        bool ok = wn_policy_demotes(d->p) ? demote_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan)
-                  : d->keep[i] >= v->lanes[i].n || settle_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan);
+        bool ok = wn_policy_demotes(d->p)
+                      ? demote_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan)
+                      : d->keep[i] >= v->lanes[i].n ||
+                            settle_lane(d->p, d->a, v, i, d->score[i], d->keep[i], plan);
         if (!ok) plan->status = WN_ENOMEM;
         wn_arena_rewind(v->scratch, m);
     }
@@ -311,7 +332,8 @@ static void raise_hands(const deal *d)
 /* Lane by lane, so that the plan is the one that a single hand would have made. */
 static void join_hands(const deal *d)
 {
-    for (int l = 0; d->n > 1 && l < d->v->n_lanes; l++) wn_plan_take_lane(d->plan, d->v->hands[l % d->n].plan, l);
+    for (int l = 0; d->n > 1 && l < d->v->n_lanes; l++)
+        wn_plan_take_lane(d->plan, d->v->hands[l % d->n].plan, l);
     for (int i = 0; d->n > 1 && i < d->n; i++) {
         d->v->lacking |= d->v->hands[i].view.lacking;
         if (d->v->asked) *d->v->asked |= d->v->hands[i].asked;
@@ -327,13 +349,15 @@ static void by_score(const wn_policy *p, const wn_params *a, wn_view *v, wn_plan
     bool ok = score && keep;
     deal d = { p, a, v, plan, WN_MAX(v->n_hands, 1), score, keep };
     for (int i = 0; ok && i < v->n_lanes; i++) {
-        ok = (score[i] = wn_view_scratch(v, sizeof **score * (size_t)WN_MAX(v->lanes[i].n, 1))) != NULL;
+        ok = (score[i] = wn_view_scratch(v, sizeof **score * (size_t)WN_MAX(v->lanes[i].n, 1))) !=
+             NULL;
         keep[i] = 0;
     }
     raise_hands(&d);
     if (ok) wn_threads_run(v->team, score_lanes, &d, d.n);
     ok = ok && allocate(p, a, v, (const float *const *)score, keep) &&
-         (p->recipe->kind != WN_CLASS_BUDGET_FREE || cap_total(v, keep)) && pay_for_protected(v, keep);
+         (p->recipe->kind != WN_CLASS_BUDGET_FREE || cap_total(v, keep)) &&
+         pay_for_protected(v, keep);
     for (int i = 0; ok && v->verdicts && i < v->n_lanes; i++)
         if (v->lanes[i].n) v->verdicts[i] = (wn_verdict){ score[i], keep[i] };
     if (ok) wn_threads_run(v->team, settle_lanes, &d, d.n);
@@ -359,12 +383,14 @@ static int64_t all_slots(const wn_view *v)
 
 /* How many slots stay as they are, and how many stay at all. Bytes are shared by both kinds: what
  * is there costs at least the lower format's, the rest buys slots up. */
-static void share_with_low(const wn_policy *p, wn_view *v, double slot_bytes, int n_live, wn_params *a)
+static void share_with_low(const wn_policy *p, wn_view *v, double slot_bytes, int n_live,
+                           wn_params *a)
 {
     double share = p->stages[WN_STAGE_RECOVER].v[2], more = share * (double)v->n_tokens * n_live;
     int64_t all = all_slots(v);
     if (p->budget_kind == WN_BUDGET_BYTES && v->low_bytes > 0 && v->low_bytes < slot_bytes) {
-        double most = p->budget / v->low_bytes, high = (p->budget - (double)all * v->low_bytes) / (slot_bytes - v->low_bytes);
+        double most = p->budget / v->low_bytes,
+               high = (p->budget - (double)all * v->low_bytes) / (slot_bytes - v->low_bytes);
         v->budget = (int64_t)WN_MAX(WN_MIN(high, (double)all), 0.0);
         if (most < (double)all) v->kept = (int64_t)most;
         a->lane_slots = n_live ? v->budget / n_live : 0;
@@ -372,7 +398,8 @@ static void share_with_low(const wn_policy *p, wn_view *v, double slot_bytes, in
     if (share < 1 && v->budget + (int64_t)more < v->kept) v->kept = v->budget + (int64_t)more;
 }
 
-/* What the policy needs of the model's profile; whoever opened it has seen to it (wn_profile_serves()). */
+/* What the policy needs of the model's profile; whoever opened it has seen to it
+ * (wn_profile_serves()). */
 static bool find_profile(const wn_policy *p, wn_view *v, int n_live)
 {
     int needs = wn_policy_profile(p);
@@ -380,14 +407,16 @@ static bool find_profile(const wn_policy *p, wn_view *v, int n_live)
     if (needs && !v->profile) return false;
     v->layers = NULL;
     if (needs & WN_PROFILE_BUDGETS)
-        v->layers = wn_profile_nearest(v->profile, p->recipe->name, all > 0 ? (double)v->budget / all : 1);
+        v->layers = wn_profile_nearest(v->profile, p->recipe->name,
+                                       all > 0 ? (double)v->budget / all : 1);
     return v->layers || !(needs & WN_PROFILE_BUDGETS);
 }
 
-bool wn_policy_is_idle(const wn_policy *p, int64_t n_tokens, double slot_bytes, int n_lanes, int64_t slots)
+bool wn_policy_is_idle(const wn_policy *p, int64_t n_tokens, double slot_bytes, int n_lanes,
+                       int64_t slots)
 {
-    return !wn_policy_decides(p) ||
-           (p->budget_kind != WN_BUDGET_NONE && slots <= total_slots(p, n_tokens, slot_bytes, n_lanes));
+    return !wn_policy_decides(p) || (p->budget_kind != WN_BUDGET_NONE &&
+                                     slots <= total_slots(p, n_tokens, slot_bytes, n_lanes));
 }
 
 void wn_policy_decide(const wn_policy *p, wn_view *v, double slot_bytes, wn_plan *plan)

@@ -29,7 +29,8 @@ static wn_status wrong(const char *key, const char *where, wn_err *err)
 static bool number(const char **s, int16_t *out)
 {
     char *end;
-    if (!isdigit((unsigned char)**s) && (**s != '-' || !isdigit((unsigned char)(*s)[1]))) return false;
+    if (!isdigit((unsigned char)**s) && (**s != '-' || !isdigit((unsigned char)(*s)[1])))
+        return false;
     long v = strtol(*s, &end, 10);
     if (v < -MAX_INDEX || v >= MAX_INDEX) return false;
     *out = (int16_t)v;
@@ -47,10 +48,12 @@ static bool range(const char **s, int16_t out[2])
     return number(s, &out[1]);
 }
 
-static wn_status add(wn_policy *p, bool of_v, const wn_format_rule *r, const char *name, wn_err *err)
+static wn_status add(wn_policy *p, bool of_v, const wn_format_rule *r, const char *name,
+                     wn_err *err)
 {
     if (p->n_rules == WN_FORMAT_RULES)
-        return wn_fail(err, WN_EINVAL, "more than %d ranges of layers with formats of their own", WN_FORMAT_RULES);
+        return wn_fail(err, WN_EINVAL, "more than %d ranges of layers with formats of their own",
+                       WN_FORMAT_RULES);
     wn_format_rule *to = &p->rules[p->n_rules++];
     *to = *r;
     to->of_v = of_v;
@@ -59,7 +62,8 @@ static wn_status add(wn_policy *p, bool of_v, const wn_format_rule *r, const cha
 }
 
 /* Each range of a list like "0..1,-1:0..3" is a rule of its own. */
-static wn_status read_rules(wn_policy *p, bool k, bool v, const char *key, const char *where, const char *name, wn_err *err)
+static wn_status read_rules(wn_policy *p, bool k, bool v, const char *key, const char *where,
+                            const char *name, wn_err *err)
 {
     const char *s = where;
     do {
@@ -79,18 +83,24 @@ static wn_status read_lag(wn_policy *p, const char *value, wn_err *err)
     char *end;
     long v = strtol(value, &end, 10);
     if (end == value || *end || v < 0 || v > MAX_LAG)
-        return wn_fail(err, WN_EINVAL, "lag=%.40s: expected how many pages stay raw behind a query, 0 to %d", value, MAX_LAG);
+        return wn_fail(err, WN_EINVAL,
+                       "lag=%.40s: expected how many pages stay raw behind a query, 0 to %d", value,
+                       MAX_LAG);
     p->lag = (int)v;
     return WN_OK;
 }
 
-wn_status wn_policy_read_format(wn_policy *p, const char *key, const char *where, const char *value, wn_err *err)
+wn_status wn_policy_read_format(wn_policy *p, const char *key, const char *where, const char *value,
+                                wn_err *err)
 {
     bool k = !strcmp(key, "k") || !strcmp(key, "kv"), v = !strcmp(key, "v") || !strcmp(key, "kv");
     if (!strcmp(key, "lag") && !where) return read_lag(p, value, err);
     if (!k && !v)
-        return wn_fail(err, WN_EINVAL, "there is no key \"%.40s%s\"; there are k, v and kv (cache formats, also of some layers "
-                       "and heads: k[0]) and lag", key, where ? "[]" : "");
+        return wn_fail(err, WN_EINVAL,
+                       "there is no key \"%.40s%s\"; there are k, v and kv (cache formats, also of "
+                       "some layers "
+                       "and heads: k[0]) and lag",
+                       key, where ? "[]" : "");
     if (!wn_format_find(value)) return wn_format_unknown(value, err);
     if (where) return read_rules(p, k, v, key, where, value, err);
     if (k) strcpy(p->k, value);
@@ -100,7 +110,8 @@ wn_status wn_policy_read_format(wn_policy *p, const char *key, const char *where
 
 static size_t write_range(char *t, size_t n, const int16_t r[2])
 {
-    return (size_t)(r[0] == r[1] ? snprintf(t, n, "%d", r[0]) : snprintf(t, n, "%d..%d", r[0], r[1]));
+    return (size_t)(r[0] == r[1] ? snprintf(t, n, "%d", r[0])
+                                 : snprintf(t, n, "%d..%d", r[0], r[1]));
 }
 
 size_t wn_policy_write_formats(const wn_policy *p, char *t, size_t n)
@@ -133,27 +144,32 @@ const wn_format *wn_policy_calibrated(const wn_policy *p)
     return NULL;
 }
 
-bool wn_policy_has_formats(const wn_policy *p) { return *p->k || *p->v_format || p->n_rules || p->lag || wn_policy_demotes(p); }
+bool wn_policy_has_formats(const wn_policy *p)
+{
+    return *p->k || *p->v_format || p->n_rules || p->lag || wn_policy_demotes(p);
+}
 
 /* ---- binding to a model's lanes ------------------------------------------------------- */
 
 /* The range among n, counted from the end where negative. */
-static wn_status resolve(const wn_format_rule *r, const int16_t in[2], int n, const char *what, int out[2], wn_err *err)
+static wn_status resolve(const wn_format_rule *r, const int16_t in[2], int n, const char *what,
+                         int out[2], wn_err *err)
 {
     for (int i = 0; i < 2; i++) {
         out[i] = in[i] < 0 ? n + in[i] : in[i];
         if (out[i] < 0 || out[i] >= n)
-            return wn_fail(err, WN_EINVAL, "%c[..]=%s: there is no %s %d, the model has 0 to %d (or -%d to -1)",
+            return wn_fail(err, WN_EINVAL,
+                           "%c[..]=%s: there is no %s %d, the model has 0 to %d (or -%d to -1)",
                            r->of_v ? 'v' : 'k', r->name, what, in[i], n - 1, n);
     }
     if (out[0] > out[1])
-        return wn_fail(err, WN_EINVAL, "%c[..]=%s: %ss %d to %d of %d are none", r->of_v ? 'v' : 'k', r->name, what, in[0],
-                       in[1], n);
+        return wn_fail(err, WN_EINVAL, "%c[..]=%s: %ss %d to %d of %d are none",
+                       r->of_v ? 'v' : 'k', r->name, what, in[0], in[1], n);
     return WN_OK;
 }
 
-wn_status wn_policy_format_at(const wn_policy *p, bool of_v, int layer, int n_layers, int head, int n_heads,
-                              const wn_format **out, wn_err *err)
+wn_status wn_policy_format_at(const wn_policy *p, bool of_v, int layer, int n_layers, int head,
+                              int n_heads, const wn_format **out, wn_err *err)
 {
     const char *name = of_v ? p->v_format : p->k;
     for (int i = 0; i < p->n_rules; i++) {
@@ -175,7 +191,8 @@ bool wn_recipe_format_info(int i, wn_format_info *out)
 {
     const wn_format *f = wn_format_at(i);
     if (!f) return false;
-    *out = (wn_format_info){ .name = f->name, .encoded = !f->raw, .lag = f->lag, .k_moves = f->k_repack == WN_REPACK_COPY,
+    *out = (wn_format_info){ .name = f->name, .encoded = !f->raw, .lag = f->lag,
+                             .k_moves = f->k_repack == WN_REPACK_COPY,
                              .v_moves = f->v_repack == WN_REPACK_COPY };
     for (int d = 0; d < 2; d++) {
         out->k_bytes[d] = (double)f->k_bytes(WN_PAGE_SLOTS_MAX, 64 << d) / WN_PAGE_SLOTS_MAX;

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double MAX_BUDGET = 1e15;  /* far above any cache, and whole numbers up to it are exact */
+static const double MAX_BUDGET = 1e15;  /* far above any cache, and whole numbers up to it are
+                                           exact */
 
 typedef struct {
     const char *text, *at;              /* the caller's text; where we are in it */
@@ -19,8 +20,8 @@ typedef struct {
 
 static wn_status wrong(const parser *p, const char *expected)
 {
-    return wn_fail(p->err, WN_EINVAL, "policy \"%.200s\": at \"%.20s\" (character %d): expected %s", p->text,
-                   *p->at ? p->at : "the end", (int)(p->at - p->text) + 1, expected);
+    return wn_fail(p->err, WN_EINVAL, "policy \"%.200s\": at \"%.20s\" (character %d): expected %s",
+                   p->text, *p->at ? p->at : "the end", (int)(p->at - p->text) + 1, expected);
 }
 
 static void spaces(parser *p)
@@ -83,7 +84,8 @@ static wn_status bytes(const parser *p, wn_spec *s, double v)
 {
     s->budget_kind = WN_BUDGET_BYTES;
     s->budget = floor(v);
-    return v >= 1 && v <= MAX_BUDGET ? WN_OK : wrong(p, "before this a budget from 1 byte to a petabyte");
+    return v >= 1 && v <= MAX_BUDGET ? WN_OK
+                                     : wrong(p, "before this a budget from 1 byte to a petabyte");
 }
 
 /* "25%", "2048", "64MiB". */
@@ -92,7 +94,8 @@ static wn_status size(parser *p, wn_spec *s)
     static const struct { char c; int shift; } units[] = { { 'k', 10 }, { 'm', 20 }, { 'g', 30 } };
     char *end;
     spaces(p);
-    if (!isdigit((unsigned char)*p->at) && *p->at != '.') return wrong(p, "a budget: 25%, 2048 (slots) or 64MiB");
+    if (!isdigit((unsigned char)*p->at) && *p->at != '.')
+        return wrong(p, "a budget: 25%, 2048 (slots) or 64MiB");
     double v = strtod(p->at, &end);
     if (!(v >= 0) || v > MAX_BUDGET) return wrong(p, "a budget: 25%, 2048 (slots) or 64MiB");
     if (*end == '%') {
@@ -126,7 +129,8 @@ static wn_status stages(parser *p, wn_spec *s)
     wn_status st;
     while (eat(p, '+')) {
         if (s->n_stages == WN_SPEC_STAGES) return wrong(p, "fewer stages");
-        if (!(s->stages[s->n_stages].stage = word(p, name_char))) return wrong(p, "a stage, as in +alloc:ada");
+        if (!(s->stages[s->n_stages].stage = word(p, name_char)))
+            return wrong(p, "a stage, as in +alloc:ada");
         if (!eat(p, ':')) return wrong(p, "\":\" and a method, as in +alloc:ada");
         if ((st = call(p, &s->stages[s->n_stages].call, "a method, as in +alloc:ada"))) return st;
         s->n_stages++;
@@ -160,7 +164,8 @@ static wn_status keys(parser *p, wn_spec *s)
         if (!eat(p, '=')) return wrong(p, "= and a value");
         if ((st = call(p, &s->keys[s->n_keys].value, "a value"))) return st;
         for (int i = 0; i < s->n_keys; i++)
-            if (!strcmp(s->keys[i].key, s->keys[s->n_keys].key) && same(s->keys[i].where, s->keys[s->n_keys].where))
+            if (!strcmp(s->keys[i].key, s->keys[s->n_keys].key) &&
+                same(s->keys[i].where, s->keys[s->n_keys].where))
                 return wrong(p, "each key once");
         s->n_keys++;
     }
@@ -170,10 +175,13 @@ static wn_status keys(parser *p, wn_spec *s)
 wn_status wn_spec_parse(wn_spec *s, const char *text, wn_err *err)
 {
     *s = (wn_spec){ 0 };
-    parser p = { .text = text, .at = text, .out = s->words, .end = s->words + sizeof s->words, .err = err };
+    parser p = { .text = text, .at = text, .out = s->words, .end = s->words + sizeof s->words,
+                 .err = err };
     wn_status st;
-    if (strlen(text) >= sizeof s->words)     /* each word needs its length and a NUL, and something ends it */
-        return wn_fail(err, WN_EINVAL, "policy \"%.40s...\": longer than %zu characters", text, sizeof s->words - 1);
+    if (strlen(text) >= sizeof s->words)     /* each word needs its length and a NUL, and something
+                                                ends it */
+        return wn_fail(err, WN_EINVAL, "policy \"%.40s...\": longer than %zu characters", text,
+                       sizeof s->words - 1);
     spaces(&p);
     if (!strncmp(p.at, "v1:", 3)) p.at += 3;
     if ((st = call(&p, &s->head, "the name of a recipe")) || (st = stages(&p, s))) return st;

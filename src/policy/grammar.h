@@ -34,7 +34,8 @@ typedef struct {
     int n_stages;
     wn_budget_kind budget_kind;
     double budget;                      /* share 0 .. 1, slots per lane, or bytes */
-    struct { const char *key, *where; wn_spec_call value; } keys[WN_SPEC_KEYS];    /* where: between brackets, or NULL */
+    /* where: between brackets, or NULL */
+    struct { const char *key, *where; wn_spec_call value; } keys[WN_SPEC_KEYS];
     int n_keys;
     char words[WN_SPEC_BYTES];          /* storage of all of the above */
 } wn_spec;

@@ -254,7 +254,8 @@ void wn_plan_set_bias(wn_plan *p, int lane, int at, float bias)
         failed(p, WN_EINVAL);
         return;
     }
-    if (!grow(p, (void **)&p->biases, &p->cap_biases, p->n_biases, l1 - l0, sizeof *p->biases)) return;
+    if (!grow(p, (void **)&p->biases, &p->cap_biases, p->n_biases, l1 - l0, sizeof *p->biases))
+        return;
     for (int l = l0; l < l1; l++) {
         int32_t before = chain(p, l, WN_PLAN_BIASES, p->n_biases);
         if (before == -2) return;
@@ -270,7 +271,8 @@ void wn_plan_shift(wn_plan *p, int lane, int from, int to, int delta)
     from = WN_MAX(from, 0);
     to = WN_MIN(to, p->n_tokens);
     if (from >= to) return;
-    if (!grow(p, (void **)&p->shifts, &p->cap_shifts, p->n_shifts, l1 - l0, sizeof *p->shifts)) return;
+    if (!grow(p, (void **)&p->shifts, &p->cap_shifts, p->n_shifts, l1 - l0, sizeof *p->shifts))
+        return;
     for (int l = l0; l < l1; l++) {
         int32_t before = chain(p, l, WN_PLAN_SHIFTS, p->n_shifts);
         if (before == -2) return;
@@ -287,8 +289,8 @@ void wn_plan_take_lane(wn_plan *p, const wn_plan *from, int lane)
     for (size_t w = 0; m && w < words_of(p->n_tokens); w++) m[w] &= keep[w];
     for (int32_t i = wn_plan_first(from, lane, WN_PLAN_MERGES); i >= 0; i = from->merges[i].next) {
         const wn_plan_merge *x = &from->merges[i];
-        wn_plan_merge_slots(p, lane, x->at, from->src + x->first_src, from->wk + x->first_src, from->wv + x->first_src, x->n_src,
-                            x->bias, x->count);
+        wn_plan_merge_slots(p, lane, x->at, from->src + x->first_src, from->wk + x->first_src,
+                            from->wv + x->first_src, x->n_src, x->bias, x->count);
     }
     for (int32_t i = wn_plan_first(from, lane, WN_PLAN_BIASES); i >= 0; i = from->biases[i].next)
         wn_plan_set_bias(p, lane, from->biases[i].at, from->biases[i].bias);

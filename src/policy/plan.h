@@ -36,15 +36,17 @@ enum { WN_PLAN_MERGES, WN_PLAN_BIASES, WN_PLAN_SHIFTS, WN_PLAN_CHAINS };
  * for. Entries for WN_ALL_LANES are stored once per lane. */
 struct wn_plan {
     int32_t n_tokens, n_lanes;      /* p, and the lane map's size */
-    uint64_t **keep;                /* NULL, or [n_lanes], each NULL (keep all) or (n_tokens+63)/64 words */
-    uint64_t **low;                 /* NULL, or [n_lanes], each NULL or such words: what moves to (or stays in)
-                                       lower formats; it stays whatever keep says */
+    uint64_t **keep;                /* NULL, or [n_lanes], each NULL (keep all) or (n_tokens+63)/64
+                                       words */
+    uint64_t **low;                 /* NULL, or [n_lanes], each NULL or such words: what moves to
+                                       (or stays in) lower formats; it stays whatever keep says */
     wn_plan_merge *merges;  int32_t n_merges, cap_merges;
     int32_t *src; float *wk, *wv;   int32_t n_src, cap_src;
     wn_plan_bias *biases;   int32_t n_biases, cap_biases;
     wn_plan_shift_range *shifts; int32_t n_shifts, cap_shifts;
     bool no_repack;                 /* tests: leave survivors where they are */
-    wn_status status;               /* the first failure while building (out of memory, bad range) */
+    wn_status status;               /* the first failure while building (out of memory, bad
+                                       range) */
     wn_plan_chain *chains;          /* [n_lanes][WN_PLAN_CHAINS], NULL: no entries yet */
     uint64_t *words, *low_words;    /* storage of keep, and one row of scratch; of low */
     int32_t cap_tokens;             /* n_tokens it was made for */

@@ -11,12 +11,15 @@
 enum { C_AT, C_EVERY, C_FIRST, C_LAST, C_SYSTEM, C_SPECIAL, C_COUNT };
 
 static const wn_param common[C_COUNT] = {
-    [C_AT] = { "at", WN_PARAM_WORD, 0, 0, 2, "boundary|mark|both", "when it decides: every so many tokens, at marks, or both" },
+    [C_AT] = { "at", WN_PARAM_WORD, 0, 0, 2, "boundary|mark|both",
+               "when it decides: every so many tokens, at marks, or both" },
     [C_EVERY] = { "every", WN_PARAM_INT, 0, 1, 1 << 20, NULL, "tokens between boundaries" },
     [C_FIRST] = { "first", WN_PARAM_INT, 0, 0, 1 << 20, NULL, "first slots that always stay" },
     [C_LAST] = { "last", WN_PARAM_INT, 0, 0, 1 << 20, NULL, "last slots that always stay" },
-    [C_SYSTEM] = { "system", WN_PARAM_WORD, 0, 0, 1, "off|on", "the system prompt, where the caller marks one, always stays" },
-    [C_SPECIAL] = { "special", WN_PARAM_WORD, 0, 0, 1, "off|on", "special tokens (of chat templates) always stay, the last 256" },
+    [C_SYSTEM] = { "system", WN_PARAM_WORD, 0, 0, 1, "off|on",
+                   "the system prompt, where the caller marks one, always stays" },
+    [C_SPECIAL] = { "special", WN_PARAM_WORD, 0, 0, 1, "off|on",
+                    "special tokens (of chat templates) always stay, the last 256" },
 };
 
 /* "a, b and c" of the names in a table, for error messages. */
@@ -25,7 +28,8 @@ static void list_params(char *buf, size_t n, const wn_param *a, int n_a)
     size_t k = 0;
     buf[0] = '\0';
     for (int i = 0; i < n_a + C_COUNT && k < n; i++)
-        k += (size_t)snprintf(buf + k, n - k, "%s%s", i ? ", " : "", i < n_a ? a[i].name : common[i - n_a].name);
+        k += (size_t)snprintf(buf + k, n - k, "%s%s", i ? ", " : "",
+                              i < n_a ? a[i].name : common[i - n_a].name);
 }
 
 static int word_index(const char *words, const char *w)
@@ -59,7 +63,8 @@ static bool moves(const wn_param *a, const wn_format *f)
 }
 
 /* Slots in lower formats move between pages: not every format lets them. */
-static wn_status set_format(const wn_param *a, double *v, const char *who, const char *text, wn_err *err)
+static wn_status set_format(const wn_param *a, double *v, const char *who, const char *text,
+                            wn_err *err)
 {
     char fitting[300] = "";
     size_t k = 0;
@@ -70,18 +75,22 @@ static wn_status set_format(const wn_param *a, double *v, const char *who, const
     }
     for (int i = 0; wn_format_at(i) && k < sizeof fitting; i++)
         if (moves(a, wn_format_at(i)))
-            k += (size_t)snprintf(fitting + k, sizeof fitting - k, "%s%s", k ? ", " : "", wn_format_at(i)->name);
+            k += (size_t)snprintf(fitting + k, sizeof fitting - k, "%s%s", k ? ", " : "",
+                                  wn_format_at(i)->name);
     return wn_fail(err, WN_EINVAL, "%s(%s=%.20s): %s; possible are %s", who, a->name, text,
-                   f ? "slots cannot be added to pages of that format" : "there is no such format", fitting);
+                   f ? "slots cannot be added to pages of that format" : "there is no such format",
+                   fitting);
 }
 
-static wn_status set_param(const wn_param *a, double *v, const char *recipe, const char *text, wn_err *err)
+static wn_status set_param(const wn_param *a, double *v, const char *recipe, const char *text,
+                           wn_err *err)
 {
     char *end;
     if (a->kind == WN_PARAM_WORD) {
         int i = word_index(a->words, text);
         if (i < 0)
-            return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected one of %s", recipe, a->name, text, a->words);
+            return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected one of %s", recipe, a->name,
+                           text, a->words);
         *v = i;
         return WN_OK;
     }
@@ -91,7 +100,8 @@ static wn_status set_param(const wn_param *a, double *v, const char *recipe, con
         return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected a%s number", recipe, a->name, text,
                        a->kind == WN_PARAM_INT ? " whole" : "");
     if (x < a->min || x > a->max)
-        return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected %g to %g", recipe, a->name, text, a->min, a->max);
+        return wn_fail(err, WN_EINVAL, "%s(%s=%.40s): expected %g to %g", recipe, a->name, text,
+                       a->min, a->max);
     *v = x;
     return WN_OK;
 }
@@ -105,16 +115,21 @@ static wn_status find_recipe(wn_policy *p, const wn_spec *s, wn_err *err)
     int i = 0;
     if ((p->recipe = wn_recipe_find(s->head.name))) return WN_OK;
     for (; wn_recipe_at(i) && k + strlen(wn_recipe_at(i)->name) + 3 < sizeof known; i++)
-        k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", i ? ", " : "", wn_recipe_at(i)->name);
-    return wn_fail(err, WN_EINVAL, "there is no cache policy \"%.40s\"; there are %s%s", s->head.name, known,
-                   wn_recipe_at(i) ? " and others" : "");
+        k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", i ? ", " : "",
+                              wn_recipe_at(i)->name);
+    return wn_fail(err, WN_EINVAL, "there is no cache policy \"%.40s\"; there are %s%s",
+                   s->head.name, known, wn_recipe_at(i) ? " and others" : "");
 }
 
 static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)
 {
     const wn_recipe *r = p->recipe;
-    double c[C_COUNT] = { [C_AT] = r->at_default == WN_AT_BOUNDARY ? 0 : r->at_default == WN_AT_MARK ? 1 : 2,
-                          [C_EVERY] = r->every ? r->every : WN_EVERY_DEFAULT, [C_FIRST] = r->first, [C_LAST] = r->last };
+    double c[C_COUNT] = { [C_AT] = r->at_default == WN_AT_BOUNDARY ? 0
+                                   : r->at_default == WN_AT_MARK   ? 1
+                                                                   : 2,
+                          [C_EVERY] = r->every ? r->every : WN_EVERY_DEFAULT,
+                          [C_FIRST] = r->first,
+                          [C_LAST] = r->last };
     WN_ASSERT(r->n_params <= WN_POLICY_PARAMS);
     for (int i = 0; i < r->n_params; i++) p->v[i] = r->params[i].initial;
     for (int i = 0; i < s->head.n_params; i++) {
@@ -128,7 +143,8 @@ static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)
         if (!found) {
             char known[200];
             list_params(known, sizeof known, r->params, r->n_params);
-            return wn_fail(err, WN_EINVAL, "%s has no parameter \"%.40s\"; it has %s", r->name, a->name, known);
+            return wn_fail(err, WN_EINVAL, "%s has no parameter \"%.40s\"; it has %s", r->name,
+                           a->name, known);
         }
         wn_status st = set_param(found, to, r->name, a->value, err);
         if (st) return st;
@@ -141,7 +157,8 @@ static wn_status read_params(wn_policy *p, const wn_spec *s, wn_err *err)
     p->system = c[C_SYSTEM] > 0;
     p->special = c[C_SPECIAL] > 0;
     if (p->at & ~r->at)
-        return wn_fail(err, WN_EINVAL, "%s decides at=%s only", r->name, r->at == WN_AT_MARK ? "mark" : "boundary");
+        return wn_fail(err, WN_EINVAL, "%s decides at=%s only", r->name,
+                       r->at == WN_AT_MARK ? "mark" : "boundary");
     return WN_OK;
 }
 
@@ -163,14 +180,20 @@ static wn_status fits(const wn_recipe *r, const wn_stage *g, wn_err *err)
     char with[200];
     list_fitting(with, sizeof with, g);
     if (!r->score)
-        return wn_fail(err, WN_EINVAL, "+%s:%s: %s makes whole plans and takes no stages; it goes with %s", kind, g->name,
-                       r->name, with);
+        return wn_fail(err, WN_EINVAL,
+                       "+%s:%s: %s makes whole plans and takes no stages; it goes with %s", kind,
+                       g->name, r->name, with);
     if (g->window && !r->window)
-        return wn_fail(err, WN_EINVAL, "+%s:%s needs what the last queries attend to, and %s does not look at them; it goes "
-                       "with %s", kind, g->name, r->name, with);
+        return wn_fail(
+            err, WN_EINVAL,
+            "+%s:%s needs what the last queries attend to, and %s does not look at them; it goes "
+            "with %s",
+            kind, g->name, r->name, with);
     if (g->mass && !r->stats)
-        return wn_fail(err, WN_EINVAL, "+%s:%s needs the attention of all queries, and %s does not sum it; it goes with %s",
-                       kind, g->name, r->name, with);
+        return wn_fail(
+            err, WN_EINVAL,
+            "+%s:%s needs the attention of all queries, and %s does not sum it; it goes with %s",
+            kind, g->name, r->name, with);
     return WN_OK;
 }
 
@@ -181,11 +204,15 @@ static wn_status find_stage(const wn_stage **out, const char *kind, const char *
     int i = 0;
     while (wn_stage_kind_name(i) && strcmp(wn_stage_kind_name(i), kind)) i++;
     if (!wn_stage_kind_name(i))
-        return wn_fail(err, WN_EINVAL, "+%.20s:%.40s: there is no stage \"%.20s\"; there are alloc, retain and recover", kind, name, kind);
+        return wn_fail(
+            err, WN_EINVAL,
+            "+%.20s:%.40s: there is no stage \"%.20s\"; there are alloc, retain and recover", kind,
+            name, kind);
     if ((*out = wn_stage_find((wn_stage_kind)i, name))) return WN_OK;
     for (int j = 0; wn_stage_at(j) && k < sizeof known; j++)
         if ((int)wn_stage_at(j)->kind == i)
-            k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", k ? ", " : "", wn_stage_at(j)->name);
+            k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", k ? ", " : "",
+                                  wn_stage_at(j)->name);
     return wn_fail(err, WN_EINVAL, "there is no +%s:%.40s; there are %s", kind, name, known);
 }
 
@@ -196,14 +223,17 @@ static wn_status stage_params(const wn_stage *g, double *v, const wn_spec_call *
     snprintf(who, sizeof who, "+%s:%s", wn_stage_kind_name((int)g->kind), g->name);
     WN_ASSERT(g->n_params <= WN_STAGE_PARAMS);
     for (int i = 0; i < g->n_params; i++) {
-        v[i] = g->params[i].kind == WN_PARAM_FORMAT ? format_index(g->params[i].words) : g->params[i].initial;
-        k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", k ? ", " : "", g->params[i].name);
+        v[i] = g->params[i].kind == WN_PARAM_FORMAT ? format_index(g->params[i].words)
+                                                    : g->params[i].initial;
+        k += (size_t)snprintf(known + k, sizeof known - k, "%s%s", k ? ", " : "",
+                              g->params[i].name);
     }
     for (int i = 0; i < c->n_params; i++) {
         int j = 0;
         while (j < g->n_params && strcmp(g->params[j].name, c->params[i].name)) j++;
         if (j == g->n_params)
-            return wn_fail(err, WN_EINVAL, "%s has no parameter \"%.40s\"; it has %s", who, c->params[i].name, known);
+            return wn_fail(err, WN_EINVAL, "%s has no parameter \"%.40s\"; it has %s", who,
+                           c->params[i].name, known);
         wn_status st = set_param(&g->params[j], &v[j], who, c->params[i].value, err);
         if (st) return st;
     }
@@ -218,9 +248,11 @@ static wn_status read_stages(wn_policy *p, const wn_spec *s, wn_err *err)
         wn_status st = find_stage(&g, s->stages[i].stage, c->name, err);
         if (st) return st;
         if (p->stages[g->kind].stage)
-            return wn_fail(err, WN_EINVAL, "+%s:%s after +%s:%s: each stage comes once", s->stages[i].stage, g->name,
-                           s->stages[i].stage, p->stages[g->kind].stage->name);
-        if ((st = fits(p->recipe, g, err)) || (st = stage_params(g, p->stages[g->kind].v, c, err))) return st;
+            return wn_fail(err, WN_EINVAL, "+%s:%s after +%s:%s: each stage comes once",
+                           s->stages[i].stage, g->name, s->stages[i].stage,
+                           p->stages[g->kind].stage->name);
+        if ((st = fits(p->recipe, g, err)) || (st = stage_params(g, p->stages[g->kind].v, c, err)))
+            return st;
         p->stages[g->kind].stage = g;
     }
     return WN_OK;
@@ -230,14 +262,17 @@ static wn_status read_stages(wn_policy *p, const wn_spec *s, wn_err *err)
 static const char *fault_of_stats(const wn_stat *s, int n)
 {
     for (int i = 0; i < n; i++) {
-        bool hits = s[i].kind == WN_STAT_HITS || s[i].kind == WN_STAT_LAST || s[i].kind == WN_STAT_GAP;
+        bool hits = s[i].kind == WN_STAT_HITS || s[i].kind == WN_STAT_LAST ||
+                    s[i].kind == WN_STAT_GAP;
         wn_stat last = s[i];
         last.kind = WN_STAT_LAST;
-        if (s[i].kind < 0 || s[i].kind >= WN_STAT_KINDS || s[i].reduce > WN_REDUCE_MAX) return "there is no such kind";
+        if (s[i].kind < 0 || s[i].kind >= WN_STAT_KINDS || s[i].reduce > WN_REDUCE_MAX)
+            return "there is no such kind";
         if (!(s[i].decay >= 0 && s[i].decay <= 1)) return "what is left is not between 0 and 1";
         if (hits && !(s[i].threshold > 0)) return "a threshold must be above 0";
         if (s[i].near < 0) return "a distance must not be negative";
-        if (!(s[i].within >= 0 && s[i].within <= 1)) return "what is near is not a share of the text";
+        if (!(s[i].within >= 0 && s[i].within <= 1))
+            return "what is near is not a share of the text";
         if (s[i].kind == WN_STAT_GAP && (i + 1 == n || !wn_stat_same(&s[i + 1], &last)))
             return "after a GAP comes the LAST that it goes by, with the same numbers";
     }
@@ -263,11 +298,12 @@ static wn_status read_stats(wn_policy *p, wn_err *err)
         const wn_stage *g = p->stages[k].stage;
         if (!g || !g->mass || wn_stat_find(p->stats, p->n_stats, &plain) >= 0) continue;
         if (p->probes)
-            return wn_fail(err, WN_EINVAL, "+%s:%s: it goes by the attention of all queries, %s by that of a probe",
+            return wn_fail(err, WN_EINVAL,
+                           "+%s:%s: it goes by the attention of all queries, %s by that of a probe",
                            wn_stage_kind_name(k), g->name, r->name);
         if (p->n_stats == WN_STATS_MAX)
-            return wn_fail(err, WN_EINVAL, "+%s:%s: %s keeps %d statistics of all queries already", wn_stage_kind_name(k),
-                           g->name, r->name, p->n_stats);
+            return wn_fail(err, WN_EINVAL, "+%s:%s: %s keeps %d statistics of all queries already",
+                           wn_stage_kind_name(k), g->name, r->name, p->n_stats);
         p->stats[p->n_stats++] = plain;
     }
     return WN_OK;
@@ -318,8 +354,10 @@ static size_t write_param(char *t, size_t n, const wn_param *a, double *v)
 {
     char w[32];
     size_t k = (size_t)snprintf(t, n, "%.32s=", a->name);
-    if (a->kind == WN_PARAM_WORD) return k + (size_t)snprintf(t + k, n - k, "%s", word_at(a->words, (int)*v, w));
-    if (a->kind == WN_PARAM_FORMAT) return k + (size_t)snprintf(t + k, n - k, "%s", wn_format_at((int)*v)->name);
+    if (a->kind == WN_PARAM_WORD)
+        return k + (size_t)snprintf(t + k, n - k, "%s", word_at(a->words, (int)*v, w));
+    if (a->kind == WN_PARAM_FORMAT)
+        return k + (size_t)snprintf(t + k, n - k, "%s", wn_format_at((int)*v)->name);
     if (a->kind == WN_PARAM_INT) return k + (size_t)snprintf(t + k, n - k, "%.0f", *v);
     return k + (size_t)write_number(t + k, n - k, v);
 }
@@ -351,8 +389,11 @@ static wn_status write_text(wn_policy *p, wn_err *err)
         t[k++] = ',';
     }
     k += (size_t)snprintf(t + k, n - k, "at=%s,every=%d,first=%d,last=%d,system=%s,special=%s)",
-                          p->at == WN_AT_BOUNDARY ? "boundary" : p->at == WN_AT_MARK ? "mark" : "both", p->every,
-                          p->first, p->last, p->system ? "on" : "off", p->special ? "on" : "off");
+                          p->at == WN_AT_BOUNDARY ? "boundary"
+                          : p->at == WN_AT_MARK   ? "mark"
+                                                  : "both",
+                          p->every, p->first, p->last, p->system ? "on" : "off",
+                          p->special ? "on" : "off");
     k += write_stages(p, t + k, n - k);
     if (p->budget_kind == WN_BUDGET_SHARE) {
         double percent = p->budget * 100;
@@ -360,12 +401,15 @@ static wn_status write_text(wn_policy *p, wn_err *err)
         k += (size_t)write_number(t + k, n - k, &percent);
         t[k++] = '%';
         p->budget = percent / 100;
-    } else if (p->budget_kind == WN_BUDGET_SLOTS) k += (size_t)snprintf(t + k, n - k, "@%.0f", p->budget);
-    else if (p->budget_kind == WN_BUDGET_BYTES) k += (size_t)snprintf(t + k, n - k, "@%.0fB", p->budget);
+    } else if (p->budget_kind == WN_BUDGET_SLOTS)
+        k += (size_t)snprintf(t + k, n - k, "@%.0f", p->budget);
+    else if (p->budget_kind == WN_BUDGET_BYTES)
+        k += (size_t)snprintf(t + k, n - k, "@%.0fB", p->budget);
     k += wn_policy_write_formats(p, t + k, n - k);
     if (k >= sizeof p->text)
-        return wn_fail(err, WN_EINVAL, "%s: spelled out, the policy takes %zu characters; %zu are possible", r->name, k,
-                       sizeof p->text - 1);
+        return wn_fail(err, WN_EINVAL,
+                       "%s: spelled out, the policy takes %zu characters; %zu are possible",
+                       r->name, k, sizeof p->text - 1);
     memcpy(p->text, t, k);
     p->text[k] = '\0';
     return WN_OK;
@@ -376,8 +420,8 @@ wn_status wn_policy_parse(wn_policy *p, const char *text, wn_err *err)
     wn_spec spec, *s = &spec;
     wn_status st = wn_spec_parse(s, text, err);
     *p = (wn_policy){ 0 };
-    if (st || (st = find_recipe(p, s, err)) || (st = read_params(p, s, err)) || (st = read_stages(p, s, err)) ||
-        (st = read_stats(p, err)) || (st = read_keys(p, s, err)))
+    if (st || (st = find_recipe(p, s, err)) || (st = read_params(p, s, err)) ||
+        (st = read_stages(p, s, err)) || (st = read_stats(p, err)) || (st = read_keys(p, s, err)))
         return st;
     p->budget_kind = s->budget_kind;
     p->budget = s->budget;
@@ -399,7 +443,8 @@ wn_status wn_policy_check(const char *text, wn_err *err)
 wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err)
 {
     if (!(share > 0 && share <= 1))
-        return wn_fail(err, WN_EINVAL, "a budget of %g: expected a share above 0 and up to 1", share);
+        return wn_fail(err, WN_EINVAL, "a budget of %g: expected a share above 0 and up to 1",
+                       share);
     p->budget_kind = WN_BUDGET_SHARE;
     p->budget = share;
     wn_status st = check_budget(p, err);
@@ -450,14 +495,16 @@ bool wn_policy_allocates(const wn_policy *p)
 int wn_policy_profile(const wn_policy *p)
 {
     int needs = p->recipe->profile;
-    for (int i = 0; i < WN_STAGE_KINDS; i++) needs |= p->stages[i].stage ? p->stages[i].stage->profile : 0;
+    for (int i = 0; i < WN_STAGE_KINDS; i++)
+        needs |= p->stages[i].stage ? p->stages[i].stage->profile : 0;
     return needs;
 }
 
 unsigned wn_policy_wants(const wn_policy *p)
 {
     unsigned wants = p->recipe->wants;
-    for (int i = 0; i < WN_STAGE_KINDS; i++) wants |= p->stages[i].stage ? p->stages[i].stage->wants : 0;
+    for (int i = 0; i < WN_STAGE_KINDS; i++)
+        wants |= p->stages[i].stage ? p->stages[i].stage->wants : 0;
     return wants;
 }
 

@@ -14,8 +14,14 @@
 #include "policy/plan.h"
 #include "policy/view.h"
 
-enum { WN_POLICY_PARAMS = 16, WN_STAGE_PARAMS = 4, WN_EVERY_DEFAULT = 512, WN_FORMAT_RULES = 24, WN_FORMAT_NAME = 16,
-       WN_POLICY_SPECIALS = 256 };
+enum {
+    WN_POLICY_PARAMS = 16,
+    WN_STAGE_PARAMS = 4,
+    WN_EVERY_DEFAULT = 512,
+    WN_FORMAT_RULES = 24,
+    WN_FORMAT_NAME = 16,
+    WN_POLICY_SPECIALS = 256
+};
 
 /* A format for some layers and heads; both ends of a range are in it, negative ones count
  * from the end. */
@@ -32,22 +38,26 @@ typedef struct {
         const wn_stage *stage;          /* in place of the recipe's own; NULL: none given */
         double v[WN_STAGE_PARAMS];
     } stages[WN_STAGE_KINDS];
-    wn_stat stats[WN_STATS_MAX];        /* kept of all queries: the recipe's, and the plain sum where a stage asks */
+    wn_stat stats[WN_STATS_MAX];        /* kept of all queries: the recipe's, and the plain sum
+                                           where a stage asks */
     int n_stats;
     bool probes;
     wn_probe probe;                     /* where it probes: the statistics are of that */
     int at;                             /* WN_AT_BOUNDARY or WN_AT_MARK, or both */
     int every;                          /* boundaries are its multiples */
     int first, last;                    /* slots protected at both ends of the text */
-    bool system, special;               /* so are the system prompt, and the last WN_POLICY_SPECIALS special tokens */
+    bool system, special;               /* so are the system prompt, and the last WN_POLICY_SPECIALS
+                                           special tokens */
     wn_budget_kind budget_kind;
     double budget;
     bool budget_given;                  /* else the recipe's own, if it has one */
     char k[WN_FORMAT_NAME], v_format[WN_FORMAT_NAME];   /* cache formats, empty: the engine's */
-    wn_format_rule rules[WN_FORMAT_RULES];              /* of some lanes; the last that fits holds */
+    wn_format_rule rules[WN_FORMAT_RULES];              /* of some lanes; the last that fits
+                                                           holds */
     int n_rules;
     int lag;                            /* pages raw behind a query, at least */
-    char text[WN_SPEC_BYTES];           /* canonical, every parameter spelled out; says exactly the numbers above */
+    char text[WN_SPEC_BYTES];           /* canonical, every parameter spelled out; says exactly the
+                                           numbers above */
 } wn_policy;
 
 /* WN_EINVAL: unknown names list what exists, impossible combinations say what is possible. */
@@ -58,14 +68,15 @@ wn_status wn_policy_set_share(wn_policy *p, double share, wn_err *err);
 /* ---- formats (formats.c) --------------------------------------------------------- */
 
 /* key[where]=value of the text: k, v, kv, lag. */
-wn_status wn_policy_read_format(wn_policy *p, const char *key, const char *where, const char *value, wn_err *err);
+wn_status wn_policy_read_format(wn_policy *p, const char *key, const char *where, const char *value,
+                                wn_err *err);
 size_t wn_policy_write_formats(const wn_policy *p, char *t, size_t n);
 bool wn_policy_has_formats(const wn_policy *p);
 /* A format of it that was fitted to a model (`winnow calibrate`); NULL: none. */
 const wn_format *wn_policy_calibrated(const wn_policy *p);
 /* What this policy says of a lane's keys or values: *out is left alone where it says nothing. */
-wn_status wn_policy_format_at(const wn_policy *p, bool of_v, int layer, int n_layers, int head, int n_heads,
-                              const wn_format **out, wn_err *err);
+wn_status wn_policy_format_at(const wn_policy *p, bool of_v, int layer, int n_layers, int head,
+                              int n_heads, const wn_format **out, wn_err *err);
 
 /* ---- what it needs ------------------------------------------------------------------ */
 
@@ -89,18 +100,19 @@ int wn_policy_profile(const wn_policy *p);
 bool wn_policy_retains(const wn_policy *p);
 /* WN_WANTS_*: what views hold for it alone. */
 unsigned wn_policy_wants(const wn_policy *p);
-/* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in
- * before the next decision left out; n for policies that decide at marks only. Ranges that the caller names come on
- * top. Concave in
- * n, so that of all ways to spread tokens over sequences equal shares need most: the
- * engine sizes pools by that. */
+/* Most slots a lane may hold (mean) in a text of n tokens between decisions, what comes in before
+ * the next decision left out; n for policies that decide at marks only. Ranges that the caller
+ * names come on top. Concave in n, so that of all ways to spread tokens over sequences equal shares
+ * need most: the engine sizes pools by that. */
 int64_t wn_policy_cap(const wn_policy *p, int64_t n_tokens);
 
 /* The farthest that a query sees back, however long the text; INT64_MAX: to its start. */
 int64_t wn_policy_reach(const wn_policy *p);
 
-/* Is there nothing to decide: are the live slots, in n_lanes lanes that have some, within the budget? */
-bool wn_policy_is_idle(const wn_policy *p, int64_t n_tokens, double slot_bytes, int n_lanes, int64_t slots);
+/* Is there nothing to decide: are the live slots, in n_lanes lanes that have some, within the
+ * budget? */
+bool wn_policy_is_idle(const wn_policy *p, int64_t n_tokens, double slot_bytes, int n_lanes,
+                       int64_t slots);
 
 /* The decision at view->n_tokens. slot_bytes: frame bytes of a slot of one lane (mean). The
  * view's budget is set here. A failed plan carries its status. */

@@ -28,19 +28,25 @@ enum { WN_PROFILE_VERSION = 1, WN_PROFILE_ID = 33 };
 typedef struct {
     char numerics[32];                  /* "avx512/2" */
     char phrases[128];                  /* template of the needles */
-    int context, n_needles, n_repeats;  /* tokens of a text; texts with a needle, of repeated tokens */
+    int context, n_needles, n_repeats;  /* tokens of a text; texts with a needle, of repeated
+                                           tokens */
     int sinks, recent;                  /* first and last positions that a streaming head sees */
     int64_t seed;
-    double answered;                    /* share of the needles' tokens that the model wrote by itself */
-    double copy_from, stream_from;      /* a lane is retrieval from this copy on; else streaming from this stream on */
+    double answered;                    /* share of the needles' tokens that the model wrote by
+                                           itself */
+    double copy_from, stream_from;      /* a lane is retrieval from this copy on; else streaming
+                                           from this stream on */
 } wn_profile_how;
 
 typedef struct {
-    char policy[WN_SPEC_BYTES];         /* canonical text that was searched for, its table left out */
+    char policy[WN_SPEC_BYTES];         /* canonical text that was searched for, its table left
+                                           out */
     char recipe[64];
     double share;                       /* budget, of the full cache */
-    double *weight;                     /* (n_layers) slots of a lane, of the mean lane's; their mean is 1 */
-    double even, found;                 /* what the search made smaller: with equal budgets, with these */
+    double *weight;                     /* (n_layers) slots of a lane, of the mean lane's; their
+                                           mean is 1 */
+    double even, found;                 /* what the search made smaller: with equal budgets, with
+                                           these */
     int n_tried;
 } wn_profile_budget;
 
@@ -76,11 +82,12 @@ wn_status wn_profile_text(const wn_profile *p, char **out, wn_err *err);
 wn_status wn_profile_write(const wn_profile *p, const char *path, wn_err *err);
 
 /* Is it of this model? */
-wn_status wn_profile_fits(const wn_profile *p, const uint8_t fingerprint[16], int n_layers, int n_heads, int n_lanes,
-                          wn_err *err);
+wn_status wn_profile_fits(const wn_profile *p, const uint8_t fingerprint[16], int n_layers,
+                          int n_heads, int n_lanes, wn_err *err);
 /* Has it what a policy needs (WN_PROFILE_*)? */
 wn_status wn_profile_serves(const wn_profile *p, int needs, const char *recipe, wn_err *err);
-/* Of the tables for a recipe that with the share nearest in ratio (ties: the smaller); NULL: none. */
+/* Of the tables for a recipe that with the share nearest in ratio (ties: the smaller); NULL:
+ * none. */
 const wn_profile_budget *wn_profile_nearest(const wn_profile *p, const char *recipe, double share);
 
 const char *wn_head_class_name(wn_head_class k);

@@ -16,7 +16,8 @@ static const wn_recipe *const recipes[] = {
 const wn_recipe *wn_recipe_at(int i)
 {
     if (i < 0) return NULL;
-    return (size_t)i < WN_COUNT(recipes) ? recipes[i] : wn_plugin_recipe(i - (int)WN_COUNT(recipes));
+    return (size_t)i < WN_COUNT(recipes) ? recipes[i]
+                                         : wn_plugin_recipe(i - (int)WN_COUNT(recipes));
 }
 
 const wn_recipe *wn_recipe_find(const char *name)

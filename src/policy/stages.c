@@ -13,8 +13,9 @@ static const wn_stage *const stages[] = {
 #undef STAGE
 };
 
-static const char *const kinds[WN_STAGE_KINDS] = { [WN_STAGE_ALLOC] = "alloc", [WN_STAGE_RETAIN] = "retain",
-                                                  [WN_STAGE_RECOVER] = "recover" };
+static const char *const kinds[WN_STAGE_KINDS] = {
+    [WN_STAGE_ALLOC] = "alloc", [WN_STAGE_RETAIN] = "retain", [WN_STAGE_RECOVER] = "recover"
+};
 
 const wn_stage *wn_stage_at(int i)
 {
@@ -24,8 +25,12 @@ const wn_stage *wn_stage_at(int i)
 const wn_stage *wn_stage_find(wn_stage_kind kind, const char *name)
 {
     for (int i = 0; wn_stage_at(i); i++)
-        if (wn_stage_at(i)->kind == kind && !strcmp(wn_stage_at(i)->name, name)) return wn_stage_at(i);
+        if (wn_stage_at(i)->kind == kind && !strcmp(wn_stage_at(i)->name, name))
+            return wn_stage_at(i);
     return NULL;
 }
 
-const char *wn_stage_kind_name(int kind) { return kind >= 0 && kind < WN_STAGE_KINDS ? kinds[kind] : NULL; }
+const char *wn_stage_kind_name(int kind)
+{
+    return kind >= 0 && kind < WN_STAGE_KINDS ? kinds[kind] : NULL;
+}

@@ -14,7 +14,8 @@
 
 #include <xxhash.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays are written as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "arrays are written as they lie in memory");
 
 struct wn_trace_writer {
     FILE *f;
@@ -63,15 +64,26 @@ static void put_bits(wn_trace_writer *w, int n, bit_of *bit, const void *ctx)
 {
     for (int i = 0; i < n; i += 32) {
         uint32_t word = 0;
-        for (int j = i; j < n && j < i + 32 && !w->counting; j++) word |= (uint32_t)bit(ctx, j) << (j - i);
+        for (int j = i; j < n && j < i + 32 && !w->counting; j++)
+            word |= (uint32_t)bit(ctx, j) << (j - i);
         put_u32(w, word);
     }
 }
 
 /* ---- a decision ----------------------------------------------------------------------------- */
 
-enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128,
-       LOW = 256, DEMOTE = 512 };
+enum {
+    COUNTS = 1,
+    BIASES = 2,
+    BITMAP = 4,
+    SCORED = 8,
+    MASK = 16,
+    MERGES = 32,
+    SET_BIASES = 64,
+    SHIFTS = 128,
+    LOW = 256,
+    DEMOTE = 512
+};
 
 typedef struct {
     const wn_view *v;
@@ -81,7 +93,8 @@ typedef struct {
     int n_queries;
 } decision;
 
-static void put_positions(wn_trace_writer *w, const wn_view_lane *l, int32_t p, bool bitmap, int n_runs)
+static void put_positions(wn_trace_writer *w, const wn_view_lane *l, int32_t p, bool bitmap,
+                          int n_runs)
 {
     if (!bitmap) put_u32(w, (uint32_t)n_runs);
     for (int i = 0, k; !bitmap && i < l->n; i = k) {
@@ -140,11 +153,14 @@ static int chain_length(const wn_plan *p, int lane, int kind)
 {
     int n = 0;
     for (int32_t i = wn_plan_first(p, lane, kind); i >= 0; n++)
-        i = kind == WN_PLAN_MERGES ? p->merges[i].next : kind == WN_PLAN_BIASES ? p->biases[i].next : p->shifts[i].next;
+        i = kind == WN_PLAN_MERGES   ? p->merges[i].next
+            : kind == WN_PLAN_BIASES ? p->biases[i].next
+                                     : p->shifts[i].next;
     return n;
 }
 
-static void put_plan(wn_trace_writer *w, const wn_plan *p, const wn_view_lane *l, int lane, uint32_t what)
+static void put_plan(wn_trace_writer *w, const wn_plan *p, const wn_view_lane *l, int lane,
+                     uint32_t what)
 {
     if (what & MASK) put_bits(w, l->n, stays, &(mask_bits){ p, l->pos, lane });
     if (what & DEMOTE) put_bits(w, l->n, moves, &(mask_bits){ p, l->pos, lane });
@@ -181,11 +197,12 @@ static void put_lane(wn_trace_writer *w, const decision *d, int lane)
     int n_runs = 0;
     for (int i = 0; i < l->n; i++) n_runs += !i || l->pos[i] != l->pos[i - 1] + 1;
     bool bitmap = 4 + 8 * (int64_t)n_runs > 4 * (((int64_t)v->n_tokens + 31) / 32);
-    uint32_t what = (l->count ? COUNTS : 0u) | (l->bias ? BIASES : 0u) | (bitmap ? BITMAP : 0u) | (said ? SCORED : 0u) |
-                    (p->keep && p->keep[lane] ? MASK : 0u) | (wn_plan_first(p, lane, WN_PLAN_MERGES) >= 0 ? MERGES : 0u) |
+    uint32_t what = (l->count ? COUNTS : 0u) | (l->bias ? BIASES : 0u) | (bitmap ? BITMAP : 0u) |
+                    (said ? SCORED : 0u) | (p->keep && p->keep[lane] ? MASK : 0u) |
+                    (wn_plan_first(p, lane, WN_PLAN_MERGES) >= 0 ? MERGES : 0u) |
                     (wn_plan_first(p, lane, WN_PLAN_BIASES) >= 0 ? SET_BIASES : 0u) |
-                    (wn_plan_first(p, lane, WN_PLAN_SHIFTS) >= 0 ? SHIFTS : 0u) | (l->low ? LOW : 0u) |
-                    (p->low && p->low[lane] ? DEMOTE : 0u);
+                    (wn_plan_first(p, lane, WN_PLAN_SHIFTS) >= 0 ? SHIFTS : 0u) |
+                    (l->low ? LOW : 0u) | (p->low && p->low[lane] ? DEMOTE : 0u);
     put_u32(w, what);
     put_u32(w, (uint32_t)l->n);
     put_positions(w, l, v->n_tokens, bitmap, n_runs);
@@ -239,7 +256,8 @@ static void put_body(wn_trace_writer *w, const decision *d)
     for (int l = 0; l < v->n_lanes; l++) put_lane(w, d, l);
 }
 
-wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *err)
+wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, const wn_plan *plan,
+                       wn_err *err)
 {
     unsigned asked = v->asked ? *v->asked : 0;
     decision d = { .v = v, .plan = plan, .slot_bytes = slot_bytes };
@@ -252,7 +270,10 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
     if (asked & WN_ASKED_OUTPUTS) d.has |= WN_TRACE_OUTPUTS;
     if (v->low_bytes > 0) d.has |= WN_TRACE_LOW;
     if (w->rows) d.has |= WN_TRACE_KEYS | WN_TRACE_VALUES;
-    d.n_queries = !v->load_queries ? 0 : w->rows ? v->held : asked & WN_ASKED_QUERIES ? v->window : 0;
+    d.n_queries = !v->load_queries           ? 0
+                  : w->rows                  ? v->held
+                  : asked & WN_ASKED_QUERIES ? v->window
+                                             : 0;
     if (d.n_queries) d.has |= WN_TRACE_QUERIES;
     for (int l = 0; v->verdicts && l < v->n_lanes; l++)
         if (v->verdicts[l].score) d.has |= WN_TRACE_SCORES;
@@ -269,11 +290,12 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
     put_body(w, &d);
     WN_ASSERT(w->n == n);
     put_sum(w);
-    if (w->failed || fflush(w->f)) return wn_fail(err, WN_EIO, "%s: cannot be written: %s", w->path, strerror(errno));
+    if (w->failed || fflush(w->f))
+        return wn_fail(err, WN_EIO, "%s: cannot be written: %s", w->path, strerror(errno));
     return WN_OK;
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void put_head(wn_trace_writer *w, const wn_trace_head *h)
 {
@@ -318,14 +340,16 @@ static void writer_free(wn_trace_writer *w)
     wn_free(w);
 }
 
-wn_status wn_trace_create(wn_trace_writer **out, const char *path, const wn_trace_head *h, wn_err *err)
+wn_status wn_trace_create(wn_trace_writer **out, const char *path, const wn_trace_head *h,
+                          wn_err *err)
 {
     wn_status st = WN_ENOMEM;
     size_t width = 1;
     *out = NULL;
     wn_trace_writer *w = WN_NEW(wn_trace_writer);
     if (!w) return wn_fail(err, WN_ENOMEM, "trace %s: out of memory", path);
-    for (int l = 0; l < h->n_lanes; l++) width = WN_MAX(width, (size_t)h->lanes[l].group * (size_t)h->lanes[l].k_dim);
+    for (int l = 0; l < h->n_lanes; l++)
+        width = WN_MAX(width, (size_t)h->lanes[l].group * (size_t)h->lanes[l].k_dim);
     w->path = wn_strdup(path);
     w->sum = XXH3_createState();
     w->queries = wn_alloc(sizeof(float) * 64 * width);

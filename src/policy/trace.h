@@ -24,11 +24,13 @@ enum { WN_TRACE_VERSION = 7 };
 typedef struct {
     const char *policy, *model;         /* canonical text; a name for people */
     int32_t n_layers, n_lanes;
-    const wn_view_lane *lanes;          /* (n_lanes) layer, head, group, dims, still; the rest is not looked at */
+    const wn_view_lane *lanes;          /* (n_lanes) layer, head, group, dims, still; the rest is
+                                           not looked at */
     int32_t rope_dims;                  /* rotated channels, 0: none */
     bool rope_neox;
     const double *rope_rate;            /* (rope_dims / 2) radians per position */
-    const wn_stat *stats;               /* (n_stats) of all queries, that the recorded policy keeps */
+    const wn_stat *stats;               /* (n_stats) of all queries, that the recorded policy
+                                           keeps */
     int32_t n_stats;
     bool rows;                          /* keys, values and all queries that are held */
 } wn_trace_head;
@@ -38,9 +40,11 @@ typedef struct {
 typedef struct wn_trace_writer wn_trace_writer;
 
 /* Replaces a file that is there. */
-wn_status wn_trace_create(wn_trace_writer **out, const char *path, const wn_trace_head *head, wn_err *err);
+wn_status wn_trace_create(wn_trace_writer **out, const char *path, const wn_trace_head *head,
+                          wn_err *err);
 /* The view after wn_policy_decide(), with `asked`; verdicts are written where there are some. */
-wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *err);
+wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, const wn_plan *plan,
+                       wn_err *err);
 /* Closes and frees; NULL is fine. Says what could not be written. */
 wn_status wn_trace_finish(wn_trace_writer *w, wn_err *err);
 
@@ -48,10 +52,18 @@ wn_status wn_trace_finish(wn_trace_writer *w, wn_err *err);
 
 /* What a record has, beside positions and plan. */
 enum {
-    WN_TRACE_KEYS = WN_ASKED_KEYS, WN_TRACE_VALUES = WN_ASKED_VALUES, WN_TRACE_QUERIES = WN_ASKED_QUERIES,
-    WN_TRACE_SUMS = WN_ASKED_SUMS, WN_TRACE_STATS = WN_ASKED_STATS, WN_TRACE_SCORES = 32, WN_TRACE_PROTECT = 64,
-    WN_TRACE_LOW = 128, WN_TRACE_FLAGS = WN_ASKED_FLAGS, WN_TRACE_SPANS = WN_ASKED_SPANS,
-    WN_TRACE_OUTPUTS = WN_ASKED_OUTPUTS, WN_TRACE_ALL = 2047,
+    WN_TRACE_KEYS = WN_ASKED_KEYS,
+    WN_TRACE_VALUES = WN_ASKED_VALUES,
+    WN_TRACE_QUERIES = WN_ASKED_QUERIES,
+    WN_TRACE_SUMS = WN_ASKED_SUMS,
+    WN_TRACE_STATS = WN_ASKED_STATS,
+    WN_TRACE_SCORES = 32,
+    WN_TRACE_PROTECT = 64,
+    WN_TRACE_LOW = 128,
+    WN_TRACE_FLAGS = WN_ASKED_FLAGS,
+    WN_TRACE_SPANS = WN_ASKED_SPANS,
+    WN_TRACE_OUTPUTS = WN_ASKED_OUTPUTS,
+    WN_TRACE_ALL = 2047,
 };
 
 typedef struct wn_trace wn_trace;
@@ -59,7 +71,8 @@ typedef struct wn_trace wn_trace;
 typedef struct {
     int index;                          /* 0 for the first */
     size_t offset, bytes;               /* of the record in the file */
-    wn_view view;                       /* window, sums: as recorded; verdicts NULL. Its scratch is the replay's */
+    wn_view view;                       /* window, sums: as recorded; verdicts NULL. Its scratch is
+                                           the replay's */
     wn_plan plan;                       /* as recorded */
     const wn_verdict *verdicts;         /* (n_lanes) score NULL: none */
     double slot_bytes;
@@ -71,7 +84,8 @@ typedef struct {
 wn_status wn_trace_open(wn_trace **out, const char *path, wn_err *err);
 /* Bytes in memory, borrowed, aligned as malloc does it. max_slots: most slots of one decision
  * that are read, 0: 2^27 (fuzzers have less). */
-wn_status wn_trace_open_memory(wn_trace **out, const void *data, size_t n, int64_t max_slots, wn_err *err);
+wn_status wn_trace_open_memory(wn_trace **out, const void *data, size_t n, int64_t max_slots,
+                               wn_err *err);
 void wn_trace_close(wn_trace *t);       /* NULL is fine */
 const wn_trace_head *wn_trace_get_head(const wn_trace *t);
 /* The next decision, borrowed until the next call; *out is NULL after the last. */

@@ -14,9 +14,27 @@
 #include <xxhash.h>
 
 enum { HEAD_FIXED = 44, LANE_BYTES = 24, STAT_BYTES = 28, RECORD_HEAD = 24, BODY_FIXED = 40 };
-enum { COUNTS = 1, BIASES = 2, BITMAP = 4, SCORED = 8, MASK = 16, MERGES = 32, SET_BIASES = 64, SHIFTS = 128,
-       LOW = 256, DEMOTE = 512, KNOWN = 1023 };
-enum { MAX_LANES = 1 << 16, MAX_DIM = 1024, MAX_GROUP = 1024, MAX_QUERIES = 64, MAX_TEXT = 4096, MAX_TOKENS = 1 << 26 };
+enum {
+    COUNTS = 1,
+    BIASES = 2,
+    BITMAP = 4,
+    SCORED = 8,
+    MASK = 16,
+    MERGES = 32,
+    SET_BIASES = 64,
+    SHIFTS = 128,
+    LOW = 256,
+    DEMOTE = 512,
+    KNOWN = 1023
+};
+enum {
+    MAX_LANES = 1 << 16,
+    MAX_DIM = 1024,
+    MAX_GROUP = 1024,
+    MAX_QUERIES = 64,
+    MAX_TEXT = 4096,
+    MAX_TOKENS = 1 << 26
+};
 static const int64_t most_slots = 1 << 27, most_mask_bits = (int64_t)1 << 31;
 
 typedef struct {                        /* where a lane's arrays lie in the record */
@@ -52,7 +70,7 @@ struct wn_trace {
     int32_t *spans;
 };
 
-/* ---- taking bytes ------------------------------------------------------------------------------ */
+/* ---- taking bytes ---------------------------------------------------------------------------- */
 
 typedef struct {
     const uint8_t *p;
@@ -92,10 +110,11 @@ static uint64_t u64_at(const void *p)
 
 static wn_status bad(const wn_trace *t, wn_err *err, const char *what)
 {
-    return wn_fail(err, WN_EFORMAT, "decision %d (at byte %zu): %s", t->index + 1, t->d.offset, what);
+    return wn_fail(err, WN_EFORMAT, "decision %d (at byte %zu): %s", t->index + 1, t->d.offset,
+                   what);
 }
 
-/* ---- the header ---------------------------------------------------------------------------------- */
+/* ---- the header ------------------------------------------------------------------------------ */
 
 static wn_status read_lanes(wn_trace *t, const uint8_t *p, wn_err *err)
 {
@@ -104,14 +123,15 @@ static wn_status read_lanes(wn_trace *t, const uint8_t *p, wn_err *err)
     for (int l = 0; l < h->n_lanes; l++, p += LANE_BYTES) {
         uint32_t f[6];
         memcpy(f, p, sizeof f);
-        if (f[0] >= (uint32_t)h->n_layers || (int)f[0] < layer || f[1] > MAX_LANES || !f[2] || f[2] > MAX_GROUP || !f[3] ||
-            f[3] > MAX_DIM || !f[4] || f[4] > MAX_DIM ||
-            f[5] > 1)
-            return wn_fail(err, WN_EFORMAT, "lane %d: layer %u, head %u, %u query heads, %u and %u channels", l, f[0], f[1],
-                           f[2], f[3], f[4]);
+        if (f[0] >= (uint32_t)h->n_layers || (int)f[0] < layer || f[1] > MAX_LANES || !f[2] ||
+            f[2] > MAX_GROUP || !f[3] || f[3] > MAX_DIM || !f[4] || f[4] > MAX_DIM || f[5] > 1)
+            return wn_fail(err, WN_EFORMAT,
+                           "lane %d: layer %u, head %u, %u query heads, %u and %u channels", l,
+                           f[0], f[1], f[2], f[3], f[4]);
         for (; layer < (int)f[0]; layer++) t->layer_first[layer + 1] = l;
-        t->blank[l] = (wn_view_lane){ .layer = (int32_t)f[0], .head = (int32_t)f[1], .group = (int32_t)f[2],
-                                      .k_dim = (int32_t)f[3], .v_dim = (int32_t)f[4], .still = f[5] != 0 };
+        t->blank[l] = (wn_view_lane){ .layer = (int32_t)f[0], .head = (int32_t)f[1],
+                                      .group = (int32_t)f[2], .k_dim = (int32_t)f[3],
+                                      .v_dim = (int32_t)f[4], .still = f[5] != 0 };
         if (h->rope_dims > (int32_t)f[3])
             return wn_fail(err, WN_EFORMAT, "%d rotated channels of %u", h->rope_dims, f[3]);
     }
@@ -126,8 +146,10 @@ static wn_status read_stats(wn_trace *t, const uint8_t *p, uint32_t n, wn_err *e
         uint32_t f[7];
         memcpy(f, p, sizeof f);
         if (f[0] >= WN_STAT_KINDS || f[1] > WN_REDUCE_MAX || f[4] > 3 || f[5] > INT32_MAX)
-            return wn_fail(err, WN_EFORMAT, "statistic %u: kind %u, reduced by %u, near %u", i, f[0], f[1], f[5]);
-        *s = (wn_stat){ .kind = (wn_stat_kind)f[0], .reduce = (wn_reduce)f[1], .even = f[4] & 1, .near = (int)f[5],
+            return wn_fail(err, WN_EFORMAT, "statistic %u: kind %u, reduced by %u, near %u", i,
+                           f[0], f[1], f[5]);
+        *s = (wn_stat){ .kind = (wn_stat_kind)f[0], .reduce = (wn_reduce)f[1], .even = f[4] & 1,
+                        .near = (int)f[5],
                        .probe = f[4] >> 1 };
         memcpy(&s->decay, f + 2, 4);
         memcpy(&s->threshold, f + 3, 4);
@@ -139,19 +161,25 @@ static wn_status read_stats(wn_trace *t, const uint8_t *p, uint32_t n, wn_err *e
 static wn_status read_head(wn_trace *t, wn_err *err)
 {
     wn_trace_head *h = &t->head;
-    if (t->n < HEAD_FIXED || memcmp(t->data, "WINNOWTR", 8)) return wn_fail(err, WN_EFORMAT, "not a winnow trace");
+    if (t->n < HEAD_FIXED || memcmp(t->data, "WINNOWTR", 8))
+        return wn_fail(err, WN_EFORMAT, "not a winnow trace");
     uint32_t f[9];
     memcpy(f, t->data + 8, sizeof f);
     if (f[0] != WN_TRACE_VERSION)
-        return wn_fail(err, WN_EUNSUPPORTED, "trace version %u, this program reads version %d", f[0], WN_TRACE_VERSION);
-    if (f[2] > MAX_LANES || f[3] > MAX_LANES || !f[2] || !f[3] || f[4] > MAX_TEXT || f[5] > MAX_TEXT ||
-        f[6] > MAX_DIM || f[6] % 2 || f[8] > WN_STATS_MAX)
-        return wn_fail(err, WN_EFORMAT, "%u layers, %u lanes, texts of %u and %u bytes, %u rotated channels, %u statistics",
-                       f[2], f[3], f[4], f[5], f[6], f[8]);
-    size_t lanes = (size_t)f[3] * LANE_BYTES + (size_t)f[8] * STAT_BYTES, rates = (size_t)f[6] / 2 * 8, policy = (f[4] + 3u) & ~3u, model = (f[5] + 3u) & ~3u;
+        return wn_fail(err, WN_EUNSUPPORTED, "trace version %u, this program reads version %d",
+                       f[0], WN_TRACE_VERSION);
+    if (f[2] > MAX_LANES || f[3] > MAX_LANES || !f[2] || !f[3] || f[4] > MAX_TEXT ||
+        f[5] > MAX_TEXT || f[6] > MAX_DIM || f[6] % 2 || f[8] > WN_STATS_MAX)
+        return wn_fail(
+            err, WN_EFORMAT,
+            "%u layers, %u lanes, texts of %u and %u bytes, %u rotated channels, %u statistics",
+            f[2], f[3], f[4], f[5], f[6], f[8]);
+    size_t lanes = (size_t)f[3] * LANE_BYTES + (size_t)f[8] * STAT_BYTES,
+           rates = (size_t)f[6] / 2 * 8, policy = (f[4] + 3u) & ~3u, model = (f[5] + 3u) & ~3u;
     size_t n = HEAD_FIXED + lanes + rates + policy + model;
     if (t->n < n + 8) return wn_fail(err, WN_EFORMAT, "the file ends within its header");
-    if (u64_at(t->data + n) != XXH3_64bits(t->data, n)) return wn_fail(err, WN_EFORMAT, "the header's checksum does not match");
+    if (u64_at(t->data + n) != XXH3_64bits(t->data, n))
+        return wn_fail(err, WN_EFORMAT, "the header's checksum does not match");
     t->blank = WN_NEW_ARRAY(wn_view_lane, f[3]);
     t->lanes = WN_NEW_ARRAY(wn_view_lane, f[3]);
     t->places = WN_NEW_ARRAY(place, f[3]);
@@ -160,20 +188,22 @@ static wn_status read_head(wn_trace *t, wn_err *err)
     t->layer_first = WN_NEW_ARRAY(int, f[2] + 1);
     t->rates = WN_NEW_ARRAY(double, f[6] / 2 + 1);
     t->text = WN_NEW_ARRAY(char, f[4] + f[5] + 2);
-    if (!t->blank || !t->lanes || !t->places || !t->verdicts || !t->sums || !t->layer_first || !t->rates || !t->text)
+    if (!t->blank || !t->lanes || !t->places || !t->verdicts || !t->sums || !t->layer_first ||
+        !t->rates || !t->text)
         return wn_fail(err, WN_ENOMEM, "out of memory");
     memcpy(t->rates, t->data + HEAD_FIXED + lanes, rates);
     memcpy(t->text, t->data + HEAD_FIXED + lanes + rates, f[4]);
     memcpy(t->text + f[4] + 1, t->data + HEAD_FIXED + lanes + rates + policy, f[5]);
-    *h = (wn_trace_head){ .policy = t->text, .model = t->text + f[4] + 1, .n_layers = (int32_t)f[2], .n_lanes = (int32_t)f[3],
-                          .lanes = t->blank, .rope_dims = (int32_t)f[6], .rope_neox = f[7] != 0, .rope_rate = t->rates,
-                          .rows = f[1] != 0, .stats = t->stats, .n_stats = (int32_t)f[8] };
+    *h = (wn_trace_head){ .policy = t->text, .model = t->text + f[4] + 1, .n_layers = (int32_t)f[2],
+                          .n_lanes = (int32_t)f[3], .lanes = t->blank, .rope_dims = (int32_t)f[6],
+                          .rope_neox = f[7] != 0, .rope_rate = t->rates, .rows = f[1] != 0,
+                          .stats = t->stats, .n_stats = (int32_t)f[8] };
     t->at = n + 8;
     wn_status st = read_lanes(t, t->data + HEAD_FIXED, err);
     return st ? st : read_stats(t, t->data + HEAD_FIXED + (size_t)f[3] * LANE_BYTES, f[8], err);
 }
 
-/* ---- a decision: where things lie -------------------------------------------------------------- */
+/* ---- a decision: where things lie ------------------------------------------------------------ */
 
 static bool find_positions(const wn_trace *t, cursor *c, place *o)
 {
@@ -196,13 +226,16 @@ static bool find_positions(const wn_trace *t, cursor *c, place *o)
     return sum == (uint32_t)o->n;
 }
 
-static bool find_seen(const wn_trace_decision *d, cursor *c, int n_stats, const wn_view_lane *l, place *o)
+static bool find_seen(const wn_trace_decision *d, cursor *c, int n_stats, const wn_view_lane *l,
+                      place *o)
 {
-    uint64_t n = (uint64_t)o->n, group = (uint64_t)l->group, kd = (uint64_t)l->k_dim, vd = (uint64_t)l->v_dim;
+    uint64_t n = (uint64_t)o->n, group = (uint64_t)l->group, kd = (uint64_t)l->k_dim,
+             vd = (uint64_t)l->v_dim;
     if (!n) return true;
     return (!(d->has & WN_TRACE_SUMS) || (o->sums = take(c, group * n))) &&
            (!(d->has & WN_TRACE_STATS) || (o->stats = take(c, (uint64_t)n_stats * n))) &&
-           (!(d->has & WN_TRACE_QUERIES) || (o->queries = take(c, (uint64_t)d->n_queries * group * kd))) &&
+           (!(d->has & WN_TRACE_QUERIES) ||
+            (o->queries = take(c, (uint64_t)d->n_queries * group * kd))) &&
            (!(d->has & WN_TRACE_KEYS) || (o->keys = take(c, n * kd))) &&
            (!(d->has & WN_TRACE_VALUES) || (o->values = take(c, n * vd))) &&
            (!(d->has & WN_TRACE_OUTPUTS) || (o->outputs = take(c, n)));
@@ -235,22 +268,28 @@ static const char *find_lane(wn_trace *t, cursor *c, int lane)
     *o = (place){ 0 };
     *l = t->blank[lane];
     if (!take_u32(c, &o->what) || !take_u32(c, &n)) return "a lane is cut short";
-    if (o->what & ~(uint32_t)KNOWN || n > (uint32_t)d->view.n_tokens) return "a lane holds more than there are tokens";
+    if (o->what & ~(uint32_t)KNOWN || n > (uint32_t)d->view.n_tokens)
+        return "a lane holds more than there are tokens";
     l->n = o->n = (int32_t)n;
     if (!find_positions(t, c, o)) return "a lane's positions are not in order";
     if (o->what & COUNTS && !(l->count = take(c, n))) return "counts are cut short";
     for (uint32_t i = 0; l->count && i < n; i++)
         if (l->count[i] < 1) return "a slot that stands for no token";
     if (o->what & BIASES && !(l->bias = take(c, n))) return "biases are cut short";
-    if (o->what & LOW && !(o->low = take(c, ((uint64_t)n + 31) / 32))) return "flags of lower formats are cut short";
+    if (o->what & LOW && !(o->low = take(c, ((uint64_t)n + 31) / 32)))
+        return "flags of lower formats are cut short";
     if (!find_seen(d, c, t->head.n_stats, l, o)) return "statistics or rows are cut short";
     if (o->what & SCORED) {
-        if (!take_u32(c, &keep) || !(t->verdicts[lane].score = take(c, n))) return "scores are cut short";
+        if (!take_u32(c, &keep) || !(t->verdicts[lane].score = take(c, n)))
+            return "scores are cut short";
         t->verdicts[lane].keep = keep;
     }
-    if (o->what & MASK && !(o->mask = take(c, ((uint64_t)n + 31) / 32))) return "a keep mask is cut short";
-    if (o->what & DEMOTE && !(o->demote = take(c, ((uint64_t)n + 31) / 32))) return "demotions are cut short";
-    if ((o->what & MERGES && !find_merges(c, o)) || (o->what & SET_BIASES && !find_entries(c, &o->biases, 2)) ||
+    if (o->what & MASK && !(o->mask = take(c, ((uint64_t)n + 31) / 32)))
+        return "a keep mask is cut short";
+    if (o->what & DEMOTE && !(o->demote = take(c, ((uint64_t)n + 31) / 32)))
+        return "demotions are cut short";
+    if ((o->what & MERGES && !find_merges(c, o)) ||
+        (o->what & SET_BIASES && !find_entries(c, &o->biases, 2)) ||
         (o->what & SHIFTS && !find_entries(c, &o->shifts, 3)))
         return "the plan is cut short";
     return NULL;
@@ -260,7 +299,8 @@ static wn_status read_flags(wn_trace *t, cursor *c, wn_err *err)
 {
     uint32_t n = (uint32_t)t->d.view.n_tokens, words = (n + 31) / 32;
     wn_free(t->flags);
-    if (!(t->flags = WN_NEW_ARRAY(uint8_t, n))) return wn_fail(err, WN_ENOMEM, "trace: out of memory");
+    if (!(t->flags = WN_NEW_ARRAY(uint8_t, n)))
+        return wn_fail(err, WN_ENOMEM, "trace: out of memory");
     for (unsigned f = WN_FLAG_SPECIAL; f <= WN_FLAG_PUNCTUATION; f *= 2) {
         const uint32_t *bits = take(c, words);
         if (!bits) return bad(t, err, "flags of tokens are cut short");
@@ -278,9 +318,11 @@ static wn_status read_spans(wn_trace *t, cursor *c, wn_err *err)
     wn_free(t->spans);
     t->spans = NULL;
     if (!in || !begins) return bad(t, err, "spans of the text are cut short");
-    if (!(t->spans = WN_NEW_ARRAY(int32_t, n))) return wn_fail(err, WN_ENOMEM, "trace: out of memory");
+    if (!(t->spans = WN_NEW_ARRAY(int32_t, n)))
+        return wn_fail(err, WN_ENOMEM, "trace: out of memory");
     for (uint32_t i = 0; i < n; i++)
-        t->spans[i] = wn_span_number(&last, i ? t->spans[i - 1] : 0, in[i / 32] >> i % 32 & 1, begins[i / 32] >> i % 32 & 1);
+        t->spans[i] = wn_span_number(&last, i ? t->spans[i - 1] : 0, in[i / 32] >> i % 32 & 1,
+                                     begins[i / 32] >> i % 32 & 1);
     t->d.view.spans = t->spans;
     return WN_OK;
 }
@@ -291,12 +333,14 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
     const uint32_t *f = take(c, BODY_FIXED / 4);
     int64_t slots = 0;
     if (!f) return bad(t, err, "cut short");
-    if (!f[0] || f[0] > MAX_TOKENS || f[1] & ~(uint32_t)WN_TRACE_ALL || f[3] > MAX_QUERIES || f[4] > MAX_QUERIES ||
-        f[3] > f[0] || f[4] > f[0] || f[5] > f[0] || (f[1] & WN_TRACE_SUMS && !f[3]) || (f[1] & WN_TRACE_QUERIES && !f[4]))
+    if (!f[0] || f[0] > MAX_TOKENS || f[1] & ~(uint32_t)WN_TRACE_ALL || f[3] > MAX_QUERIES ||
+        f[4] > MAX_QUERIES || f[3] > f[0] || f[4] > f[0] || f[5] > f[0] ||
+        (f[1] & WN_TRACE_SUMS && !f[3]) || (f[1] & WN_TRACE_QUERIES && !f[4]))
         return bad(t, err, "its sizes make no sense");
     if ((int64_t)f[0] * t->head.n_lanes > most_mask_bits || (int64_t)f[0] > t->max_slots)
-        return wn_fail(err, WN_ELIMIT, "decision %d: %u tokens in %d lanes are more than this program reads", t->index + 1, f[0],
-                       t->head.n_lanes);
+        return wn_fail(err, WN_ELIMIT,
+                       "decision %d: %u tokens in %d lanes are more than this program reads",
+                       t->index + 1, f[0], t->head.n_lanes);
     d->view.n_tokens = (int32_t)f[0];
     d->has = f[1];
     d->asked = f[2];
@@ -310,11 +354,13 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
     d->view.low_bytes = 0;
     if (low) memcpy(&d->view.low_bytes, low, 8);
     if (d->has & WN_TRACE_LOW && !(d->view.low_bytes > 0)) return bad(t, err, "a slot of no bytes");
-    const uint32_t *protect = d->has & WN_TRACE_PROTECT ? take(c, ((uint64_t)f[0] + 31) / 32) : NULL;
+    const uint32_t *protect = d->has & WN_TRACE_PROTECT ? take(c, ((uint64_t)f[0] + 31) / 32)
+                                                        : NULL;
     if (d->has & WN_TRACE_PROTECT) {
         if (!protect) return bad(t, err, "protected positions are cut short");
         wn_free(t->protect);
-        if (!(t->protect = WN_NEW_ARRAY(uint64_t, f[0] / 64 + 1))) return wn_fail(err, WN_ENOMEM, "trace: out of memory");
+        if (!(t->protect = WN_NEW_ARRAY(uint64_t, f[0] / 64 + 1)))
+            return wn_fail(err, WN_ENOMEM, "trace: out of memory");
         memcpy(t->protect, protect, ((size_t)f[0] + 31) / 32 * 4);
         d->view.protect = t->protect;
     }
@@ -324,16 +370,18 @@ static wn_status find_body(wn_trace *t, cursor *c, wn_err *err)
     memset(t->verdicts, 0, sizeof *t->verdicts * (size_t)t->head.n_lanes);
     for (int l = 0; l < t->head.n_lanes; l++) {
         const char *why = find_lane(t, c, l);
-        if (why) return wn_fail(err, WN_EFORMAT, "decision %d (at byte %zu), lane %d: %s", t->index + 1, d->offset, l, why);
+        if (why)
+            return wn_fail(err, WN_EFORMAT, "decision %d (at byte %zu), lane %d: %s", t->index + 1,
+                           d->offset, l, why);
         slots += t->lanes[l].n;
     }
     if (slots > t->max_slots)
-        return wn_fail(err, WN_ELIMIT, "decision %d: %lld slots are more than this program reads", t->index + 1,
-                       (long long)slots);
+        return wn_fail(err, WN_ELIMIT, "decision %d: %lld slots are more than this program reads",
+                       t->index + 1, (long long)slots);
     return c->left ? bad(t, err, "more bytes than it needs") : WN_OK;
 }
 
-/* ---- a decision: lists and plan ------------------------------------------------------------------ */
+/* ---- a decision: lists and plan -------------------------------------------------------------- */
 
 static bool more_room(int32_t **p, int64_t *cap, int64_t n)
 {
@@ -349,9 +397,11 @@ static void list_positions(const place *o, int32_t p, int32_t *pos)
 {
     int n = 0;
     for (int32_t i = 0; o->what & BITMAP && i < p; i += 32)
-        for (uint32_t left = o->positions[i / 32]; left; left &= left - 1) pos[n++] = i + __builtin_ctz(left);
+        for (uint32_t left = o->positions[i / 32]; left; left &= left - 1)
+            pos[n++] = i + __builtin_ctz(left);
     for (uint32_t r = 0; !(o->what & BITMAP) && r < o->positions[0]; r++)
-        for (uint32_t k = 0; k < o->positions[2 + 2 * r]; k++) pos[n++] = (int32_t)(o->positions[1 + 2 * r] + k);
+        for (uint32_t k = 0; k < o->positions[2 + 2 * r]; k++)
+            pos[n++] = (int32_t)(o->positions[1 + 2 * r] + k);
 }
 
 static bool list_lanes(wn_trace *t)
@@ -454,13 +504,17 @@ static wn_status make_plan(wn_trace *t, wn_err *err)
     return plan->status ? bad(t, err, "its plan speaks of positions that do not exist") : WN_OK;
 }
 
-/* ---- what the view answers ------------------------------------------------------------------------ */
+/* ---- what the view answers ------------------------------------------------------------------- */
 
 const float *wn_trace_rows(const wn_trace_decision *d, int lane, unsigned what)
 {
     const place *o = &((const wn_trace *)d->view.ctx)->places[lane];
-    return what == WN_TRACE_KEYS ? o->keys : what == WN_TRACE_VALUES ? o->values : what == WN_TRACE_QUERIES ? o->queries
-           : what == WN_TRACE_STATS ? o->stats : what == WN_TRACE_SUMS ? o->sums : NULL;
+    return what == WN_TRACE_KEYS      ? o->keys
+           : what == WN_TRACE_VALUES  ? o->values
+           : what == WN_TRACE_QUERIES ? o->queries
+           : what == WN_TRACE_STATS   ? o->stats
+           : what == WN_TRACE_SUMS    ? o->sums
+                                      : NULL;
 }
 
 /* Zeros for what was not recorded: who replays compares what was asked with what there is. */
@@ -475,7 +529,8 @@ static void load(void *ctx, int lane, bool values, float *rows)
     const wn_trace *t = ctx;
     const wn_view_lane *l = &t->lanes[lane];
     const place *o = &t->places[lane];
-    copy_or_zero(rows, values ? o->values : o->keys, (size_t)l->n * (size_t)(values ? l->v_dim : l->k_dim));
+    copy_or_zero(rows, values ? o->values : o->keys,
+                 (size_t)l->n * (size_t)(values ? l->v_dim : l->k_dim));
 }
 
 static void load_queries(void *ctx, int lane, int w, float *rows)
@@ -504,7 +559,7 @@ static bool load_outputs(void *ctx, const wn_view *v, int lane, float *x)
     return true;
 }
 
-/* ---- the file --------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static wn_status open_bytes(wn_trace *t, const void *data, size_t n, int64_t max_slots, wn_err *err)
 {
@@ -514,7 +569,8 @@ static wn_status open_bytes(wn_trace *t, const void *data, size_t n, int64_t max
     return read_head(t, err);
 }
 
-wn_status wn_trace_open_memory(wn_trace **out, const void *data, size_t n, int64_t max_slots, wn_err *err)
+wn_status wn_trace_open_memory(wn_trace **out, const void *data, size_t n, int64_t max_slots,
+                               wn_err *err)
 {
     *out = NULL;
     wn_trace *t = WN_NEW(wn_trace);
@@ -532,7 +588,8 @@ wn_status wn_trace_open(wn_trace **out, const char *path, wn_err *err)
     wn_trace *t = WN_NEW(wn_trace);
     if (!t) return wn_fail(err, WN_ENOMEM, "trace %s: out of memory", path);
     wn_status st = wn_os_file_open(&t->file, path, err);
-    if (!st && (st = open_bytes(t, t->file.data, t->file.size, 0, err))) wn_fail_prefix(err, st, "trace %s", path);
+    if (!st && (st = open_bytes(t, t->file.data, t->file.size, 0, err)))
+        wn_fail_prefix(err, st, "trace %s", path);
     if (st) wn_trace_close(t);
     else *out = t;
     return st;
@@ -593,13 +650,16 @@ wn_status wn_trace_next(wn_trace *t, const wn_trace_decision **out, wn_err *err)
     wn_plan plan = d->plan;
     size_t body;
     *out = NULL;
-    *d = (wn_trace_decision){ .index = t->index, .offset = t->at, .plan = plan, .verdicts = t->verdicts };
+    *d = (wn_trace_decision){ .index = t->index, .offset = t->at, .plan = plan,
+                              .verdicts = t->verdicts };
     wn_status st = frame(t, &body, err);
     if (st || !body) return st;
     d->bytes = RECORD_HEAD + body + 8;
-    d->view = (wn_view){ .n_layers = t->head.n_layers, .n_lanes = t->head.n_lanes, .lanes = t->lanes,
-                         .layer_first = t->layer_first, .ctx = t, .load = load, .load_queries = load_queries,
-                         .load_stat = load_stat, .load_outputs = load_outputs, .stats = t->stats, .n_stats = t->head.n_stats };
+    d->view = (wn_view){ .n_layers = t->head.n_layers, .n_lanes = t->head.n_lanes,
+                         .lanes = t->lanes, .layer_first = t->layer_first, .ctx = t, .load = load,
+                         .load_queries = load_queries, .load_stat = load_stat,
+                         .load_outputs = load_outputs, .stats = t->stats,
+                         .n_stats = t->head.n_stats };
     cursor c = { t->data + t->at + RECORD_HEAD, body };
     if ((st = find_body(t, &c, err))) return st;
     if (!list_lanes(t) || !list_low(t)) return wn_fail(err, WN_ENOMEM, "trace: out of memory");

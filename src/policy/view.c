@@ -82,13 +82,15 @@ const float *wn_view_stat(const wn_view *v, int lane, int i)
 
 const float *wn_view_mass(const wn_view *v, int lane)
 {
-    return wn_view_stat(v, lane, wn_stat_find(v->stats, v->n_stats, &(wn_stat){ .kind = WN_STAT_SUM }));
+    return wn_view_stat(v, lane,
+                        wn_stat_find(v->stats, v->n_stats, &(wn_stat){ .kind = WN_STAT_SUM }));
 }
 
 bool wn_stat_same(const wn_stat *a, const wn_stat *b)
 {
-    return a->kind == b->kind && a->reduce == b->reduce && a->decay == b->decay && a->threshold == b->threshold &&
-           a->even == b->even && a->near == b->near && a->within == b->within && a->probe == b->probe;
+    return a->kind == b->kind && a->reduce == b->reduce && a->decay == b->decay &&
+           a->threshold == b->threshold && a->even == b->even && a->near == b->near &&
+           a->within == b->within && a->probe == b->probe;
 }
 
 int wn_stat_find(const wn_stat *list, int n, const wn_stat *s)
@@ -115,7 +117,8 @@ const wn_head_scores *wn_view_profile_heads(const wn_view *v, int lane)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     WN_ASSERT(v->profile);
-    return &v->profile->heads[(size_t)l->layer * (size_t)v->profile->n_heads + (size_t)(l->head * l->group)];
+    return &v->profile->heads[(size_t)l->layer * (size_t)v->profile->n_heads +
+                              (size_t)(l->head * l->group)];
 }
 
 double wn_view_profile_loss(const wn_view *v, int layer)

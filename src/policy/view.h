@@ -14,15 +14,23 @@
 typedef struct { const float *score; int64_t keep; } wn_verdict;
 
 /* What a recipe has asked a view for. */
-enum { WN_ASKED_KEYS = 1, WN_ASKED_VALUES = 2, WN_ASKED_QUERIES = 4, WN_ASKED_SUMS = 8, WN_ASKED_STATS = 16,
-       WN_ASKED_FLAGS = 256, WN_ASKED_SPANS = 512, WN_ASKED_OUTPUTS = 1024 };
+enum {
+    WN_ASKED_KEYS = 1,
+    WN_ASKED_VALUES = 2,
+    WN_ASKED_QUERIES = 4,
+    WN_ASKED_SUMS = 8,
+    WN_ASKED_STATS = 16,
+    WN_ASKED_FLAGS = 256,
+    WN_ASKED_SPANS = 512,
+    WN_ASKED_OUTPUTS = 1024
+};
 
 bool wn_stat_same(const wn_stat *a, const wn_stat *b);
 /* Index of a statistic in a list, -1: not there. */
 int wn_stat_find(const wn_stat *list, int n, const wn_stat *s);
 
-/* The span of a position, of those that are numbered so far (last), behind one in span `before`: 0 where
- * it is in none; a new one where one begins, or where the position before is in none. */
+/* The span of a position, of those that are numbered so far (last), behind one in span `before`: 0
+ * where it is in none; a new one where one begins, or where the position before is in none. */
 static inline int32_t wn_span_number(int32_t *last, int32_t before, bool in, bool begins)
 {
     if (!in) return 0;
@@ -45,21 +53,25 @@ struct wn_view {
     wn_arena *scratch;
     float *rows[2];                     /* room for the keys and the values of the longest lane */
     float *queries;                     /* room for a lane's */
-    const wn_stat *stats;               /* (n_stats) that can be asked for, in the order of the policy's list */
+    const wn_stat *stats;               /* (n_stats) that can be asked for, in the order of the
+                                           policy's list */
     int n_stats;
     float *stat_rows[WN_STATS_MAX];     /* room for the longest lane, each */
     float *outputs;                     /* room for the longest lane */
     int window;                         /* queries that were looked at */
-    int held;                           /* queries that load_queries could give, window among them */
+    int held;                           /* queries that load_queries could give, window among
+                                           them */
     const float *const *sums;           /* (n_lanes) each (group, n); NULL: not asked for */
     void *ctx;
     /* K (values false) or V rows of all live slots of a lane, in the order of its pos. */
     void (*load)(void *ctx, int lane, bool values, float *rows);
     void (*load_queries)(void *ctx, int lane, int w, float *rows);
     void (*load_stat)(void *ctx, int lane, int i, float *x);
-    /* Of the view that asks: values and scratch are its own. False: no scratch. NULL: nobody wants them. */
+    /* Of the view that asks: values and scratch are its own. False: no scratch. NULL: nobody wants
+     * them. */
     bool (*load_outputs)(void *ctx, const wn_view *v, int lane, float *x);
-    void (*turn)(void *ctx, int lane, float *row, int from, int to);  /* NULL: keys are not rotated */
+    /* NULL: keys are not rotated */
+    void (*turn)(void *ctx, int lane, float *row, int from, int to);
     const wn_profile *profile;          /* NULL: the policy asks for none */
     const wn_profile_budget *layers;    /* of it, for this decision; set by wn_policy_decide() */
     /* Who scores and settles lanes, each some of them; n_hands 0: the caller alone. */
@@ -68,7 +80,8 @@ struct wn_view {
     int n_hands;
     bool lacking;                       /* a recipe asked for more scratch than there is */
     /* For who watches decisions; NULL: nobody does. */
-    wn_verdict *verdicts;               /* (n_lanes) given zeroed, filled by wn_policy_decide() for recipes that score */
+    wn_verdict *verdicts;               /* (n_lanes) given zeroed, filled by wn_policy_decide() for
+                                           recipes that score */
     unsigned *asked;                    /* gets WN_ASKED_ bits */
 };
 

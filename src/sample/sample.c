@@ -61,21 +61,25 @@ static wn_status check_opts(const wn_sampling *o, int n_vocab, wn_err *err)
         { "presence-penalty", o->presence_penalty, -1e6f, 1e6f },
         { "frequency-penalty", o->frequency_penalty, -1e6f, 1e6f },
     };
-    if (n_vocab <= 0) return wn_fail(err, WN_EINVAL, "sampling: a vocabulary of %d tokens", n_vocab);
+    if (n_vocab <= 0)
+        return wn_fail(err, WN_EINVAL, "sampling: a vocabulary of %d tokens", n_vocab);
     for (size_t i = 0; i < WN_COUNT(range); i++)
         if (!(range[i].v >= range[i].min && range[i].v <= range[i].max))
             return wn_fail(err, WN_EINVAL, "%s %g is not between %g and %g", range[i].name,
                            (double)range[i].v, (double)range[i].min, (double)range[i].max);
     if (o->penalty_last_n < -1)
-        return wn_fail(err, WN_EINVAL, "repeat-last-n %d is neither a number of tokens nor -1 (all)",
+        return wn_fail(err, WN_EINVAL,
+                       "repeat-last-n %d is neither a number of tokens nor -1 (all)",
                        o->penalty_last_n);
     for (int i = 0; i < o->n_bias; i++) {
         const wn_logit_bias *b = &o->bias[i];
         if (b->id < 0 || b->id >= n_vocab)
-            return wn_fail(err, WN_EINVAL, "logit bias for token %d: the vocabulary has tokens 0 to %d",
-                           (int)b->id, n_vocab - 1);
+            return wn_fail(err, WN_EINVAL,
+                           "logit bias for token %d: the vocabulary has tokens 0 to %d", (int)b->id,
+                           n_vocab - 1);
         if (!(b->bias <= 1e6f && (b->bias >= -1e6f || b->bias == -INFINITY)))
-            return wn_fail(err, WN_EINVAL, "logit bias %g for token %d is not between -1e6 and 1e6 or -inf",
+            return wn_fail(err, WN_EINVAL,
+                           "logit bias %g for token %d is not between -1e6 and 1e6 or -inf",
                            (double)b->bias, (int)b->id);
     }
     return WN_OK;
@@ -101,7 +105,8 @@ wn_status wn_sampler_open(wn_sampler **out, const wn_sampling *opts, int n_vocab
     s->bias = WN_NEW_ARRAY(wn_logit_bias, opts->n_bias > 0 ? opts->n_bias : 1);
     if (!s->logit || !s->weight || !s->found || !s->cand || !s->count || !s->bias) {
         wn_sampler_close(s);
-        return wn_fail(err, WN_ENOMEM, "sampling: out of memory for a vocabulary of %d tokens", n_vocab);
+        return wn_fail(err, WN_ENOMEM, "sampling: out of memory for a vocabulary of %d tokens",
+                       n_vocab);
     }
     for (int i = 0; i < opts->n_bias; i++) s->bias[i] = opts->bias[i];
     s->opts.bias = s->bias;
@@ -134,8 +139,10 @@ static wn_status take_logits(wn_sampler *s, const float *logits, wn_err *err)
     }
     for (int i = 0; bad && i < s->n_vocab; i++)
         if (!(logits[i] <= FLT_MAX))
-            return wn_fail(err, WN_EINVAL, "the logit of token %d is %g: the model's numbers overflow or "
-                           "its weights are damaged", i, (double)logits[i]);
+            return wn_fail(err, WN_EINVAL,
+                           "the logit of token %d is %g: the model's numbers overflow or "
+                           "its weights are damaged",
+                           i, (double)logits[i]);
     return WN_OK;
 }
 
@@ -145,7 +152,8 @@ static wn_status apply_penalties(wn_sampler *s, const int32_t *history, int n, w
     int from = o->penalty_last_n > 0 && n > o->penalty_last_n ? n - o->penalty_last_n : 0;
     for (int i = from; i < n; i++)
         if (history[i] < 0 || history[i] >= s->n_vocab)
-            return wn_fail(err, WN_EINVAL, "token %d at position %d: the vocabulary has tokens 0 to %d",
+            return wn_fail(err, WN_EINVAL,
+                           "token %d at position %d: the vocabulary has tokens 0 to %d",
                            (int)history[i], i, s->n_vocab - 1);
     for (int i = from; i < n; i++) s->count[history[i]]++;
     for (int i = from; i < n; i++) {
@@ -339,7 +347,8 @@ wn_status wn_sampler_pick(wn_sampler *s, const float *logits, const int32_t *his
 
     int32_t first = find_first(s);
     if (first < 0)
-        return wn_fail(err, WN_EINVAL, "none of %d tokens can be sampled: every logit is -inf", s->n_vocab);
+        return wn_fail(err, WN_EINVAL, "none of %d tokens can be sampled: every logit is -inf",
+                       s->n_vocab);
     if (o->temperature <= 0.0f || o->top_k == 1) {
         *id = first;
         return WN_OK;
@@ -352,7 +361,9 @@ wn_status wn_sampler_pick(wn_sampler *s, const float *logits, const int32_t *his
     /* With top-k the nucleus is a share of the k best, else of the vocabulary; what min-p
      * drops counts toward either. */
     int n_kept = some ? find_best(s, o->top_k) : find_from(s, low);
-    if (nucleus) enough = (double)o->top_p * (some ? weigh(s, s->found, n_kept, top, 1.0f) : weigh_vocab(s, top));
+    if (nucleus)
+        enough = (double)o->top_p *
+                 (some ? weigh(s, s->found, n_kept, top, 1.0f) : weigh_vocab(s, top));
     if (some) n_kept = drop_below(s, n_kept, low);
     deal(s, n_kept, top);
     if (nucleus) {

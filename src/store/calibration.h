@@ -50,14 +50,16 @@ wn_status wn_calibration_new(wn_calibration **out, int n_lanes, wn_err *err);
 void wn_calibration_close(wn_calibration *c);           /* NULL is fine */
 /* Books of another format, all zeros; dims are filled in. */
 wn_status wn_calibration_add(wn_calibration *c, const wn_format *f, wn_err *err);
-const wn_calibration_books *wn_calibration_find(const wn_calibration *c, const wn_format *f);   /* NULL: none */
-float *wn_calibration_numbers(const wn_calibration *c, const wn_calibration_books *b, int lane, bool of_v);
+/* NULL: none */
+const wn_calibration_books *wn_calibration_find(const wn_calibration *c, const wn_format *f);
+float *wn_calibration_numbers(const wn_calibration *c, const wn_calibration_books *b, int lane,
+                              bool of_v);
 
 wn_status wn_calibration_write(const wn_calibration *c, const char *path, wn_err *err);
 wn_status wn_calibration_read(wn_calibration **out, const char *path, wn_err *err);
 wn_status wn_calibration_parse(wn_calibration **out, const void *data, size_t n, wn_err *err);
 /* Is it of this model? */
-wn_status wn_calibration_fits(const wn_calibration *c, const uint8_t fingerprint[16], const wn_lane_dims *dims, int n_lanes,
-                              wn_err *err);
+wn_status wn_calibration_fits(const wn_calibration *c, const uint8_t fingerprint[16],
+                              const wn_lane_dims *dims, int n_lanes, wn_err *err);
 
 #endif

@@ -47,8 +47,8 @@ static void writer_free(wn_record_writer *w)
     wn_free(w);
 }
 
-wn_status wn_record_begin(wn_record_writer **out, const char *path, uint32_t kind, const wn_record_id *id,
-                          wn_err *err)
+wn_status wn_record_begin(wn_record_writer **out, const char *path, uint32_t kind,
+                          const wn_record_id *id, wn_err *err)
 {
     wn_status st;
     *out = NULL;
@@ -93,9 +93,11 @@ fail:
 static wn_status flush(wn_record_writer *w, wn_err *err)
 {
     for (size_t done = 0; done < w->fill;) {
-        ssize_t k = pwrite(w->fd, w->buffer + done, w->fill - done, (off_t)(HEADER + w->n - w->fill + done));
+        ssize_t k = pwrite(w->fd, w->buffer + done, w->fill - done,
+                           (off_t)(HEADER + w->n - w->fill + done));
         if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return wn_fail(err, WN_EIO, "%s: cannot be written: %s", w->temp, strerror(errno));
+        if (k <= 0)
+            return wn_fail(err, WN_EIO, "%s: cannot be written: %s", w->temp, strerror(errno));
         done += (size_t)k;
     }
     w->fill = 0;
@@ -131,9 +133,11 @@ wn_status wn_record_commit(wn_record_writer *w, wn_err *err)
     memcpy(w->head + HASHED, c.digest, 16);
     if (!st && pwrite(w->fd, w->head, HEADER, 0) != HEADER)
         st = wn_fail(err, WN_EIO, "%s: cannot be written: %s", w->temp, strerror(errno));
-    if (!st && fdatasync(w->fd)) st = wn_fail(err, WN_EIO, "%s: cannot be synced: %s", w->temp, strerror(errno));
+    if (!st && fdatasync(w->fd))
+        st = wn_fail(err, WN_EIO, "%s: cannot be synced: %s", w->temp, strerror(errno));
     if (!st && rename(w->temp, w->path))
-        st = wn_fail(err, WN_EIO, "%s: cannot be renamed to %s: %s", w->temp, w->path, strerror(errno));
+        st = wn_fail(err, WN_EIO, "%s: cannot be renamed to %s: %s", w->temp, w->path,
+                     strerror(errno));
     if (st) unlink(w->temp);
     writer_free(w);
     return st;
@@ -154,13 +158,16 @@ static wn_status check(wn_record *r, const uint8_t *p, size_t size, uint32_t kin
         return wn_fail(err, WN_EFORMAT, "not a winnow record (no magic in its first bytes)");
     uint64_t version = get_le(p + 8, 4), got_kind = get_le(p + 12, 4), n = get_le(p + 64, 8);
     if (version != WN_RECORD_VERSION)
-        return wn_fail(err, WN_EUNSUPPORTED, "record version %u, this program reads version %d", (unsigned)version,
-                       WN_RECORD_VERSION);
+        return wn_fail(err, WN_EUNSUPPORTED, "record version %u, this program reads version %d",
+                       (unsigned)version, WN_RECORD_VERSION);
     if (got_kind != kind)
-        return wn_fail(err, WN_EFORMAT, "a record of kind %u, expected kind %u", (unsigned)got_kind, kind);
+        return wn_fail(err, WN_EFORMAT, "a record of kind %u, expected kind %u", (unsigned)got_kind,
+                       kind);
     if (n != size - HEADER)
-        return wn_fail(err, WN_EFORMAT, "the file holds %zu payload bytes, its header says %llu: it is cut short or damaged",
-                       size - HEADER, (unsigned long long)n);
+        return wn_fail(
+            err, WN_EFORMAT,
+            "the file holds %zu payload bytes, its header says %llu: it is cut short or damaged",
+            size - HEADER, (unsigned long long)n);
     XXH3_state_t *s = XXH3_createState();
     XXH128_canonical_t c;
     if (!s) return wn_fail(err, WN_ENOMEM, "out of memory");
@@ -181,7 +188,8 @@ static wn_status check(wn_record *r, const uint8_t *p, size_t size, uint32_t kin
     return WN_OK;
 }
 
-wn_status wn_record_open_memory(wn_record *r, const void *data, size_t n, uint32_t kind, wn_err *err)
+wn_status wn_record_open_memory(wn_record *r, const void *data, size_t n, uint32_t kind,
+                                wn_err *err)
 {
     *r = (wn_record){ .file = { .fd = -1 } };
     return check(r, data, n, kind, err);
@@ -202,7 +210,8 @@ wn_status wn_record_open(wn_record *r, const char *path, uint32_t kind, wn_err *
 wn_status wn_record_read(wn_record *r, void *data, size_t n, wn_err *err)
 {
     if (n > r->n - r->at)
-        return wn_fail(err, WN_EFORMAT, "the record ends %zu bytes into its payload, %zu more were expected", r->n,
+        return wn_fail(err, WN_EFORMAT,
+                       "the record ends %zu bytes into its payload, %zu more were expected", r->n,
                        n - (r->n - r->at));
     if (n) memcpy(data, r->payload + r->at, n);
     r->at += n;

@@ -30,8 +30,8 @@ typedef struct {
 } wn_record_id;
 
 typedef struct wn_record_writer wn_record_writer;
-wn_status wn_record_begin(wn_record_writer **out, const char *path, uint32_t kind, const wn_record_id *id,
-                          wn_err *err);
+wn_status wn_record_begin(wn_record_writer **out, const char *path, uint32_t kind,
+                          const wn_record_id *id, wn_err *err);
 wn_status wn_record_write(wn_record_writer *w, const void *data, size_t n, wn_err *err);
 /* Syncs, renames, and frees the writer; on failure nothing replaced path. */
 wn_status wn_record_commit(wn_record_writer *w, wn_err *err);
@@ -47,7 +47,8 @@ typedef struct {
 /* WN_EFORMAT with a sentence when the file is not a whole record of this kind. */
 wn_status wn_record_open(wn_record *r, const char *path, uint32_t kind, wn_err *err);
 /* The same over bytes in memory (tests, fuzzers), borrowed. */
-wn_status wn_record_open_memory(wn_record *r, const void *data, size_t n, uint32_t kind, wn_err *err);
+wn_status wn_record_open_memory(wn_record *r, const void *data, size_t n, uint32_t kind,
+                                wn_err *err);
 wn_status wn_record_read(wn_record *r, void *data, size_t n, wn_err *err);  /* exactly n bytes */
 void wn_record_close(wn_record *r);
 

@@ -43,15 +43,17 @@
  * a word. Letters without case and marks count as both. */
 #define CAPITALS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define SMALL "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define CASED_WORDS_OF(capital, small, end) \
-    "[^\\r\\n\\p{L}\\p{N}]?" capital "*" small "+" end "|[^\\r\\n\\p{L}\\p{N}]?" capital "+" small "*" end
+#define CASED_WORDS_OF(capital, small, end)                                                        \
+    "[^\\r\\n\\p{L}\\p{N}]?" capital "*" small "+" end "|[^\\r\\n\\p{L}\\p{N}]?" capital "+" small \
+    "*" end
 #define CASED_WORDS(end) CASED_WORDS_OF(CAPITALS, SMALL, end)
 /* sc: the script itself; PCRE2 would add marks that several scripts use. */
 #define NOT_HAN(set) "(?:(?!\\p{sc:Han})" set ")"
 #define SIGNS(ends) "| ?[^" S "\\p{L}\\p{N}]+" ends "*"
 /* DeepSeek's: one ASCII sign may lead ASCII letters, letters keep their marks. */
-#define SIGNED_WORDS \
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+#define SIGNED_WORDS      \
+    "[!\"#$%&'()*+,\\-./" \
+    ":;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
 #define CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
 #define HAN_KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{30FF}]+"
 /* What was not any of these in Poro's and BLOOM's training: . , ! ? and their likes. */
@@ -86,65 +88,84 @@ typedef struct {
 static const pattern patterns[] = {
     { .names = { "default" },
       .steps = { "[\\p{P}$+<=>^~|]+", GPT2_WORDS, "\\p{N}+", "[0-9][0-9][0-9]" } },
-    { .names = { "gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "gigachat", "roberta-bpe", "exaone4", "trillion",
-                 "granite-docling", "a.x-4.0", "mellum", "modern-bert", "jina-es", "jina-de", "jina-v2-es",
-                 "jina-v2-de", "jina-v2-code" },
+    { .names = { "gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "gigachat", "roberta-bpe",
+                 "exaone4", "trillion", "granite-docling", "a.x-4.0", "mellum", "modern-bert",
+                 "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v2-code" },
       .steps = { GPT2_WORDS } },
-    { .names = { "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2", "midm-2.0",
-                 "jina-v5-nano" },
-      .steps = { WORDS_AND("\\p{N}{1,3}") }, .whole_first = true, .add_bos = true },
-    { .names = { "smaug-bpe", "dbrx", "glm4", "chatglm-bpe" }, .steps = { WORDS_AND("\\p{N}{1,3}") } },
-    { .names = { "qwen2", "qwen25", "qwen3", "deepseek-r1-qwen", "megrez", "stablelm2", "kormo", "hunyuan",
-                 "solar-open", "grok-2", "f2llmv2" },
+    { .names = { "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2",
+                 "midm-2.0", "jina-v5-nano" },
+      .steps = { WORDS_AND("\\p{N}{1,3}") },
+      .whole_first = true,
+      .add_bos = true },
+    { .names = { "smaug-bpe", "dbrx", "glm4", "chatglm-bpe" },
+      .steps = { WORDS_AND("\\p{N}{1,3}") } },
+    { .names = { "qwen2", "qwen25", "qwen3", "deepseek-r1-qwen", "megrez", "stablelm2", "kormo",
+                 "hunyuan", "solar-open", "grok-2", "f2llmv2" },
       .steps = { WORDS_AND("\\p{N}") } },
     { .names = { "qwen35" },
-      .steps = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^" S "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" SPACES } },
-    { .names = { "jais-2" },        /* runs of spaces in powers of two */
-      .steps = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}" SIGNS("[\\r\\n]") "|" S "*[\\r\\n]+|"
-                 S "{512}(?!" NOT_S ")|" S "{256}(?!" NOT_S ")|" S "{128}(?!" NOT_S ")|" S "{64}(?!" NOT_S ")|"
-                 S "{32}(?!" NOT_S ")|" S "{16}(?!" NOT_S ")|" S "{8}(?!" NOT_S ")|" S "{4}(?!" NOT_S ")|"
-                 S "{1,2}(?!" NOT_S ")|" S } },
-    { .names = { "minicpm5" }, .steps = { "\\p{N}{1,3}", WORDS_AND("\\p{N}+") }, .whole_first = true },
+      .steps = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^" S
+                             "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" SPACES } },
+    { .names = { "jais-2" }, /* runs of spaces in powers of two */
+      .steps = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}" SIGNS(
+          "[\\r\\n]") "|" S "*[\\r\\n]+|" S "{512}(?!" NOT_S ")|" S "{256}(?!" NOT_S ")|" S
+                      "{128}(?!" NOT_S ")|" S "{64}(?!" NOT_S ")|" S "{32}(?!" NOT_S ")|" S
+                      "{16}(?!" NOT_S ")|" S "{8}(?!" NOT_S ")|" S "{4}(?!" NOT_S ")|" S
+                      "{1,2}(?!" NOT_S ")|" S } },
+    { .names = { "minicpm5" },
+      .steps = { "\\p{N}{1,3}", WORDS_AND("\\p{N}+") },
+      .whole_first = true },
     { .names = { "laguna" }, .steps = { "[^\\n]+|\\n+", WORDS_AND("\\p{N}") } },
     { .names = { "ufakzeka" }, .steps = { WORDS_NUMBERS("\\p{N}") } },
     { .names = { "seed-coder" },
-      .steps = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^" S "\\p{L}\\p{N}\\r\\n]+" SPACES } },
+      .steps = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^" S
+                             "\\p{L}\\p{N}\\r\\n]+" SPACES } },
     { .names = { "bailingmoe", "bailingmoe2", "llada-moe" },
-      .steps = { "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^" S "\\p{L}\\p{N}]++[\\r\\n]*|"
-                 S "*[\\r\\n]|" S "+(?!" NOT_S ")|" S "+" } },
+      .steps = { "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^" S
+                 "\\p{L}\\p{N}]++[\\r\\n]*|" S "*[\\r\\n]|" S "+(?!" NOT_S ")|" S "+" } },
     { .names = { "exaone-moe" },
-      .steps = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^" S
+      .steps = { SHORT_FORMS
+                 "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^" S
                  "\\p{L}\\p{N}]+[\\r\\n/]?|" S "*[\\r\\n]|" S "+(?!" NOT_S ")|" S "+" } },
     { .names = { "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2" },
       .steps = { CASED_WORDS(SHORT_FORMS "?") "|\\p{N}{1,3}" SIGNS("[\\r\\n/]") SPACES } },
-    { .names = { "tekken" }, .steps = { CASED_WORDS("") "|\\p{N}" SIGNS("[\\r\\n/]") SPACES },
-      .whole_first = true, .add_bos = true },
+    { .names = { "tekken" },
+      .steps = { CASED_WORDS("") "|\\p{N}" SIGNS("[\\r\\n/]") SPACES },
+      .whole_first = true,
+      .add_bos = true },
     { .names = { "kimi-k2" },
-      .steps = { "\\p{sc:Han}+|" CASED_WORDS_OF(NOT_HAN(CAPITALS), NOT_HAN(SMALL), SHORT_FORMS "?") "|\\p{N}{1,3}"
-                 SIGNS("[\\r\\n]") SPACES } },
+      .steps = { "\\p{sc:Han}+|" CASED_WORDS_OF(NOT_HAN(CAPITALS), NOT_HAN(SMALL),
+                                                SHORT_FORMS "?") "|\\p{N}{1,3}" SIGNS("[\\r\\n]")
+                     SPACES } },
     { .names = { "youtu" },
-      .steps = { "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}\\x{2019}\\x{2014}"
-                 "\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+|[\\x{3105}-\\x{312F}]+|" HAN_KANA,
+      .steps = { "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}"
+                 "\\x{2018}\\x{2019}\\x{2014}"
+                 "\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+|[\\x{3105}-"
+                 "\\x{312F}]+|" HAN_KANA,
                  CASED_WORDS(SHORT_FORMS "?") "|\\p{N}" SIGNS("[\\r\\n/]") SPACES },
       .whole_first = true },
     { .names = { "deepseek-llm" },
       .steps = { LINE_ENDS, S "?[" CASED_LETTERS "]+",
-                 S "?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+",
+                 S "?[!-/"
+                   ":-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}"
+                   "]+",
                  S "+\\z", CJK, "\\p{N}+" } },
-    { .names = { "deepseek-coder" }, .steps = { LINE_ENDS, S "?\\p{L}+", S "?\\p{P}+", CJK, "\\p{N}" } },
+    { .names = { "deepseek-coder" },
+      .steps = { LINE_ENDS, S "?\\p{L}+", S "?\\p{P}+", CJK, "\\p{N}" } },
     { .names = { "deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4" },
       .steps = { "\\p{N}{1,3}", HAN_KANA, SIGNED_WORDS "| ?[\\p{P}\\p{S}]+[\\r\\n]*" SPACES } },
     { .names = { "spark2_5" },
       .steps = { "\\p{N}{1,3}", HAN_KANA,
-                 SIGNED_WORDS "| ?[\\p{P}\\p{S}]+|[\\r\\n]|" S "+(?!" NOT_S ")|" S "+", "\\p{N}" } },
+                 SIGNED_WORDS "| ?[\\p{P}\\p{S}]+|[\\r\\n]|" S "+(?!" NOT_S ")|" S "+",
+                 "\\p{N}" } },
     { .names = { "falcon" }, .steps = { "[\\p{P}$+<=>^~|`]+", GPT2_WORDS, "[0-9][0-9][0-9]" } },
-    { .names = { "starcoder", "smollm", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2" },
+    { .names = { "starcoder", "smollm", "refact", "command-r", "codeshell", "exaone", "minerva-7b",
+                 "mellum2" },
       .steps = { "\\p{N}", GPT2_WORDS } },
     { .names = { "poro-chat", "bloom", "gpt3-finnish" }, .steps = { NO_STOPS } },
     { .names = { "viking" }, .steps = { NO_STOPS, "\\p{N}" } },
     { .names = { "chameleon" },
-      .steps = { "<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}", "[\\p{P}!-/:-@\\[-`{-~]",
-                 GPT2_WORDS },
+      .steps = { "<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}",
+                 "[\\p{P}!-/:-@\\[-`{-~]", GPT2_WORDS },
       .add_bos = true },
 };
 
@@ -182,8 +203,11 @@ static wn_status unknown_pattern(wn_str name, wn_err *err)
         size_t n = strlen(known);
         snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", patterns[i].names[0]);
     }
-    return wn_fail(err, WN_EUNSUPPORTED, "tokenizer.ggml.pre: no pre-tokenizer pattern is called \"%s\"; if the model's is "
-                   "that of another, give it its name: %s", wn_vocab_quote(quoted, name), known);
+    return wn_fail(
+        err, WN_EUNSUPPORTED,
+        "tokenizer.ggml.pre: no pre-tokenizer pattern is called \"%s\"; if the model's is "
+        "that of another, give it its name: %s",
+        wn_vocab_quote(quoted, name), known);
 }
 
 static wn_status compile(wn_pretok *p, const char *step, wn_err *err)
@@ -256,9 +280,10 @@ static wn_status cut(const cutter *c, int step, const char *s, size_t n, wn_err 
                              c->limits);
         if (rc == PCRE2_ERROR_NOMATCH) break;
         if (rc < 0)
-            return wn_fail(err, WN_ELIMIT,
-                           "tokenizer: cutting a text of %zu bytes takes more than is allowed (PCRE2 %d)",
-                           n, rc);
+            return wn_fail(
+                err, WN_ELIMIT,
+                "tokenizer: cutting a text of %zu bytes takes more than is allowed (PCRE2 %d)", n,
+                rc);
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(c->match);
         size_t from = v[0], to = v[1];
         WN_ASSERT(from >= at && to > from && to <= n);      /* no pattern matches nothing */
@@ -281,7 +306,8 @@ wn_status wn_pretok_cut(const wn_pretok *p, const char *text, size_t n, wn_preto
         goto out;
     }
     /* A step of a greedy run may count once for each character it gives back. */
-    pcre2_set_match_limit(c.limits, (uint32_t)WN_MIN((size_t)10000000 + 16 * n, (size_t)UINT32_MAX));
+    pcre2_set_match_limit(c.limits,
+                          (uint32_t)WN_MIN((size_t)10000000 + 16 * n, (size_t)UINT32_MAX));
     for (size_t from = 0, i = 0; from < n && !st;) {
         wn_utf8 u = { 0 };
         for (; i < n; i += u.n)

@@ -1,10 +1,10 @@
 /* tokenizer/special.c - tokens that are matched in the text before anything else.
  *
- * User-defined tokens always are; control tokens only where the caller says that the
- * text is a template rather than something a user wrote: all of it, or all but some ranges. The candidates are sorted by
- * their bytes, so those that agree with the text so far are a range, and each further
- * byte of the text narrows it by two binary searches: a vocabulary with thousands of
- * them costs little, and nothing where no candidate begins with the byte at hand.
+ * User-defined tokens always are; control tokens only where the caller says that the text is a
+ * template rather than something a user wrote: all of it, or all but some ranges. The candidates
+ * are sorted by their bytes, so those that agree with the text so far are a range, and each further
+ * byte of the text narrows it by two binary searches: a vocabulary with thousands of them costs
+ * little, and nothing where no candidate begins with the byte at hand.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -116,7 +116,8 @@ size_t wn_specials_next(const wn_specials *s, const wn_vocab *v, const char *tex
 static void find_user(wn_special_walk *w, size_t from)
 {
     if (w->user_known && w->user_at >= from) return;
-    w->user_at = wn_specials_next(&w->t->user, &w->t->vocab, w->text, w->n, from, &w->user_id, &w->user_len);
+    w->user_at = wn_specials_next(&w->t->user, &w->t->vocab, w->text, w->n, from, &w->user_id,
+                                  &w->user_len);
     w->user_known = true;
 }
 
@@ -124,17 +125,20 @@ size_t wn_special_walk_next(wn_special_walk *w, size_t from, int32_t *id, size_t
 {
     size_t at = w->n;
     *id = -1;
-    if (w->all && !w->n_plain) return wn_specials_next(&w->t->all, &w->t->vocab, w->text, w->n, from, id, len);
+    if (w->all && !w->n_plain)
+        return wn_specials_next(&w->t->all, &w->t->vocab, w->text, w->n, from, id, len);
     find_user(w, from);
     while (w->n_plain && w->plain->to <= from) w->plain++, w->n_plain--;
     const wn_range *p = w->plain, *last = w->n_plain ? p + w->n_plain : p;
     for (size_t pos = from; w->all && pos < w->user_at + (w->user_id >= 0); pos = p++->to) {
-        size_t end = p < last ? WN_MIN(WN_MAX(p->from, pos), w->n) : w->n;     /* of what is no data */
+        /* of what is no data */
+        size_t end = p < last ? WN_MIN(WN_MAX(p->from, pos), w->n) : w->n;
         at = wn_specials_next(&w->t->all, &w->t->vocab, w->text, end, pos, id, len);
         if (*id >= 0 || p == last) break;
     }
     /* What both could take goes to the one that begins first, then to the longer. */
-    if (w->user_id >= 0 && (*id < 0 || w->user_at < at || (w->user_at == at && w->user_len > *len))) {
+    if (w->user_id >= 0 &&
+        (*id < 0 || w->user_at < at || (w->user_at == at && w->user_len > *len))) {
         *id = w->user_id;
         *len = w->user_len;
         at = w->user_at;

@@ -1,12 +1,12 @@
 /* tokenizer/spm.c - SentencePiece-style BPE: characters, joined by score.
  *
- * Spaces become U+2581 and are letters like any other: a merge may reach over them where
- * the vocabulary has a piece that does. Most have none but those that begin with spaces;
- * then no merge ever joins a space to what is before it, and the text can be cut there
- * with the same result (a 3 MB text: 2.0 MB/s in one piece, 9.1 cut into words). Symbols begin as characters; the pair whose joined
- * spelling has the highest score in the vocabulary is joined first. A symbol that no
- * token is spelled as falls back to its bytes, so every text, valid UTF-8 or not, has
- * ids and comes back the same; but for U+2581 itself, which reads as the space it stands for.
+ * Spaces become U+2581 and are letters like any other: a merge may reach over them where the
+ * vocabulary has a piece that does. Most have none but those that begin with spaces; then no merge
+ * ever joins a space to what is before it, and the text can be cut there with the same result (a 3
+ * MB text: 2.0 MB/s in one piece, 9.1 cut into words). Symbols begin as characters; the pair whose
+ * joined spelling has the highest score in the vocabulary is joined first. A symbol that no token
+ * is spelled as falls back to its bytes, so every text, valid UTF-8 or not, has ids and comes back
+ * the same; but for U+2581 itself, which reads as the space it stands for.
  */
 #include <string.h>
 

@@ -182,10 +182,12 @@ wn_status wn_ids_push(wn_ids *ids, int32_t id, wn_err *err)
 /* Special tokens as they stand, everything between them by the family's way. A space is
  * put before the first word and, as in training, before the first after a control token;
  * a user-defined token is part of the text around it. */
-static wn_status encode(wn_encoder *e, const char *text, size_t n, const wn_tokenize_opts *o, wn_err *err)
+static wn_status encode(wn_encoder *e, const char *text, size_t n, const wn_tokenize_opts *o,
+                        wn_err *err)
 {
     const wn_tokenizer *t = e->t;
-    wn_special_walk walk = { .t = t, .text = text, .n = n, .all = o->parse_special, .plain = o->plain, .n_plain = o->n_plain };
+    wn_special_walk walk = { .t = t, .text = text, .n = n, .all = o->parse_special,
+                             .plain = o->plain, .n_plain = o->n_plain };
     bool prefix = t->space_prefix;
     wn_status st = WN_OK;
     for (size_t from = 0; from < n && !st;) {
@@ -214,8 +216,8 @@ wn_status wn_tokenize(const wn_tokenizer *t, const char *text, size_t n, const w
     *ids = NULL;
     *n_ids = 0;
     if (n > MAX_TEXT)
-        return wn_fail(err, WN_ELIMIT, "tokenizer: a text of %zu bytes, at most %zu are possible", n,
-                       MAX_TEXT);
+        return wn_fail(err, WN_ELIMIT, "tokenizer: a text of %zu bytes, at most %zu are possible",
+                       n, MAX_TEXT);
     if (!opts.no_bos_eos && t->add_bos) st = wn_ids_push(&e.ids, t->bos, err);
     if (!st) st = encode(&e, text, n, &opts, err);
     if (!st && !opts.no_bos_eos && t->add_eos) st = wn_ids_push(&e.ids, t->eos, err);

@@ -25,7 +25,8 @@ bool wn_tokenizer_add_eos(const wn_tokenizer *t);
  * <|endoftext|>, <end_of_turn> ...) where the vocabulary marks them as control tokens. */
 bool wn_tokenizer_is_end(const wn_tokenizer *t, int32_t id);
 bool wn_tokenizer_is_special(const wn_tokenizer *t, int32_t id);
-/* Is what it stands for nothing but punctuation (Unicode's categories P), spaces around it aside? */
+/* Is what it stands for nothing but punctuation (Unicode's categories P), spaces around it
+ * aside? */
 bool wn_tokenizer_is_punctuation(const wn_tokenizer *t, int32_t id);
 /* Id of the token spelled exactly so in the vocabulary, else -1. */
 int32_t wn_tokenizer_find(const wn_tokenizer *t, const char *piece, size_t n);

@@ -151,7 +151,8 @@ static wn_status read_types(wn_vocab *v, const wn_gguf *g, wn_err *err)
     wn_status st = read_array(g, KEY_TYPES, false, (uint64_t)v->n, &kv, err);
     if (st) return st;
     if (kv && !is_int(kv->item))
-        return wn_fail(err, WN_EFORMAT, "%s holds %s, not integers", KEY_TYPES, kind_name(kv->item));
+        return wn_fail(err, WN_EFORMAT, "%s holds %s, not integers", KEY_TYPES,
+                       kind_name(kv->item));
     for (int32_t i = 0; i < v->n; i++) {
         int64_t t = kv ? wn_gguf_item_int(kv, (uint64_t)i) : WN_TOK_NORMAL;
         if (t < 0 || t > WN_TOK_BYTE)
@@ -174,7 +175,8 @@ static wn_status read_scores(wn_vocab *v, const wn_gguf *g, wn_err *err)
     for (int32_t i = 0; i < v->n; i++) {
         v->score[i] = (float)wn_gguf_item_float(kv, (uint64_t)i);
         if (isnan(v->score[i]))
-            return wn_fail(err, WN_EFORMAT, "%s: the score of token %d is not a number", KEY_SCORES, i);
+            return wn_fail(err, WN_EFORMAT, "%s: the score of token %d is not a number", KEY_SCORES,
+                           i);
     }
     return WN_OK;
 }

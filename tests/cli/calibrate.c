@@ -1,6 +1,6 @@
-/* `winnow calibrate` as a user types it: the file is the same on any number of threads, a run and an evaluation go by it wherever it
- * lies, wrong words are sentences and exit status 2, and where there is no calibration, or none that has the format,
- * the sentence says what to do. */
+/* `winnow calibrate` as a user types it: the file is the same on any number of threads, a run and
+ * an evaluation go by it wherever it lies, wrong words are sentences and exit status 2, and where
+ * there is no calibration, or none that has the format, the sentence says what to do. */
 #include "tests/support/shell.h"
 #include "tests/unit/check.h"
 
@@ -13,22 +13,31 @@ static const char *file(void)
 {
     static char path[128];
     const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-cli-%ld.calibration", tmp ? tmp : "/tmp", (long)getpid());
+    snprintf(path, sizeof path, "%s/winnow-test-cli-%ld.calibration", tmp ? tmp : "/tmp",
+             (long)getpid());
     return path;
 }
 
 static void a_calibration_is_made_and_gone_by(void **state)
 {
     (void)state;
-    static const char how[] = "head -c 8000 data/eval/haystack.txt | ./winnow calibrate " MODEL " -q --text - -c 256 --texts 4 --formats nuq3,nuq2-s1";
-    assert_int_equal(sh("%s -t 1 -o %s.one && %s -t 2 -o %s && cmp %s %s.one", how, file(), how, file(), file(), file()), 0);
+    static const char how[] = "head -c 8000 data/eval/haystack.txt | ./winnow calibrate " MODEL
+                              " -q --text - -c 256 --texts 4 --formats nuq3,nuq2-s1";
+    assert_int_equal(sh("%s -t 1 -o %s.one && %s -t 2 -o %s && cmp %s %s.one", how, file(), how,
+                        file(), file(), file()),
+                     0);
     assert_non_null(strstr(out, "nuq2-s1"));
     assert_non_null(strstr(out, "1024 tokens in texts of 256"));
     assert_int_equal(sh(RUN "--calibration %s --kv none,k=nuq3,v=nuq2-s1", file()), 0);
     assert_int_equal(sh(RUN "--calibration %s --kv none,kv=cq2 2>&1", file()), 1);
-    assert_non_null(strstr(out, "has no books for cq2: run `winnow calibrate` again, with --formats cq2"));
-    assert_int_equal(sh("./winnow eval -q -m " MODEL " --no-resume --no-speed --calibration %s --kv none,kv=nuq3 -c 256 --tasks none "
-                        "--chunks 1", file()), 0);
+    assert_non_null(
+        strstr(out, "has no books for cq2: run `winnow calibrate` again, with --formats cq2"));
+    assert_int_equal(
+        sh("./winnow eval -q -m " MODEL
+           " --no-resume --no-speed --calibration %s --kv none,kv=nuq3 -c 256 --tasks none "
+           "--chunks 1",
+           file()),
+        0);
     sh("rm -f %s %s.one", file(), file());
 }
 
@@ -37,9 +46,11 @@ static void what_is_missing_or_wrong_is_a_sentence(void **state)
     (void)state;
     assert_int_equal(sh(RUN "--calibration %s --kv none,kv=cq2 2>&1", file()), 1);
     assert_non_null(strstr(out, file()));
-    assert_int_equal(sh("cp " MODEL " %s && ./winnow run -q -m %s -p a -n 1 -ctk nuq4 2>&1", file(), file()), 1);
+    assert_int_equal(sh("cp " MODEL " %s && ./winnow run -q -m %s -p a -n 1 -ctk nuq4 2>&1", file(),
+                        file()),
+                     1);
     assert_non_null(strstr(out, "run `winnow calibrate"));
-    assert_int_equal(sh(RUN "--calibration %s -ctk cq4 2>&1", file()), 1);      /* a model is none */
+    assert_int_equal(sh(RUN "--calibration %s -ctk cq4 2>&1", file()), 1);  /* a model is none */
     assert_non_null(strstr(out, "not a winnow"));
     assert_int_equal(sh("./winnow calibrate " MODEL " 2>&1"), 2);
     assert_non_null(strstr(out, "which text?"));

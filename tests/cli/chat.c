@@ -35,14 +35,24 @@ static void run_takes_a_users_message(void **state)
 {
     char chat[sizeof out];
     (void)state;
-    assert_int_equal(sh("./winnow run -m " MODEL " --chat --system 'You are a helpful assistant.' -n 12 --temp 0 -q "
-                        "-p 'Mira put the red lantern in the cellar.\n\nWhere is the red lantern?'"), 0);
+    assert_int_equal(
+        sh("./winnow run -m " MODEL
+           " --chat --system 'You are a helpful assistant.' -n 12 --temp 0 -q "
+           "-p 'Mira put the red lantern in the cellar.\n\nWhere is the red lantern?'"),
+        0);
     snprintf(chat, sizeof chat, "%s", out);
-    assert_int_equal(sh("./winnow run -m " MODEL " --parse-special -n 12 --temp 0 -q -p '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-                        "<|im_start|>user\nMira put the red lantern in the cellar.\n\nWhere is the red lantern?<|im_end|>\n<|im_start|>assistant\n'"), 0);
+    assert_int_equal(sh("./winnow run -m " MODEL
+                        " --parse-special -n 12 --temp 0 -q -p '<|im_start|>system\nYou are a "
+                        "helpful assistant.<|im_end|>\n"
+                        "<|im_start|>user\nMira put the red lantern in the cellar.\n\nWhere is the "
+                        "red lantern?<|im_end|>\n<|im_start|>assistant\n'"),
+                     0);
     assert_string_equal(out, chat);
     has("The red lantern is in the cellar.");
-    assert_int_equal(sh("echo '{%% if' > %s/t; ./winnow run -m " MODEL " --chat --template %s/t -p x 2>&1", dir, dir), 1);
+    assert_int_equal(sh("echo '{%% if' > %s/t; ./winnow run -m " MODEL
+                        " --chat --template %s/t -p x 2>&1",
+                        dir, dir),
+                     1);
     has("line 1, column");
     assert_int_equal(sh("./winnow run -m " MODEL " --chat --template /nowhere/t -p x 2>&1"), 1);
     has("/nowhere/t");
@@ -57,13 +67,16 @@ static void run_takes_a_users_message(void **state)
 static void lines_are_turns_and_the_cache_is_used_again(void **state)
 {
     (void)state;
-    assert_int_equal(sh("printf '" ASK "/stats\n\"\"\"\nFelix found the silver key.\n\nWho found the silver key?\n\"\"\"\n/stats\n' | " CHAT), 0);
+    assert_int_equal(sh("printf '" ASK "/stats\n\"\"\"\nFelix found the silver key.\n\nWho found "
+                                       "the silver key?\n\"\"\"\n/stats\n' | " CHAT),
+                     0);
     has("The red lantern is in the cellar.\nread     40 tokens, 0 of them again");
     has("The silver key was found by Felix.\nread     76 tokens, 48 of them again");
     has("slots    1032 of 1032");
 }
 
-/* A conversation in turns reads what it would read in one piece: the tokens at hand are the template's. */
+/* A conversation in turns reads what it would read in one piece: the tokens at hand are the
+ * template's. */
 static void a_turn_is_as_if_it_were_read_anew(void **state)
 {
     char turns[sizeof out];
@@ -72,7 +85,10 @@ static void a_turn_is_as_if_it_were_read_anew(void **state)
     snprintf(turns, sizeof turns, "%s", out);
     assert_int_equal(sh("printf '" ASK "/session save %s/s\n' | " CHAT, dir), 0);
     has("Saved");
-    assert_int_equal(sh("printf '/session load %s/s\n/cache\nWhere is the lantern now?\n' | " CHAT " -b 16 -t 1", dir), 0);
+    assert_int_equal(sh("printf '/session load %s/s\n/cache\nWhere is the lantern now?\n' | " CHAT
+                        " -b 16 -t 1",
+                        dir),
+                     0);
     has("Loaded: 3 messages, 48 tokens.");
     has("tokens   48 of 4096");
     has(turns);
@@ -81,7 +97,10 @@ static void a_turn_is_as_if_it_were_read_anew(void **state)
 static void commands_do_what_they_say(void **state)
 {
     (void)state;
-    assert_int_equal(sh("printf '/kv\n/kv snapkv@25%%%%\n/kv\n/kv nonsense\nHello there, who are you?\n/cache\n/system Be brief.\n/reset\n/cache\n/what\n/session load /nowhere/x\n/quit\nnever read\n' | " CHAT " 2>&1"), 0);
+    assert_int_equal(sh("printf '/kv\n/kv snapkv@25%%%%\n/kv\n/kv nonsense\nHello there, who are "
+                        "you?\n/cache\n/system Be brief.\n/reset\n/cache\n/what\n/session load "
+                        "/nowhere/x\n/quit\nnever read\n' | " CHAT " 2>&1"),
+                     0);
     has("policy   none");
     has("policy   snapkv@25%");
     has("\"nonsense\"");
@@ -91,7 +110,10 @@ static void commands_do_what_they_say(void **state)
     has("/nowhere/x.json");
     assert_null(strstr(out, "never read"));
     /* snapkv kept a quarter of what was read */
-    assert_int_equal(sh("printf '%%s %%s %%s\n/kv\n/cache\n' \"$(head -c 1500 data/eval/haystack.txt | tr '\\n' ' ')\" Who? Why? | " CHAT " --kv snapkv@25%% -n 1"), 0);
+    assert_int_equal(sh("printf '%%s %%s %%s\n/kv\n/cache\n' \"$(head -c 1500 "
+                        "data/eval/haystack.txt | tr '\\n' ' ')\" Who? Why? | " CHAT
+                        " --kv snapkv@25%% -n 1"),
+                     0);
     unsigned long long slots = 0, full = 1;
     const char *at = strstr(out, "slots    ");
     assert_non_null(at);
@@ -106,13 +128,21 @@ static void what_cannot_be_is_said(void **state)
     has("-m FILE");
     assert_int_equal(sh("./winnow chat --help"), 0);
     has("--template");
-    assert_int_equal(sh("head -c 20000 data/eval/haystack.txt | tr '\\n' ' ' | " CHAT " -c 512 2>&1"), 1);
+    assert_int_equal(sh("head -c 20000 data/eval/haystack.txt | tr '\\n' ' ' | " CHAT
+                        " -c 512 2>&1"),
+                     1);
     has("/reset");
     assert_int_equal(sh("printf '\\377\n' | " CHAT " 2>&1"), 1);
     has("UTF-8");
-    assert_int_equal(sh("echo '{{ raise_exception(\"no chats today\") }}' > %s/t; echo hi | " CHAT " --template %s/t 2>&1", dir, dir), 1);
+    assert_int_equal(sh("echo '{{ raise_exception(\"no chats today\") }}' > %s/t; echo hi | " CHAT
+                        " --template %s/t 2>&1",
+                        dir, dir),
+                     1);
     has("the template refuses this conversation: no chats today");
-    assert_int_equal(sh("echo '{%% for i in range(1000000000) %%}{%% endfor %%}' > %s/t; echo hi | timeout 20 " CHAT " --template %s/t 2>&1", dir, dir), 1);
+    assert_int_equal(sh("echo '{%% for i in range(1000000000) %%}{%% endfor %%}' > %s/t; echo hi | "
+                        "timeout 20 " CHAT " --template %s/t 2>&1",
+                        dir, dir),
+                     1);
     has("line 1, column");
     assert_int_equal(sh("echo hi | " CHAT " --template plain -n 3"), 0);
     assert_int_equal(sh("echo hi | ./winnow chat -m " MODEL " --kv nope 2>&1"), 2);

@@ -13,18 +13,25 @@ static void json_has_what_scripts_need(void **state)
 {
     (void)state;
     static const char *const top[] = { "model", "context", "usable_context", "rows" };
-    static const char *const keys[] = { "kv", "budget", "kl_mean", "kl_p95", "kl_p99", "top1", "ppl", "ppl_full", "diverge_at",
-                                        "bytes", "prefill_tps", "decode_tps", "passkey", "variable" };
-    assert_int_equal(sh("./winnow eval -q -m " MODEL " --kv recent --kv random@30%% --budget 50,25 -c 256 --seeds 2 --lengths 128,256 "
-                        "--tasks passkey,variable --chunks 1 --no-resume --json"), 0);
+    static const char *const keys[] = { "kv",         "budget",  "kl_mean",     "kl_p95",
+                                        "kl_p99",     "top1",    "ppl",         "ppl_full",
+                                        "diverge_at", "bytes",   "prefill_tps", "decode_tps",
+                                        "passkey",    "variable" };
+    assert_int_equal(
+        sh("./winnow eval -q -m " MODEL
+           " --kv recent --kv random@30%% --budget 50,25 -c 256 --seeds 2 --lengths 128,256 "
+           "--tasks passkey,variable --chunks 1 --no-resume --json"),
+        0);
     json_t *j = json_loads(out, 0, NULL);
     if (!j) fail_msg("not JSON: %s", out);
-    for (size_t i = 0; i < sizeof top / sizeof *top; i++) assert_non_null(json_object_get(j, top[i]));
+    for (size_t i = 0; i < sizeof top / sizeof *top; i++)
+        assert_non_null(json_object_get(j, top[i]));
     json_t *rows = json_object_get(j, "rows");
     assert_int_equal(json_array_size(rows), 4);         /* none, recent twice, random */
     for (size_t r = 0; r < 4; r++)
         for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-            if (!json_object_get(json_array_get(rows, r), keys[i])) fail_msg("row %zu has no %s", r, keys[i]);
+            if (!json_object_get(json_array_get(rows, r), keys[i]))
+                fail_msg("row %zu has no %s", r, keys[i]);
     json_t *passkey = json_object_get(json_array_get(rows, 0), "passkey");
     assert_true(json_real_value(json_object_get(passkey, "accuracy")) == 1.0);
     assert_non_null(json_object_get(passkey, "se"));
@@ -76,7 +83,8 @@ static void unknown_policies_are_told_all_names(void **state)
             says(name);
         }
         for (const char *s = out; *s; s += strcspn(s, "\n") + 1)
-            if (strcspn(s, "\n") > 100) fail_msg("%s: a line of %zu columns: %s", command[i], strcspn(s, "\n"), s);
+            if (strcspn(s, "\n") > 100)
+                fail_msg("%s: a line of %zu columns: %s", command[i], strcspn(s, "\n"), s);
     }
     free(names);
 }
@@ -84,7 +92,8 @@ static void unknown_policies_are_told_all_names(void **state)
 static void interrupted_runs_are_taken_up(void **state)
 {
     (void)state;
-    static const char args[] = "-q -m " MODEL " --kv recent@25% -c 512 --seeds 6 --tasks passkey,needle,variable "
+    static const char args[] = "-q -m " MODEL
+                               " --kv recent@25% -c 512 --seeds 6 --tasks passkey,needle,variable "
                                "--no-speed --csv";
     char path[64], *whole;
     snprintf(path, sizeof path, "/tmp/winnow-eval-%ld", (long)getpid());
@@ -99,23 +108,34 @@ static void interrupted_runs_are_taken_up(void **state)
     free(whole);
 }
 
-/* Results that stay: more rows and other tasks measure what is not there yet, and change no figure. Several
- * questions about one text, by a policy that probes, are all the sequences that are ever open. */
+/* Results that stay: more rows and other tasks measure what is not there yet, and change no figure.
+ * Several questions about one text, by a policy that probes, are all the sequences that are ever
+ * open. */
 static void results_grow(void **state)
 {
     (void)state;
-    static const char common[] = "-q -m " MODEL " -c 256 --seeds 1 --chunks 1 --budget 50 --no-speed --markdown";
+    static const char common[] = "-q -m " MODEL
+                                 " -c 256 --seeds 1 --chunks 1 --budget 50 --no-speed --markdown";
     char path[64], *whole;
     snprintf(path, sizeof path, "/tmp/winnow-results-%ld", (long)getpid());
-    assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv kvzip@25%% --tasks questions,passkey --no-resume", common), 0);
+    assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv kvzip@25%% --tasks "
+                        "questions,passkey --no-resume",
+                        common),
+                     0);
     whole = strdup(out);
     assert_non_null(strstr(whole, "| `random` 50 % |"));
-    assert_int_equal(sh("./winnow eval %s --kv recent --tasks passkey --results %s", common, path), 0);
+    assert_int_equal(sh("./winnow eval %s --kv recent --tasks passkey --results %s", common, path),
+                     0);
     assert_null(strstr(out, "questions |"));
-    assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv kvzip@25%% --tasks questions,passkey --results %s", common, path), 0);
+    assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv kvzip@25%% --tasks "
+                        "questions,passkey --results %s",
+                        common, path),
+                     0);
     assert_string_equal(out, whole);
-    assert_int_equal(sh("cp %s %s.2 && ./winnow eval %s --kv kvzip@25%% --kv random --tasks passkey,questions --results %s", path, path,
-                        common, path), 0);
+    assert_int_equal(sh("cp %s %s.2 && ./winnow eval %s --kv kvzip@25%% --kv random --tasks "
+                        "passkey,questions --results %s",
+                        path, path, common, path),
+                     0);
     assert_int_equal(sh("cmp %s %s.2", path, path), 0);         /* nothing was left to measure */
     assert_int_equal(sh_both("./winnow eval %s --kv recent -s 5 --results %s", common, path), 1);
     says("holds other results");
@@ -123,28 +143,41 @@ static void results_grow(void **state)
     free(whole);
 }
 
-/* Every recipe that drops anything is in --kv all; those that go by a profile say how to get one. */
+/* Every recipe that drops anything is in --kv all; those that go by a profile say how to get
+ * one. */
 static void all_recipes(void **state)
 {
     (void)state;
-    assert_int_equal(sh_both("./winnow eval -q -m " MODEL " --kv all -c 64 --chunks none --tasks none --no-resume --profile /nowhere"), 1);
+    assert_int_equal(
+        sh_both("./winnow eval -q -m " MODEL
+                " --kv all -c 64 --chunks none --tasks none --no-resume --profile /nowhere"),
+        1);
     says("goes by a profile of the model: /nowhere");
-    assert_int_equal(sh("winnow=$PWD/winnow; cd /tmp && $winnow profile -q $OLDPWD/" MODEL " -c 256 --needles 1 --repeats 1 --no-resume "
-                        "-o winnow-all.profile && $winnow eval -q -m $OLDPWD/" MODEL " --kv all --budget 50 -c 64 --chunks none "
-                        "--tasks none --no-speed --no-resume --profile winnow-all.profile --csv; rm winnow-all.profile"), 0);
-    for (const char *const *p = (const char *const[]){ "\"random\",0.5", "\"kvmerger\",,", "\"kvmerger\",0.5", "\"duoattention\",0.5", NULL };
+    assert_int_equal(sh("winnow=$PWD/winnow; cd /tmp && $winnow profile -q $OLDPWD/" MODEL
+                        " -c 256 --needles 1 --repeats 1 --no-resume "
+                        "-o winnow-all.profile && $winnow eval -q -m $OLDPWD/" MODEL
+                        " --kv all --budget 50 -c 64 --chunks none "
+                        "--tasks none --no-speed --no-resume --profile winnow-all.profile --csv; "
+                        "rm winnow-all.profile"),
+                     0);
+    for (const char *const *p =
+             (const char *const[]){ "\"random\",0.5", "\"kvmerger\",,", "\"kvmerger\",0.5",
+                                    "\"duoattention\",0.5", NULL };
          *p; p++)
         if (!strstr(out, *p)) fail_msg("no row %s in %s", *p, out);
     assert_null(strstr(out, "keepall"));
 }
 
-/* Several questions about one text: the full cache, a row, the fork that a question is asked of, and the fork of its probe,
- * which may be as long as the text, are open at once. */
+/* Several questions about one text: the full cache, a row, the fork that a question is asked of,
+ * and the fork of its probe, which may be as long as the text, are open at once. */
 static void probes_have_room(void **state)
 {
     (void)state;
-    assert_int_equal(sh_both("./winnow eval -q -m " MODEL " --kv kvcompose@50%% -c 2048 --chunks none --tasks questions --seeds 1 --no-speed "
-                             "--no-resume -t 1"), 0);
+    assert_int_equal(
+        sh_both("./winnow eval -q -m " MODEL
+                " --kv kvcompose@50%% -c 2048 --chunks none --tasks questions --seeds 1 --no-speed "
+                "--no-resume -t 1"),
+        0);
 }
 
 int main(void)

@@ -56,7 +56,8 @@ static void pages_are_roff(void **state)
     if (!there("groff")) skip();
     for (int c = -1; c < n_commands; c++) {
         const char *name = c < 0 ? "" : commands[c];
-        assert_int_equal(sh("./winnow %s --help=man | groff -man -Tutf8 -ww 2>&1 >/dev/null", name), 0);
+        assert_int_equal(sh("./winnow %s --help=man | groff -man -Tutf8 -ww 2>&1 >/dev/null", name),
+                         0);
         assert_string_equal(out, "");
         assert_int_equal(sh("./winnow %s --help=man | groff -man -Tascii -P-cbou", name), 0);
         says("SYNOPSIS");
@@ -77,8 +78,11 @@ static void bash_completes(void **state)
     };
     if (!there("bash")) skip();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(sh("PATH=$PWD:$PATH bash -c '. data/completion/winnow.bash; COMP_WORDS=(%s \"%s\"); "
-                            "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _winnow; echo ${COMPREPLY[@]}'", cases[i].words, cases[i].cur), 0);
+        assert_int_equal(
+            sh("PATH=$PWD:$PATH bash -c '. data/completion/winnow.bash; COMP_WORDS=(%s \"%s\"); "
+               "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _winnow; echo ${COMPREPLY[@]}'",
+               cases[i].words, cases[i].cur),
+            0);
         says(cases[i].says);
     }
 }
@@ -87,8 +91,11 @@ static void fish_and_zsh_read_theirs(void **state)
 {
     (void)state;
     if (there("fish")) {
-        assert_int_equal(sh("PATH=$PWD:$PATH HOME=/tmp fish -c 'source data/completion/winnow.fish; complete -C \"winnow inspe\"; "
-                            "complete -C \"winnow run --cache-type\"; complete -C \"winnow run --kv snap\"'"), 0);
+        assert_int_equal(
+            sh("PATH=$PWD:$PATH HOME=/tmp fish -c 'source data/completion/winnow.fish; complete -C "
+               "\"winnow inspe\"; "
+               "complete -C \"winnow run --cache-type\"; complete -C \"winnow run --kv snap\"'"),
+            0);
         says("inspect");
         says("--cache-type-k");
         says("snapkv");
@@ -99,16 +106,25 @@ static void fish_and_zsh_read_theirs(void **state)
 static void what_is_installed_is_whole(void **state)
 {
     (void)state;
-    static const char *const files[] = { "bin/winnow", "lib/libwinnow.a", "lib/pkgconfig/winnow.pc", "include/winnow.h",
-                                         "include/winnow_policy.h", "share/man/man1/winnow.1", "share/man/man1/winnow-run.1",
-                                         "share/bash-completion/completions/winnow", "share/zsh/site-functions/_winnow",
+    static const char *const files[] = { "bin/winnow",
+                                         "lib/libwinnow.a",
+                                         "lib/pkgconfig/winnow.pc",
+                                         "include/winnow.h",
+                                         "include/winnow_policy.h",
+                                         "share/man/man1/winnow.1",
+                                         "share/man/man1/winnow-run.1",
+                                         "share/bash-completion/completions/winnow",
+                                         "share/zsh/site-functions/_winnow",
                                          "share/fish/vendor_completions.d/winnow.fish" };
     char dir[] = "/tmp/winnow-install-XXXXXX";
     assert_non_null(mkdtemp(dir));
     assert_int_equal(sh_both("make -s install DESTDIR=%s PREFIX=/usr", dir), 0);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (sh("test -s %s/usr/%s", dir, files[i])) fail_msg("%s was not installed", files[i]);
-    assert_int_equal(sh("PKG_CONFIG_SYSROOT_DIR=%s PKG_CONFIG_PATH=%s/usr/lib/pkgconfig pkg-config --cflags --libs winnow", dir, dir), 0);
+    assert_int_equal(sh("PKG_CONFIG_SYSROOT_DIR=%s PKG_CONFIG_PATH=%s/usr/lib/pkgconfig pkg-config "
+                        "--cflags --libs winnow",
+                        dir, dir),
+                     0);
     says("-lwinnow");
     assert_int_equal(sh("rm -r %s", dir), 0);
 }
@@ -117,7 +133,8 @@ static void the_version_says_what_it_runs_with(void **state)
 {
     (void)state;
     assert_int_equal(sh("./winnow --version"), 0);
-    static const char *const words[] = { "winnow 0.", "built", "kernels", "numerics", "PCRE2", "jansson" };
+    static const char *const words[] = { "winnow 0.", "built", "kernels",
+                                         "numerics",  "PCRE2", "jansson" };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) says(words[i]);
     assert_int_equal(sh("WN_CPU=scalar ./winnow --version"), 0);
     says("kernels    scalar");

@@ -13,7 +13,10 @@ static char model[] = "/tmp/winnow-inspect-XXXXXX";
 
 /* Runs ./winnow with the arguments; returns the exit status. */
 static int winnow(const char *args) { return sh_both("./winnow %s", args); }
-static int inspect(const char *path, const char *flags) { return sh_both("./winnow inspect %s %s", path, flags); }
+static int inspect(const char *path, const char *flags)
+{
+    return sh_both("./winnow inspect %s %s", path, flags);
+}
 
 static int make_model(void **state)
 {

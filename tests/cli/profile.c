@@ -13,14 +13,18 @@ static const char *file(void)
 {
     static char path[128];
     const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-cli-%ld.profile", tmp ? tmp : "/tmp", (long)getpid());
+    snprintf(path, sizeof path, "%s/winnow-test-cli-%ld.profile", tmp ? tmp : "/tmp",
+             (long)getpid());
     return path;
 }
 
 static void a_profile_is_made_and_gone_by(void **state)
 {
     (void)state;
-    assert_int_equal(sh("./winnow profile " MODEL " " SMALL "-o %s --json > %s.json && cmp %s %s.json", file(), file(), file(), file()), 0);
+    assert_int_equal(sh("./winnow profile " MODEL " " SMALL
+                        "-o %s --json > %s.json && cmp %s %s.json",
+                        file(), file(), file(), file()),
+                     0);
     assert_int_equal(sh("./winnow profile " MODEL " " SMALL "-o %s", file()), 0);
     assert_non_null(strstr(out, "retrieval"));
     assert_non_null(strstr(out, "lanes fetch"));
@@ -28,25 +32,40 @@ static void a_profile_is_made_and_gone_by(void **state)
     assert_int_equal(sh(RUN "--profile %s --kv 'snapkv+alloc:heads@25%%'", file()), 0);
     assert_int_equal(sh(RUN "--profile %s --kv 'snapkv+alloc:profile@25%%' 2>&1", file()), 1);
     assert_non_null(strstr(out, "has no budgets for snapkv (it has: none)"));
-    assert_int_equal(sh("./winnow profile " MODEL " -q --no-resume -o %s -c 256 --groups 2 --budgets 'snapkv@25%%'", file()), 0);
+    assert_int_equal(sh("./winnow profile " MODEL
+                        " -q --no-resume -o %s -c 256 --groups 2 --budgets 'snapkv@25%%'",
+                        file()),
+                     0);
     assert_non_null(strstr(out, "budgets for snapkv at 25%"));
     assert_int_equal(sh(RUN "--profile %s --kv 'snapkv+alloc:profile@25%%'", file()), 0);
-    assert_int_equal(sh("./winnow eval -q -m " MODEL " --no-resume --no-speed --profile %s --kv 'snapkv+alloc:profile@25%%' -c 256 "
-                        "--tasks none --chunks 1", file()), 0);
-    assert_int_equal(sh("./winnow profile " MODEL " " SMALL "-o %s", file()), 0);   /* measured anew, the table stays */
+    assert_int_equal(
+        sh("./winnow eval -q -m " MODEL
+           " --no-resume --no-speed --profile %s --kv 'snapkv+alloc:profile@25%%' -c 256 "
+           "--tasks none --chunks 1",
+           file()),
+        0);
+    /* measured anew, the table stays */
+    assert_int_equal(sh("./winnow profile " MODEL " " SMALL "-o %s", file()), 0);
     assert_non_null(strstr(out, "budgets for snapkv at 25%"));
     sh("rm -f %s %s.json", file(), file());
 }
 
-/* Evolution cut short after its first batch is written as far as it came; begun again, it ends with the file
- * that a run in one piece writes, and leaves nothing beside it. */
+/* Evolution cut short after its first batch is written as far as it came; begun again, it ends with
+ * the file that a run in one piece writes, and leaves nothing beside it. */
 static void a_search_is_taken_up(void **state)
 {
     (void)state;
     static char how[300];
-    snprintf(how, sizeof how, "./winnow profile " MODEL " -q -c 256 --budgets 'tova@25%%' --search evolve --evaluations 10 -o %s", file());
-    assert_int_equal(sh("./winnow profile " MODEL " " SMALL "-o %s && cp %s %s.bare", file(), file(), file()), 0);
-    assert_int_equal(sh("%s --no-resume && mv %s %s.json && cp %s.bare %s", how, file(), file(), file(), file()), 0);
+    snprintf(how, sizeof how,
+             "./winnow profile " MODEL
+             " -q -c 256 --budgets 'tova@25%%' --search evolve --evaluations 10 -o %s",
+             file());
+    assert_int_equal(sh("./winnow profile " MODEL " " SMALL "-o %s && cp %s %s.bare", file(),
+                        file(), file()),
+                     0);
+    assert_int_equal(sh("%s --no-resume && mv %s %s.json && cp %s.bare %s", how, file(), file(),
+                        file(), file()),
+                     0);
     assert_non_null(strstr(out, "budgets for tova at 25%"));
     assert_non_null(strstr(out, "(10 tried)"));         /* even, and a batch of nine */
     assert_int_equal(sh("%s --minutes 0.001 2>&1", how), 0);
@@ -54,7 +73,8 @@ static void a_search_is_taken_up(void **state)
     assert_int_equal(sh("test -s %s.search", file()), 0);
     assert_int_equal(sh("%s -s 1 2>&1", how), 1);
     assert_non_null(strstr(out, "the state of another search"));
-    assert_int_equal(sh("%s && cmp %s %s.json && test ! -e %s.search", how, file(), file(), file()), 0);
+    assert_int_equal(sh("%s && cmp %s %s.json && test ! -e %s.search", how, file(), file(), file()),
+                     0);
     assert_int_equal(sh(RUN "--profile %s --kv 'tova+alloc:profile@25%%'", file()), 0);
     sh("rm -f %s %s.json %s.bare", file(), file(), file());
 }
@@ -63,7 +83,9 @@ static void without_a_profile_a_run_says_so(void **state)
 {
     (void)state;
     assert_int_equal(sh("ln -sf $PWD/" MODEL " %s.gguf", file()), 0);
-    assert_int_equal(sh("./winnow run -q -m %s.gguf -p hello -n 1 --kv 'h2o+alloc:heads@25%%' 2>&1", file()), 1);
+    assert_int_equal(sh("./winnow run -q -m %s.gguf -p hello -n 1 --kv 'h2o+alloc:heads@25%%' 2>&1",
+                        file()),
+                     1);
     assert_non_null(strstr(out, "goes by a profile of the model: there is no "));
     assert_non_null(strstr(out, "run `winnow profile "));
     sh("rm -f %s.gguf", file());
@@ -72,17 +94,21 @@ static void without_a_profile_a_run_says_so(void **state)
 static void wrong_words_are_sentences(void **state)
 {
     (void)state;
-    static const struct { const char *args, *says; int rc; } wrong[] = {
+    static const struct { const char *args, *says; int rc;
+    } wrong[] = {
         { "", "which model?", 2 },
         { MODEL " -c 20", "-c", 2 },
         { MODEL " --json --check", "one of them", 2 },
-        { MODEL " --search anneal --budgets snapkv@25%", "there are descend and evolve, not: anneal", 2 },
+        { MODEL " --search anneal --budgets snapkv@25%",
+          "there are descend and evolve, not: anneal", 2 },
         { MODEL " --search evolve", "are about --budgets POLICY", 2 },
-        { MODEL " -q --no-resume -c 256 --needles 1 --repeats 1 -o /tmp/never --budgets tova@25% --search evolve --evaluations 9",
+        { MODEL " -q --no-resume -c 256 --needles 1 --repeats 1 -o /tmp/never --budgets tova@25% "
+                "--search evolve --evaluations 9",
           "9 evaluations are too few", 1 },
         { MODEL " -q --no-resume -c 90000 -o /tmp/never", "texts of 90000 tokens", 1 },
         { MODEL " -q --no-resume -c 512 --recent 400 -o /tmp/never", "are too much of a text", 1 },
-        { MODEL " -q --no-resume -c 256 --needles 1 --repeats 1 -o /nowhere/x", "/nowhere/x: cannot be written", 1 },
+        { MODEL " -q --no-resume -c 256 --needles 1 --repeats 1 -o /nowhere/x",
+          "/nowhere/x: cannot be written", 1 },
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_int_equal(sh("./winnow profile %s 2>&1", wrong[i].args), wrong[i].rc);

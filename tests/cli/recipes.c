@@ -20,7 +20,8 @@ static void every_recipe_and_stage_is_listed(void **state)
         says(line);
     }
     for (int i = 0; wn_stage_at(i); i++) {
-        snprintf(line, sizeof line, "\n  +%s:%s", wn_stage_kind_name((int)wn_stage_at(i)->kind), wn_stage_at(i)->name);
+        snprintf(line, sizeof line, "\n  +%s:%s", wn_stage_kind_name((int)wn_stage_at(i)->kind),
+                 wn_stage_at(i)->name);
         says(line);
     }
     for (int i = 0; wn_recipe_format(i); i++) says(wn_recipe_format(i));
@@ -59,13 +60,16 @@ static void json_has_what_the_tables_have(void **state)
     while (wn_recipe_at(n)) n++;
     assert_int_equal(json_array_size(list), n);
     for (int i = 0; i < n; i++) {
-        static const char *const keys[] = { "family", "class", "at", "at_default", "observes", "resume", "cost", "source", "about" };
+        static const char *const keys[] = { "family", "class", "at",     "at_default", "observes",
+                                            "resume", "cost",  "source", "about" };
         const wn_recipe *r = wn_recipe_at(i);
         json_t *one = json_array_get(list, (size_t)i);
         assert_string_equal(json_string_value(json_object_get(one, "name")), r->name);
-        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) assert_non_null(json_string_value(json_object_get(one, keys[k])));
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+            assert_non_null(json_string_value(json_object_get(one, keys[k])));
         assert_int_equal(json_array_size(json_object_get(one, "params")), r->n_params + 6);
-        assert_int_equal(json_is_true(json_object_get(one, "frees_memory")), r->kind != WN_CLASS_FULL);
+        assert_int_equal(json_is_true(json_object_get(one, "frees_memory")),
+                         r->kind != WN_CLASS_FULL);
     }
     for (n = 0; wn_stage_at(n); n++) { }
     assert_int_equal(json_array_size(json_object_get(j, "stages")), n);
@@ -90,8 +94,11 @@ static void unknown_names_are_sentences(void **state)
 static void the_page_is_up_to_date(void **state)
 {
     (void)state;
-    if (sh_both("{ cat docs/policies.in.md; ./winnow recipes --markdown; } | diff docs/policies.md -"))
-        fail_msg("docs/policies.md is not what `make docs` makes; run it. The differences:\n%.3000s", out);
+    if (sh_both(
+            "{ cat docs/policies.in.md; ./winnow recipes --markdown; } | diff docs/policies.md -"))
+        fail_msg(
+            "docs/policies.md is not what `make docs` makes; run it. The differences:\n%.3000s",
+            out);
 }
 
 /* ---- recipes from libraries ----------------------------------------------------------------- */
@@ -103,27 +110,38 @@ static void a_library_brings_a_recipe(void **state)
     says("\nsparse ");
     assert_int_equal(sh_both("./winnow recipes sparse " LIB), 0);
     says("one token in so many is kept first");
-    assert_int_equal(sh_both("./winnow run -m " MODEL " -f models/aschenputtel.txt -n 4 --temp 0 " LIB
-                        " --kv 'sparse(every=256,step=8)@25%%' --json -q"), 0);
+    assert_int_equal(sh_both("./winnow run -m " MODEL
+                             " -f models/aschenputtel.txt -n 4 --temp 0 " LIB
+                             " --kv 'sparse(every=256,step=8)@25%%' --json -q"),
+                     0);
     json_t *j = json_loads(out, 0, NULL);
-    double kept = (double)json_integer_value(json_object_get(j, "kv_slots")) / (double)json_integer_value(json_object_get(j, "kv_slots_full"));
-    if (kept < 0.25 || kept > 0.35) fail_msg("%g of the slots are kept", kept);     /* 25 % at the last boundary, and what came since */
+    double kept = (double)json_integer_value(json_object_get(j, "kv_slots")) /
+                  (double)json_integer_value(json_object_get(j, "kv_slots_full"));
+    /* 25 % at the last boundary, and what came since */
+    if (kept < 0.25 || kept > 0.35) fail_msg("%g of the slots are kept", kept);
     json_decref(j);
     assert_int_equal(sh_both("./winnow run -m " MODEL " -p x -n 1 -q --kv sparse"), 2);
     says("no cache policy \"sparse\"");
-    assert_int_equal(sh_both("./winnow bench -m " MODEL " -d 64 -p 8 -n 1 -r 1 --csv " LIB " --kv sparse+recover:compensate"), 0);
-    assert_int_equal(sh_both("./winnow eval -m " MODEL " --kv sparse --context 256 --chunks 1 --tasks none --budget 50 --no-speed -q "
-                        "--no-resume " LIB), 0);
+    assert_int_equal(sh_both("./winnow bench -m " MODEL " -d 64 -p 8 -n 1 -r 1 --csv " LIB
+                             " --kv sparse+recover:compensate"),
+                     0);
+    assert_int_equal(
+        sh_both("./winnow eval -m " MODEL
+                " --kv sparse --context 256 --chunks 1 --tasks none --budget 50 --no-speed -q "
+                "--no-resume " LIB),
+        0);
     says("sparse");
 }
 
 static void wrong_libraries_are_sentences(void **state)
 {
     (void)state;
-    static const struct { const char *file, *what; } cases[] = {
+    static const struct { const char *file, *what;
+    } cases[] = {
         { "build/tests/plugins/old.so", "made for version" },
         { "build/tests/plugins/clash.so", "there is a recipe \"snapkv\" already" },
-        { "build/tests/plugins/faulty.so", "recipe \"faulty\": parameter 1: its default is outside its range" },
+        { "build/tests/plugins/faulty.so",
+          "recipe \"faulty\": parameter 1: its default is outside its range" },
         { "build/tests/plugins/other.so", "no symbol winnow_policy_plugin" },
         { "README.md", "README.md" },
         { "/nowhere/p.so", "/nowhere/p.so" },
@@ -138,18 +156,24 @@ static void wrong_libraries_are_sentences(void **state)
 static void what_libraries_may_call_is_exported(void **state)
 {
     (void)state;
-    if (sh_both("grep -oE '\\bwn_(view|plan)_[a-z_]+\\(' include/winnow_policy.h | tr -d '(' | sort -u > build/offered; "
-           "nm -D --defined-only winnow | awk '{ print $3 }' | grep '^wn_' | sort | diff build/offered -"))
+    if (sh_both("grep -oE '\\bwn_(view|plan)_[a-z_]+\\(' include/winnow_policy.h | tr -d '(' | "
+                "sort -u > build/offered; "
+                "nm -D --defined-only winnow | awk '{ print $3 }' | grep '^wn_' | sort | diff "
+                "build/offered -"))
         fail_msg("src/policy/exports.list is not what winnow_policy.h offers:\n%s", out);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_recipe_and_stage_is_listed), cmocka_unit_test(the_examples_are_policies),
-        cmocka_unit_test(json_has_what_the_tables_have),    cmocka_unit_test(unknown_names_are_sentences),
-        cmocka_unit_test(the_page_is_up_to_date),           cmocka_unit_test(a_library_brings_a_recipe),
-        cmocka_unit_test(wrong_libraries_are_sentences),    cmocka_unit_test(what_libraries_may_call_is_exported),
+        cmocka_unit_test(every_recipe_and_stage_is_listed),
+        cmocka_unit_test(the_examples_are_policies),
+        cmocka_unit_test(json_has_what_the_tables_have),
+        cmocka_unit_test(unknown_names_are_sentences),
+        cmocka_unit_test(the_page_is_up_to_date),
+        cmocka_unit_test(a_library_brings_a_recipe),
+        cmocka_unit_test(wrong_libraries_are_sentences),
+        cmocka_unit_test(what_libraries_may_call_is_exported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,15 +19,20 @@ static json_t *last_line(void)
     return j;
 }
 
-static json_int_t number(json_t *j, const char *key) { return json_integer_value(json_object_get(j, key)); }
+static json_int_t number(json_t *j, const char *key)
+{
+    return json_integer_value(json_object_get(j, key));
+}
 
 static void the_json_line_has_what_scripts_need(void **state)
 {
     (void)state;
-    assert_int_equal(sh("./winnow run -m " MODEL " -p 'Once upon a time' -n 8 --temp 0 --json -q"), 0);
+    assert_int_equal(sh("./winnow run -m " MODEL " -p 'Once upon a time' -n 8 --temp 0 --json -q"),
+                     0);
     json_t *j = last_line();
-    static const char *const keys[] = { "text", "prompt_tokens", "generated", "cached_tokens", "prefill_tps", "decode_tps",
-                                        "kv_bytes", "kv_bytes_peak", "kv_slots_full" };
+    static const char *const keys[] = { "text",          "prompt_tokens", "generated",
+                                        "cached_tokens", "prefill_tps",   "decode_tps",
+                                        "kv_bytes",      "kv_bytes_peak", "kv_slots_full" };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!json_object_get(j, keys[i])) fail_msg("no %s in %s", keys[i], out);
     assert_int_equal(number(j, "generated"), 8);
@@ -48,16 +53,24 @@ static void a_session_goes_on_exactly(void **state)
 {
     (void)state;
     char whole[4096], parts[8192];
-    assert_int_equal(sh("./winnow run -m " MODEL " -p 'The king had a daughter' -n 40 -s 7 --json -q"), 0);
+    assert_int_equal(sh("./winnow run -m " MODEL
+                        " -p 'The king had a daughter' -n 40 -s 7 --json -q"),
+                     0);
     json_t *j = last_line();
     snprintf(whole, sizeof whole, "%s", json_string_value(json_object_get(j, "text")));
     json_decref(j);
-    assert_int_equal(sh("./winnow run -m " MODEL " -p 'The king had a daughter' -n 20 -s 7 --json -q --session %s/s", dir), 0);
+    assert_int_equal(sh("./winnow run -m " MODEL
+                        " -p 'The king had a daughter' -n 20 -s 7 --json -q --session %s/s",
+                        dir),
+                     0);
     j = last_line();
     snprintf(parts, sizeof parts, "%s", json_string_value(json_object_get(j, "text")));
     json_decref(j);
     /* The text so far as the new prompt: the same tokens come out of the tokenizer here. */
-    assert_int_equal(sh("./winnow run -m " MODEL " -p 'The king had a daughter%s' -n 20 -s 7 --json -q --session %s/s", parts, dir), 0);
+    assert_int_equal(sh("./winnow run -m " MODEL
+                        " -p 'The king had a daughter%s' -n 20 -s 7 --json -q --session %s/s",
+                        parts, dir),
+                     0);
     j = last_line();
     assert_true(number(j, "cached_tokens") > 20);
     strncat(parts, json_string_value(json_object_get(j, "text")), 4000);
@@ -70,15 +83,21 @@ static void tokens_in_and_logits_out(void **state)
     (void)state;
     static float logits[5 * 4096];
     char path[64];
-    assert_int_equal(sh("printf '\\001\\000\\000\\000\\002\\000\\000\\000\\003\\000\\000\\000\\004\\000\\000\\000\\005\\000\\000\\000' > %s/t && "
-                        "./winnow run -m " MODEL " --tokens %s/t -n 0 --dump-logits %s/l -q", dir, dir, dir), 0);
+    assert_int_equal(sh("printf "
+                        "'\\001\\000\\000\\000\\002\\000\\000\\000\\003\\000\\000\\000\\004\\000\\0"
+                        "00\\000\\005\\000\\000\\000' > %s/t && "
+                        "./winnow run -m " MODEL " --tokens %s/t -n 0 --dump-logits %s/l -q",
+                        dir, dir, dir),
+                     0);
     snprintf(path, sizeof path, "%s/l", dir);
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     assert_int_equal(fread(logits, sizeof(float), 5 * 4096, f), 5 * 4096);
     assert_int_equal(fgetc(f), EOF);
     fclose(f);
-    assert_int_equal(sh("head -c 3 %s/t > %s/u; ./winnow run -m " MODEL " --tokens %s/u -n 0 2>&1", dir, dir, dir), 1);
+    assert_int_equal(sh("head -c 3 %s/t > %s/u; ./winnow run -m " MODEL " --tokens %s/u -n 0 2>&1",
+                        dir, dir, dir),
+                     1);
     assert_non_null(strstr(out, "int32"));
 }
 
@@ -89,23 +108,34 @@ static void a_protected_sentence_is_remembered(void **state)
     (void)state;
     static const char needle[] = " The pass key is 48213. Remember it: 48213 is the pass key. ";
     int at = 1400;
-    assert_int_equal(sh("(head -c %d models/aschenputtel.txt; printf '%%s' '%s'; tail -c +%d models/aschenputtel.txt | head -c 1800) > %s/text",
-                        at, needle, at + 1, dir), 0);
+    assert_int_equal(sh("(head -c %d models/aschenputtel.txt; printf '%%s' '%s'; tail -c +%d "
+                        "models/aschenputtel.txt | head -c 1800) > %s/text",
+                        at, needle, at + 1, dir),
+                     0);
     for (int protect = 0; protect < 2; protect++) {
         char range[60] = "";
-        if (protect) snprintf(range, sizeof range, "--protect %d-%d", at, at + (int)sizeof needle - 2);
-        assert_int_equal(sh("./winnow run -m " MODEL " -f %s/text -p '\n\nQuestion: What is the pass key?\nAnswer: ' -n 12 --temp 0 -q "
-                            "--kv recent@12.5%% %s", dir, range), 0);
+        if (protect)
+            snprintf(range, sizeof range, "--protect %d-%d", at, at + (int)sizeof needle - 2);
+        assert_int_equal(
+            sh("./winnow run -m " MODEL
+               " -f %s/text -p '\n\nQuestion: What is the pass key?\nAnswer: ' -n 12 --temp 0 -q "
+               "--kv recent@12.5%% %s",
+               dir, range),
+            0);
         if ((strstr(out, "48213") != NULL) != protect) fail_msg("%s: %s", range, out);
     }
-    assert_int_equal(sh_both("./winnow run -m " MODEL " -p 'Once upon a time' -n 1 --kv recent@25%% --protect 9-99"), 1);
+    assert_int_equal(sh_both("./winnow run -m " MODEL
+                             " -p 'Once upon a time' -n 1 --kv recent@25%% --protect 9-99"),
+                     1);
     assert_non_null(strstr(out, "--protect 9-99: bytes 9 to 100: the text has 16"));
-    assert_int_equal(sh_both("./winnow run -m " MODEL " -p 'Once upon a time' -n 1 --kv recent@25%% --protect here"), 1);
+    assert_int_equal(sh_both("./winnow run -m " MODEL
+                             " -p 'Once upon a time' -n 1 --kv recent@25%% --protect here"),
+                     1);
     assert_non_null(strstr(out, "expected bytes of the prompt, as in 100-120"));
 }
 
-/* Spans are named by bytes, also where a token reaches from one into the next: a head holds the end of
- * each, or nothing of it. */
+/* Spans are named by bytes, also where a token reaches from one into the next: a head holds the end
+ * of each, or nothing of it. */
 static void spans_stay_or_go_as_a_whole(void **state)
 {
     (void)state;
@@ -113,17 +143,26 @@ static void spans_stay_or_go_as_a_whole(void **state)
     assert_int_equal(sh("head -c 420 models/aschenputtel.txt > %s/spans", dir), 0);
     int whole = 0, gone = 0;
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(sh_both("text=$(head -c %s %s/spans | tail -c 20); ./winnow run -m " MODEL " -f %s/spans -n 2 -q --kv shotkv@70%% --span %s "
-                                 "--span %s --span %s --explain \"$text\"", strchr(range[i], '-') + 1, dir, dir, range[0], range[1], range[2]), 0);
+        assert_int_equal(sh_both("text=$(head -c %s %s/spans | tail -c 20); ./winnow run -m " MODEL
+                                 " -f %s/spans -n 2 -q --kv shotkv@70%% --span %s "
+                                 "--span %s --span %s --explain \"$text\"",
+                                 strchr(range[i], '-') + 1, dir, dir, range[0], range[1], range[2]),
+                         0);
         if (strstr(out, "a part of it")) fail_msg("%s: %s", range[i], out);
         whole += strstr(out, "all of it:") != NULL;
         gone += strstr(out, "all that they held:") != NULL;
     }
     assert_true(whole > 0 && gone > 0);
-    assert_int_equal(sh_both("./winnow run -m " MODEL " -f %s/spans -n 0 --kv shotkv@50%% --span 0-60 --span 40-80", dir), 1);
+    assert_int_equal(sh_both("./winnow run -m " MODEL
+                             " -f %s/spans -n 0 --kv shotkv@50%% --span 0-60 --span 40-80",
+                             dir),
+                     1);
     assert_non_null(strstr(out, "--span 40-80: positions "));
     assert_non_null(strstr(out, "is in another one"));
-    assert_int_equal(sh_both("./winnow run -m " MODEL " -f %s/spans -n 0 --kv shotkv@50%% --span 0-6000", dir), 1);
+    assert_int_equal(sh_both("./winnow run -m " MODEL
+                             " -f %s/spans -n 0 --kv shotkv@50%% --span 0-6000",
+                             dir),
+                     1);
     assert_non_null(strstr(out, "--span 0-6000: bytes 0 to 6001: the text has 420"));
     assert_int_equal(sh_both("./winnow run -m " MODEL " --tokens %s/t -n 0 --span 0-6", dir), 2);
     assert_non_null(strstr(out, "--protect and --span name bytes of a text"));
@@ -157,7 +196,8 @@ static void exit_statuses(void **state)
         { "./winnow run -m " MODEL " -p x --mem 1M", 1, "--mem" },
         { "./winnow run -m " MODEL " -p x -c 100000", 1, "4096" },
         { "./winnow bench -m " MODEL " -d 5,3", 2, "5,3" },
-        { "./winnow run -m /nowhere/x.gguf -p x --kv snapkw", 2, "\"snapkw\"" },     /* before the model is opened */
+        /* before the model is opened */
+        { "./winnow run -m /nowhere/x.gguf -p x --kv snapkw", 2, "\"snapkw\"" },
         { "./winnow run -m /nowhere/x.gguf -p x --kv 'snapkv,k=q77'", 2, "q77" },
         { "./winnow bench -m /nowhere/x.gguf --kv 'snapkv@0%'", 2, "above 0%" },
         { "./winnow eval -m /nowhere/x.gguf --kv 'snapkv+alloc:no'", 2, "uniform, ada" },
@@ -168,19 +208,25 @@ static void exit_statuses(void **state)
         char cmd[512];
         snprintf(cmd, sizeof cmd, "%s 2>&1", cases[i].cmd);
         int rc = sh("%s", cmd);
-        if (rc != cases[i].rc) fail_msg("%s: exit status %d, expected %d: %s", cases[i].cmd, rc, cases[i].rc, out);
-        if (!strstr(out, cases[i].says)) fail_msg("%s: does not say %s: %s", cases[i].cmd, cases[i].says, out);
+        if (rc != cases[i].rc)
+            fail_msg("%s: exit status %d, expected %d: %s", cases[i].cmd, rc, cases[i].rc, out);
+        if (!strstr(out, cases[i].says))
+            fail_msg("%s: does not say %s: %s", cases[i].cmd, cases[i].says, out);
     }
 }
 
 static void every_option_has_its_twin(void **state)
 {
     (void)state;
-    assert_int_equal(sh("WN_MODEL=" MODEL " WN_TEMP=0 WN_N_PREDICT=3 WN_JSON=1 ./winnow run -p 'Once' -q"), 0);
+    assert_int_equal(sh("WN_MODEL=" MODEL
+                        " WN_TEMP=0 WN_N_PREDICT=3 WN_JSON=1 ./winnow run -p 'Once' -q"),
+                     0);
     json_t *j = last_line();
     assert_int_equal(number(j, "generated"), 3);
     json_decref(j);
-    assert_int_equal(sh("WN_MODEL=" MODEL " WN_N_PREDICT=3 ./winnow run -p 'Once' --temp=0 -n 2 --json -q"), 0);
+    assert_int_equal(sh("WN_MODEL=" MODEL
+                        " WN_N_PREDICT=3 ./winnow run -p 'Once' --temp=0 -n 2 --json -q"),
+                     0);
     j = last_line();
     assert_int_equal(number(j, "generated"), 2);        /* the command line wins */
     json_decref(j);
@@ -202,19 +248,27 @@ static void bench_measures_something(void **state)
 static void bench_measures_a_policy(void **state)
 {
     (void)state;
-    static const struct { const char *kv, *depths; size_t n; } cases[] = { { "snapkv@25%", "256,512", 2 }, { "h2o@25%", "256", 1 } };
+    static const struct {
+        const char *kv, *depths;
+        size_t n;
+    } cases[] = { { "snapkv@25%", "256,512", 2 }, { "h2o@25%", "256", 1 } };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(sh("./winnow bench -m " MODEL " -d %s -p 64 -n 2 -r 1 --json --kv '%s'", cases[i].depths, cases[i].kv), 0);
+        assert_int_equal(sh("./winnow bench -m " MODEL " -d %s -p 64 -n 2 -r 1 --json --kv '%s'",
+                            cases[i].depths, cases[i].kv),
+                         0);
         json_t *j = json_loads(out, 0, NULL), *rows = json_object_get(j, "rows");
         assert_string_equal(json_string_value(json_object_get(j, "kv")), cases[i].kv);
         assert_int_equal(json_array_size(rows), cases[i].n);
         for (size_t k = 0; k < cases[i].n; k++) {
             double kept = json_number_value(json_object_get(json_array_get(rows, k), "kept"));
-            if (kept < 0.24 || kept > 0.27) fail_msg("%s: %g of the slots are kept", cases[i].kv, kept);
+            if (kept < 0.24 || kept > 0.27)
+                fail_msg("%s: %g of the slots are kept", cases[i].kv, kept);
         }
         json_decref(j);
     }
-    assert_int_equal(sh("./winnow bench -m " MODEL " -d 64 -p 32 -n 2 -r 1 --csv --kv 'recent(sinks=4,window=20,every=16)'"), 0);
+    assert_int_equal(sh("./winnow bench -m " MODEL
+                        " -d 64 -p 32 -n 2 -r 1 --csv --kv 'recent(sinks=4,window=20,every=16)'"),
+                     0);
     assert_non_null(strstr(out, ",kept,kv\n64,"));
     assert_non_null(strstr(out, ",\"recent(sinks=4,window=20,every=16)\"\n"));
 }
@@ -223,12 +277,16 @@ int main(void)
 {
     if (!mkdtemp(dir)) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_json_line_has_what_scripts_need), cmocka_unit_test(a_demo_question_is_answered),
-        cmocka_unit_test(a_session_goes_on_exactly),           cmocka_unit_test(tokens_in_and_logits_out),
-        cmocka_unit_test(exit_statuses),                       cmocka_unit_test(every_option_has_its_twin),
+        cmocka_unit_test(the_json_line_has_what_scripts_need),
+        cmocka_unit_test(a_demo_question_is_answered),
+        cmocka_unit_test(a_session_goes_on_exactly),
+        cmocka_unit_test(tokens_in_and_logits_out),
+        cmocka_unit_test(exit_statuses),
+        cmocka_unit_test(every_option_has_its_twin),
         cmocka_unit_test(a_protected_sentence_is_remembered),
         cmocka_unit_test(spans_stay_or_go_as_a_whole),
-        cmocka_unit_test(bench_measures_something),            cmocka_unit_test(bench_measures_a_policy),
+        cmocka_unit_test(bench_measures_something),
+        cmocka_unit_test(bench_measures_a_policy),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     sh("rm -rf %s", dir);

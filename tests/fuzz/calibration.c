@@ -1,6 +1,7 @@
-/* tests/fuzz/calibration.c - files that say they are a calibration. What is read is sound: its numbers can be found and are finite,
- * reading by every book of it is made ready, and now and then it is written and read again, the same. The header is
- * set right first, so that the fuzzer gets behind it. */
+/* tests/fuzz/calibration.c - files that say they are a calibration. What is read is sound: its
+ * numbers can be found and are finite, reading by every book of it is made ready, and now and then
+ * it is written and read again, the same. The header is set right first, so that the fuzzer gets
+ * behind it. */
 #include "base/alloc.h"
 #include "page/book.h"
 #include "store/calibration.h"
@@ -55,13 +56,17 @@ static void check_file(const wn_calibration *c)
     wn_calibration *again;
     snprintf(path, sizeof path, "/tmp/winnow-fuzz-%ld.calibration", (long)getpid());
     if (wn_calibration_write(c, path, &err) || wn_calibration_read(&again, path, &err)) abort();
-    if (again->n_lanes != c->n_lanes || again->n_books != c->n_books || memcmp(again->dims, c->dims, sizeof *c->dims * (size_t)c->n_lanes))
+    if (again->n_lanes != c->n_lanes || again->n_books != c->n_books ||
+        memcmp(again->dims, c->dims, sizeof *c->dims * (size_t)c->n_lanes))
         abort();
     for (int i = 0; i < c->n_books; i++)
         for (int l = 0; l < c->n_lanes; l++)
             for (int v = 0; v < 2; v++) {
-                size_t n = c->books[i].format->calibrated->numbers(v ? c->dims[l].v : c->dims[l].k, v);
-                if (memcmp(wn_calibration_numbers(c, &c->books[i], l, v), wn_calibration_numbers(again, &again->books[i], l, v), n * sizeof(float)))
+                size_t n = c->books[i].format->calibrated->numbers(v ? c->dims[l].v : c->dims[l].k,
+                                                                   v);
+                if (memcmp(wn_calibration_numbers(c, &c->books[i], l, v),
+                           wn_calibration_numbers(again, &again->books[i], l, v),
+                           n * sizeof(float)))
                     abort();
             }
     unlink(path);
@@ -83,7 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     check_books(c);
-    if (accepted++ % 256 == 0) check_file(c);   /* a file is synced, which takes longer than all else */
+    if (accepted++ % 256 == 0) check_file(c);   /* a file is synced, which takes longer than all
+                                                   else */
     wn_calibration_close(c);
     free(b);
     return 0;

@@ -11,7 +11,9 @@
 static void check(const wn_chat_text *r)
 {
     for (size_t i = 0, end = 0; i < r->n_plain; i++) {
-        if (r->plain[i].from >= r->plain[i].to || r->plain[i].to > r->n || (i && r->plain[i].from <= end)) abort();
+        if (r->plain[i].from >= r->plain[i].to || r->plain[i].to > r->n ||
+            (i && r->plain[i].from <= end))
+            abort();
         end = r->plain[i].to;
     }
 }
@@ -22,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *text = (const char *)data;
     size_t n = strnlen(text, size);
     json_t *vars = n < size ? json_loadb(text + n + 1, size - n - 1, JSON_ALLOW_NUL, NULL) : NULL;
-    wn_render_opts o = { .vars = json_is_object(vars) ? vars : NULL, .now = 1, .max_steps = 100000, .max_out = 1 << 20, .max_memory = 32 << 20 };
+    wn_render_opts o = { .vars = json_is_object(vars) ? vars : NULL, .now = 1, .max_steps = 100000,
+                         .max_out = 1 << 20, .max_memory = 32 << 20 };
     wn_template *t;
     wn_chat_text a, b;
     wn_err err = { 0 };

@@ -12,7 +12,8 @@ enum { LANES = 4, TOKENS = 40, SCRATCH = 1 << 20 };
 
 static int32_t positions[LANES][TOKENS];
 static wn_view_lane lanes[LANES];
-static float rows[TOKENS * 4], sums[2 * TOKENS], queries[64 * 2 * 4], stats[WN_STATS_MAX][TOKENS], outputs[TOKENS];
+static float rows[TOKENS * 4], sums[2 * TOKENS], queries[64 * 2 * 4], stats[WN_STATS_MAX][TOKENS],
+    outputs[TOKENS];
 static uint8_t flags[TOKENS];
 static int32_t spans[TOKENS];
 static const float *const lane_sums[LANES] = { sums, sums, sums, sums };
@@ -55,8 +56,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
-    for (int l = 0; l < LANES; l++) {   /* lane 2 belongs to a window layer, lane 3 has every other slot */
-        lanes[l] = (wn_view_lane){ .layer = l / 2, .head = l % 2, .group = 2, .k_dim = 4, .v_dim = 4, .pos = positions[l],
+    for (int l = 0; l < LANES; l++) {   /* lane 2 belongs to a window layer, lane 3 has every other
+                                           slot */
+        lanes[l] = (wn_view_lane){ .layer = l / 2, .head = l % 2, .group = 2, .k_dim = 4,
+                                   .v_dim = 4, .pos = positions[l],
                                    .n = l == 2 ? 0 : l == 3 ? TOKENS / 2 : TOKENS };
         for (int i = 0; i < lanes[l].n; i++) positions[l][i] = l == 3 ? 2 * i : i;
     }
@@ -69,10 +72,13 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void decide(const wn_policy *p)
 {
     static const int first[] = { 0, 2, 4 };
-    wn_view v = { .n_tokens = TOKENS, .n_layers = 2, .n_lanes = LANES, .lanes = lanes, .layer_first = first,
-                  .scratch = &scratch, .rows = { rows, rows }, .load = load, .queries = queries, .stats = p->stats, .n_stats = p->n_stats,
-                  .window = WN_MIN(wn_policy_window(p), TOKENS), .sums = lane_sums, .load_queries = load_queries,
-                  .load_stat = load_stat, .load_outputs = load_outputs, .outputs = outputs, .flags = flags, .spans = spans };
+    wn_view v = { .n_tokens = TOKENS, .n_layers = 2, .n_lanes = LANES, .lanes = lanes,
+                  .layer_first = first, .scratch = &scratch, .rows = { rows, rows }, .load = load,
+                  .queries = queries, .stats = p->stats, .n_stats = p->n_stats,
+                  .window = WN_MIN(wn_policy_window(p), TOKENS), .sums = lane_sums,
+                  .load_queries = load_queries, .load_stat = load_stat,
+                  .load_outputs = load_outputs, .outputs = outputs, .flags = flags,
+                  .spans = spans };
     for (int i = 0; i < WN_STATS_MAX; i++) v.stat_rows[i] = stats[i];
     wn_plan plan;
     int64_t kept = 0, protected = 0;
@@ -85,7 +91,8 @@ static void decide(const wn_policy *p)
     for (int l = 0; l < LANES; l++)
         for (int i = 0; i < lanes[l].n; i++) {
             int pos = positions[l][i];
-            bool stays = wn_plan_keeps(&plan, l, pos), must = pos < p->first || pos >= TOKENS - p->last;
+            bool stays = wn_plan_keeps(&plan, l, pos),
+                 must = pos < p->first || pos >= TOKENS - p->last;
             check(stays || !must || plan.n_merges);
             kept += stays;
             protected += must;

@@ -12,7 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static wn_status parse(wn_profile **p, char *text, size_t n, wn_err *err)
 {
     wn_status st = wn_profile_parse(p, text, n, err);
-    char *right = st && strstr(err->text, "checksum does not match") ? strstr(err->text, "expected ") : NULL;
+    char *right = st && strstr(err->text, "checksum does not match")
+                      ? strstr(err->text, "expected ")
+                      : NULL;
     char *sum = right ? strstr(text, "\"checksum\": \"") : NULL;
     if (!sum || (size_t)(sum - text) + 13 + 32 > n) return st;
     memcpy(sum + 13, right + 9, 32);
@@ -31,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (wn_profile_fits(p, p->fingerprint, p->n_layers, p->n_heads, p->n_lanes, &err)) abort();
         for (int i = 0; i < p->n_budgets; i++)
             if (!wn_profile_nearest(p, p->budgets[i].recipe, p->budgets[i].share)) abort();
-        if (wn_profile_text(p, &again, &err) || wn_profile_parse(&q, again, strlen(again), &err)) abort();
+        if (wn_profile_text(p, &again, &err) || wn_profile_parse(&q, again, strlen(again), &err))
+            abort();
         free(again);
         wn_profile_close(q);
         wn_profile_close(p);

@@ -34,12 +34,13 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc;
     (void)argv;
     snprintf(path, sizeof path, "/tmp/winnow-fuzz-%ld.gguf", (long)getpid());
-    wn_generate_opts o = { .type = "F32", .dim = 32, .n_layers = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 32,
-                           .ffn = 32, .vocab = 320, .n_ctx = 64, .seed = 1 };
+    wn_generate_opts o = { .type = "F32", .dim = 32, .n_layers = 1, .n_heads = 1, .n_kv_heads = 1,
+                           .head_dim = 32, .ffn = 32, .vocab = 320, .n_ctx = 64, .seed = 1 };
     must(wn_generate(path, &o, NULL, &err), &err);
     must(wn_model_open(&model, path, &(wn_model_opts){ .n_threads = 1 }, &err), &err);
     unlink(path);
-    must(wn_engine_open(&engine, model, &(wn_engine_opts){ .n_threads = 1, .page_slots = 4, .pool_tokens = 128,
+    must(wn_engine_open(&engine, model, &(wn_engine_opts){ .n_threads = 1, .page_slots = 4,
+                                                           .pool_tokens = 128,
                                                            .mem = (size_t)1 << 30 }, &err), &err);
     return 0;
 }

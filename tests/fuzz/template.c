@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char prose[] = "There was once a man who lived in a small house. He had a dog, and the dog had a bone. One day they "
-                            "went out.\n\n\"Where are we going?\" asked the dog. The man did not say.";
+static const char prose[] =
+    "There was once a man who lived in a small house. He had a dog, and the dog had a bone. One "
+    "day they "
+    "went out.\n\n\"Where are we going?\" asked the dog. The man did not say.";
 static const char base[] = "{\"inherit\": \"base\"}";
 
 static size_t quarter(void *ctx, const char *text, size_t n)
@@ -47,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!wn_choices_parse(&c, &n, text, size - 1, "fuzz", &err)) wn_choices_release(c, n);
         return 0;
     }
-    if (*data == 'h') wn_phrases_parse(&p, base, sizeof base - 1, "base", text, size - 1, "fuzz", &err);
+    if (*data == 'h')
+        wn_phrases_parse(&p, base, sizeof base - 1, "base", text, size - 1, "fuzz", &err);
     else
         wn_phrases_parse(&p, text, size - 1, "fuzz", prose, sizeof prose - 1, "prose", &err);
     if (p) make_all(p);

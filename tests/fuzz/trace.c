@@ -29,11 +29,14 @@ static uint64_t le(const uint8_t *p, size_t n)
 static void set_right(uint8_t *p, size_t n)
 {
     static const uint32_t version = WN_TRACE_VERSION;
-    _Static_assert(WN_TRACE_VERSION == 7, "the sizes below are those of this version, and so are the seeds in corpus/trace");
+    _Static_assert(
+        WN_TRACE_VERSION == 7,
+        "the sizes below are those of this version, and so are the seeds in corpus/trace");
     if (n < 52) return;
     memcpy(p, "WINNOWTR", 8);
     memcpy(p + 8, &version, 4);
-    uint64_t at = 44 + 24 * le(p + 20, 4) + 28 * le(p + 40, 4) + 8 * (le(p + 32, 4) / 2) + ((le(p + 24, 4) + 3) & ~3ull) + ((le(p + 28, 4) + 3) & ~3ull);
+    uint64_t at = 44 + 24 * le(p + 20, 4) + 28 * le(p + 40, 4) + 8 * (le(p + 32, 4) / 2) +
+                  ((le(p + 24, 4) + 3) & ~3ull) + ((le(p + 28, 4) + 3) & ~3ull);
     if (at > n - 8) return;
     sum(p, (size_t)at);
     for (at += 8; n - at >= 40;) {
@@ -49,7 +52,8 @@ static void set_right(uint8_t *p, size_t n)
     }
 }
 
-static void decide(const wn_trace *t, const wn_trace_decision *d, wn_replay *r, const char *text, wn_explain *x)
+static void decide(const wn_trace *t, const wn_trace_decision *d, wn_replay *r, const char *text,
+                   wn_explain *x)
 {
     wn_policy p;
     const wn_plan *plan;
@@ -66,9 +70,18 @@ static void decide(const wn_trace *t, const wn_trace_decision *d, wn_replay *r, 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const policies[] = { "snapkv@25%", "h2o@25%", "d2o@50%", "keydiff@25%", "lagkv(partition=4)@25%",
-                                            "streaming(window=9)", "adakv@40%", "pyramidkv@40%", "fastgen@50%",
-                                            "shotkv@40%", "h2o+retain:fair@40%", "criticalkv@40%" };
+    static const char *const policies[] = { "snapkv@25%",
+                                            "h2o@25%",
+                                            "d2o@50%",
+                                            "keydiff@25%",
+                                            "lagkv(partition=4)@25%",
+                                            "streaming(window=9)",
+                                            "adakv@40%",
+                                            "pyramidkv@40%",
+                                            "fastgen@50%",
+                                            "shotkv@40%",
+                                            "h2o+retain:fair@40%",
+                                            "criticalkv@40%" };
     uint8_t *copy = malloc(size + 1);
     wn_trace *t;
     wn_replay *r = NULL;

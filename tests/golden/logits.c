@@ -48,7 +48,8 @@ static double *wanted(const char *name, const char *path, const int32_t *tokens,
     int n_vocab;
     wn_err err = { 0 };
     double *want = golden_logits(name, n, N_VOCAB);
-    if (!want && reference_logits(path, tokens, n, &want, &n_vocab, &err)) fail_msg("%s: %s", name, err.text);
+    if (!want && reference_logits(path, tokens, n, &want, &n_vocab, &err))
+        fail_msg("%s: %s", name, err.text);
     return want;
 }
 
@@ -74,14 +75,15 @@ static void engine_is_as_near_as_its_peer(void **state)
     for (size_t i = 0; tokens && i < WN_COUNT(rows); i++) {
         char path[GOLDEN_PATH_MAX];
         if (!golden_path(path, rows[i].name, ".gguf")) {
-            printf("skipped: %s is neither in tests/golden nor in ../shared/golden\n", rows[i].name);
+            printf("skipped: %s is neither in tests/golden nor in ../shared/golden\n",
+                   rows[i].name);
             continue;
         }
         reference_distance d = distance(rows[i].name, path, tokens, n);
         double rms = fmin(1.1 * rows[i].peer_rms, rows[i].own_rms), max = 1.5 * rows[i].peer_max;
         bool ok = d.rms <= rms && d.max <= max;
-        printf("%-22s rms %.2e (at most %.2e)  max %.2e (at most %.2e)%s\n", rows[i].name, d.rms, rms, d.max,
-               max, ok ? "" : "  WRONG");
+        printf("%-22s rms %.2e (at most %.2e)  max %.2e (at most %.2e)%s\n", rows[i].name, d.rms,
+               rms, d.max, max, ok ? "" : "  WRONG");
         n_wrong += !ok;
         n_run++;
     }

@@ -54,15 +54,18 @@ static void agrees_with_llama_cpp(void **state)
     wn_eval_opts o = { .context = 512, .text = text, .n_text = n_text, .max_chunks = -1 };
     if (wn_eval_run(&r, m, &o, &err)) fail_msg("%s", err.text);
     assert_int_equal(r.n_chunks, 5);
-    if (fabs(r.rows[0].ppl / LLAMA_CPP - 1) > 0.005) fail_msg("perplexity %.4f, llama.cpp %.4f", r.rows[0].ppl, LLAMA_CPP);
-    printf("perplexity %.4f, llama.cpp %.4f (%+.4f %%)\n", r.rows[0].ppl, LLAMA_CPP, 100 * (r.rows[0].ppl / LLAMA_CPP - 1));
+    if (fabs(r.rows[0].ppl / LLAMA_CPP - 1) > 0.005)
+        fail_msg("perplexity %.4f, llama.cpp %.4f", r.rows[0].ppl, LLAMA_CPP);
+    printf("perplexity %.4f, llama.cpp %.4f (%+.4f %%)\n", r.rows[0].ppl, LLAMA_CPP,
+           100 * (r.rows[0].ppl / LLAMA_CPP - 1));
 
     plain p = { .n_vocab = mi.n_vocab };
     assert_int_equal(wn_tokens_from_text(m, text, n_text, 0, &ids, &n_ids, &err), WN_OK);
     assert_int_equal(wn_engine_open(&e, m, &(wn_engine_opts){ .n_ctx = 512 }, &err), WN_OK);
     for (int c = 0; c < 5; c++) {
         p.ids = ids + c * 512;
-        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .on_logits = add_nll, .on_logits_ctx = &p }, &err), WN_OK);
+        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .on_logits = add_nll,
+                                                            .on_logits_ctx = &p }, &err), WN_OK);
         assert_int_equal(wn_seq_feed(s, p.ids, 512, &err), WN_OK);
         for (int rows = 1; rows > 0;) assert_int_equal(wn_engine_step(e, &rows, &err), WN_OK);
         wn_seq_close(s);

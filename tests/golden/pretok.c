@@ -16,7 +16,8 @@ static wn_status next_piece(void *ctx, const char *s, size_t n, wn_err *err)
     long want = strtol(x->line, &end, 10);
     (void)err;
     if (end == x->line || want != (long)n)
-        fail_msg("%s, text %d: a piece of %zu bytes \"%.*s\", not of %ld", x->name, x->text, n, (int)n, s, want);
+        fail_msg("%s, text %d: a piece of %zu bytes \"%.*s\", not of %ld", x->name, x->text, n,
+                 (int)n, s, want);
     x->line = end;
     return WN_OK;
 }
@@ -26,7 +27,8 @@ static void patterns_cut_as_their_models_do(void **state)
     static const char separator[] = "\n__winnow_text__\n";
     size_t n_text = 0, n_cuts = 0;
     int n_patterns = 0;
-    char *texts = test_read_file("tests/golden/pretok.txt", &n_text), *cuts = test_read_file("tests/golden/pretok.cuts", &n_cuts);
+    char *texts = test_read_file("tests/golden/pretok.txt", &n_text),
+         *cuts = test_read_file("tests/golden/pretok.cuts", &n_cuts);
     (void)state;
     assert_non_null(texts);
     assert_non_null(cuts);
@@ -37,7 +39,8 @@ static void patterns_cut_as_their_models_do(void **state)
         wn_err err;
         *eol = 0;
         expected x = { .name = line };
-        if (wn_pretok_open(&p, (wn_str){ line, strlen(line) }, &whole, &bos, &err)) fail_msg("%s", err.text);
+        if (wn_pretok_open(&p, (wn_str){ line, strlen(line) }, &whole, &bos, &err))
+            fail_msg("%s", err.text);
         do {
             x.line = eol + 1;
             eol = strchr(x.line, '\n');
@@ -46,7 +49,8 @@ static void patterns_cut_as_their_models_do(void **state)
             end = memmem(text, n_text - (size_t)(text - texts), separator, sizeof separator - 1);
             size_t n = (size_t)((end ? end : texts + n_text) - text);
             assert_int_equal(wn_pretok_cut(p, text, n, next_piece, &x, &err), WN_OK);
-            if (x.line[strspn(x.line, " ")]) fail_msg("%s, text %d: pieces are missing: %s", x.name, x.text, x.line);
+            if (x.line[strspn(x.line, " ")])
+                fail_msg("%s, text %d: pieces are missing: %s", x.name, x.text, x.line);
             x.text++;
             if (end) text = end + sizeof separator - 1;
         } while (end);

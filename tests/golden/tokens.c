@@ -17,8 +17,9 @@ static void demo_vocabulary(void **state)
     assert_int_equal(wn_tokenizer_n_vocab(t), 4096);
     assert_false(wn_tokenizer_add_bos(t));
     assert_true(wn_tokenizer_is_end(t, wn_tokenizer_find(t, "<|im_end|>", 10)));
-    assert_int_equal(check_vectors(t, "tests/golden/tokens-demo.txt", "tests/golden/tokens-demo.ids",
-                                   "\n__winnow_text__\n"), 24);
+    assert_int_equal(check_vectors(t, "tests/golden/tokens-demo.txt",
+                                   "tests/golden/tokens-demo.ids", "\n__winnow_text__\n"),
+                     24);
     wn_tokenizer_close(t);
     wn_gguf_close(g);
 }

@@ -20,11 +20,12 @@ static float *fenced_floats(fenced *f, size_t n, uint64_t *seed)
 }
 
 /* One product, by table and by scalar; c has c_pad floats between rows that must stay. */
-static void product_once(const wn_attn_ops *ops, wn_elem e, int rows, int cols, int depth, int b_pad,
-                         bool add, bool with_tmp, uint64_t *seed)
+static void product_once(const wn_attn_ops *ops, wn_elem e, int rows, int cols, int depth,
+                         int b_pad, bool add, bool with_tmp, uint64_t *seed)
 {
     fenced fa, fb, fc, fd, ft = { 0 };
-    size_t cs = (size_t)cols + 3, bs = (size_t)(cols + b_pad), nb = (size_t)(depth - 1) * bs + (size_t)cols;
+    size_t cs = (size_t)cols + 3, bs = (size_t)(cols + b_pad),
+           nb = (size_t)(depth - 1) * bs + (size_t)cols;
     float *a = fenced_floats(&fa, (size_t)rows * (size_t)depth, seed);
     float *c = fenced_floats(&fc, (size_t)(rows - 1) * cs + (size_t)cols, seed);
     size_t nc = (size_t)(rows - 1) * cs + (size_t)cols;
@@ -44,8 +45,8 @@ static void product_once(const wn_attn_ops *ops, wn_elem e, int rows, int cols, 
     p.tmp = NULL;
     ref->product[e](&p);
     if (memcmp(c, fd.p, nc * 4))
-        fail_msg("product differs: elem %d rows %d cols %d depth %d add %d tmp %d", e, rows, cols, depth,
-                 add, with_tmp);
+        fail_msg("product differs: elem %d rows %d cols %d depth %d add %d tmp %d", e, rows, cols,
+                 depth, add, with_tmp);
     unfence(&fa), unfence(&fb), unfence(&fc), unfence(&fd);
     if (with_tmp) unfence(&ft);
 }
@@ -70,8 +71,9 @@ static void products_have_the_scalar_bits(void **state)
 /* Values that rounding, overflow and NaN treat specially, then random bits. */
 static float odd_float(int i, uint64_t *seed)
 {
-    static const float odd[] = { 0.0f, -0.0f, 1.0f, 65504.0f, 65519.996f, 65520.0f, -70000.0f, 6e-8f, 2.9e-8f,
-                                 2.98023224e-8f, 6.1e-5f, 1e-40f, 3.4e38f, 1.00048828125f, 1.00146484375f };
+    static const float odd[] = { 0.0f,     -0.0f,     1.0f,    65504.0f,       65519.996f,
+                                 65520.0f, -70000.0f, 6e-8f,   2.9e-8f,        2.98023224e-8f,
+                                 6.1e-5f,  1e-40f,    3.4e38f, 1.00048828125f, 1.00146484375f };
     if (i < (int)WN_COUNT(odd)) return odd[i];
     if (i == WN_COUNT(odd)) return INFINITY;
     if (i == WN_COUNT(odd) + 1) return NAN;
@@ -88,14 +90,16 @@ static void put_has_the_scalar_bits(void **state)
     for (int k = 1, n = wn_kernels_all(all); k < n; k++)
         for (int e = 0; e < WN_ELEMS; e++)
             for (int t = 0; t < 60; t++) {
-                int rows = 1 + (int)(test_rand(&seed) % 40), d = 1 + (int)(test_rand(&seed) % 100), P = 64;
+                int rows = 1 + (int)(test_rand(&seed) % 40), d = 1 + (int)(test_rand(&seed) % 100),
+                    P = 64;
                 int slot = (int)(test_rand(&seed) % (uint64_t)(P - rows + 1));
                 size_t elems = (size_t)P * (size_t)d, bytes = elems * wn_elem_bytes((wn_elem)e);
                 fenced fx, f1 = fence(bytes), f2 = fence(bytes);
                 float *x = fenced_floats(&fx, (size_t)rows * (size_t)d, &seed);
                 for (int i = 0; i < rows * d; i++) x[i] = odd_float(i, &seed);
                 size_t w = wn_elem_bytes((wn_elem)e);
-                all[k]->attn->put_cols[e](f1.p + (size_t)slot * w, (size_t)P, x, (size_t)d, rows, d);
+                all[k]->attn->put_cols[e](f1.p + (size_t)slot * w, (size_t)P, x, (size_t)d, rows,
+                                          d);
                 ref->put_cols[e](f2.p + (size_t)slot * w, (size_t)P, x, (size_t)d, rows, d);
                 assert_memory_equal(f1.p, f2.p, bytes);
                 for (int s = 0; s < rows; s++) {
@@ -117,7 +121,8 @@ static void softmax_pieces_have_the_scalar_bits(void **state)
         const wn_attn_ops *ops = all[k]->attn;
         for (int n = 0; n < 100; n++) {
             fenced fx, fy;
-            float *x = fenced_floats(&fx, (size_t)n, &seed), *y = fenced_floats(&fy, (size_t)n, &seed);
+            float *x = fenced_floats(&fx, (size_t)n, &seed),
+                  *y = fenced_floats(&fy, (size_t)n, &seed);
             for (int i = 0; i < n; i++) x[i] *= 30;
             if (n > 2) x[n / 2] = -INFINITY;
             if (n > 40) x[n / 3] = NAN;
@@ -125,7 +130,7 @@ static void softmax_pieces_have_the_scalar_bits(void **state)
             float m = ops->max(x, n);
             assert_true(m == ref->max(x, n));
             ops->softcap(x, 20, n), ref->softcap(y, 20, n);
-            if (n <= 40) assert_memory_equal(x, y, 4 * (size_t)n);      /* a NaN's payload is free */
+            if (n <= 40) assert_memory_equal(x, y, 4 * (size_t)n);  /* a NaN's payload is free */
             if (n > 40) x[n / 3] = y[n / 3] = -INFINITY;
             assert_memory_equal(x, y, 4 * (size_t)n);
             float c[16] = { 1 }, d[16] = { 1 };
@@ -135,7 +140,8 @@ static void softmax_pieces_have_the_scalar_bits(void **state)
             ops->sum(x, n16, c), ref->sum(y, n16, d);
             assert_memory_equal(c, d, sizeof c);
             for (int i = 0; i < n; i++) x[i] = test_randf(&seed);
-            float *acc = fenced_floats(&fx, (size_t)n, &seed), *acc2 = fenced_floats(&fy, (size_t)n, &seed);
+            float *acc = fenced_floats(&fx, (size_t)n, &seed),
+                  *acc2 = fenced_floats(&fy, (size_t)n, &seed);
             memcpy(acc2, acc, 4 * (size_t)n);
             ops->merge(acc, 0.3f, x, 0.7f, n), ref->merge(acc2, 0.3f, x, 0.7f, n);
             assert_memory_equal(acc, acc2, 4 * (size_t)n);

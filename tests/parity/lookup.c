@@ -1,6 +1,7 @@
-/* Every table this CPU runs reads codes as the scalar one does, bit for bit: points and levels of any number of slots, turning
- * by angles that follow each other or do not, mixing any width of head by any number of queries; with codes, weights and
- * tables that end right before an unreadable page. */
+/* Every table this CPU runs reads codes as the scalar one does, bit for bit: points and levels of
+ * any number of slots, turning by angles that follow each other or do not, mixing any width of head
+ * by any number of queries; with codes, weights and tables that end right before an unreadable
+ * page. */
 #include "tests/unit/check.h"
 #include "tests/support/fence.h"
 
@@ -33,9 +34,9 @@ static uint8_t *bytes(fenced *f, size_t n, uint64_t *seed)
     return (uint8_t *)f->p;
 }
 
-#define EACH_TABLE(ops)                                                                             \
-    const wn_kernels *all_[WN_KERNELS_MAX];                                                         \
-    for (int k_ = 1, n_ = wn_kernels_all(all_); k_ < n_; k_++)                                      \
+#define EACH_TABLE(ops)                                        \
+    const wn_kernels *all_[WN_KERNELS_MAX];                    \
+    for (int k_ = 1, n_ = wn_kernels_all(all_); k_ < n_; k_++) \
         for (const wn_lookup_ops *ops = all_[k_]->lookup; ops; ops = NULL)
 
 static void columns_have_the_scalar_bits(void **state)
@@ -48,16 +49,21 @@ static void columns_have_the_scalar_bits(void **state)
                 static float a[8][STRIDE], b[8][STRIDE];
                 fenced fp, fc, fh, fl;
                 const uint16_t *points = halves(&fp, (size_t)(256 * c), &seed);
-                const uint8_t *codes = bytes(&fc, (size_t)n, &seed), *high = bytes(&fh, (size_t)n, &seed);
+                const uint8_t *codes = bytes(&fc, (size_t)n, &seed),
+                              *high = bytes(&fh, (size_t)n, &seed);
                 int channels = c > 4 ? 2 : c, bits = channels == 2 ? 4 : 2;
                 const float *levels = floats(&fl, (size_t)channels * WN_LOOKUP_LEVELS, &seed);
                 ops->points(a[0], STRIDE, points, c, codes, n);
                 ref->points(b[0], STRIDE, points, c, codes, n);
-                for (int k = 0; k < c; k++) assert_memory_equal(a[k], b[k], sizeof(float) * (size_t)n);
+                for (int k = 0; k < c; k++)
+                    assert_memory_equal(a[k], b[k], sizeof(float) * (size_t)n);
                 for (int with = 0; with <= (bits == 2); with++) {
-                    ops->levels(a[0], STRIDE, levels, channels, bits, codes, with ? high : NULL, n % 2 * 4, n);
-                    ref->levels(b[0], STRIDE, levels, channels, bits, codes, with ? high : NULL, n % 2 * 4, n);
-                    for (int k = 0; k < channels; k++) assert_memory_equal(a[k], b[k], sizeof(float) * (size_t)n);
+                    ops->levels(a[0], STRIDE, levels, channels, bits, codes, with ? high : NULL,
+                                n % 2 * 4, n);
+                    ref->levels(b[0], STRIDE, levels, channels, bits, codes, with ? high : NULL,
+                                n % 2 * 4, n);
+                    for (int k = 0; k < channels; k++)
+                        assert_memory_equal(a[k], b[k], sizeof(float) * (size_t)n);
                 }
                 unfence(&fp), unfence(&fc), unfence(&fh), unfence(&fl);
             }
@@ -72,9 +78,11 @@ static void turning_has_the_scalar_bits(void **state)
     EACH_TABLE(ops)
         for (int t = 0; t < 60; t++) {
             static float a[DIM][STRIDE], b[DIM][STRIDE];
-            int pairs = 1 + (int)(test_rand(&seed) % (DIM / 2)), n = 1 + (int)(test_rand(&seed) % 64), way = t % 3;
+            int pairs = 1 + (int)(test_rand(&seed) % (DIM / 2)),
+                n = 1 + (int)(test_rand(&seed) % 64), way = t % 3;
             fenced fl, fh, fr, fu;
-            wn_lookup_turn by = { .stride = STRIDE, .n = n, .n_pairs = pairs, .step = 1 + t % 2, .to = t % 2 ? 1 : pairs };
+            wn_lookup_turn by = { .stride = STRIDE, .n = n, .n_pairs = pairs, .step = 1 + t % 2,
+                                  .to = t % 2 ? 1 : pairs };
             by.low = floats(&fl, (size_t)pairs * 2 * WN_LOOKUP_TURN, &seed);
             by.high = floats(&fh, (size_t)pairs * 2 * UPPER, &seed);
             fr = fence((size_t)n * 4), fu = fence((size_t)n * 4);
@@ -99,11 +107,12 @@ static void mixing_has_the_scalar_bits(void **state)
     uint64_t seed = 43;
     EACH_TABLE(ops)
         for (int t = 0; t < 90; t++) {
-            int c = 2 << t % 3, D = t % 2 ? 16 * (1 + t % 9) : 1 + (int)(test_rand(&seed) % DIM), groups = (D + c - 1) / c;
+            int c = 2 << t % 3, D = t % 2 ? 16 * (1 + t % 9) : 1 + (int)(test_rand(&seed) % DIM),
+                groups = (D + c - 1) / c;
             int n = 1 + (int)(test_rand(&seed) % 64), rows = 1 + t % 7;
             fenced fa, fb, fw, fc, fp;
-            wn_lookup_mix m = { .acc_stride = (size_t)D + 3, .w_stride = (size_t)n, .n_q = rows, .n = n, .head_dim = D,
-                                .code_stride = (size_t)groups, .c = c };
+            wn_lookup_mix m = { .acc_stride = (size_t)D + 3, .w_stride = (size_t)n, .n_q = rows,
+                                .n = n, .head_dim = D, .code_stride = (size_t)groups, .c = c };
             size_t bytes_of = sizeof(float) * ((size_t)(rows - 1) * m.acc_stride + (size_t)D);
             float *a = floats(&fa, bytes_of / 4, &seed);
             fb = fence(bytes_of);

@@ -47,17 +47,17 @@ typedef struct {
     wall file, pack, act, add;
 } problem;
 
-static const wn_type types[] = { WN_TYPE_Q8_0, WN_TYPE_Q4_0, WN_TYPE_Q4_1, WN_TYPE_Q5_0, WN_TYPE_Q5_1,
-                                 WN_TYPE_IQ4_NL, WN_TYPE_MXFP4, WN_TYPE_Q2_K, WN_TYPE_Q3_K, WN_TYPE_Q4_K,
-                                 WN_TYPE_Q5_K, WN_TYPE_Q6_K, WN_TYPE_IQ4_XS,
-                                 WN_TYPE_F16, WN_TYPE_BF16, WN_TYPE_F32 };
+static const wn_type types[] = { WN_TYPE_Q8_0,   WN_TYPE_Q4_0,   WN_TYPE_Q4_1,  WN_TYPE_Q5_0,
+                                 WN_TYPE_Q5_1,   WN_TYPE_IQ4_NL, WN_TYPE_MXFP4, WN_TYPE_Q2_K,
+                                 WN_TYPE_Q3_K,   WN_TYPE_Q4_K,   WN_TYPE_Q5_K,  WN_TYPE_Q6_K,
+                                 WN_TYPE_IQ4_XS, WN_TYPE_F16,    WN_TYPE_BF16,  WN_TYPE_F32 };
 
 /* Where a block keeps its half-float scales; -1 ends the list. MXFP4 has none: its first byte
  * is an exponent. */
 static const int *scales_of(wn_type t)
 {
-    static const int none[] = { -1 }, at_0[] = { 0, -1 }, at_0_2[] = { 0, 2, -1 }, at_80_82[] = { 80, 82, -1 },
-                     at_108[] = { 108, -1 }, at_208[] = { 208, -1 };
+    static const int none[] = { -1 }, at_0[] = { 0, -1 }, at_0_2[] = { 0, 2, -1 },
+                     at_80_82[] = { 80, 82, -1 }, at_108[] = { 108, -1 }, at_208[] = { 208, -1 };
     switch (t) {
     case WN_TYPE_Q4_1: case WN_TYPE_Q5_1: case WN_TYPE_Q4_K: case WN_TYPE_Q5_K: return at_0_2;
     case WN_TYPE_Q2_K: return at_80_82;
@@ -73,7 +73,8 @@ static void scales_of_one(uint8_t *w, size_t bytes, wn_type t)
 {
     size_t block = wn_type_find((uint32_t)t)->block_bytes;
     for (size_t b = 0; b < bytes; b += block) {
-        for (const int *at = scales_of(t); *at >= 0; at++) memcpy(w + b + *at, (uint8_t[]){ 0x00, 0x3c }, 2);
+        for (const int *at = scales_of(t); *at >= 0; at++)
+            memcpy(w + b + *at, (uint8_t[]){ 0x00, 0x3c }, 2);
         if (t == WN_TYPE_MXFP4) w[b] = 128;
     }
 }
@@ -105,11 +106,13 @@ static problem make(wn_type t, int n_rows, int n_cols, int n_tokens, uint64_t se
     p.act = wall_make(sizeof(float) * (size_t)n_tokens * (size_t)n_cols, 4);
     p.add = wall_make(sizeof(float) * (size_t)n_rows, 4);
     random_weights(p.file.data, row * (size_t)n_rows, t, &seed);
-    for (int i = 0; i < n_tokens * n_cols; i++) ((float *)(void *)p.act.data)[i] = test_randf(&seed);
+    for (int i = 0; i < n_tokens * n_cols; i++)
+        ((float *)(void *)p.act.data)[i] = test_randf(&seed);
     for (int i = 0; i < n_rows; i++) ((float *)(void *)p.add.data)[i] = test_randf(&seed);
     p.x = (const float *)(const void *)p.act.data;
     p.bias = (const float *)(const void *)p.add.data;
-    p.mapped = p.packed = (wn_matrix){ .type = t, .n_rows = n_rows, .n_cols = n_cols, .data = p.file.data };
+    p.mapped = p.packed = (wn_matrix){ .type = t, .n_rows = n_rows, .n_cols = n_cols,
+                                       .data = p.file.data };
     if (packed) {
         p.pack = wall_make(packed, 32);
         p.packed.packed = true;
@@ -125,7 +128,8 @@ static problem make(wn_type t, int n_rows, int n_cols, int n_tokens, uint64_t se
 static void repack(problem *p)
 {
     const wn_matrix *m = &p->mapped;
-    if (p->packed.packed) wn_matrix_pack(p->pack.data, m->data, m->type, m->n_rows, m->n_cols, 0, m->n_rows);
+    if (p->packed.packed)
+        wn_matrix_pack(p->pack.data, m->data, m->type, m->n_rows, m->n_cols, 0, m->n_rows);
 }
 
 static void drop(problem *p)
@@ -150,7 +154,8 @@ static float *multiply(const problem *p, const wn_matrix *w, const wn_kernels *k
     for (size_t i = 0; i < stride * (size_t)n_tokens; i++) wide[i] = 12345;
     wn_act a;
     wn_act_prepare(&a, kind, x, n_tokens, w->n_cols, buf, t);
-    wn_product job = { .w = w, .out = wide, .out_stride = stride, .bias = with_bias ? p->bias : NULL };
+    wn_product job = { .w = w, .out = wide, .out_stride = stride,
+                       .bias = with_bias ? p->bias : NULL };
     wn_matmul(&job, 1, &a, scratch, t);
     for (int i = 0; i < n_tokens; i++) {
         memcpy(out + (size_t)i * rows, wide + (size_t)i * stride, sizeof(float) * rows);
@@ -199,13 +204,16 @@ static void check_all(const problem *p)
  * tiles, panels and parts. */
 static void tables_agree(void **state)
 {
-    static const int rows[] = { 1, 16, 31, 64, 65, 147 }, tokens[] = { 1, 2, 3, 4, 5, 6, 7, 8, 11, 13 };
+    static const int rows[] = { 1, 16, 31, 64, 65, 147 },
+                     tokens[] = { 1, 2, 3, 4, 5, 6, 7, 8, 11, 13 };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(types); i++)
         for (size_t r = 0; r < WN_COUNT(rows); r++)
             for (size_t t = 0; t < WN_COUNT(tokens); t++) {
                 int block = wn_pack_block(types[i]);
-                int cols = block == 256 ? 512 : block == 32 ? 256 + 32 * (1 + (int)(t % 5)) : 253 + 7 * (int)t;
+                int cols = block == 256  ? 512
+                           : block == 32 ? 256 + 32 * (1 + (int)(t % 5))
+                                         : 253 + 7 * (int)t;
                 problem p = make(types[i], rows[r], cols, tokens[t], 1 + r * 100 + t);
                 check_all(&p);
                 drop(&p);
@@ -250,7 +258,8 @@ static void every_number_of_tokens(void **state)
         if (!block) continue;
         for (int tokens = 8; tokens <= 67; tokens++) {
             int cols = block == 256 ? 512 : 256 + 32 * (1 + tokens % 8);
-            problem p = make(types[i], 1 + 16 * (tokens % 4) + tokens % 16, cols, tokens, 300 + (uint64_t)tokens);
+            problem p = make(types[i], 1 + 16 * (tokens % 4) + tokens % 16, cols, tokens,
+                             300 + (uint64_t)tokens);
             check_all(&p);
             drop(&p);
         }
@@ -270,7 +279,8 @@ static void extremes_of_many_tokens(void **state)
             float *x = (float *)(void *)p.act.data;
             memset(p.file.data, fills[f], bytes);
             scales_of_one(p.file.data, bytes, types[i]);
-            for (int k = 0; k < 512 * 40; k++) x[k] = k / 512 % 3 == 0 ? 1.0f : k / 512 % 3 == 1 ? -1.0f : k % 2 ? 1.0f : -1.0f;
+            for (int k = 0; k < 512 * 40; k++)
+                x[k] = k / 512 % 3 == 0 ? 1.0f : k / 512 % 3 == 1 ? -1.0f : k % 2 ? 1.0f : -1.0f;
             repack(&p);
             check_all(&p);
             drop(&p);
@@ -286,14 +296,15 @@ static void one_token_equals_its_row_of_many(void **state)
     (void)state;
     for (size_t i = 0; i < WN_COUNT(types); i++)
         for (int k = 0; k < n; k++) {
-            int cols = wn_act_kind_for(types[i]) == WN_ACT_F32 ? 1037 : 1024, rows = 83, tokens = 61;
+            int cols = wn_act_kind_for(types[i]) == WN_ACT_F32 ? 1037 : 1024, rows = 83,
+                tokens = 61;
             problem p = make(types[i], rows, cols, tokens, 3);
             float *many = multiply(&p, &p.packed, all[k], team, p.x, tokens, false);
             for (int t = 0; t < tokens; t += 6)
                 for (int width = 1; width <= 3; width++) {
                     if (t + width > tokens) continue;
-                    float *one = multiply(&p, &p.packed, all[k], NULL, p.x + (size_t)t * (size_t)cols, width,
-                                          false);
+                    float *one = multiply(&p, &p.packed, all[k], NULL,
+                                          p.x + (size_t)t * (size_t)cols, width, false);
                     same(one, many + (size_t)t * (size_t)rows, (size_t)(width * rows), "alone", &p);
                     wn_free(one);
                 }
@@ -359,7 +370,10 @@ static void extreme_values_do_not_saturate(void **state)
                 memset(p.file.data, fills[f], bytes);
                 scales_of_one(p.file.data, bytes, types[i]);
                 for (int k = 0; k < 512 * 6; k++)
-                    x[k] = sign == 0 ? 1.0f : sign == 1 ? -1.0f : sign == 2 ? (k % 2 ? 1.0f : -1.0f) : 0.0f;
+                    x[k] = sign == 0   ? 1.0f
+                           : sign == 1 ? -1.0f
+                           : sign == 2 ? (k % 2 ? 1.0f : -1.0f)
+                                       : 0.0f;
                 repack(&p);
                 check_all(&p);
                 /* and right: activations of +-1 or 0 are exact, sums of 512 small integers too */
@@ -488,8 +502,8 @@ static void experts_equal_plain_products(void **state)
             wn_kernels_force(NULL);
             for (int e = 0, r = 0; e < EXPERTS; e++)
                 for (int end = r + of_expert[e]; r < end; r++)
-                    same(out + (size_t)r * (ROWS + 1), want + (size_t)(rows[r] * EXPERTS + e) * ROWS, ROWS,
-                         all[k / 4]->name, &p);
+                    same(out + (size_t)r * (ROWS + 1),
+                         want + (size_t)(rows[r] * EXPERTS + e) * ROWS, ROWS, all[k / 4]->name, &p);
         }
         wn_free(want), wn_free(out), wn_free(act), wn_free(picked), wn_free(scratch);
         drop(&p);

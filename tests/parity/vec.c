@@ -40,7 +40,8 @@ static void make_fences(void)
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t bytes = (N_MAX * sizeof(float) + page - 1) / page * page;
     for (int i = 0; i < N_BUF; i++) {
-        char *p = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *p = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                       0);
         if (p == MAP_FAILED || mprotect(p + bytes, page, PROT_NONE)) abort();
         fence[i] = (float *)(void *)(p + bytes);
     }
@@ -55,7 +56,8 @@ static float *put(int i, const float *src, int n)
 }
 
 /* Equal bits; one NaN is as good as another. */
-static void check_same(const char *what, const char *name, int n, const float *a, const float *b, int len)
+static void check_same(const char *what, const char *name, int n, const float *a, const float *b,
+                       int len)
 {
     for (int i = 0; i < len; i++) {
         if (isnan(a[i]) && isnan(b[i])) continue;
@@ -67,14 +69,19 @@ static void check_same(const char *what, const char *name, int n, const float *a
 
 static int next_n(int n)
 {
-    return n < 70 ? n + 1 : n < 128 ? 128 : n < 333 ? 333 : n < 2048 ? 2048 : n == 2048 ? 4999 : N_MAX + 1;
+    return n < 70      ? n + 1
+           : n < 128   ? 128
+           : n < 333   ? 333
+           : n < 2048  ? 2048
+           : n == 2048 ? 4999
+                       : N_MAX + 1;
 }
 
 /* Values of all sizes, with the special ones scattered among them when asked. */
 static void fill(float *x, int n, float size, bool special, uint64_t *seed)
 {
-    static const float odd[] = { 0.0f, -0.0f, -INFINITY, INFINITY, NAN, 1e-40f, -1e-40f, 88.9f, -88.9f,
-                                 -104.0f, 1e30f, -1e30f };
+    static const float odd[] = { 0.0f,    -0.0f, -INFINITY, INFINITY, NAN,   1e-40f,
+                                 -1e-40f, 88.9f, -88.9f,    -104.0f,  1e30f, -1e30f };
     for (int i = 0; i < n; i++) {
         x[i] = test_randf(seed) * size;
         if (special && test_rand(seed) % 4 == 0) x[i] = odd[test_rand(seed) % WN_COUNT(odd)];
@@ -255,7 +262,8 @@ static void scalar_is_the_formula(void **state)
     for (int i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
     s->rms_norm(a, x, y, n, 1e-5f);
     for (int i = 0; i < n; i++)
-        check_ulp("rms_norm", i, a[i], (double)x[i] / sqrt(sum / n + (double)1e-5f) * (double)y[i], 40);
+        check_ulp("rms_norm", i, a[i], (double)x[i] / sqrt(sum / n + (double)1e-5f) * (double)y[i],
+                  40);
 
     memcpy(a, x, sizeof a);
     s->silu_mul(a, y, n);
@@ -266,7 +274,8 @@ static void scalar_is_the_formula(void **state)
     s->gelu_mul(a, y, n);
     for (int i = 0; i < n; i++) {
         double g = (double)x[i], z = 0.7978845608028654 * (g + 0.044715 * g * g * g);
-        /* The exponent is rounded three times and then as large as 2z: so much relative error of exp. */
+        /* The exponent is rounded three times and then as large as 2z: so much relative error of
+         * exp. */
         check_ulp("gelu_mul", g, a[i], 0.5 * g * (1 + tanh(z)) * (double)y[i], 8 + 4 * fabs(2 * z));
     }
     fill(x, n, 9.0f, false, &seed);

@@ -10,8 +10,9 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 static const wn_recipe faulty = {
-    .name = "faulty", .family = "test", .source = "-", .about = "A test.", .cost = "nothing", .kind = WN_CLASS_BUDGETED,
-    .params = params, .n_params = 1, .at = WN_AT_BOUNDARY, .at_default = WN_AT_BOUNDARY, .score = score,
+    .name = "faulty", .family = "test", .source = "-", .about = "A test.", .cost = "nothing",
+    .kind = WN_CLASS_BUDGETED, .params = params, .n_params = 1, .at = WN_AT_BOUNDARY,
+    .at_default = WN_AT_BOUNDARY, .score = score,
 };
 static const wn_recipe *const recipes[] = { &faulty, 0 };
 extern const wn_policy_plugin winnow_policy_plugin;

@@ -3,4 +3,5 @@
 
 static const wn_recipe *const recipes[] = { 0 };
 extern const wn_policy_plugin winnow_policy_plugin;
-const wn_policy_plugin winnow_policy_plugin = { .version = WN_POLICY_VERSION + 1, .recipes = recipes };
+const wn_policy_plugin winnow_policy_plugin = { .version = WN_POLICY_VERSION + 1,
+                                                .recipes = recipes };

@@ -45,7 +45,8 @@ static void zero_v(const wn_kv *kv, int lane, const wn_run *run, int v_dim)
 {
     float zero[256] = { 0 };
     for (int s = 0; s < run->n; s++)
-        wn_kv_raw_v(kv, lane)->put_v((void *)(uintptr_t)run->v, wn_kv_page_slots(kv), run->first + s, zero, (size_t)v_dim, 1, v_dim);
+        wn_kv_raw_v(kv, lane)->put_v((void *)(uintptr_t)run->v, wn_kv_page_slots(kv),
+                                     run->first + s, zero, (size_t)v_dim, 1, v_dim);
 }
 
 static void shift_v(const wn_kv *kv, int lane, const wn_run *run, int v_dim)
@@ -88,7 +89,8 @@ static wn_status plant_stale_scales(void *ctx, const wn_kv *kv, int p, wn_plan *
         wn_run_iter it;
         wn_run first, run;
         wn_runs_begin(&it, kv, l, 0, p);
-        assert_true(wn_runs_next(&it, &first) && wn_runs_next(&it, &run) && first.v_sealed && run.v_sealed);
+        assert_true(wn_runs_next(&it, &first) && wn_runs_next(&it, &run) && first.v_sealed &&
+                    run.v_sealed);
         memcpy((void *)(uintptr_t)run.k_sealed, first.k_sealed, 2 * (size_t)wn_kv_page_slots(kv));
         memcpy((void *)(uintptr_t)run.v_sealed, first.v_sealed, 2 * (size_t)wn_kv_page_slots(kv));
     }
@@ -139,14 +141,20 @@ static void nothing_costs_nothing(void **state)
 {
     (void)state;
     const wn_eval_row rows[] = {
-        { .kv = "none" }, { .kv = "keepall" }, { .kv = "keepall(at=mark)" }, { .kv = "keepall(every=64)" },
-        { .kv = "random@100%" }, { .kv = "recent(window=4000)" }, { .kv = "decider", .decide = keep_all, .every = 64 },
+        { .kv = "none" },
+        { .kv = "keepall" },
+        { .kv = "keepall(at=mark)" },
+        { .kv = "keepall(every=64)" },
+        { .kv = "random@100%" },
+        { .kv = "recent(window=4000)" },
+        { .kv = "decider", .decide = keep_all, .every = 64 },
     };
     wn_eval_report r = evaluate(rows, (int)WN_COUNT(rows), (wn_eval_opts){ .max_chunks = 2 });
     for (int i = 0; i < r.n_rows; i++) {
         const wn_eval_result *x = &r.rows[i];
         if (x->kl_mean != 0 || x->kl_p99 != 0 || x->top1 != 1 || x->ppl != x->ppl_full)
-            fail_msg("%s: KL %g, top-1 %g, ppl %g of %g", x->kv, x->kl_mean, x->top1, x->ppl, x->ppl_full);
+            fail_msg("%s: KL %g, top-1 %g, ppl %g of %g", x->kv, x->kl_mean, x->top1, x->ppl,
+                     x->ppl_full);
         assert_true(x->diverge_at == r.diverge_max);
         for (int l = 0; l < r.n_layers; l++) {
             assert_true(fabs(x->mass[l] - 1) < 1e-5);   /* f32 weights of up to 512 positions */
@@ -156,7 +164,8 @@ static void nothing_costs_nothing(void **state)
     wn_eval_report_release(&r);
 }
 
-static void flagged(const char *fault, const wn_eval_result *right, const wn_eval_result *wrong, int n_layers)
+static void flagged(const char *fault, const wn_eval_result *right, const wn_eval_result *wrong,
+                    int n_layers)
 {
     double worst_right = 0, worst_wrong = 0, taken_right = 0, taken_wrong = 0;
     for (int l = 0; l < n_layers; l++) {
@@ -165,10 +174,12 @@ static void flagged(const char *fault, const wn_eval_result *right, const wn_eva
         worst_right = fmax(worst_right, right->error[l]);
         worst_wrong = fmax(worst_wrong, wrong->error[l]);
     }
-    printf("%-22s KL %.5f -> %.5f, p99 %.4f -> %.4f, top-1 %.3f -> %.3f, worst layer's error %.3f -> %.3f, taken over %.3f -> %.3f\n", fault,
-           right->kl_mean, wrong->kl_mean, right->kl_p99, wrong->kl_p99, right->top1, wrong->top1, worst_right, worst_wrong,
-           taken_right, taken_wrong);
-    bool seen = wrong->kl_mean > fmax(10 * right->kl_mean, 0.01) || wrong->kl_p99 > fmax(10 * right->kl_p99, 0.01) ||
+    printf("%-22s KL %.5f -> %.5f, p99 %.4f -> %.4f, top-1 %.3f -> %.3f, worst layer's error %.3f "
+           "-> %.3f, taken over %.3f -> %.3f\n",
+           fault, right->kl_mean, wrong->kl_mean, right->kl_p99, wrong->kl_p99, right->top1,
+           wrong->top1, worst_right, worst_wrong, taken_right, taken_wrong);
+    bool seen = wrong->kl_mean > fmax(10 * right->kl_mean, 0.01) ||
+                wrong->kl_p99 > fmax(10 * right->kl_p99, 0.01) ||
                 worst_wrong > fmax(10 * worst_right, 0.1) || taken_wrong < taken_right / 3;
     if (!seen) fail_msg("%s is not flagged", fault);
 }
@@ -186,7 +197,8 @@ static void planted_faults_are_flagged(void **state)
         { .kv = "merge", .decide = merge, .every = HALF },
         { .kv = "bias forgotten", .decide = merge, .decide_ctx = &without, .every = HALF },
         { .kv = "q8", .decide = keep_all, .every = HALF, .formats = "none,kv=q8" },
-        { .kv = "stale scales", .decide = plant_stale_scales, .every = HALF, .formats = "none,kv=q8" },
+        { .kv = "stale scales", .decide = plant_stale_scales, .every = HALF,
+          .formats = "none,kv=q8" },
     };
     wn_eval_report r = evaluate(rows, (int)WN_COUNT(rows), (wn_eval_opts){ .max_chunks = 4 });
     flagged("one head zeroed", &r.rows[1], &r.rows[2], r.n_layers);
@@ -205,7 +217,8 @@ static char *printed(const wn_eval_row *rows, int n, wn_eval_opts o)
     const bool ask[WN_ASK_MODES] = { true, true };
     wn_eval_report r = evaluate(rows, n, o);
     FILE *f = open_memstream(&text, &size);
-    assert_true(wn_eval_write_json(f, &r, ask) && wn_eval_write_csv(f, &r, ask) && wn_eval_write_table(f, &r, ask));
+    assert_true(wn_eval_write_json(f, &r, ask) && wn_eval_write_csv(f, &r, ask) &&
+                wn_eval_write_table(f, &r, ask));
     fclose(f);
     wn_eval_report_release(&r);
     return text;
@@ -219,7 +232,8 @@ static void threads_change_no_byte(void **state)
         { .kv = "random(at=both,every=100)", .share = 0.25 },
     };
     const wn_task *tasks[] = { wn_task_find("passkey"), wn_task_find("questions"), NULL };
-    wn_eval_opts o = { .max_chunks = 2, .tasks = tasks, .n_seeds = 2, .ask = { true, true }, .n_threads = 1 };
+    wn_eval_opts o = { .max_chunks = 2, .tasks = tasks, .n_seeds = 2, .ask = { true, true },
+                       .n_threads = 1 };
     char *one = printed(rows, (int)WN_COUNT(rows), o);
     for (int t = 2; t <= 3; t++) {
         o.n_threads = t;

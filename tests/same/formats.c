@@ -10,14 +10,25 @@
 #include "tests/unit/check.h"
 
 static const char *const recipes[] = {
-    "none", "streaming(sinks=4,window=100,every=64)", "h2o(every=64)@25%", "snapkv(at=both,every=128)@30%",
-    "keydiff(every=100)@40%", "d2o(every=128)@25%", "snapkv(at=mark)@20%", "random(every=64)@25%",
-    "h2o(every=64)+recover:demote(k=q4,v=kivi2)@20%", "snapkv(at=both,every=128)+recover:demote(k=q4h,v=q4h)@20%", "random(at=both,every=100)+recover:demote(k=q8,v=q4_0,share=0.4)@70",
-    "keydiff(every=64)+recover:demote(k=cq2,v=cq1)@25%", "h2o(every=64)+recover:demote(k=nuq3-s1,v=nuq2)@20%",
+    "none",
+    "streaming(sinks=4,window=100,every=64)",
+    "h2o(every=64)@25%",
+    "snapkv(at=both,every=128)@30%",
+    "keydiff(every=100)@40%",
+    "d2o(every=128)@25%",
+    "snapkv(at=mark)@20%",
+    "random(every=64)@25%",
+    "h2o(every=64)+recover:demote(k=q4,v=kivi2)@20%",
+    "snapkv(at=both,every=128)+recover:demote(k=q4h,v=q4h)@20%",
+    "random(at=both,every=100)+recover:demote(k=q8,v=q4_0,share=0.4)@70",
+    "keydiff(every=64)+recover:demote(k=cq2,v=cq1)@25%",
+    "h2o(every=64)+recover:demote(k=nuq3-s1,v=nuq2)@20%",
 };
 /* Beside one format for all: mixed over K, V, layers and heads, and longer raw. */
 static const char *const mixes[] = {
-    "k=kivi2,v=q8", "kv=q4,kv[0]=f16,k[-1:0]=bf16", "k=q8_0,v=kivi4,v[1]=q4_0r,lag=2", "k=f32,v=q4", "k=q5_1,v=f16,lag=3", "k=cq2,v=q4,kv[1]=cq4", "k=nuq3,v=cq1,k[0]=q8",
+    "k=kivi2,v=q8",         "kv=q4,kv[0]=f16,k[-1:0]=bf16", "k=q8_0,v=kivi4,v[1]=q4_0r,lag=2",
+    "k=f32,v=q4",           "k=q5_1,v=f16,lag=3",           "k=cq2,v=q4,kv[1]=cq4",
+    "k=nuq3,v=cq1,k[0]=q8",
 };
 
 /* Of formats with options one of each repack class of K and V. */
@@ -31,7 +42,8 @@ static bool formats(int i, char text[64])
     int n = 0;
     for (int k = 0; wn_format_at(k); k++) {
         const char *name = wn_format_at(k)->name;
-        if (wn_format_at(k)->raw || (strchr(name, '-') && !strstr(options, name)) || n++ != i) continue;
+        if (wn_format_at(k)->raw || (strchr(name, '-') && !strstr(options, name)) || n++ != i)
+            continue;
         snprintf(text, 64, "kv=%s", name);
         return true;
     }
@@ -43,7 +55,8 @@ static bool formats(int i, char text[64])
 static void the_law_holds(void **state)
 {
     static const law_way ways[] = {
-        { .threads = 2, .chunk = 7 }, { .threads = 2, .chunk = 50, .neighbours = true }, { .threads = 1, .chunk = 1 },
+        { .threads = 2, .chunk = 7 }, { .threads = 2, .chunk = 50,
+          .neighbours = true }, { .threads = 1, .chunk = 1 },
         { .threads = 2, .chunk = 64 }, { .threads = 1, .chunk = LAW_N },
     };
     static const int cuts[] = { 128, 333, 512, 513, 390 };
@@ -55,7 +68,8 @@ static void the_law_holds(void **state)
             snprintf(kv, sizeof kv, "%s,%s", recipes[r], f);
             float *ref = law_reference(kv);
             for (size_t k = 0; k < WN_COUNT(ways) + WN_COUNT(cuts); k++) {
-                if (hard() ? (k + (size_t)i + r) % 4 : k % 5 != (size_t)(i / 2 + (int)r) % 5) continue;
+                if (hard() ? (k + (size_t)i + r) % 4 : k % 5 != (size_t)(i / 2 + (int)r) % 5)
+                    continue;
                 law_way w = ways[k % WN_COUNT(ways)];
                 w.kv = kv;
                 if (k < WN_COUNT(ways)) law_compare(ref, w);
@@ -70,9 +84,12 @@ static void the_law_holds(void **state)
 static void nothing_to_drop_is_none(void **state)
 {
     static const char *const pairs[][2] = {
-        { "snapkv(at=mark)@100%,kv=q4", "none,kv=q4" },        { "h2o(every=64)@650,kv=q4", "none,kv=q4" },
-        { "keydiff(every=512)@100%,kv=q8_0", "none,kv=q8_0" }, { "snapkv(at=mark)@100%,kv=kivi2", "none,kv=kivi2" },
-        { "h2o(every=64)@650,k=kivi2", "none,k=kivi2,lag=2" }, { "keydiff(every=512)@64MiB,k=kivi4,k[1]=f16", "none,k=kivi4,k[1]=f16,lag=9" },
+        { "snapkv(at=mark)@100%,kv=q4", "none,kv=q4" },
+        { "h2o(every=64)@650,kv=q4", "none,kv=q4" },
+        { "keydiff(every=512)@100%,kv=q8_0", "none,kv=q8_0" },
+        { "snapkv(at=mark)@100%,kv=kivi2", "none,kv=kivi2" },
+        { "h2o(every=64)@650,k=kivi2", "none,k=kivi2,lag=2" },
+        { "keydiff(every=512)@64MiB,k=kivi4,k[1]=f16", "none,k=kivi4,k[1]=f16,lag=9" },
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(pairs) && !law_slots; i++) {
@@ -103,7 +120,8 @@ static void encoding_is_visible(void **state)
 /* The larger model: quantised weights, heads of 64 channels. */
 static void vector_kernels(void **state)
 {
-    static const char *const kv[] = { "h2o(every=64)@25%,kv=q4", "snapkv(at=both,every=64)@25%,k=kivi2,v=q8", "none,kv=q8_0" };
+    static const char *const kv[] = { "h2o(every=64)@25%,kv=q4",
+                                      "snapkv(at=both,every=64)@25%,k=kivi2,v=q8", "none,kv=q8_0" };
     const char *tiny = law_model;
     (void)state;
     law_model = test_model_path("llama", "Q8_0");

@@ -52,8 +52,9 @@ static void open_seq(test_engine *t, test_seq *q, evictor *ev)
 static test_engine open_engine(way w)
 {
     test_engine t = test_engine_open(test_model_path(w.arch ? w.arch : "llama", w.type),
-                            (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .page_slots = w.slots,
-                                              .max_seqs = 5, .pool_tokens = 5 * 2048 });
+                            (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk,
+                                              .page_slots = w.slots, .max_seqs = 5,
+                                              .pool_tokens = 5 * 2048 });
     for (int l = 0; w.window && l < t.m->hp.n_layers; l++) t.m->layers[l].window = w.window;
     for (int l = 0; w.window && l < t.m->map.n_lanes; l++) t.m->lanes[l].window = w.window;
     return t;
@@ -122,7 +123,8 @@ static void ways(const char *arch, const char *type, evictor *ev, int window, co
             way v = w;
             v.threads = threads;
             v.chunk = chunks[c];
-            snprintf(what, sizeof what, "%s %s %s: %d threads, chunks of %d", arch, type, label, threads, chunks[c]);
+            snprintf(what, sizeof what, "%s %s %s: %d threads, chunks of %d", arch, type, label,
+                     threads, chunks[c]);
             compare(what, ref, v);
         }
     way v = w;
@@ -147,7 +149,8 @@ static void without_decisions(void **state)
 static void with_decisions(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < WN_COUNT(types); i++) ways("llama", types[i], &(evictor){ .shifts = true }, 0, "evicting");
+    for (size_t i = 0; i < WN_COUNT(types); i++)
+        ways("llama", types[i], &(evictor){ .shifts = true }, 0, "evicting");
 }
 
 /* Window lanes: what a row sees begins at another slot for each row of a chunk, and pages
@@ -295,14 +298,17 @@ static void the_ring_of_queries(void **state)
         w.threads = 2;
         test_engine t = open_engine(w);
         wn_seq *s, *f;
-        assert_int_equal(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = N, .ring_rows = 64 }, &err), WN_OK);
+        assert_int_equal(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = N, .ring_rows = 64 },
+                                     &err),
+                         WN_OK);
         assert_int_equal(wn_seq_feed(s, ids, 200, &err), WN_OK);
         test_steps(&t);
         assert_int_equal(wn_kv_ring_valid(s->kv), 64);
         assert_int_equal(wn_seq_fork(&f, s, NULL, &err), WN_OK);
         for (int l = 0; l < 2; l++)
             for (int i = 0; i < 64; i++) {
-                const float *row = wn_kv_ring(s->kv, l, 136 + i), *copy = wn_kv_ring(f->kv, l, 136 + i);
+                const float *row = wn_kv_ring(s->kv, l, 136 + i),
+                            *copy = wn_kv_ring(f->kv, l, 136 + i);
                 assert_non_null(row);
                 if (chunk == 512) memcpy(want[l][i], row, sizeof want[l][i]);
                 assert_memory_equal(row, want[l][i], sizeof want[l][i]);
@@ -328,8 +334,12 @@ static void packed_and_mapped_weights(void **state)
         test_engine t = { 0 };
         wn_err err = { 0 };
         test_seq q;
-        assert_int_equal(wn_model_open(&t.m, test_model_path("llama", types[i]), &(wn_model_opts){ .no_repack = true }, &err), WN_OK);
-        assert_int_equal(wn_engine_open(&t.e, t.m, &(wn_engine_opts){ .n_ctx = 2048, .n_threads = 2 }, &err), WN_OK);
+        assert_int_equal(wn_model_open(&t.m, test_model_path("llama", types[i]),
+                                       &(wn_model_opts){ .no_repack = true }, &err),
+                         WN_OK);
+        assert_int_equal(wn_engine_open(&t.e, t.m,
+                                        &(wn_engine_opts){ .n_ctx = 2048, .n_threads = 2 }, &err),
+                         WN_OK);
         t.n_vocab = 320;
         open_seq(&t, &q, NULL);
         test_seq_run(&t, &q, ids, 200);

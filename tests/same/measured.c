@@ -17,7 +17,8 @@ static const char *journal_path(void)
 {
     static char path[128];
     const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-measured-%ld.journal", tmp ? tmp : "/tmp", (long)getpid());
+    snprintf(path, sizeof path, "%s/winnow-test-measured-%ld.journal", tmp ? tmp : "/tmp",
+             (long)getpid());
     return path;
 }
 
@@ -32,8 +33,9 @@ static void on_progress(void *ctx, const char *what, int done, int total)
 
 static wn_profile_opts opts_of(int threads, const char *journal)
 {
-    return (wn_profile_opts){ .context = 512, .n_needles = 6, .n_repeats = 2, .phrases = phrases, .family = "demo",
-                              .n_threads = threads, .journal = journal, .progress = on_progress, .stop = &stop };
+    return (wn_profile_opts){ .context = 512, .n_needles = 6, .n_repeats = 2, .phrases = phrases,
+                              .family = "demo", .n_threads = threads, .journal = journal,
+                              .progress = on_progress, .stop = &stop };
 }
 
 static char *measured(wn_profile_opts o)
@@ -42,7 +44,8 @@ static char *measured(wn_profile_opts o)
     wn_err err = { 0 };
     char *text = NULL;
     stop = 0;
-    if (wn_profile_measure(&p, model, &o, &err) || wn_profile_text(p, &text, &err)) fail_msg("%s", err.text);
+    if (wn_profile_measure(&p, model, &o, &err) || wn_profile_text(p, &text, &err))
+        fail_msg("%s", err.text);
     wn_profile_close(p);
     return text;
 }
@@ -53,7 +56,8 @@ static void threads_and_interruptions_change_nothing(void **state)
     wn_profile *p;
     wn_err err = { 0 };
     stop_after = 0;
-    char *ref = measured(opts_of(1, NULL)), *two = measured(opts_of(2, NULL)), *again = measured(opts_of(2, NULL));
+    char *ref = measured(opts_of(1, NULL)), *two = measured(opts_of(2, NULL)),
+         *again = measured(opts_of(2, NULL));
     assert_string_equal(ref, two);
     assert_string_equal(ref, again);
     wn_profile_opts o = opts_of(1, journal_path());
@@ -85,7 +89,8 @@ static void the_lanes_that_answer_are_found(void **state)
     wn_err err = { 0 };
     wn_profile_opts o = opts_of(2, NULL);
     stop = stop_after = 0;
-    if (wn_profile_measure(&p, model, &o, &err) || wn_profile_check(&proof, p, model, &o, &err)) fail_msg("%s", err.text);
+    if (wn_profile_measure(&p, model, &o, &err) || wn_profile_check(&proof, p, model, &o, &err))
+        fail_msg("%s", err.text);
     assert_true(p->how.answered >= 0.9);
     assert_int_equal(p->lanes[8].kind, WN_HEAD_RETRIEVAL);      /* layer 4, head 0 */
     assert_int_equal(p->lanes[10].kind, WN_HEAD_RETRIEVAL);     /* layer 5, head 0 */
@@ -101,15 +106,18 @@ static void the_lanes_that_answer_are_found(void **state)
     wn_profile_close(p);
 }
 
-/* ---- budgets ------------------------------------------------------------------------------------ */
+/* ---- budgets --------------------------------------------------------------------------------- */
 
 static void search(wn_profile *p, wn_search how, int threads, const char *state, wn_status expected)
 {
     const wn_task *tasks[] = { wn_task_find("needle"), NULL };
     wn_err err = { 0 };
-    wn_budgets_opts o = { .kv = "snapkv@12.5%", .context = 256, .n_chunks = 1, .n_seeds = 1, .n_groups = how == WN_SEARCH_EVOLVE ? 1 : 2, .tasks = tasks,
-                          .phrases = phrases, .family = "demo", .n_threads = threads, .state = state,
-                          .search = how, .most_tried = how == WN_SEARCH_EVOLVE ? 10 : 0, .progress = on_progress, .stop = &stop };
+    wn_budgets_opts o = { .kv = "snapkv@12.5%", .context = 256, .n_chunks = 1, .n_seeds = 1,
+                          .n_groups = how == WN_SEARCH_EVOLVE ? 1 : 2, .tasks = tasks,
+                          .phrases = phrases, .family = "demo", .n_threads = threads,
+                          .state = state, .search = how,
+                          .most_tried = how == WN_SEARCH_EVOLVE ? 10 : 0, .progress = on_progress,
+                          .stop = &stop };
     stop = 0;
     wn_status st = wn_budgets_search(p, model, &o, &err);
     if (st != expected) fail_msg("%s", st ? err.text : "the search was not interrupted");
@@ -157,15 +165,20 @@ static void a_search_is_the_same_again(void **state)
 static void what_cannot_be_searched_is_a_sentence(void **state)
 {
     (void)state;
-    static const struct { const char *kv, *says; } cases[] = {
-        { "streaming@25%", "makes whole plans" }, { "snapkv@512", "searched for a share" }, { "snapkv", "searched for a share" },
-        { "snapkv+alloc:ada@25%", "exclude each other" }, { "nothing@3%", "there is no cache policy" },
+    static const struct { const char *kv, *says;
+    } cases[] = {
+        { "streaming@25%", "makes whole plans" },
+        { "snapkv@512", "searched for a share" },
+        { "snapkv", "searched for a share" },
+        { "snapkv+alloc:ada@25%", "exclude each other" },
+        { "nothing@3%", "there is no cache policy" },
         { "snapkv@100%", "share below 100%" },
     };
     wn_profile *p = bare();
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
         wn_err err = { 0 };
-        wn_budgets_opts o = { .kv = cases[i].kv, .context = 256, .phrases = phrases, .family = "demo" };
+        wn_budgets_opts o = { .kv = cases[i].kv, .context = 256, .phrases = phrases,
+                              .family = "demo" };
         assert_int_equal(wn_budgets_search(p, model, &o, &err), WN_EINVAL);
         if (!strstr(err.text, cases[i].says)) fail_msg("%s: %s", cases[i].kv, err.text);
     }
@@ -183,7 +196,8 @@ static void what_cannot_be_searched_is_a_sentence(void **state)
 int main(void)
 {
     wn_err err = { 0 };
-    if (wn_model_open(&model, "models/winnow-demo.gguf", NULL, &err) || wn_phrases_open(&phrases, "demo", NULL, &err)) {
+    if (wn_model_open(&model, "models/winnow-demo.gguf", NULL, &err) ||
+        wn_phrases_open(&phrases, "demo", NULL, &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }

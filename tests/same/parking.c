@@ -20,10 +20,12 @@ static void make_model(void)
 {
     wn_err err = { 0 };
     const char *tmp = getenv("TMPDIR");
-    snprintf(model, sizeof model, "%s/winnow-test-parking-%ld.gguf", tmp ? tmp : "/tmp", (long)getpid());
-    wn_status st = wn_generate(model, &(wn_generate_opts){ .arch = "llama", .type = "F32", .dim = 32, .n_layers = 2,
-                               .n_heads = 8, .n_kv_heads = 8, .head_dim = 128, .ffn = 32, .vocab = VOCAB, .n_ctx = 2048,
-                               .seed = 5 }, NULL, &err);
+    snprintf(model, sizeof model, "%s/winnow-test-parking-%ld.gguf", tmp ? tmp : "/tmp",
+             (long)getpid());
+    wn_status st = wn_generate(model, &(wn_generate_opts){ .arch = "llama", .type = "F32",
+                                                           .dim = 32, .n_layers = 2,
+                               .n_heads = 8, .n_kv_heads = 8, .head_dim = 128, .ffn = 32,
+                               .vocab = VOCAB, .n_ctx = 2048, .seed = 5 }, NULL, &err);
     if (st) fail_msg("%s", err.text);
 }
 
@@ -52,7 +54,8 @@ static void text_open(text *x, test_engine *t, int which, int max_tokens, const 
     wn_err err = { 0 };
     *x = (text){ .which = which, .logits = calloc((size_t)N * VOCAB, sizeof(float)) };
     assert_non_null(x->logits);
-    must(wn_seq_open(&x->s, t->e, &(wn_seq_opts){ .max_tokens = max_tokens, .kv = kv, .on_logits = collect,
+    must(wn_seq_open(&x->s, t->e, &(wn_seq_opts){ .max_tokens = max_tokens, .kv = kv,
+                                                  .on_logits = collect,
                                                   .on_logits_ctx = x }, &err), &err, kv);
 }
 
@@ -68,8 +71,9 @@ static void feed(text *x, int n, const char *what)
 
 static float *reference(const char *kv, int which)
 {
-    test_engine t = test_engine_open(model, (wn_engine_opts){ .n_threads = 1, .k_type = "f32", .v_type = "f32", .kv = kv,
-                                                              .n_ctx = 1024 });
+    test_engine t = test_engine_open(
+        model, (wn_engine_opts){
+                   .n_threads = 1, .k_type = "f32", .v_type = "f32", .kv = kv, .n_ctx = 1024 });
     text x;
     text_open(&x, &t, which, N, kv);
     while (x.n_fed < N) {
@@ -89,8 +93,9 @@ static void check_promises(const test_engine *t, const char *what)
     assert_true(wn_engine_extents_for(t->e, t->e->reserved, 1) <= ps.n_extents);
     for (int c = 0; c < WN_POOL_CLASSES; c++) {
         wn_pool_class_use(t->e->pool, c, &used, &peak);
-        if (used > t->e->reserved[c]) fail_msg("%s: %u frames of class %d in use, %u promised", what, used, c,
-                                               t->e->reserved[c]);
+        if (used > t->e->reserved[c])
+            fail_msg("%s: %u frames of class %d in use, %u promised", what, used, c,
+                     t->e->reserved[c]);
     }
 }
 
@@ -120,10 +125,11 @@ static int share(const char *kv, int chunk, int piece, int portion, float *const
     text x[SEQS];
     wn_err err = { 0 };
     int n_open = SEQS, parked = 0, steps = 0;
-    snprintf(what, sizeof what, "%s, chunks of %d, pieces of %d, portions of %d", kv, chunk, piece, portion);
+    snprintf(what, sizeof what, "%s, chunks of %d, pieces of %d, portions of %d", kv, chunk, piece,
+             portion);
     test_engine t = test_engine_open(model, (wn_engine_opts){
-        .n_threads = 1, .k_type = "f32", .v_type = "f32", .kv = kv, .n_ctx = 1024, .n_batch = chunk, .max_seqs = SEQS,
-        .pool_tokens = N * 11 / 10 });
+        .n_threads = 1, .k_type = "f32", .v_type = "f32", .kv = kv, .n_ctx = 1024, .n_batch = chunk,
+        .max_seqs = SEQS, .pool_tokens = N * 11 / 10 });
     t.e->portion = portion;
     for (int i = 0; i < SEQS; i++) text_open(&x[i], &t, i, 0, kv);
     while (n_open) {
@@ -131,7 +137,8 @@ static int share(const char *kv, int chunk, int piece, int portion, float *const
         for (int i = 0; i < SEQS; i++)
             if (x[i].s && x[i].n_fed < N && wn_seq_logits(x[i].s)) feed(&x[i], piece, what);
             else if (x[i].s && !x[i].n_fed) feed(&x[i], piece, what);
-        wn_alloc_forbid(!strcmp(kv, "none"));       /* others make their plan's memory at the first decision */
+        wn_alloc_forbid(!strcmp(kv, "none"));       /* others make their plan's memory at the first
+                                                       decision */
         must(wn_engine_step(t.e, NULL, &err), &err, what);
         wn_alloc_forbid(false);
         check_promises(&t, what);
@@ -159,10 +166,11 @@ static int share(const char *kv, int chunk, int piece, int portion, float *const
 
 static void parked_or_not_is_the_same(void **state)
 {
-    static const char *const kv[] = { "none", "recent(every=64)@60%", "snapkv(at=mark)@50%", "h2o(every=64)@60%",
-                                      "d2o(every=64)@60%" };
-    static const struct { int chunk, piece, portion; } ways[] = { { 512, 64, 64 }, { 7, 20, 64 }, { 64, 1, 256 },
-                                                                  { 100, 600, 16 }, { 48, 30, 1 } };
+    static const char *const kv[] = { "none", "recent(every=64)@60%", "snapkv(at=mark)@50%",
+                                      "h2o(every=64)@60%", "d2o(every=64)@60%" };
+    static const struct {
+        int chunk, piece, portion;
+    } ways[] = { { 512, 64, 64 }, { 7, 20, 64 }, { 64, 1, 256 }, { 100, 600, 16 }, { 48, 30, 1 } };
     (void)state;
     for (size_t k = 0; k < WN_COUNT(kv); k++) {
         float *ref[SEQS];
@@ -187,7 +195,8 @@ static void what_cannot_go_on_says_so(void **state)
     int rows;
     char path[160];
     test_engine t = test_engine_open(model, (wn_engine_opts){
-        .n_threads = 1, .k_type = "f32", .v_type = "f32", .n_ctx = 1024, .max_seqs = 2, .pool_tokens = 512 });
+        .n_threads = 1, .k_type = "f32", .v_type = "f32", .n_ctx = 1024, .max_seqs = 2,
+        .pool_tokens = 512 });
     t.e->portion = 64;
     text_open(&x, &t, 0, 0, NULL);
     must(wn_seq_open(&fixed, t.e, &(wn_seq_opts){ .max_tokens = 256 }, &err), &err, "fixed");
@@ -237,7 +246,8 @@ static void an_idle_one_is_taken_up(void **state)
     text a, b;
     char path[160];
     test_engine t = test_engine_open(model, (wn_engine_opts){
-        .n_threads = 1, .k_type = "f32", .v_type = "f32", .n_ctx = 1024, .max_seqs = 3, .pool_tokens = 400 });
+        .n_threads = 1, .k_type = "f32", .v_type = "f32", .n_ctx = 1024, .max_seqs = 3,
+        .pool_tokens = 400 });
     t.e->portion = 64;
     float *ref[2] = { reference(NULL, 0), reference(NULL, 1) };
     text_open(&a, &t, 0, 0, NULL);

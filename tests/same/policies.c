@@ -28,13 +28,16 @@ static int often(const wn_recipe *r) { return r->probe ? 64 : every; }
 /* False when the recipe does not do that. */
 static bool spell(char kv[120], const wn_recipe *r, int schedule, const char *budget)
 {
-    static const int at[SCHEDULES] = { WN_AT_BOUNDARY, WN_AT_BOUNDARY, WN_AT_MARK, WN_AT_BOUNDARY | WN_AT_MARK };
+    static const int at[SCHEDULES] = { WN_AT_BOUNDARY, WN_AT_BOUNDARY, WN_AT_MARK,
+                                       WN_AT_BOUNDARY | WN_AT_MARK };
     static const char *const word[SCHEDULES] = { "boundary", "boundary", "mark", "both" };
     if (at[schedule] & ~r->at) return false;
     /* theirs are longer than these texts; and what is probed at each boundary is to be short */
-    const char *window = r->kind == WN_CLASS_HEAD_SHARE ? ",first=4,recent=16" : has_param(r, "piece") ? ",piece=8" : "";
-    snprintf(kv, 120, "%s(at=%s,every=%d%s)%s", r->name, word[schedule], schedule == 1 ? 512 : often(r), window,
-             r->kind == WN_CLASS_FULL ? "" : budget);
+    const char *window = r->kind == WN_CLASS_HEAD_SHARE ? ",first=4,recent=16"
+                         : has_param(r, "piece")        ? ",piece=8"
+                                                        : "";
+    snprintf(kv, 120, "%s(at=%s,every=%d%s)%s", r->name, word[schedule],
+             schedule == 1 ? 512 : often(r), window, r->kind == WN_CLASS_FULL ? "" : budget);
     return true;
 }
 
@@ -72,7 +75,8 @@ static void quantised_weights(void **state)
     (void)state;
     const char *tiny = law_model;
     law_model = test_model_path("llama", "Q8_0");
-    static const char *const kv[] = { "random(every=64,at=both,first=4,last=8)@25%", "recent(every=64)@25%" };
+    static const char *const kv[] = { "random(every=64,at=both,first=4,last=8)@25%",
+                                      "recent(every=64)@25%" };
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
         float *ref = law_reference(kv[i]);
         law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 7 });
@@ -101,7 +105,8 @@ static void windows_are_left_alone(void **state)
     (void)state;
     const char *tiny = law_model;
     static const char *const archs[] = { "gemma2", "gpt-oss" };
-    static const char *const kv[] = { "snapkv(at=both,every=64,window=16)@25%", "h2o(every=64)@25%", "expected(at=both,every=64)@25%" };
+    static const char *const kv[] = { "snapkv(at=both,every=64,window=16)@25%", "h2o(every=64)@25%",
+                                      "expected(at=both,every=64)@25%" };
     for (size_t a = 0; a < WN_COUNT(archs); a++) {
         uint32_t full[16], few[16];
         law_model = test_model_path(archs[a], "Q8_0");
@@ -109,7 +114,8 @@ static void windows_are_left_alone(void **state)
         for (size_t i = 0; i < WN_COUNT(kv); i++) {
             float *ref = law_reference(kv[i]);
             law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 7 });
-            law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 50, .neighbours = true });
+            law_compare(ref, (law_way){ .kv = kv[i], .threads = 2, .chunk = 50,
+                                        .neighbours = true });
             free(ref);
             live_slots(kv[i], few);
             for (int l = 0; l < 4; l++)         /* two lanes of layer 0, two of layer 1 */
@@ -157,7 +163,9 @@ static void classes_resume_where_they_say(void **state)
         law_run_to(&t, &q[0], RAN);
         wn_seq_close(q[1].s);
         if (wn_seq_fork(&q[1].s, q[0].s, NULL, &err)) fail_msg("fork: %s", err.text);
-        if (wn_seq_save(q[0].s, law_session_path(), &err) || wn_seq_load(q[2].s, law_session_path(), &err)) fail_msg("session: %s", err.text);
+        if (wn_seq_save(q[0].s, law_session_path(), &err) ||
+            wn_seq_load(q[2].s, law_session_path(), &err))
+            fail_msg("session: %s", err.text);
         unlink(law_session_path());
         int w = wn_policy_window(q[0].s->policy);
         int want = r->resume == WN_RESUME_RECORD ? LAST : w > 64 - (RAN - BACK) ? 0 : BACK;
@@ -165,7 +173,8 @@ static void classes_resume_where_they_say(void **state)
         assert_int_equal(r->resume == WN_RESUME_WINDOW, w > 0 && !q[0].s->ledger.n_stats);
         for (int k = 0; k < 3; k++) {
             if (wn_seq_truncate(q[k].s, BACK, &err)) fail_msg("truncate: %s", err.text);
-            if (wn_kv_n(q[k].s->kv) != want) fail_msg("%s: %d goes on from %d, not %d", kv, k, wn_kv_n(q[k].s->kv), want);
+            if (wn_kv_n(q[k].s->kv) != want)
+                fail_msg("%s: %d goes on from %d, not %d", kv, k, wn_kv_n(q[k].s->kv), want);
             memcpy(q[k].logits, ref, sizeof(float) * BACK * LAW_VOCAB);
             law_finish(&t, &q[k], kv, "resumed", BACK, ref);
         }
@@ -183,17 +192,24 @@ static void classes_resume_where_they_say(void **state)
 static void a_session_belongs_to_its_policy(void **state)
 {
     (void)state;
-    static const struct { const char *saved, *loaded; bool fits; } cases[] = {
-        { NULL, "none", true }, { "none", NULL, true }, { "random@25%", "v1:random(seed=1)@25%", true },
-        { "random@25%", "random@26%", false }, { "recent@25%", NULL, false }, { NULL, "recent@25%", false },
+    static const struct { const char *saved, *loaded; bool fits;
+    } cases[] = {
+        { NULL, "none", true },
+        { "none", NULL, true },
+        { "random@25%", "v1:random(seed=1)@25%", true },
+        { "random@25%", "random@26%", false },
+        { "recent@25%", NULL, false },
+        { NULL, "recent@25%", false },
         { "none", "none,k=f32", false },
     };
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
         wn_err err = { 0 };
         test_engine t = law_engine((law_way){ .threads = 1, .chunk = 100 });
-        test_seq a = test_seq_open_kv(&t, LAW_N, cases[i].saved), b = test_seq_open_kv(&t, LAW_N, cases[i].loaded);
+        test_seq a = test_seq_open_kv(&t, LAW_N, cases[i].saved),
+                 b = test_seq_open_kv(&t, LAW_N, cases[i].loaded);
         law_run_to(&t, &a, 90);
-        assert_int_equal(wn_seq_feed(a.s, law_ids, 30, &err), WN_OK);   /* waiting, with a mark: not saved */
+        /* waiting, with a mark: not saved */
+        assert_int_equal(wn_seq_feed(a.s, law_ids, 30, &err), WN_OK);
         assert_int_equal(wn_seq_mark(a.s, &err), WN_OK);
         if (wn_seq_save(a.s, law_session_path(), &err)) fail_msg("save: %s", err.text);
         wn_status st = wn_seq_load(b.s, law_session_path(), &err);
@@ -233,10 +249,13 @@ static void a_fork_leaves_waiting_marks(void **state)
  * every law_way, and others than without them. */
 static void ranges_are_kept_in_every_way(void **state)
 {
-    static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 2, .chunk = 50, .neighbours = true },
-                                { .threads = 1, .chunk = 64, .slots = 4 }, { .threads = 1, .chunk = LAW_N } };
+    static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 2, .chunk = 50,
+                                      .neighbours = true },
+                                { .threads = 1, .chunk = 64, .slots = 4 }, { .threads = 1,
+                                  .chunk = LAW_N } };
     static const int cuts[] = { 129, 333, 345 };
-    static const char *const fair[] = { "snapkv", "h2o" };      /* by spans, which nothing else in them looks at */
+    /* by spans, which nothing else in them looks at */
+    static const char *const fair[] = { "snapkv", "h2o" };
     char kv[120];
     int n = 0;
     (void)state;
@@ -244,13 +263,18 @@ static void ranges_are_kept_in_every_way(void **state)
     for (int i = 0; i < n + (int)WN_COUNT(fair); i++) {
         const wn_recipe *r = i < n ? wn_recipe_at(i) : wn_recipe_find(fair[i - n]);
         if (r->kind != WN_CLASS_BUDGETED && r->kind != WN_CLASS_PROBE) continue;
-        const char *at = r->at == (WN_AT_BOUNDARY | WN_AT_MARK) ? "both" : r->at & WN_AT_MARK ? "mark" : "boundary";
-        if (i < n) snprintf(kv, sizeof kv, "%s(at=%s,every=%d,system=on,special=on)@70", r->name, at, every);
+        const char *at = r->at == (WN_AT_BOUNDARY | WN_AT_MARK) ? "both"
+                         : r->at & WN_AT_MARK                   ? "mark"
+                                                                : "boundary";
+        if (i < n)
+            snprintf(kv, sizeof kv, "%s(at=%s,every=%d,system=on,special=on)@70", r->name, at,
+                     every);
         else snprintf(kv, sizeof kv, "%s(at=%s,every=%d)+retain:fair@25%%", r->name, at, every);
         float *without = law_reference(kv);
         law_ranges = true;
         float *ref = law_reference(kv);
-        if (!memcmp(without, ref, sizeof(float) * LAW_N * LAW_VOCAB)) fail_msg("%s: ranges change nothing", kv);
+        if (!memcmp(without, ref, sizeof(float) * LAW_N * LAW_VOCAB))
+            fail_msg("%s: ranges change nothing", kv);
         for (size_t k = 0; k < WN_COUNT(ways); k++) {
             law_way w = ways[k];
             w.kv = kv;
@@ -297,7 +321,8 @@ static void dropping_is_visible(void **state)
             float *got = law_reference(kv);
             test_same_logits(kv, none, got, first, LAW_VOCAB);
             bool all_protected = first <= (int)(r->first + r->last);
-            if (!all_protected && !memcmp(got + first * LAW_VOCAB, none + first * LAW_VOCAB, sizeof(float) * LAW_VOCAB))
+            if (!all_protected && !memcmp(got + first * LAW_VOCAB, none + first * LAW_VOCAB,
+                                          sizeof(float) * LAW_VOCAB))
                 fail_msg("%s: nothing changes at %d", kv, first);
             free(got);
         }

@@ -28,8 +28,10 @@ static float *with_profile(const char *kv, const wn_profile *p)
 static void the_law_holds(void **state)
 {
     (void)state;
-    static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 1, .chunk = 64, .slots = 4 },
-                                    { .threads = 2, .chunk = 64, .slots = 16 }, { .threads = 2, .chunk = 1 } };
+    static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 1, .chunk = 64,
+                                      .slots = 4 },
+                                    { .threads = 2, .chunk = 64, .slots = 16 }, { .threads = 2,
+                                      .chunk = 1 } };
     for (size_t i = 0; i < WN_COUNT(policies); i++) {
         law_profile = usual;
         float *ref = law_reference(policies[i]);
@@ -61,7 +63,8 @@ static void profiles_decide(void **state)
 static void nothing_to_drop_is_none(void **state)
 {
     (void)state;
-    static const char *const kv[] = { "snapkv(at=both,every=64)+alloc:profile@100%", "h2o(every=64)+alloc:heads@650" };
+    static const char *const kv[] = { "snapkv(at=both,every=64)+alloc:profile@100%",
+                                      "h2o(every=64)+alloc:heads@650" };
     float *none = law_reference(NULL);
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
         float *got = with_profile(kv[i], usual);
@@ -123,11 +126,13 @@ static void refused(const char *profile, const char *kv, const char *says)
 {
     wn_err err = { 0 };
     wn_seq *s;
-    test_engine t = test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 1, .profile = profile,
-                                                                                        .kv = policies[0] });
+    test_engine t = test_engine_open(test_model_path("llama", "F16"),
+                                     (wn_engine_opts){
+                                         .n_threads = 1, .profile = profile, .kv = policies[0] });
     wn_engine_lend_profile(t.e, NULL);
     wn_status st = wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = kv }, &err);
-    if (!st || !strstr(err.text, says)) fail_msg("%s: %s, expected \"%s\"", kv, st ? err.text : "opened", says);
+    if (!st || !strstr(err.text, says))
+        fail_msg("%s: %s, expected \"%s\"", kv, st ? err.text : "opened", says);
     assert_null(s);
     test_engine_close(&t);
 }
@@ -152,13 +157,16 @@ static void the_engine_finds_profiles(void **state)
     refused(NULL, policies[0], "it is of another model (made up");
     if (wn_profile_write(mine, beside, &err)) fail_msg("%s", err.text);
     refused(NULL, "h2o+alloc:profile@25%", "has no budgets for h2o (it has: snapkv@25%)");
-    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = policies[0] }, &err)) fail_msg("%s", err.text);
+    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = policies[0] }, &err))
+        fail_msg("%s", err.text);
     assert_string_equal(s->profile->id, mine->id);
     wn_seq_close(s);
     unlink(beside);
-    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = policies[1] }, &err)) fail_msg("%s", err.text);
+    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = policies[1] }, &err))
+        fail_msg("%s", err.text);
     wn_seq_close(s);                    /* read once */
-    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = "snapkv@25%" }, &err)) fail_msg("%s", err.text);
+    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = 100, .kv = "snapkv@25%" }, &err))
+        fail_msg("%s", err.text);
     assert_null(s->profile);
     wn_seq_close(s);
     test_engine_close(&t);

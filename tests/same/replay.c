@@ -19,10 +19,16 @@ static void record(const char *kv, bool rows, int threads, int chunk, int page_s
     wn_err err;
     wn_watch *w;
     wn_seq *s;
-    test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = threads, .n_batch = chunk, .max_seqs = 64,
-                                                                               .page_slots = page_slots });
-    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = N, .kv = kv, .ring_rows = rows ? 64 : 0 }, &err)) fail_msg("%s", err.text);
-    if (wn_watch_open(&w, s, &(wn_watch_opts){ .trace = path, .rows = rows }, &err)) fail_msg("%s", err.text);
+    test_engine t = test_engine_open(test_tiny_model_path(),
+                                     (wn_engine_opts){ .n_threads = threads,
+                                                       .n_batch = chunk,
+                                                       .max_seqs = 64,
+                                                       .page_slots = page_slots });
+    if (wn_seq_open(&s, t.e,
+                    &(wn_seq_opts){ .max_tokens = N, .kv = kv, .ring_rows = rows ? 64 : 0 }, &err))
+        fail_msg("%s", err.text);
+    if (wn_watch_open(&w, s, &(wn_watch_opts){ .trace = path, .rows = rows }, &err))
+        fail_msg("%s", err.text);
     for (int at = 0, next; at < N; at = next) {
         next = N;
         for (size_t i = 0; i < WN_COUNT(marks); i++) {
@@ -55,7 +61,9 @@ static int replay(const char *kv, int *changes)
         fail_msg("%s", err.text);
     for (; !wn_trace_next(t, &d, &err) && d; n++) {
         int at = wn_view_n_tokens(&d->view);
-        assert_int_equal(wn_view_mark(&d->view), at < marks[0] ? 0 : at < marks[1] ? marks[0] : marks[1]);
+        assert_int_equal(wn_view_mark(&d->view), at < marks[0]   ? 0
+                                                 : at < marks[1] ? marks[0]
+                                                                 : marks[1]);
         if (wn_replay_decide(r, d, &p, &plan, &err)) fail_msg("%s: %s", kv, err.text);
         if (!wn_replay_same(&d->view, &d->plan, plan, why, sizeof why)) fail_msg("%s: %s", kv, why);
         *changes += !wn_plan_is_empty(plan);
@@ -72,7 +80,8 @@ static bool spell(char kv[120], const wn_recipe *r, int at)
     static const char *const word[] = { "", "boundary", "mark", "both" };
     if (r->kind == WN_CLASS_FULL && !r->plan) return false;     /* takes no decisions */
     if (at & ~r->at || r->profile) return false;                /* a trace holds no profile */
-    snprintf(kv, 120, "%s(at=%s,every=32)%s", r->name, word[at], r->kind == WN_CLASS_FULL ? "" : "@25%");
+    snprintf(kv, 120, "%s(at=%s,every=32)%s", r->name, word[at],
+             r->kind == WN_CLASS_FULL ? "" : "@25%");
     return true;
 }
 
@@ -87,10 +96,13 @@ static void every_recipe_makes_its_plans_again(void **state)
             if (!spell(kv, wn_recipe_at(i), at)) continue;
             record(kv, true, 2, 50, 0);
             int n = replay(kv, &changes);
-            /* what goes in whole pages or spans may leave room for the tokens until the next decision */
-            bool fills = strcmp(wn_recipe_at(i)->name, "pagedeviction") && strcmp(wn_recipe_at(i)->name, "shotkv") &&
+            /* what goes in whole pages or spans may leave room for the tokens until the next
+             * decision */
+            bool fills = strcmp(wn_recipe_at(i)->name, "pagedeviction") &&
+                         strcmp(wn_recipe_at(i)->name, "shotkv") &&
                          wn_recipe_at(i)->kind != WN_CLASS_BUDGET_FREE;
-            if (n != points[at] || (fills ? changes != n : changes < n / 2)) fail_msg("%s: %d decisions, %d change something", kv, n, changes);
+            if (n != points[at] || (fills ? changes != n : changes < n / 2))
+                fail_msg("%s: %d decisions, %d change something", kv, n, changes);
         }
 }
 
@@ -98,9 +110,14 @@ static void every_recipe_makes_its_plans_again(void **state)
 static void statistics_are_enough_for_most(void **state)
 {
     static const char *const kv[] = {
-        "random(every=32,at=boundary)@25%", "recent(every=32,at=boundary)@25%", "snapkv(every=32,at=boundary)@25%",
-        "tova(every=32,at=boundary)@25%",   "h2o(every=32,at=boundary)@25%",    "adakv(every=32,at=boundary)@25%",
-        "pyramidkv(every=32,at=boundary)@25%", "streaming(every=32,window=20)",
+        "random(every=32,at=boundary)@25%",
+        "recent(every=32,at=boundary)@25%",
+        "snapkv(every=32,at=boundary)@25%",
+        "tova(every=32,at=boundary)@25%",
+        "h2o(every=32,at=boundary)@25%",
+        "adakv(every=32,at=boundary)@25%",
+        "pyramidkv(every=32,at=boundary)@25%",
+        "streaming(every=32,window=20)",
         "h2o(every=32,at=boundary)+recover:demote@25%,kv=q8",
         "random(every=32,at=boundary)+recover:demote(share=0.3)@30KiB",
     };
@@ -125,9 +142,12 @@ static uint8_t *read_file(size_t *n)
 
 static void a_trace_is_the_same_bytes_however_it_is_made(void **state)
 {
-    static const char *const kv[] = { "d2o(every=32,at=boundary)@25%", "snapkv(every=32,at=both)@25%",
+    static const char *const kv[] = { "d2o(every=32,at=boundary)@25%",
+                                      "snapkv(every=32,at=both)@25%",
                                       "expected(every=32,at=boundary)@25%" };
-    static const struct { int threads, chunk, slots; } ways[] = { { 2, 7, 0 }, { 1, 1, 0 }, { 2, 64, 4 } };
+    static const struct {
+        int threads, chunk, slots;
+    } ways[] = { { 2, 7, 0 }, { 1, 1, 0 }, { 2, 64, 4 } };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
         size_t n, m;
@@ -136,7 +156,8 @@ static void a_trace_is_the_same_bytes_however_it_is_made(void **state)
         for (size_t k = 0; k < WN_COUNT(ways); k++) {
             record(kv[i], true, ways[k].threads, ways[k].chunk, ways[k].slots);
             uint8_t *b = read_file(&m);
-            if (n != m || memcmp(a, b, n)) fail_msg("%s: other bytes in chunks of %d", kv[i], ways[k].chunk);
+            if (n != m || memcmp(a, b, n))
+                fail_msg("%s: other bytes in chunks of %d", kv[i], ways[k].chunk);
             free(b);
         }
         free(a);
@@ -152,7 +173,10 @@ static void watching_changes_nothing(void **state)
     test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .max_seqs = 5 });
     const char *kv = "h2o(every=32,at=boundary)@25%";
     test_seq a = test_seq_open_kv(&t, N, kv), b = test_seq_open_kv(&t, N, kv);
-    assert_int_equal(wn_watch_open(&w, b.s, &(wn_watch_opts){ .trace = path, .rows = true, .explain_to = 50 }, &err), WN_OK);
+    assert_int_equal(
+        wn_watch_open(&w, b.s, &(wn_watch_opts){ .trace = path, .rows = true, .explain_to = 50 },
+                      &err),
+        WN_OK);
     test_seq_run(&t, &a, ids, N);
     test_seq_run(&t, &b, ids, N);
     test_same_logits("watched", a.logits, b.logits, N, VOCAB);

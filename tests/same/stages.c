@@ -1,6 +1,6 @@
-/* Stages in a policy's text change nothing of the law: a recipe with stages gives the same
- * bytes in any chunks, with any threads and page size, after a fork, a truncation and a session file; and a recipe
- * with a stage gives the bytes of the recipe that does the same by itself. A decision with
+/* Stages in a policy's text change nothing of the law: a recipe with stages gives the same bytes in
+ * any chunks, with any threads and page size, after a fork, a truncation and a session file; and a
+ * recipe with a stage gives the bytes of the recipe that does the same by itself. A decision with
  * stages that merge allocates nothing. */
 #include "tests/support/law.h"
 #include "tests/unit/check.h"
@@ -16,7 +16,8 @@ static void stages_keep_the_law(void **state)
         "h2o(first=2,last=3)+alloc:density+recover:compensate@60",
         "keydiff(at=both,every=64)+alloc:ada+retain:fair+recover:nearest@25%",
     };
-    static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 1, .chunk = 64, .slots = 4 },
+    static const law_way ways[] = { { .threads = 2, .chunk = 7 }, { .threads = 1, .chunk = 64,
+                                      .slots = 4 },
                                     { .threads = 2, .chunk = 64, .slots = 16 } };
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
         float *ref = law_reference(kv[i]);
@@ -53,9 +54,11 @@ static void a_stage_gives_the_bytes_of_its_recipe(void **state)
 static void merging_stages_allocate_nothing(void **state)
 {
     (void)state;
-    static const char *const kv[] = { "tova(every=64)+alloc:entropy+recover:compensate@25%", "snapkv(at=boundary,every=64)+recover:nearest@25%" };
+    static const char *const kv[] = { "tova(every=64)+alloc:entropy+recover:compensate@25%",
+                                      "snapkv(at=boundary,every=64)+recover:nearest@25%" };
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
-        test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = 2, .max_seqs = 5 });
+        test_engine t = test_engine_open(test_tiny_model_path(),
+                                         (wn_engine_opts){ .n_threads = 2, .max_seqs = 5 });
         test_seq q = test_seq_open_kv(&t, LAW_N, kv[i]);
         q.s->opts.on_logits_ctx = &q;
         long before = wn_alloc_count();

@@ -30,12 +30,15 @@ static void make_geometry(geometry *g, const bed *b, wn_pool *pool)
     for (int l = 0; l < layers; l++) {
         g->first[l] = n;
         for (int h = 0; h < b->shape.n_kv_heads; h++)
-            g->lanes[n++] = (wn_lane){ .layer = (int16_t)l, .head = (int16_t)h, .k_dim = (int16_t)b->shape.k_dim,
+            g->lanes[n++] = (wn_lane){ .layer = (int16_t)l, .head = (int16_t)h,
+                                       .k_dim = (int16_t)b->shape.k_dim,
                                        .v_dim = (int16_t)b->shape.v_dim, .window = b->window };
     }
     g->first[layers] = n;
-    g->map = (wn_lane_map){ .n_lanes = n, .n_layers = layers, .lanes = g->lanes, .first = g->first };
-    const wn_format *raw = b->format ? b->format : &wn_format_f32, *sealed = b->sealed ? b->sealed : raw;
+    g->map = (wn_lane_map){ .n_lanes = n, .n_layers = layers, .lanes = g->lanes,
+                            .first = g->first };
+    const wn_format *raw = b->format ? b->format : &wn_format_f32,
+                    *sealed = b->sealed ? b->sealed : raw;
     g->opts = (wn_kv_opts){
         .pool = pool, .map = &g->map, .k_format = sealed, .v_format = sealed, .raw_format = raw,
         .page_slots = b->page_slots, .max_positions = b->n, .ring_rows = b->ring,
@@ -56,7 +59,8 @@ static void fill(buffers *x, int row, uint64_t seed, bool mine, int pos, int n)
     t.seed = seed;
     if (mine == t.spoil_noise) t.spoil = NULL;
     for (int r = 0; r < n; r++)
-        bed_rows(&t, pos + r, x->q + (row + r) * s->n_heads * s->k_dim, x->k + (row + r) * s->n_kv_heads * s->k_dim,
+        bed_rows(&t, pos + r, x->q + (row + r) * s->n_heads * s->k_dim,
+                 x->k + (row + r) * s->n_kv_heads * s->k_dim,
                  x->v + (row + r) * s->n_kv_heads * s->v_dim);
 }
 
@@ -64,9 +68,11 @@ static wn_attend_args args_of(const buffers *x, int layer)
 {
     const wn_attend_shape *s = &x->b->shape;
     return (wn_attend_args){
-        .layer = layer, .rope = x->b->rope, .window = x->b->window, .sinks = x->b->sinks, .q = x->q, .k = x->k, .v = x->v,
-        .q_stride = (size_t)(s->n_heads * s->k_dim), .k_stride = (size_t)(s->n_kv_heads * s->k_dim),
-        .v_stride = (size_t)(s->n_kv_heads * s->v_dim), .out = x->out, .out_stride = (size_t)(s->n_heads * s->v_dim),
+        .layer = layer, .rope = x->b->rope, .window = x->b->window, .sinks = x->b->sinks, .q = x->q,
+        .k = x->k, .v = x->v, .q_stride = (size_t)(s->n_heads * s->k_dim),
+        .k_stride = (size_t)(s->n_kv_heads * s->k_dim),
+        .v_stride = (size_t)(s->n_kv_heads * s->v_dim), .out = x->out,
+        .out_stride = (size_t)(s->n_heads * s->v_dim),
     };
 }
 
@@ -91,12 +97,14 @@ float *bed_run(const bed *b)
     wn_err err;
     geometry g;
     wn_kv *kvs[1 + NOISE_MAX];
-    assert_int_equal(wn_pool_open(&pool, &(wn_pool_opts){ .bytes = (size_t)256 << 20 }, &err), WN_OK);
+    assert_int_equal(wn_pool_open(&pool, &(wn_pool_opts){ .bytes = (size_t)256 << 20 }, &err),
+                     WN_OK);
     make_geometry(&g, b, pool);
     for (int i = 0; i <= b->noise; i++)
         if (wn_kv_open(&kvs[i], &g.opts, &err)) fail_msg("%s", err.text);
     if (b->threads > 1) assert_int_equal(wn_threads_open(&team, b->threads, &err), WN_OK);
-    size_t bytes = wn_attend_scratch_bytes(s, max_rows, 1 + NOISE_MAX, b->n, b->threads ? b->threads : 1);
+    size_t bytes = wn_attend_scratch_bytes(s, max_rows, 1 + NOISE_MAX, b->n,
+                                           b->threads ? b->threads : 1);
     if (b->ledger) bytes += wn_attend_ledger_bytes(s, max_rows, b->threads ? b->threads : 1);
     assert_int_equal(wn_arena_init(&arena, bytes, false, &err), WN_OK);
     while (at < b->n) {
@@ -120,14 +128,16 @@ float *bed_run(const bed *b)
         for (int l = 0; l < layers; l++) {
             for (int i = 0; i < n_items; i++) {
                 bool mine = items[i].kv == kvs[0];
-                fill(&x, items[i].row, b->seed + (uint64_t)l + (mine ? 0 : 77), mine, items[i].pos, items[i].n_rows);
+                fill(&x, items[i].row, b->seed + (uint64_t)l + (mine ? 0 : 77), mine, items[i].pos,
+                     items[i].n_rows);
             }
             wn_attend_args a = args_of(&x, l);
             wn_attend(pass, &a);
         }
         for (int i = 0; i < n_items; i++) {
             if (items[i].kv == kvs[0])
-                memcpy(result + (size_t)at * out_dim, x.out + (size_t)items[i].row * out_dim, (size_t)n * out_dim * 4);
+                memcpy(result + (size_t)at * out_dim, x.out + (size_t)items[i].row * out_dim,
+                       (size_t)n * out_dim * 4);
             wn_kv_commit(items[i].kv, items[i].n_rows);
         }
         wn_arena_rewind(&arena, m);
@@ -163,8 +173,10 @@ float *bed_reference(const bed *b, const bed_rules *rules)
     last.seed += (uint64_t)((b->layers ? b->layers : 1) - 1);
     int qd = s->n_heads * s->k_dim, kd = s->n_kv_heads * s->k_dim, vd = s->n_kv_heads * s->v_dim;
     int od = s->n_heads * s->v_dim, group = s->n_heads / s->n_kv_heads;
-    float *q = malloc((size_t)(b->n * qd) * 4), *k = malloc((size_t)(b->n * kd) * 4), *v = malloc((size_t)(b->n * vd) * 4);
-    double *kr = malloc((size_t)(b->n * kd) * 8), *logit = malloc((size_t)b->n * 8), *qr = malloc((size_t)s->k_dim * 8);
+    float *q = malloc((size_t)(b->n * qd) * 4), *k = malloc((size_t)(b->n * kd) * 4),
+          *v = malloc((size_t)(b->n * vd) * 4);
+    double *kr = malloc((size_t)(b->n * kd) * 8), *logit = malloc((size_t)b->n * 8),
+           *qr = malloc((size_t)s->k_dim * 8);
     float *out = malloc((size_t)(b->n * od) * 4);
     for (int p = 0; p < b->n; p++) {
         bed_rows(&last, p, q + p * qd, k + p * kd, v + p * vd);
@@ -173,13 +185,15 @@ float *bed_reference(const bed *b, const bed_rules *rules)
     }
     for (int p = 0; p < b->n; p++)
         for (int h = 0; h < s->n_heads; h++) {
-            int lane = h / group, from = b->window > 0 && p >= b->window ? p - b->window + 1 : 0, at_shift = INT32_MIN;
+            int lane = h / group, from = b->window > 0 && p >= b->window ? p - b->window + 1 : 0,
+                at_shift = INT32_MIN;
             double max = -INFINITY, sum = 0;
             for (int t = from; t <= p; t++) {
                 int shift = rules && rules->shift ? rules->shift(rules->ctx, lane, t) : 0;
                 logit[t] = -INFINITY;
                 if (rules && rules->sees && !rules->sees(rules->ctx, lane, p, t)) continue;
-                if (shift != at_shift) turn(b->rope, p - shift, q + p * qd + h * s->k_dim, qr, s->k_dim);
+                if (shift != at_shift)
+                    turn(b->rope, p - shift, q + p * qd + h * s->k_dim, qr, s->k_dim);
                 at_shift = shift;
                 double x = 0;
                 for (int d = 0; d < s->k_dim; d++) x += qr[d] * kr[t * kd + lane * s->k_dim + d];
@@ -196,7 +210,8 @@ float *bed_reference(const bed *b, const bed_rules *rules)
             for (int t = from; t <= p; t++) sum += logit[t] = exp(logit[t] - max);
             for (int d = 0; d < s->v_dim; d++) {
                 double y = 0;
-                for (int t = from; t <= p; t++) y += logit[t] * (double)v[t * vd + lane * s->v_dim + d];
+                for (int t = from; t <= p; t++)
+                    y += logit[t] * (double)v[t * vd + lane * s->v_dim + d];
                 out[p * od + h * s->v_dim + d] = (float)(y / sum);
             }
         }

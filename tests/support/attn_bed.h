@@ -21,7 +21,8 @@ typedef struct {
     int page_slots;
     int threads;
     const int *chunks;                  /* lengths, repeated; ends with 0. NULL: all at once */
-    int noise;                          /* other sequences in the same batch, decoding or prefilling */
+    int noise;                          /* other sequences in the same batch, decoding or
+                                           prefilling */
     int ring;                           /* ring_rows */
     int layers;                         /* 0: 1 */
     const wn_ledger *ledger;            /* gets the weights of the text's queries; or NULL */

@@ -10,15 +10,19 @@
 
 void test_book_numbers(const wn_format *f, float *x, int head_dim, bool of_v, uint64_t *seed)
 {
-    size_t n = f->calibrated->numbers(head_dim, of_v), middles = wn_nuq_middles_at(head_dim), halves = wn_nuq_halves_at(head_dim);
+    size_t n = f->calibrated->numbers(head_dim, of_v), middles = wn_nuq_middles_at(head_dim),
+           halves = wn_nuq_halves_at(head_dim);
     bool sparse;
     int bits = wn_nuq_bits(f, &sparse), count = 1 << bits;
     for (size_t i = 0; i < n; i++) {
         bool weight = i < (size_t)head_dim;
-        x[i] = wn_elem_from_f16(wn_elem_to_f16(weight ? 0.5f + fabsf(test_randf(seed)) : 2 * test_randf(seed)));
+        x[i] = wn_elem_from_f16(
+            wn_elem_to_f16(weight ? 0.5f + fabsf(test_randf(seed)) : 2 * test_randf(seed)));
     }
-    for (size_t i = 0; bits && !of_v && i < (size_t)head_dim; i++) x[middles + i] /= 4, x[halves + i] = 1 + fabsf(x[halves + i]);
-    for (int u = 0; bits && u < count; u++) x[wn_nuq_levels_at(head_dim, of_v) + (size_t)u] = (float)(2 * u + 1 - count) / (float)count;
+    for (size_t i = 0; bits && !of_v && i < (size_t)head_dim; i++)
+        x[middles + i] /= 4, x[halves + i] = 1 + fabsf(x[halves + i]);
+    for (int u = 0; bits && u < count; u++)
+        x[wn_nuq_levels_at(head_dim, of_v) + (size_t)u] = (float)(2 * u + 1 - count) / (float)count;
 }
 
 wn_book test_book(const wn_format *f, int head_dim, bool of_v, uint64_t *seed)
@@ -36,7 +40,8 @@ void test_book_release(wn_book *b)
     free((void *)(uintptr_t)b->read);
 }
 
-wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes, const uint8_t fingerprint[16], uint64_t seed)
+wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes,
+                                 const uint8_t fingerprint[16], uint64_t seed)
 {
     wn_calibration *c, *again = NULL;
     wn_err err = { 0 };
@@ -53,10 +58,13 @@ wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes, const ui
         const wn_calibration_books *b = &c->books[c->n_books - 1];
         for (int l = 0; l < n_lanes; l++)
             for (int v = 0; v < 2; v++)
-                test_book_numbers(f, wn_calibration_numbers(c, b, l, v), v ? dims[l].v : dims[l].k, v, &seed);
+                test_book_numbers(f, wn_calibration_numbers(c, b, l, v), v ? dims[l].v : dims[l].k,
+                                  v, &seed);
     }
-    snprintf(path, sizeof path, "%s/winnow-test-%ld.calibration", tmp ? tmp : "/tmp", (long)getpid());
-    if (wn_calibration_write(c, path, &err) || wn_calibration_read(&again, path, &err)) fail_msg("calibration: %s", err.text);
+    snprintf(path, sizeof path, "%s/winnow-test-%ld.calibration", tmp ? tmp : "/tmp",
+             (long)getpid());
+    if (wn_calibration_write(c, path, &err) || wn_calibration_read(&again, path, &err))
+        fail_msg("calibration: %s", err.text);
     unlink(path);
     wn_calibration_close(c);
     return again;

@@ -11,6 +11,7 @@ void test_book_numbers(const wn_format *f, float *x, int head_dim, bool of_v, ui
 wn_book test_book(const wn_format *f, int head_dim, bool of_v, uint64_t *seed);
 void test_book_release(wn_book *b);
 /* Books for all calibrated formats, read back from their file as any other. */
-wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes, const uint8_t fingerprint[16], uint64_t seed);
+wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes,
+                                 const uint8_t fingerprint[16], uint64_t seed);
 
 #endif

@@ -31,7 +31,8 @@ static const char *model_path(const char *key, const wn_generate_opts *o)
     assert_true(n_made < MAX_MODELS);
     const char *tmp = getenv("TMPDIR");
     int k = n_made;
-    snprintf(made[k].path, sizeof made[k].path, "%s/winnow-test-%ld-%d.gguf", tmp ? tmp : "/tmp", (long)getpid(), k);
+    snprintf(made[k].path, sizeof made[k].path, "%s/winnow-test-%ld-%d.gguf", tmp ? tmp : "/tmp",
+             (long)getpid(), k);
     snprintf(made[k].key, sizeof made[k].key, "%s", key);
     must(wn_generate(made[k].path, o, NULL, &err), &err, "generate");
     if (n_made++ == 0) atexit(remove_models);
@@ -42,16 +43,27 @@ const char *test_model_path(const char *arch, const char *type)
 {
     char key[64];
     snprintf(key, sizeof key, "%s-%s", arch, type);
-    return model_path(key, &(wn_generate_opts){ .arch = arch, .type = type, .dim = 256, .n_layers = 2, .n_heads = 4,
-                                                .n_kv_heads = 2, .head_dim = 64, .ffn = 512, .vocab = 320,
-                                                .n_ctx = 4096, .seed = 7,
-                                                .window = strcmp(arch, "gemma2") && strcmp(arch, "gpt-oss") ? 0 : 100 });
+    return model_path(key,
+                      &(wn_generate_opts){
+                          .arch = arch,
+                          .type = type,
+                          .dim = 256,
+                          .n_layers = 2,
+                          .n_heads = 4,
+                          .n_kv_heads = 2,
+                          .head_dim = 64,
+                          .ffn = 512,
+                          .vocab = 320,
+                          .n_ctx = 4096,
+                          .seed = 7,
+                          .window = strcmp(arch, "gemma2") && strcmp(arch, "gpt-oss") ? 0 : 100 });
 }
 
 const char *test_tiny_model_path(void)
 {
-    return model_path("tiny", &(wn_generate_opts){ .arch = "llama", .type = "F32", .dim = 32, .n_layers = 2, .n_heads = 4,
-                                                   .n_kv_heads = 2, .head_dim = 16, .ffn = 32, .vocab = 320,
+    return model_path("tiny", &(wn_generate_opts){ .arch = "llama", .type = "F32", .dim = 32,
+                                                   .n_layers = 2, .n_heads = 4, .n_kv_heads = 2,
+                                                   .head_dim = 16, .ffn = 32, .vocab = 320,
                                                    .n_ctx = 4096, .seed = 7 });
 }
 
@@ -88,11 +100,15 @@ void test_engine_close(test_engine *t)
 static void collect(void *ctx, int pos, const float *logits)
 {
     test_seq *q = ctx;
-    memcpy(q->logits + (size_t)pos * (size_t)q->n_vocab, logits, sizeof(float) * (size_t)q->n_vocab);
+    memcpy(q->logits + (size_t)pos * (size_t)q->n_vocab, logits,
+           sizeof(float) * (size_t)q->n_vocab);
     if (pos + 1 > q->n_seen) q->n_seen = pos + 1;
 }
 
-test_seq test_seq_open(test_engine *t, int max_tokens) { return test_seq_open_kv(t, max_tokens, NULL); }
+test_seq test_seq_open(test_engine *t, int max_tokens)
+{
+    return test_seq_open_kv(t, max_tokens, NULL);
+}
 
 test_seq test_seq_open_kv(test_engine *t, int max_tokens, const char *kv)
 {
@@ -100,7 +116,8 @@ test_seq test_seq_open_kv(test_engine *t, int max_tokens, const char *kv)
     q.logits = calloc((size_t)max_tokens * (size_t)t->n_vocab, sizeof(float));
     assert_non_null(q.logits);
     wn_err err = { 0 };
-    must(wn_seq_open(&q.s, t->e, &(wn_seq_opts){ .max_tokens = max_tokens, .on_logits = collect, .kv = kv }, &err), &err,
+    must(wn_seq_open(&q.s, t->e, &(wn_seq_opts){ .max_tokens = max_tokens, .on_logits = collect,
+                                                 .kv = kv }, &err), &err,
          "sequence");
     return q;
 }
@@ -138,6 +155,7 @@ void test_same_logits(const char *what, const float *a, const float *b, int n, i
         for (int i = 0; i < n_vocab; i++) {
             size_t at = (size_t)p * (size_t)n_vocab + (size_t)i;
             if (memcmp(&a[at], &b[at], sizeof(float)))
-                fail_msg("%s: logit %d at position %d is %.9g, was %.9g", what, i, p, (double)a[at], (double)b[at]);
+                fail_msg("%s: logit %d at position %d is %.9g, was %.9g", what, i, p, (double)a[at],
+                         (double)b[at]);
         }
 }

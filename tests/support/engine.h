@@ -32,7 +32,8 @@ typedef struct {
     int n_vocab, n_seen;
 } test_seq;
 test_seq test_seq_open(test_engine *t, int max_tokens);
-test_seq test_seq_open_kv(test_engine *t, int max_tokens, const char *kv);      /* under a cache policy */
+/* under a cache policy */
+test_seq test_seq_open_kv(test_engine *t, int max_tokens, const char *kv);
 void test_seq_close(test_seq *q);
 /* Feeds n tokens and steps until they are computed. */
 void test_seq_run(test_engine *t, test_seq *q, const int32_t *ids, int n);

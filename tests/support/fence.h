@@ -1,4 +1,5 @@
-/* tests/support/fence.h - bytes that end at an unreadable page: reading or writing past them faults. */
+/* tests/support/fence.h - bytes that end at an unreadable page: reading or writing past them
+ * faults. */
 #ifndef WN_TEST_FENCE_H
 #define WN_TEST_FENCE_H
 

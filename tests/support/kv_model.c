@@ -206,7 +206,8 @@ void model_apply(model *m, const wn_kv *kv, const wn_plan *plan)
     for (int l = 0; l < plan->n_lanes; l++) {
         for (int p = 0; p < m->n; p++) old[p] = m->at[l][p].shift;
         for (int i = 0; i < plan->n_shifts; i++)
-            for (int p = plan->shifts[i].from; plan->shifts[i].lane == l && p < plan->shifts[i].to; p++)
+            for (int p = plan->shifts[i].from; plan->shifts[i].lane == l && p < plan->shifts[i].to;
+                 p++)
                 m->at[l][p].shift = plan->shifts[i].delta;
         for (int p = 0; p < m->n; p++)
             if (old[p] != m->at[l][p].shift) m->decided_at[l] = m->n;
@@ -270,7 +271,8 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
     bool peeked = false;
     int kind = 0, want = first_split * 512;
     bool more = want < m->n;
-    if (more && !(m->at[lane][want].live && !kind_of(&m->at[lane][want]) && want >= model_first(m, lane)))
+    if (more &&
+        !(m->at[lane][want].live && !kind_of(&m->at[lane][want]) && want >= model_first(m, lane)))
         more = next_slot(m, lane, &kind, &want);
     wn_runs_begin(&it, kv, lane, first_split, wn_kv_n(kv));
     while (wn_runs_next(&it, &r)) {
@@ -339,12 +341,15 @@ void model_check_refs(wn_kv *const *kvs, int n_kvs, const wn_pool *pool, uint32_
     int n_spans = 0;
     for (int i = 0; i < n_kvs; i++) {
         const wn_kv *kv = kvs[i];
-        for (int j = 0; kv && j < kv->n_spans; j++) count_use(spans, &n_spans, kv->spans[j], 1 << 14);
+        for (int j = 0; kv && j < kv->n_spans; j++)
+            count_use(spans, &n_spans, kv->spans[j], 1 << 14);
         for (int l = 0; kv && l < kv->map->n_lanes; l++) {
             const wn_kv_lane *x = &kv->lanes[l];
             for (int p = 0; p < x->n_pages + x->n_low + x->n_merged; p++) {
-                const wn_page *g = p < x->n_pages ? &x->pages[p] : p < x->n_pages + x->n_low ? &x->low[p - x->n_pages]
-                                   : &x->merged[p - x->n_pages - x->n_low];
+                const wn_page *g = p < x->n_pages ? &x->pages[p]
+                                   : p < x->n_pages + x->n_low
+                                       ? &x->low[p - x->n_pages]
+                                       : &x->merged[p - x->n_pages - x->n_low];
                 const wn_frame_id f[] = { g->k, g->v, g->ks, g->vs, g->pos, g->bias, g->count };
                 for (size_t y = 0; y < WN_COUNT(f); y++)
                     if (wn_frame_ok(f[y])) named[n++] = f[y].i;
@@ -372,5 +377,6 @@ void model_check_refs(wn_kv *const *kvs, int n_kvs, const wn_pool *pool, uint32_
     }
     wn_pool_stats st;
     wn_pool_get_stats(pool, &st);
-    assert_int_equal(st.n_frames_used, distinct + n_others);       /* nothing is held that no one names */
+    /* nothing is held that no one names */
+    assert_int_equal(st.n_frames_used, distinct + n_others);
 }

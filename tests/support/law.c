@@ -13,11 +13,16 @@ const wn_profile *law_profile;
 
 /* ---- running a text ---------------------------------------------------------------------- */
 
-/* Room for many sequences: each size of frames takes whole extents, and encoded caches have several. */
+/* Room for many sequences: each size of frames takes whole extents, and encoded caches have
+ * several. */
 test_engine law_engine(law_way w)
 {
-    test_engine t = test_engine_open(law_model, (wn_engine_opts){ .n_threads = w.threads, .n_batch = w.chunk, .max_seqs = 64,
-                                                     .page_slots = w.slots ? w.slots : law_slots, .protected_tokens = 64 * 64 });
+    test_engine t = test_engine_open(law_model,
+                                     (wn_engine_opts){ .n_threads = w.threads,
+                                                       .n_batch = w.chunk,
+                                                       .max_seqs = 64,
+                                                       .page_slots = w.slots ? w.slots : law_slots,
+                                                       .protected_tokens = 64 * 64 });
     if (law_profile) wn_engine_lend_profile(t.e, law_profile);
     return t;
 }
@@ -25,16 +30,24 @@ test_engine law_engine(law_way w)
 /* Named again after a fork, a truncation, a session, which have those up to their tokens. */
 static void name_ranges(test_seq *q, int at)
 {
-    static const struct { int at, from, to; wn_range_kind kind; } named[] = {
-        { 0, 20, 44, WN_RANGE_NAMED }, { 0, 3, 11, WN_RANGE_SYSTEM }, { 0, 130, 137, WN_RANGE_NAMED }, { 333, 340, 351, WN_RANGE_NAMED },
+    static const struct { int at, from, to; wn_range_kind kind;
+    } named[] = {
+        { 0, 20, 44, WN_RANGE_NAMED },
+        { 0, 3, 11, WN_RANGE_SYSTEM },
+        { 0, 130, 137, WN_RANGE_NAMED },
+        { 333, 340, 351, WN_RANGE_NAMED },
     };
-    static const struct { int at, from, to; } spans[] = { { 0, 0, 40 }, { 0, 50, 90 }, { 0, 90, 200 }, { 333, 335, 400 } };
+    static const struct {
+        int at, from, to;
+    } spans[] = { { 0, 0, 40 }, { 0, 50, 90 }, { 0, 90, 200 }, { 333, 335, 400 } };
     wn_err err = { 0 };
     for (size_t i = 0; law_ranges && i < WN_COUNT(named); i++)
-        if (named[i].at <= at && wn_seq_protect(q->s, named[i].from, named[i].to, named[i].kind, &err))
+        if (named[i].at <= at &&
+            wn_seq_protect(q->s, named[i].from, named[i].to, named[i].kind, &err))
             fail_msg("protect: %s", err.text);
     for (size_t i = 0; law_ranges && i < WN_COUNT(spans); i++)
-        if (spans[i].at <= at && wn_seq_name_span(q->s, spans[i].from, spans[i].to, &err)) fail_msg("span: %s", err.text);
+        if (spans[i].at <= at && wn_seq_name_span(q->s, spans[i].from, spans[i].to, &err))
+            fail_msg("span: %s", err.text);
 }
 
 /* Tokens [n_fed, to) with their marks, waiting to be computed. */
@@ -49,7 +62,8 @@ static void feed(test_seq *q, int to)
             if (law_marks[i] == at && wn_seq_mark(q->s, &err)) fail_msg("mark: %s", err.text);
             if (law_marks[i] > at) next = WN_MIN(next, law_marks[i]);
         }
-        if (wn_seq_feed(q->s, law_ids + at, (size_t)(next - at), &err)) fail_msg("feed: %s", err.text);
+        if (wn_seq_feed(q->s, law_ids + at, (size_t)(next - at), &err))
+            fail_msg("feed: %s", err.text);
     }
 }
 
@@ -62,16 +76,19 @@ void law_run_to(test_engine *t, test_seq *q, int to)
 /* Sequences whose chunks, single tokens and decisions come in between. */
 static void run_among_others(test_engine *t, test_seq *q)
 {
-    static const char *const kv[3] = { "random(every=32)@30%", "recent(every=16,at=both)@40", NULL };
+    static const char *const kv[3] = { "random(every=32)@30%", "recent(every=16,at=both)@40",
+                                       NULL };
     wn_seq *other[3];
     wn_err err = { 0 };
     for (int i = 0; i < 3; i++) {
-        if (wn_seq_open(&other[i], t->e, &(wn_seq_opts){ .max_tokens = 400, .kv = kv[i] }, &err)) fail_msg("%s", err.text);
+        if (wn_seq_open(&other[i], t->e, &(wn_seq_opts){ .max_tokens = 400, .kv = kv[i] }, &err))
+            fail_msg("%s", err.text);
         assert_int_equal(wn_seq_feed(other[i], law_ids + i, 90 + 70 * (size_t)i, &err), WN_OK);
     }
     for (int at = 0; at < LAW_N; at += 50) {
         feed(q, WN_MIN(at + 50, LAW_N));
-        assert_int_equal(wn_seq_feed(other[at / 50 % 3], law_ids + at, 1 + (size_t)at % 7, &err), WN_OK);
+        assert_int_equal(wn_seq_feed(other[at / 50 % 3], law_ids + at, 1 + (size_t)at % 7, &err),
+                         WN_OK);
         if (at % 150 == 0) assert_int_equal(wn_seq_mark(other[1], &err), WN_OK);
         assert_int_equal(wn_engine_step(t->e, NULL, &err), WN_OK);
     }
@@ -94,14 +111,17 @@ float *law_logits(law_way w)
     return out;
 }
 
-float *law_reference(const char *kv) { return law_logits((law_way){ .kv = kv, .threads = 1, .chunk = 512 }); }
+float *law_reference(const char *kv)
+{
+    return law_logits((law_way){ .kv = kv, .threads = 1, .chunk = 512 });
+}
 
 void law_compare(const float *ref, law_way w)
 {
     char what[200];
     float *got = law_logits(w);
-    snprintf(what, sizeof what, "%s, %d threads, chunks of %d, pages of %d%s", w.kv, w.threads, w.chunk, w.slots,
-             w.neighbours ? ", with neighbours" : "");
+    snprintf(what, sizeof what, "%s, %d threads, chunks of %d, pages of %d%s", w.kv, w.threads,
+             w.chunk, w.slots, w.neighbours ? ", with neighbours" : "");
     test_same_logits(what, ref, got, LAW_N, LAW_VOCAB);
     free(got);
 }
@@ -110,11 +130,13 @@ const char *law_session_path(void)
 {
     static char path[128];
     const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-policies-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
+    snprintf(path, sizeof path, "%s/winnow-test-policies-%ld.session", tmp ? tmp : "/tmp",
+             (long)getpid());
     return path;
 }
 
-void law_finish(test_engine *t, test_seq *q, const char *kv, const char *how, int cut, const float *ref)
+void law_finish(test_engine *t, test_seq *q, const char *kv, const char *how, int cut,
+                const float *ref)
 {
     char what[200];
     law_run_to(t, q, LAW_N);
@@ -135,7 +157,8 @@ void law_cut_at(const char *kv, int cut, const float *ref)
     memcpy(f.logits, q.logits, bytes);
     if (wn_seq_fork(&f.s, q.s, NULL, &err)) fail_msg("fork: %s", err.text);
     if (wn_seq_save(q.s, law_session_path(), &err)) fail_msg("save: %s", err.text);
-    if (wn_seq_feed(q.s, law_ids + 7, 90, &err)) fail_msg("%s", err.text);      /* not this text's tokens */
+    /* not this text's tokens */
+    if (wn_seq_feed(q.s, law_ids + 7, 90, &err)) fail_msg("%s", err.text);
     if (cut % 2 && wn_seq_mark(q.s, &err)) fail_msg("%s", err.text);
     test_steps(&t);
     law_finish(&t, &f, kv, "forked", cut, ref);

@@ -15,7 +15,8 @@ static int stats(const wn_params *p, wn_stat *out)
 {
     float decay = (float)p->v[DECAY];
     out[SQUARES] = (wn_stat){ .kind = WN_STAT_SQUARES, .reduce = WN_REDUCE_SUM, .decay = decay };
-    out[MOST] = (wn_stat){ .kind = WN_STAT_MAX, .reduce = WN_REDUCE_MAX, .decay = decay, .near = 100 };
+    out[MOST] = (wn_stat){ .kind = WN_STAT_MAX, .reduce = WN_REDUCE_MAX, .decay = decay,
+                           .near = 100 };
     out[GAP] = (wn_stat){ .kind = WN_STAT_GAP, .reduce = WN_REDUCE_MAX, .threshold = 0.01f };
     out[LAST] = out[GAP];
     out[LAST].kind = WN_STAT_LAST;
@@ -31,7 +32,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     for (int i = 0; i < 5; i++) x[i] = wn_view_stat(v, lane, i);
     for (int i = 0; i < l->n; i++) {
         float age = (float)wn_view_n_tokens(v) - x[LAST][i];
-        out[i] = x[SQUARES][i] + x[MOST][i] + x[HITS][i] / 8 + (1 + x[GAP][i]) / (1 + x[GAP][i] + age);
+        out[i] = x[SQUARES][i] + x[MOST][i] + x[HITS][i] / 8 +
+                 (1 + x[GAP][i]) / (1 + x[GAP][i] + age);
     }
 }
 
@@ -42,8 +44,8 @@ static void recover(const wn_view *v, const wn_params *p, int lane, const bool *
 }
 
 static const wn_recipe ledger = {
-    .name = "ledger", .family = "test", .source = "-", .about = "Every statistic of all queries.", .cost = "a second pass",
-    .params = params, .n_params = 1, .budget = "25%",
+    .name = "ledger", .family = "test", .source = "-", .about = "Every statistic of all queries.",
+    .cost = "a second pass", .params = params, .n_params = 1, .budget = "25%",
     .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
     .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
     .stats = stats, .score = score, .recover = recover,

@@ -75,14 +75,17 @@ static bool scaling_is(model *m, const char *type)
 static void read_rope(model *m, int n_tokens)
 {
     m->rope_base = get_float(m, "rope.freq_base", 10000.0);
-    m->n_ctx_rope = (int)get_int(m, "rope.scaling.original_context_length", get_int(m, "context_length", 0));
+    m->n_ctx_rope = (int)get_int(m, "rope.scaling.original_context_length",
+                                 get_int(m, "context_length", 0));
     m->linear = scaling_is(m, "linear") ? get_float(m, "rope.scaling.factor", 1.0) : 1.0;
     m->yarn = scaling_is(m, "yarn") ? get_float(m, "rope.scaling.factor", 1.0) : 0.0;
     m->length = get_float(m, "rope.scaling.attn_factor", 1.0);
     if (m->yarn > 1.0) m->length *= 0.1 * log(m->yarn) + 1.0;
     m->divisors = get_tensor(m, -1, "rope_freqs.weight");
     if (!m->divisors)
-        m->divisors = get_tensor(m, -1, n_tokens > m->n_ctx_rope ? "rope_factors_long.weight" : "rope_factors_short.weight");
+        m->divisors = get_tensor(m, -1,
+                                 n_tokens > m->n_ctx_rope ? "rope_factors_long.weight"
+                                                          : "rope_factors_short.weight");
 }
 
 static wn_status read_model(model *m, int n_tokens)
@@ -91,11 +94,13 @@ static wn_status read_model(model *m, int n_tokens)
     wn_status st = wn_gguf_string(m->g, "general.architecture", true, &arch, m->err);
     if (st) return st;
     snprintf(m->arch, sizeof m->arch, "%.*s", (int)arch.n, arch.p);
-    static const char *const known[] = { "llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3", "qwen3moe",
-                                         "olmoe", "gpt-oss" };
+    static const char *const known[] = { "llama", "qwen2",   "qwen3",    "gemma2", "gemma3",
+                                         "phi3",  "smollm3", "qwen3moe", "olmoe",  "gpt-oss" };
     bool found = false;
     for (size_t i = 0; i < WN_COUNT(known); i++) found |= is(m, known[i]);
-    if (!found) return wn_fail(m->err, WN_EUNSUPPORTED, "the reference does not know architecture %s", m->arch);
+    if (!found)
+        return wn_fail(m->err, WN_EUNSUPPORTED, "the reference does not know architecture %s",
+                       m->arch);
     m->neox = !is(m, "llama") && !is(m, "smollm3");
     m->gemma = is(m, "gemma2") || is(m, "gemma3");
     m->dim = (int)get_int(m, "embedding_length", 0);
@@ -122,7 +127,8 @@ static wn_status read_model(model *m, int n_tokens)
 static void row(const wn_tensor *t, int64_t r, double *out)
 {
     float *f = malloc((size_t)t->ne[0] * sizeof *f);
-    wn_type_find(t->type)->decode(f, t->data + (size_t)r * wn_type_row_bytes(t->type, t->ne[0]), t->ne[0]);
+    wn_type_find(t->type)->decode(f, t->data + (size_t)r * wn_type_row_bytes(t->type, t->ne[0]),
+                                  t->ne[0]);
     for (int64_t i = 0; i < t->ne[0]; i++) out[i] = (double)f[i];
     free(f);
 }
@@ -149,15 +155,17 @@ static double dot(const double *a, const double *b, int n)
 
 /* y[t] = W x[t] + b for n rows of x, W being `rows` rows of a tensor from `first` on (a stack
  * of matrices counts as one), b row `b_row` of bias; y is (n, rows), allocated. */
-static double *linear_rows(const double *x, int n, const wn_tensor *w, int64_t first, int rows, const wn_tensor *bias,
-                           int b_row)
+static double *linear_rows(const double *x, int n, const wn_tensor *w, int64_t first, int rows,
+                           const wn_tensor *bias, int b_row)
 {
     int cols = (int)w->ne[0];
     double *y = doubles((int64_t)n * rows), *wr = doubles(cols), *b = doubles(rows);
     if (bias) row(bias, b_row, b);
     for (int r = 0; r < rows; r++) {
         row(w, first + r, wr);
-        for (int t = 0; t < n; t++) y[(size_t)t * (size_t)rows + (size_t)r] = dot(wr, x + (size_t)t * (size_t)cols, cols) + b[r];
+        for (int t = 0; t < n; t++)
+            y[(size_t)t * (size_t)rows + (size_t)r] = dot(wr, x + (size_t)t * (size_t)cols, cols) +
+                                                      b[r];
     }
     free(wr);
     free(b);
@@ -225,7 +233,8 @@ static void rotate(const model *m, int l, double *x, int n, int n_heads)
             double c = length * cos(r * t), s = length * sin(r * t);
             for (int h = 0; h < n_heads; h++) {
                 double *head = x + ((int64_t)t * n_heads + h) * m->k_dim;
-                double *a = head + (m->neox ? j : 2 * j), *b = head + (m->neox ? j + half : 2 * j + 1);
+                double *a = head + (m->neox ? j : 2 * j),
+                       *b = head + (m->neox ? j + half : 2 * j + 1);
                 double xa = *a, xb = *b;
                 *a = xa * c - xb * s;
                 *b = xb * c + xa * s;
@@ -236,11 +245,13 @@ static void rotate(const model *m, int l, double *x, int n, int n_heads)
 }
 
 /* Causal attention; query head h reads key/value head h / (n_heads / n_kv_heads). */
-static double *attend(const model *m, int l, const double *q, const double *k, const double *v, int n)
+static double *attend(const model *m, int l, const double *q, const double *k, const double *v,
+                      int n)
 {
     int group = m->n_heads / m->n_kv_heads;
     const wn_tensor *sink_tensor = get_tensor(m, l, "attn_sinks.weight");
-    double *out = doubles((int64_t)n * m->n_heads * m->v_dim), *p = doubles(n), *sinks = doubles(m->n_heads);
+    double *out = doubles((int64_t)n * m->n_heads * m->v_dim), *p = doubles(n),
+           *sinks = doubles(m->n_heads);
     double scale = 1 / sqrt((double)m->k_dim), cap = is(m, "gemma2") ? 50.0 : 0.0;
     if (sink_tensor) row(sink_tensor, 0, sinks);
     for (int h = 0; h < m->n_heads; h++)
@@ -283,7 +294,8 @@ static void add_half(const model *m, int l, double *x, double *y, int n, const c
 static void attention_block(const model *m, int l, double *x, double *h, int n)
 {
     const wn_tensor *fused = get_tensor(m, l, "attn_qkv.weight");
-    const wn_tensor *q_norm = get_tensor(m, l, "attn_q_norm.weight"), *k_norm = get_tensor(m, l, "attn_k_norm.weight");
+    const wn_tensor *q_norm = get_tensor(m, l, "attn_q_norm.weight"),
+                    *k_norm = get_tensor(m, l, "attn_k_norm.weight");
     int nq = m->n_heads * m->k_dim, nk = m->n_kv_heads * m->k_dim, nv = m->n_kv_heads * m->v_dim;
     double *q, *k, *v;
     rms_norm(h, x, n, m->dim, get_tensor(m, l, "attn_norm.weight"), m->eps);
@@ -306,7 +318,8 @@ static void attention_block(const model *m, int l, double *x, double *h, int n)
     rotate(m, l, q, n, m->n_heads);
     rotate(m, l, k, n, m->n_kv_heads);
     double *o = attend(m, l, q, k, v, n);
-    double *y = linear(o, n, get_tensor(m, l, "attn_output.weight"), get_tensor(m, l, "attn_output.bias"));
+    double *y = linear(o, n, get_tensor(m, l, "attn_output.weight"),
+                       get_tensor(m, l, "attn_output.bias"));
     add_half(m, l, x, y, n, "post_attention_norm.weight");
     free(q);
     free(k);
@@ -327,12 +340,13 @@ static void add_expert(const model *m, int l, int e, double weight, const double
 {
     const wn_tensor *gate_w = get_tensor(m, l, "ffn_gate_exps.weight");
     int ff = (int)gate_w->ne[1];
-    double *gate = linear_rows(h, 1, gate_w, (int64_t)e * ff, ff, get_tensor(m, l, "ffn_gate_exps.bias"), e);
+    double *gate = linear_rows(h, 1, gate_w, (int64_t)e * ff, ff,
+                               get_tensor(m, l, "ffn_gate_exps.bias"), e);
     double *up = linear_rows(h, 1, get_tensor(m, l, "ffn_up_exps.weight"), (int64_t)e * ff, ff,
                              get_tensor(m, l, "ffn_up_exps.bias"), e);
     for (int i = 0; i < ff; i++) gate[i] = gated(m, gate[i], up[i]);
-    double *o = linear_rows(gate, 1, get_tensor(m, l, "ffn_down_exps.weight"), (int64_t)e * m->dim, m->dim,
-                            get_tensor(m, l, "ffn_down_exps.bias"), e);
+    double *o = linear_rows(gate, 1, get_tensor(m, l, "ffn_down_exps.weight"), (int64_t)e * m->dim,
+                            m->dim, get_tensor(m, l, "ffn_down_exps.bias"), e);
     for (int i = 0; i < m->dim; i++) y[i] += weight * o[i];
     free(gate);
     free(up);
@@ -343,7 +357,8 @@ static void add_expert(const model *m, int l, int e, double weight, const double
  * sum to 1 (for the latter two a softmax over the chosen logits, which is the same). */
 static double *mixture(const model *m, int l, const double *h, int n)
 {
-    double *p = linear(h, n, get_tensor(m, l, "ffn_gate_inp.weight"), get_tensor(m, l, "ffn_gate_inp.bias"));
+    double *p = linear(h, n, get_tensor(m, l, "ffn_gate_inp.weight"),
+                       get_tensor(m, l, "ffn_gate_inp.bias"));
     double *y = doubles((int64_t)n * m->dim);
     for (int t = 0; t < n; t++) {
         double *pt = p + (int64_t)t * m->n_experts, top = -INFINITY, sum = 0, chosen_sum = 0;
@@ -360,8 +375,8 @@ static double *mixture(const model *m, int l, const double *h, int n)
             chosen_sum += pt[chosen[k]];
         }
         for (int k = 0; k < m->n_used; k++)
-            add_expert(m, l, chosen[k], pt[chosen[k]] / (is(m, "olmoe") ? sum : chosen_sum), h + (int64_t)t * m->dim,
-                       y + (int64_t)t * m->dim);
+            add_expert(m, l, chosen[k], pt[chosen[k]] / (is(m, "olmoe") ? sum : chosen_sum),
+                       h + (int64_t)t * m->dim, y + (int64_t)t * m->dim);
     }
     free(p);
     return y;
@@ -369,7 +384,8 @@ static double *mixture(const model *m, int l, const double *h, int n)
 
 static double *dense(const model *m, int l, const double *h, int n)
 {
-    const wn_tensor *gate_w = get_tensor(m, l, "ffn_gate.weight"), *up_w = get_tensor(m, l, "ffn_up.weight");
+    const wn_tensor *gate_w = get_tensor(m, l, "ffn_gate.weight"),
+                    *up_w = get_tensor(m, l, "ffn_up.weight");
     int ff = (int)(gate_w ? gate_w->ne[1] : up_w->ne[1] / 2);
     double *gate = linear_rows(h, n, gate_w ? gate_w : up_w, 0, ff, NULL, 0);
     double *up = linear_rows(h, n, up_w, gate_w ? 0 : ff, ff, NULL, 0);
@@ -384,7 +400,8 @@ static void ffn_block(const model *m, int l, double *x, double *h, int n)
 {
     const char *norm = is(m, "gpt-oss") ? "post_attention_norm.weight" : "ffn_norm.weight";
     rms_norm(h, x, n, m->dim, get_tensor(m, l, norm), m->eps);
-    add_half(m, l, x, m->n_experts ? mixture(m, l, h, n) : dense(m, l, h, n), n, "post_ffw_norm.weight");
+    add_half(m, l, x, m->n_experts ? mixture(m, l, h, n) : dense(m, l, h, n), n,
+             "post_ffw_norm.weight");
 }
 
 /* ---- the whole ------------------------------------------------------------------------ */
@@ -394,14 +411,20 @@ static wn_status check_tensors(const model *m)
 {
     static const char *const all[] = { "attn_norm.weight", "attn_output.weight", NULL };
     static const char *const apart[] = { "attn_q.weight", "attn_k.weight", "attn_v.weight", NULL };
-    static const char *const one[] = { "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight", NULL };
-    static const char *const fused[] = { "attn_qkv.weight", "ffn_up.weight", "ffn_down.weight", NULL };
-    static const char *const experts[] = { "ffn_gate_inp.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight",
-                                           "ffn_down_exps.weight", NULL };
-    static const char *const post[] = { "post_attention_norm.weight", "post_ffw_norm.weight", NULL };
+    static const char *const one[] = { "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight",
+                                       NULL };
+    static const char *const fused[] = { "attn_qkv.weight", "ffn_up.weight", "ffn_down.weight",
+                                         NULL };
+    static const char *const experts[] = { "ffn_gate_inp.weight", "ffn_gate_exps.weight",
+                                           "ffn_up_exps.weight", "ffn_down_exps.weight", NULL };
+    static const char *const post[] = { "post_attention_norm.weight", "post_ffw_norm.weight",
+                                        NULL };
     static const char *const none[] = { NULL };
     bool phi = is(m, "phi3");
-    const char *const *need[] = { all, phi ? fused : apart, phi ? none : m->n_experts ? experts : one,
+    const char *const *need[] = { all, phi ? fused : apart,
+                                  phi            ? none
+                                  : m->n_experts ? experts
+                                                 : one,
                                   m->gemma ? post : none };
     for (int l = 0; l < m->n_layers; l++)
         for (size_t i = 0; i < WN_COUNT(need); i++)
@@ -431,7 +454,8 @@ wn_status reference_logits(const char *path, const int32_t *tokens, int n_tokens
         wn_gguf_close(g);
         return st;
     }
-    const wn_tensor *embd = get_tensor(&m, -1, "token_embd.weight"), *head = get_tensor(&m, -1, "output.weight");
+    const wn_tensor *embd = get_tensor(&m, -1, "token_embd.weight"),
+                    *head = get_tensor(&m, -1, "output.weight");
     double *x = doubles((int64_t)n_tokens * m.dim), *h = doubles((int64_t)n_tokens * m.dim);
     for (int t = 0; t < n_tokens; t++) row(embd, tokens[t], x + (int64_t)t * m.dim);
     for (int64_t i = 0; m.gemma && i < (int64_t)n_tokens * m.dim; i++) x[i] *= sqrt((double)m.dim);

@@ -11,7 +11,8 @@ static inline void check_stays(const test_view *t, int lane, const int *list)
     for (int p = 0; p < t->view.n_tokens; p++) {
         bool listed = *list == p;
         if (test_view_stays(t, lane, p) != listed)
-            fail_msg("%s: position %d of lane %d %s", t->policy.text, p, lane, listed ? "is gone" : "stays");
+            fail_msg("%s: position %d of lane %d %s", t->policy.text, p, lane,
+                     listed ? "is gone" : "stays");
         list += listed;
     }
     assert_int_equal(*list, -1);

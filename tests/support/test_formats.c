@@ -9,14 +9,16 @@ static size_t round64(size_t n) { return (n + 63) / 64 * 64; }
 
 static size_t f32_bytes(int P, int dim) { return round64((size_t)P * (size_t)dim * 4); }
 
-static void f32_put_k(void *frame, int P, int slot, const float *rows, size_t stride, int n, int dim)
+static void f32_put_k(void *frame, int P, int slot, const float *rows, size_t stride, int n,
+                      int dim)
 {
     float *f = frame;
     for (int i = 0; i < n; i++)
         for (int d = 0; d < dim; d++) f[d * P + slot + i] = rows[(size_t)i * stride + (size_t)d];
 }
 
-static void f32_put_v(void *frame, int P, int slot, const float *rows, size_t stride, int n, int dim)
+static void f32_put_v(void *frame, int P, int slot, const float *rows, size_t stride, int n,
+                      int dim)
 {
     float *f = frame;
     (void)P;
@@ -67,8 +69,8 @@ static void cut_encode(void *frame, const float *row, int slot, int dim)
     }
 }
 
-static void cut_encode_k(void *frame, const void *raw, const wn_format *f, int P, int n, uint64_t keep,
-                         int dim)
+static void cut_encode_k(void *frame, const void *raw, const wn_format *f, int P, int n,
+                         uint64_t keep, int dim)
 {
     float row[256];
     for (int s = 0; s < n; s++) {
@@ -78,8 +80,8 @@ static void cut_encode_k(void *frame, const void *raw, const wn_format *f, int P
     }
 }
 
-static void cut_encode_v(void *frame, const void *raw, const wn_format *f, int P, int n, uint64_t keep,
-                         int dim)
+static void cut_encode_v(void *frame, const void *raw, const wn_format *f, int P, int n,
+                         uint64_t keep, int dim)
 {
     float row[256];
     for (int s = 0; s < n; s++) {
@@ -104,23 +106,25 @@ static void cut_copy(void *dst, int ds, const void *src, int ss, int P, int dim)
     memcpy((uint16_t *)dst + ds * dim, (const uint16_t *)src + ss * dim, (size_t)dim * 2);
 }
 
-#define CUT(NAME, LAG, CLASS, COPY)                                                         \
-    {                                                                                       \
-        .name = NAME, .lag = LAG, .k_repack = CLASS, .v_repack = CLASS, .k_bytes = cut_bytes, .v_bytes = cut_bytes, \
-        .get_k = cut_get, .get_v = cut_get, .copy_k = COPY, .copy_v = COPY,                 \
-        .encode_k = cut_encode_k, .encode_v = cut_encode_v,                                 \
+#define CUT(NAME, LAG, CLASS, COPY)                                                               \
+    {                                                                                             \
+        .name = NAME, .lag = LAG, .k_repack = CLASS, .v_repack = CLASS, .k_bytes = cut_bytes,     \
+        .v_bytes = cut_bytes, .get_k = cut_get, .get_v = cut_get, .copy_k = COPY, .copy_v = COPY, \
+        .encode_k = cut_encode_k, .encode_v = cut_encode_v,                                       \
     }
 const wn_format test_copy_lag1 = CUT("test-copy1", 1, WN_REPACK_COPY, cut_copy);
 const wn_format test_copy_lag0 = CUT("test-copy0", 0, WN_REPACK_COPY, cut_copy);
 
-static void low_encode_k(void *frame, const void *raw, const wn_format *f, int P, int n, uint64_t keep, int dim)
+static void low_encode_k(void *frame, const void *raw, const wn_format *f, int P, int n,
+                         uint64_t keep, int dim)
 {
     cut_encode_k(frame, raw, f, P, n, keep, dim);
     for (int s = 0; s < n; s++)
         for (int d = 0; d < dim && (keep >> s & 1); d++) ((uint16_t *)frame)[s * dim + d] &= 0xfff0;
 }
 
-static void low_encode_v(void *frame, const void *raw, const wn_format *f, int P, int n, uint64_t keep, int dim)
+static void low_encode_v(void *frame, const void *raw, const wn_format *f, int P, int n,
+                         uint64_t keep, int dim)
 {
     cut_encode_v(frame, raw, f, P, n, keep, dim);
     for (int s = 0; s < n; s++)
@@ -128,8 +132,8 @@ static void low_encode_v(void *frame, const void *raw, const wn_format *f, int P
 }
 
 const wn_format test_low = {
-    .name = "test-low", .lag = 1, .k_repack = WN_REPACK_COPY, .v_repack = WN_REPACK_COPY, .k_bytes = cut_bytes, .v_bytes = cut_bytes,
-    .get_k = cut_get, .get_v = cut_get, .copy_k = cut_copy, .copy_v = cut_copy,
-    .encode_k = low_encode_k, .encode_v = low_encode_v,
+    .name = "test-low", .lag = 1, .k_repack = WN_REPACK_COPY, .v_repack = WN_REPACK_COPY,
+    .k_bytes = cut_bytes, .v_bytes = cut_bytes, .get_k = cut_get, .get_v = cut_get,
+    .copy_k = cut_copy, .copy_v = cut_copy, .encode_k = low_encode_k, .encode_v = low_encode_v,
 };
 const wn_format test_fixed_lag2 = CUT("test-fixed2", 2, WN_REPACK_RAW_ONLY, NULL);

@@ -36,9 +36,10 @@ static void show(test_view *t)
         }
         t->shown[l] = (wn_view_lane){
             .layer = l / t->shape.heads, .head = l % t->shape.heads, .group = t->shape.group,
-            .k_dim = t->shape.dim, .v_dim = t->shape.v_dim, .n = lane->no_slots ? 0 : lane->n, .pos = lane->pos,
-            .count = counts ? lane->count : NULL, .bias = biases ? lane->bias : NULL,
-            .low = n_low ? lane->low : NULL, .n_low = n_low, .still = t->shown[l].still };
+            .k_dim = t->shape.dim, .v_dim = t->shape.v_dim, .n = lane->no_slots ? 0 : lane->n,
+            .pos = lane->pos, .count = counts ? lane->count : NULL,
+            .bias = biases ? lane->bias : NULL, .low = n_low ? lane->low : NULL, .n_low = n_low,
+            .still = t->shown[l].still };
     }
 }
 
@@ -54,14 +55,16 @@ static void load(void *ctx, int lane, bool values, float *rows)
 static void load_stat(void *ctx, int lane, int i, float *x)
 {
     test_view *t = ctx;
-    for (int s = 0; s < t->shown[lane].n; s++) x[s] = *test_view_stat(t, lane, i, t->lanes[lane].pos[s]);
+    for (int s = 0; s < t->shown[lane].n; s++)
+        x[s] = *test_view_stat(t, lane, i, t->lanes[lane].pos[s]);
 }
 
 static bool load_outputs(void *ctx, const wn_view *v, int lane, float *x)
 {
     test_view *t = ctx;
     (void)v;
-    for (int s = 0; s < t->shown[lane].n; s++) x[s] = *test_view_output(t, lane, t->lanes[lane].pos[s]);
+    for (int s = 0; s < t->shown[lane].n; s++)
+        x[s] = *test_view_output(t, lane, t->lanes[lane].pos[s]);
     return true;
 }
 
@@ -69,7 +72,8 @@ static void load_queries(void *ctx, int lane, int w, float *rows)
 {
     const test_view *t = ctx;
     size_t width = (size_t)t->shape.group * (size_t)t->shape.dim;
-    memcpy(rows, t->lanes[lane].q + (size_t)(t->view.n_tokens - w) * width, sizeof *rows * width * (size_t)w);
+    memcpy(rows, t->lanes[lane].q + (size_t)(t->view.n_tokens - w) * width,
+           sizeof *rows * width * (size_t)w);
 }
 
 /* Adds the softmax of query head h at position p over the slots it sees. */
@@ -97,8 +101,10 @@ static const float *const *look_back(test_view *t, int w)
         size_t n = (size_t)t->shown[l].n;
         memset(lane->sums, 0, sizeof(float) * n * (size_t)t->shape.group);
         for (int h = 0; h < t->shape.group; h++)
-            for (int q = 0; q < w && !lane->votes; q++) add_attention(t, l, t->view.n_tokens - w + q, h, lane->sums + (size_t)h * n);
-        for (int h = 0; h < t->shape.group && lane->votes; h++) memcpy(lane->sums + (size_t)h * n, lane->votes, sizeof(float) * n);
+            for (int q = 0; q < w && !lane->votes; q++)
+                add_attention(t, l, t->view.n_tokens - w + q, h, lane->sums + (size_t)h * n);
+        for (int h = 0; h < t->shape.group && lane->votes; h++)
+            memcpy(lane->sums + (size_t)h * n, lane->votes, sizeof(float) * n);
         sums[l] = lane->sums;
     }
     return sums;
@@ -123,15 +129,19 @@ test_view *test_view_open(const test_shape *shape)
     t->layer_first = zeroed((size_t)s->n_layers + 1, sizeof *t->layer_first);
     for (int i = 0; i <= s->n_layers; i++) t->layer_first[i] = i * s->heads;
     for (int l = 0; l < n_lanes; l++)
-        t->lanes[l] = (test_lane){ .pos = zeroed(max, 4), .count = zeroed(max, 4), .bias = zeroed(max, 4),
-                                   .demoted = zeroed(max, 1), .low = zeroed(max, 1),
-                                   .k = zeroed(max * (size_t)s->dim, 4), .v = zeroed(max * (size_t)s->v_dim, 4),
-                                   .stats = zeroed(WN_STATS_MAX * max, 4), .q = zeroed(max * (size_t)s->group * (size_t)s->dim, 4),
-                                   .sums = zeroed(max * (size_t)s->group, 4), .outputs = zeroed(max, 4) };
+        t->lanes[l] = (test_lane){ .pos = zeroed(max, 4), .count = zeroed(max, 4),
+                                   .bias = zeroed(max, 4), .demoted = zeroed(max, 1),
+                                   .low = zeroed(max, 1), .k = zeroed(max * (size_t)s->dim, 4),
+                                   .v = zeroed(max * (size_t)s->v_dim, 4),
+                                   .stats = zeroed(WN_STATS_MAX * max, 4),
+                                   .q = zeroed(max * (size_t)s->group * (size_t)s->dim, 4),
+                                   .sums = zeroed(max * (size_t)s->group, 4),
+                                   .outputs = zeroed(max, 4) };
     if (wn_arena_init(&t->scratch, SCRATCH_BYTES, false, &err)) fail_msg("%s", err.text);
-    t->view = (wn_view){ .n_layers = s->n_layers, .n_lanes = n_lanes, .lanes = t->shown, .layer_first = t->layer_first,
-                         .scratch = &t->scratch, .ctx = t, .load = load, .load_stat = load_stat,
-                         .load_queries = load_queries, .load_outputs = load_outputs, .stats = &plain, .n_stats = 1 };
+    t->view = (wn_view){ .n_layers = s->n_layers, .n_lanes = n_lanes, .lanes = t->shown,
+                         .layer_first = t->layer_first, .scratch = &t->scratch, .ctx = t,
+                         .load = load, .load_stat = load_stat, .load_queries = load_queries,
+                         .load_outputs = load_outputs, .stats = &plain, .n_stats = 1 };
     t->profile = test_profile(s->n_layers, s->heads * s->group, n_lanes, (const uint8_t[16]){ 0 });
     t->view.profile = t->profile;
     t->view.rows[0] = zeroed(max * (size_t)s->dim, 4);
@@ -208,7 +218,8 @@ void test_view_thin(test_view *t, int lane, int n, uint64_t seed)
     test_lane *l = &t->lanes[lane];
     int kept = 0;
     for (int i = 0; i < l->n; i++)      /* each slot with the chance that leaves n in the end */
-        if (test_rand(&seed) % (uint64_t)(l->n - i) < (uint64_t)(n - kept)) move_slot(t, l, kept++, i);
+        if (test_rand(&seed) % (uint64_t)(l->n - i) < (uint64_t)(n - kept))
+            move_slot(t, l, kept++, i);
     l->n = kept;
     show(t);
 }
@@ -247,13 +258,20 @@ float *test_view_stat(test_view *t, int lane, int stat, int32_t pos)
     return &t->lanes[lane].stats[stat * t->shape.max_tokens + pos];
 }
 
-float *test_view_mass(test_view *t, int lane, int32_t pos) { return test_view_stat(t, lane, 0, pos); }
+float *test_view_mass(test_view *t, int lane, int32_t pos)
+{
+    return test_view_stat(t, lane, 0, pos);
+}
 
-float *test_view_output(test_view *t, int lane, int32_t pos) { return &t->lanes[lane].outputs[pos]; }
+float *test_view_output(test_view *t, int lane, int32_t pos)
+{
+    return &t->lanes[lane].outputs[pos];
+}
 
 float *test_view_query(test_view *t, int lane, int32_t pos, int head)
 {
-    return t->lanes[lane].q + ((size_t)pos * (size_t)t->shape.group + (size_t)head) * (size_t)t->shape.dim;
+    return t->lanes[lane].q +
+           ((size_t)pos * (size_t)t->shape.group + (size_t)head) * (size_t)t->shape.dim;
 }
 
 void test_view_votes(test_view *t, int lane, const float *votes) { t->lanes[lane].votes = votes; }
@@ -291,9 +309,11 @@ void test_view_grow(test_view *t, int n)
             lane->pos[at] = t->view.n_tokens + i;
             lane->count[at] = 1;
             lane->bias[at] = 0;
-            for (int s = 0; s < WN_STATS_MAX; s++) *test_view_stat(t, l, s, lane->pos[at]) = test_randf(&t->rng) + 1;
+            for (int s = 0; s < WN_STATS_MAX; s++)
+                *test_view_stat(t, l, s, lane->pos[at]) = test_randf(&t->rng) + 1;
             for (int h = 0; h < t->shape.group; h++)
-                for (size_t c = 0; c < kd; c++) test_view_query(t, l, lane->pos[at], h)[c] = test_randf(&t->rng);
+                for (size_t c = 0; c < kd; c++)
+                    test_view_query(t, l, lane->pos[at], h)[c] = test_randf(&t->rng);
             for (size_t c = 0; c < kd; c++) lane->k[at * kd + c] = test_randf(&t->rng);
             for (size_t c = 0; c < vd; c++) lane->v[at * vd + c] = test_randf(&t->rng);
         }
@@ -311,16 +331,19 @@ static void check_plan(const test_view *t)
     for (int l = 0; l < t->view.n_lanes; l++) {
         bool speaks = p->keep && p->keep[l];
         for (int kind = 0; kind < WN_PLAN_CHAINS; kind++) speaks |= wn_plan_first(p, l, kind) >= 0;
-        if (speaks && !t->shown[l].n) fail_msg("%s speaks of lane %d, which shows no slots", t->policy.text, l);
+        if (speaks && !t->shown[l].n)
+            fail_msg("%s speaks of lane %d, which shows no slots", t->policy.text, l);
         for (int32_t i = wn_plan_first(p, l, WN_PLAN_MERGES); i >= 0; i = p->merges[i].next)
             for (int j = 0; j < p->merges[i].n_src; j++) {
                 int32_t src = p->src[p->merges[i].first_src + j];
                 if (slot_at(t, l, src) < 0)
-                    fail_msg("%s merges position %d of lane %d, which is not live", t->policy.text, src, l);
+                    fail_msg("%s merges position %d of lane %d, which is not live", t->policy.text,
+                             src, l);
             }
         for (int32_t i = wn_plan_first(p, l, WN_PLAN_BIASES); i >= 0; i = p->biases[i].next)
             if (slot_at(t, l, p->biases[i].at) < 0)
-                fail_msg("%s gives a bias to position %d of lane %d, which is not live", t->policy.text, p->biases[i].at, l);
+                fail_msg("%s gives a bias to position %d of lane %d, which is not live",
+                         t->policy.text, p->biases[i].at, l);
     }
 }
 
@@ -359,7 +382,8 @@ static bool is_source(const wn_plan *p, int lane, int32_t pos)
 
 bool test_view_stays(const test_view *t, int lane, int32_t pos)
 {
-    return slot_at(t, lane, pos) >= 0 && wn_plan_keeps(&t->plan, lane, pos) && !is_source(&t->plan, lane, pos);
+    return slot_at(t, lane, pos) >= 0 && wn_plan_keeps(&t->plan, lane, pos) &&
+           !is_source(&t->plan, lane, pos);
 }
 
 int test_view_n_stays(const test_view *t, int lane)
@@ -370,7 +394,9 @@ int test_view_n_stays(const test_view *t, int lane)
         bool low = t->lanes[lane].demoted[pos] || wn_plan_demotes(&t->plan, lane, pos);
         n += test_view_stays(t, lane, pos) && !low;
     }
-    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0; i = t->plan.merges[i].next) n++;
+    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0;
+         i = t->plan.merges[i].next)
+        n++;
     return n;
 }
 
@@ -397,7 +423,8 @@ static void insert(test_view *t, int lane, const wn_plan_merge *m, const float *
 static void sum_rows(test_view *t, int lane, const wn_plan_merge *m, float *k, float *v)
 {
     for (int j = m->first_src; j < m->first_src + m->n_src; j++) {
-        const float *key = test_view_key(t, lane, t->plan.src[j]), *value = test_view_value(t, lane, t->plan.src[j]);
+        const float *key = test_view_key(t, lane, t->plan.src[j]),
+                    *value = test_view_value(t, lane, t->plan.src[j]);
         for (int c = 0; c < t->shape.dim; c++) k[c] += t->plan.wk[j] * key[c];
         for (int c = 0; c < t->shape.v_dim; c++) v[c] += t->plan.wv[j] * value[c];
     }
@@ -408,18 +435,26 @@ static void carry_out_lane(test_view *t, int lane)
     test_lane *l = &t->lanes[lane];
     int n_merges = 0, at = 0, kept = 0;
     size_t kd = (size_t)t->shape.dim, vd = (size_t)t->shape.v_dim;
-    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0; i = t->plan.merges[i].next) n_merges++;
-    float *k = zeroed((size_t)n_merges * kd, sizeof *k), *v = zeroed((size_t)n_merges * vd, sizeof *v);
-    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0; i = t->plan.merges[i].next, at++)
+    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0;
+         i = t->plan.merges[i].next)
+        n_merges++;
+    float *k = zeroed((size_t)n_merges * kd, sizeof *k),
+          *v = zeroed((size_t)n_merges * vd, sizeof *v);
+    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0;
+         i = t->plan.merges[i].next, at++)
         sum_rows(t, lane, &t->plan.merges[i], k + (size_t)at * kd, v + (size_t)at * vd);
-    for (int i = 0; i < l->n; i++) l->demoted[l->pos[i]] |= wn_plan_demotes(&t->plan, lane, l->pos[i]);
     for (int i = 0; i < l->n; i++)
-        if (wn_plan_keeps(&t->plan, lane, l->pos[i]) && !is_source(&t->plan, lane, l->pos[i])) move_slot(t, l, kept++, i);
+        l->demoted[l->pos[i]] |= wn_plan_demotes(&t->plan, lane, l->pos[i]);
+    for (int i = 0; i < l->n; i++)
+        if (wn_plan_keeps(&t->plan, lane, l->pos[i]) && !is_source(&t->plan, lane, l->pos[i]))
+            move_slot(t, l, kept++, i);
     l->n = kept;
     at = 0;
-    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0; i = t->plan.merges[i].next, at++)
+    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_MERGES); i >= 0;
+         i = t->plan.merges[i].next, at++)
         insert(t, lane, &t->plan.merges[i], k + (size_t)at * kd, v + (size_t)at * vd);
-    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_BIASES); i >= 0; i = t->plan.biases[i].next)
+    for (int32_t i = wn_plan_first(&t->plan, lane, WN_PLAN_BIASES); i >= 0;
+         i = t->plan.biases[i].next)
         l->bias[slot_at(t, lane, t->plan.biases[i].at)] = t->plan.biases[i].bias;
     free(k);
     free(v);

@@ -61,26 +61,33 @@ void test_view_close(test_view *t);
 void test_view_set(test_view *t, int lane, const int32_t *pos, int n);
 void test_view_thin(test_view *t, int lane, int n, uint64_t seed);  /* n random slots stay */
 void test_view_hide(test_view *t, int layer);           /* a window layer */
-void test_view_merge(test_view *t, int lane, int32_t pos, int count, float bias);   /* a slot for several tokens */
+/* a slot for several tokens */
+void test_view_merge(test_view *t, int lane, int32_t pos, int count, float bias);
 float *test_view_key(test_view *t, int lane, int32_t pos);      /* (dim) of the slot at pos */
 float *test_view_value(test_view *t, int lane, int32_t pos);    /* (v_dim) */
-float *test_view_stat(test_view *t, int lane, int stat, int32_t pos);   /* of the asked policy's list */
+/* of the asked policy's list */
+float *test_view_stat(test_view *t, int lane, int stat, int32_t pos);
 float *test_view_mass(test_view *t, int lane, int32_t pos);     /* the first */
-float *test_view_output(test_view *t, int lane, int32_t pos);   /* what its value can change; at first 1 to 5 */
+/* what its value can change; at first 1 to 5 */
+float *test_view_output(test_view *t, int lane, int32_t pos);
 float *test_view_query(test_view *t, int lane, int32_t pos, int head);  /* (dim), scaled */
 /* What the last queries attend to, slot by slot, in place of what follows from the queries. */
 void test_view_votes(test_view *t, int lane, const float *votes);
-void test_view_protect(test_view *t, int32_t from, int32_t to); /* as for ranges that the caller named */
+/* as for ranges that the caller named */
+void test_view_protect(test_view *t, int32_t from, int32_t to);
 void test_view_flag(test_view *t, int32_t pos, unsigned flags); /* WN_FLAG_ */
-void test_view_span(test_view *t, int32_t from, int32_t to, int32_t span);  /* 0: none; until any is set all are in none */
+/* 0: none; until any is set all are in none */
+void test_view_span(test_view *t, int32_t from, int32_t to, int32_t span);
 
 /* Asks the policy, at the tokens there are; a slot takes slot_bytes (0: f16). The plan must
  * be well-formed (status, ranges, only lanes with slots, merges of live slots). */
 const wn_plan *test_view_decide(test_view *t, const char *policy);
 const wn_plan *test_view_decide_bytes(test_view *t, const char *policy, double slot_bytes);
-int test_view_n_stays(const test_view *t, int lane);    /* slots after the plan, merges included, demoted ones not */
+int test_view_n_stays(const test_view *t, int lane);    /* slots after the plan, merges included,
+                                                           demoted ones not */
 int test_view_total(const test_view *t);                /* over all lanes */
-bool test_view_stays(const test_view *t, int lane, int32_t pos);    /* its slot is neither dropped nor merged */
+/* its slot is neither dropped nor merged */
+bool test_view_stays(const test_view *t, int lane, int32_t pos);
 
 void test_view_carry_out(test_view *t);                 /* masks, merges and biases of the plan */
 void test_view_grow(test_view *t, int n);               /* n more tokens, live in every lane */

@@ -27,20 +27,31 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_votes(v, lane, &(wn_votes){ (int)p->v[KERNEL], (int)p->v[POOL], WN_REDUCE_MEAN }, out);
 }
 
-static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep)
 {
     wn_alloc_ada(v, p->v[FLOOR], scores, keep);
 }
 
 const wn_recipe wn_recipe_adakv = {
-    .name = "adakv", .family = "attention",
-    .source = "Feng et al., \"Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation\", 2024, algorithm 1",
-    .about = "SnapKV's votes, compared over all heads of a layer: concentrated heads give slots to dispersed ones. "
-             "Wherever snapkv fits, at the same cost and with fewer losses: the first choice when the question is in "
+    .name = "adakv",
+    .family = "attention",
+    .source = "Feng et al., \"Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget "
+              "Allocation\", 2024, algorithm 1",
+    .about = "SnapKV's votes, compared over all heads of a layer: concentrated heads give slots to "
+             "dispersed ones. "
+             "Wherever snapkv fits, at the same cost and with fewer losses: the first choice when "
+             "the question is in "
              "the prompt.",
     .cost = "attention of the last 32 queries, once per decision",
-    .params = params, .n_params = 4, .budget = "2048",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .window = window, .score = score, .allocate = allocate,
+    .params = params,
+    .n_params = 4,
+    .budget = "2048",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_WINDOW,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_MARK,
+    .window = window,
+    .score = score,
+    .allocate = allocate,
 };

@@ -1,19 +1,21 @@
 /* policy/recipes/cam.c - heavy hitters, and values of victims handed to those that follow them.
  *
- * Source     Zhang et al., "CaM: Cache Merging for Memory-efficient LLMs Inference", 2024, section 4
+ * Source     Zhang et al., "CaM: Cache Merging for Memory-efficient LLMs Inference", 2024, section
+ *            4
  * When       every 64 tokens           Observes  all queries, summed   Resume  record
- * Retains    4 first slots, the last `recent` share of the budget, and of the others those with the most
- *            attention
- * Recovers   a victim's value, cut in m, is added to the values of the next m slots that stay, with the
- *            probability (its attention) / (mean attention of those), attention per query that has
- *            seen a slot; keys are dropped. What the victim would have added to an answer is then
- *            added by them, on the mean
- * Differs    weights count, too: a slot that took 1/m of another counts for 1 + 1/m, by its bias (bias=none:
- *            as in the paper). The paper adds values and leaves the weights, which sum to 1 without
- *            the victim's share a already: answers are 1 / (1 - a) too long, little where a victim
- *            is one of few, 3.7 times in a layer that looks everywhere and has lost 73 %. Decides
- *            every 64 tokens, not at each step; the coin belongs to (seed, layer, head, position); where
- *            fewer than m follow, the value is cut in as many; protected slots take nothing in
+ * Retains    4 first slots, the last `recent` share of the budget, and of the others those with the
+ *            most attention
+ * Recovers   a victim's value, cut in m, is added to the values of the next m slots that stay, with
+ *            the probability (its attention) / (mean attention of those), attention per query that
+ *            has seen a slot; keys are dropped. What the victim would have added to an answer is
+ *            then added by them, on the mean
+ * Differs    weights count, too: a slot that took 1/m of another counts for 1 + 1/m, by its bias
+ *            (bias=none: as in the paper). The paper adds values and leaves the weights, which sum
+ *            to 1 without the victim's share a already: answers are 1 / (1 - a) too long, little
+ *            where a victim is one of few, 3.7 times in a layer that looks everywhere and has lost
+ *            73 %. Decides every 64 tokens, not at each step; the coin belongs to (seed, layer,
+ *            head, position); where fewer than m follow, the value is cut in as many; protected
+ *            slots take nothing in
  */
 #include "policy/stages/stages.h"
 
@@ -25,7 +27,8 @@ static const wn_param params[] = {
     [RECENT] = { "recent", WN_PARAM_FLOAT, 0.5, 0, 1, 0, "share of the budget for the last slots" },
     [NEXT] = { "next", WN_PARAM_INT, 16, 1, 64, 0, "slots that a victim's value is handed to" },
     [SEED] = { "seed", WN_PARAM_INT, 1, 0, 1e9, 0, "of the coins" },
-    [BIAS] = { "bias", WN_PARAM_WORD, WN_BIAS_LOG, 0, 1, WN_BIAS_WORDS, "what a slot that took values in adds to its logit" },
+    [BIAS] = { "bias", WN_PARAM_WORD, WN_BIAS_LOG, 0, 1, WN_BIAS_WORDS,
+               "what a slot that took values in adds to its logit" },
 };
 
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
@@ -49,8 +52,8 @@ static double attention(const wn_view *v, const wn_view_lane *l, const float *ma
 }
 
 /* heirs (n_heirs): slots that may take something in. Victims whose coin says no are left out. */
-static void toss(const wn_view *v, const wn_params *p, int lane, const bool *stays, const int32_t *heirs, int n_heirs,
-                 gone *g)
+static void toss(const wn_view *v, const wn_params *p, int lane, const bool *stays,
+                 const int32_t *heirs, int n_heirs, gone *g)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     const float *mass = wn_view_stat(v, lane, 0);
@@ -63,7 +66,9 @@ static void toss(const wn_view *v, const wn_params *p, int lane, const bool *sta
         if (stays[i] || m == 0) continue;
         for (int k = first; k < first + m; k++) sum += attention(v, l, mass, heirs[k]);
         /* drawn below attention / mean attention: never at 0, always at the mean or above */
-        if (!(wn_stage_draw((uint64_t)p->v[SEED], l, l->pos[i]) * (sum / m) < attention(v, l, mass, i))) continue;
+        if (!(wn_stage_draw((uint64_t)p->v[SEED], l, l->pos[i]) * (sum / m) <
+              attention(v, l, mass, i)))
+            continue;
         g->victim[g->n] = i;
         g->first[g->n++] = first;
     }
@@ -98,19 +103,33 @@ static void recover(const wn_view *v, const wn_params *p, int lane, const bool *
         }
         if (m == 1) continue;
         for (int k = 0; k < m && counts; k++) wv[k] = (float)((double)wv[k] / all);
-        wn_plan_merge_slots(out, lane, l->pos[s], src, wk, wv, m, counts ? (float)log(all) : 0, wn_stage_count(l, s));
+        wn_plan_merge_slots(out, lane, l->pos[s], src, wk, wv, m, counts ? (float)log(all) : 0,
+                            wn_stage_count(l, s));
     }
 }
 
 const wn_recipe wn_recipe_cam = {
-    .name = "cam", .family = "merging",
-    .source = "Zhang et al., \"CaM: Cache Merging for Memory-efficient LLMs Inference\", 2024, section 4",
-    .about = "Heavy hitters and recent tokens as in H2O; values of what goes are handed to the slots behind it, by "
+    .name = "cam",
+    .family = "merging",
+    .source =
+        "Zhang et al., \"CaM: Cache Merging for Memory-efficient LLMs Inference\", 2024, section 4",
+    .about = "Heavy hitters and recent tokens as in H2O; values of what goes are handed to the "
+             "slots behind it, by "
              "chance as its attention says. Where h2o is in use and its prose is not good enough.",
-    .differs = "slots count for what they took in, by their bias; decides every 64 tokens; the coin belongs to the position",
+    .differs = "slots count for what they took in, by their bias; decides every 64 tokens; the "
+               "coin belongs to the position",
     .cost = "as h2o, and a sum of values per decision",
-    .params = params, .n_params = 4, .budget = "20%", .first = 4,
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .stats = wn_stage_ask_sums, .score = score, .recover = recover, .spread = spread,
+    .params = params,
+    .n_params = 4,
+    .budget = "20%",
+    .first = 4,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_RECORD,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
+    .stats = wn_stage_ask_sums,
+    .score = score,
+    .recover = recover,
+    .spread = spread,
 };

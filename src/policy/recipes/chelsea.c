@@ -1,15 +1,17 @@
-/* policy/recipes/chelsea.c - neighbours with similar keys are clustered, pair by pair, to the budget.
+/* policy/recipes/chelsea.c - neighbours with similar keys are clustered, pair by pair, to the
+ * budget.
  *
- * Source     Hu et al., "Efficient Long-Context LLM Inference via KV Cache Clustering", 2025 (Chelsea, later
- *            CentroidKV), sections 4.1 and 4.2
+ * Source     Hu et al., "Efficient Long-Context LLM Inference via KV Cache Clustering", 2025
+ *            (Chelsea, later CentroidKV), sections 4.1 and 4.2
  * When       every 256 tokens          Observes  keys          Resume  any
- * Score      chunks of `chunk` positions; in each, slots are dealt out in turn to two sets, each of the first
- *            has its partner in the second, and pairs merge in the order of their cosines; then again with
- *            the centroids, until one is left. The earlier a slot is merged away, the sooner it goes
+ * Score      chunks of `chunk` positions; in each, slots are dealt out in turn to two sets, each of
+ *            the first has its partner in the second, and pairs merge in the order of their
+ *            cosines; then again with the centroids, until one is left. The earlier a slot is
+ *            merged away, the sooner it goes
  * Retains    4 first slots, the last `recent` ones, and as many clusters as the budget has
  * Recovers   a slot that goes joins its partner, by tokens; bias ln n
- * Differs    rounds go on to the budget, where the paper merges a fixed share of each chunk; a cluster stands
- *            where its last partner stood; the authors' code was not at hand
+ * Differs    rounds go on to the budget, where the paper merges a fixed share of each chunk; a
+ *            cluster stands where its last partner stood; the authors' code was not at hand
  */
 #include "policy/stages/stages.h"
 
@@ -21,12 +23,15 @@ enum { CHUNK, RECENT };
 enum { CHUNK_MAX = 256, HALF = CHUNK_MAX / 2, ROUNDS = 16 };
 
 static const wn_param params[] = {
-    [CHUNK] = { "chunk", WN_PARAM_INT, 256, 2, CHUNK_MAX, 0, "positions within which slots are merged" },
-    [RECENT] = { "recent", WN_PARAM_INT, 64, 0, 1 << 20, 0, "last slots, left as they are; at most half of the budget" },
+    [CHUNK] = { "chunk", WN_PARAM_INT, 256, 2, CHUNK_MAX, 0,
+                "positions within which slots are merged" },
+    [RECENT] = { "recent", WN_PARAM_INT, 64, 0, 1 << 20, 0,
+                 "last slots, left as they are; at most half of the budget" },
 };
 
 typedef struct {
-    float *rows, *a, *b, *cols, *c;     /* (CHUNK_MAX, dim) centroids; unit rows, by channel; (HALF, HALF) */
+    float *rows, *a, *b, *cols, *c;     /* (CHUNK_MAX, dim) centroids; unit rows, by channel; (HALF,
+                                           HALF) */
     int32_t slot[CHUNK_MAX];            /* of each centroid: the slot it stands at */
     float tokens[CHUNK_MAX];
     int n, dim;
@@ -52,7 +57,8 @@ static void pair_up(chunk *c, int round, int32_t *into, float *order)
     float like[HALF];
     int pairs = c->n / 2, n_even = (c->n + 1) / 2;
     size_t dim = (size_t)c->dim;
-    for (int i = 0; i < n_even; i++) even[i] = 2 * i, odd[i] = WN_MIN(2 * i + 1, c->n - 1);   /* the last may lack its odd one */
+    /* the last may lack its odd one */
+    for (int i = 0; i < n_even; i++) even[i] = 2 * i, odd[i] = WN_MIN(2 * i + 1, c->n - 1);
     wn_stage_unit_rows(c->a, c->rows, even, n_even, c->dim);
     wn_stage_unit_rows(c->b, c->rows, odd, pairs, c->dim);
     wn_stage_dots(c->c, c->a, n_even, c->b, pairs, c->dim, c->cols);
@@ -68,7 +74,8 @@ static void pair_up(chunk *c, int round, int32_t *into, float *order)
     }
     for (int k = 0; k < n_even; k++) {
         int from = even[rank[k]], to = odd[best[rank[k]]];
-        float w = c->tokens[from] / (c->tokens[from] + c->tokens[to]), *sum = c->rows + (size_t)to * dim;
+        float w = c->tokens[from] / (c->tokens[from] + c->tokens[to]),
+              *sum = c->rows + (size_t)to * dim;
         for (size_t d = 0; d < dim; d++) sum[d] += w * (c->rows[(size_t)from * dim + d] - sum[d]);
         c->tokens[to] += c->tokens[from];
         into[c->slot[from]] = c->slot[to];
@@ -117,7 +124,8 @@ static void recover(const wn_view *v, const wn_params *p, int lane, const bool *
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     size_t n = (size_t)l->n;
-    int32_t *partner = wn_view_scratch(v, sizeof *partner * n), *into = wn_view_scratch(v, sizeof *into * n);
+    int32_t *partner = wn_view_scratch(v, sizeof *partner * n),
+            *into = wn_view_scratch(v, sizeof *into * n);
     float *order = wn_view_scratch(v, sizeof *order * n);
     if (!partner || !into || !order || !cluster(v, p, lane, partner, order)) return;
     for (int i = 0; i < l->n; i++) {            /* to the first of the line that stays */
@@ -128,16 +136,26 @@ static void recover(const wn_view *v, const wn_params *p, int lane, const bool *
 }
 
 const wn_recipe wn_recipe_chelsea = {
-    .name = "chelsea", .family = "merging",
-    .source = "Hu et al., \"Efficient Long-Context LLM Inference via KV Cache Clustering\", 2025 (Chelsea, later CentroidKV), "
+    .name = "chelsea",
+    .family = "merging",
+    .source = "Hu et al., \"Efficient Long-Context LLM Inference via KV Cache Clustering\", 2025 "
+              "(Chelsea, later CentroidKV), "
               "sections 4.1 and 4.2",
-    .about = "Nothing is dropped: slots with similar keys that stand close together are averaged, until the budget is "
+    .about = "Nothing is dropped: slots with similar keys that stand close together are averaged, "
+             "until the budget is "
              "met. For prose in moderate budgets (50 %), without a look at attention.",
     .differs = "merges go on to the budget; a cluster stands where its last member stood",
     .cost = "a cosine of each slot with a quarter of its chunk, twice per decision",
-    .params = params, .n_params = 2, .budget = "25%", .first = 4,
+    .params = params,
+    .n_params = 2,
+    .budget = "25%",
+    .first = 4,
     .reads = "keys",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 256,
-    .score = score, .recover = recover,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 256,
+    .score = score,
+    .recover = recover,
 };

@@ -1,4 +1,5 @@
-/* policy/recipes/criticalkv.c - votes of the last queries, and what the values they vote for can change.
+/* policy/recipes/criticalkv.c - votes of the last queries, and what the values they vote for can
+ * change.
  *
  * Source     Feng et al., "Identify Critical KV Cache in LLM Inference from an Output Perturbation
  *            Perspective", 2025, algorithm 1
@@ -28,22 +29,33 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_votes(v, lane, &(wn_votes){ (int)p->v[KERNEL], (int)p->v[POOL], WN_REDUCE_MEAN }, out);
 }
 
-static void retain(const wn_view *v, const wn_params *p, int lane, const float *votes, int64_t keep, const bool *skip,
-                   bool *stays)
+static void retain(const wn_view *v, const wn_params *p, int lane, const float *votes, int64_t keep,
+                   const bool *skip, bool *stays)
 {
     wn_retain_critical(v, lane, (int)p->v[WINDOW], p->v[SHARE], votes, keep, skip, stays);
 }
 
 const wn_recipe wn_recipe_criticalkv = {
-    .name = "criticalkv", .family = "attention",
-    .source = "Feng et al., \"Identify Critical KV Cache in LLM Inference from an Output Perturbation Perspective\", 2025, "
+    .name = "criticalkv",
+    .family = "attention",
+    .source = "Feng et al., \"Identify Critical KV Cache in LLM Inference from an Output "
+              "Perturbation Perspective\", 2025, "
               "algorithm 1",
-    .about = "SnapKV's votes fill half of the budget, votes times what the value can change in the layer's answer the rest. Where "
+    .about = "SnapKV's votes fill half of the budget, votes times what the value can change in the "
+             "layer's answer the rest. Where "
              "snapkv serves and a mark may take longer.",
     .differs = "heads of a group are averaged before pooling",
-    .cost = "attention of the last 32 queries, and each value times the output matrix, once per decision",
-    .params = params, .n_params = 4, .budget = "2048",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .window = window, .wants = WN_WANTS_OUTPUTS, .score = score, .retain = retain,
+    .cost = "attention of the last 32 queries, and each value times the output matrix, once per "
+            "decision",
+    .params = params,
+    .n_params = 4,
+    .budget = "2048",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_WINDOW,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_MARK,
+    .window = window,
+    .wants = WN_WANTS_OUTPUTS,
+    .score = score,
+    .retain = retain,
 };

@@ -19,7 +19,8 @@ enum { RECENT, BIAS, WHOLE };
 static const wn_param params[] = {
     [RECENT] = { "recent", WN_PARAM_FLOAT, 0.5, 0, 1, 0, "share of the budget for the last slots" },
     [BIAS] = { "bias", WN_PARAM_WORD, 0, 0, 1, "log|none", "what a merged slot adds to its logit" },
-    [WHOLE] = { "whole", WN_PARAM_INT, 0, 0, 1, 0, "keep layers 0, 1 and the last whole (inside the budget)" },
+    [WHOLE] = { "whole", WN_PARAM_INT, 0, 0, 1, 0,
+                "keep layers 0, 1 and the last whole (inside the budget)" },
 };
 
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
@@ -27,7 +28,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_hitters(v, lane, (int64_t)(p->v[RECENT] * (double)p->lane_slots), out);
 }
 
-static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep)
 {
     (void)scores;
     wn_alloc_density(v, p->v[WHOLE] > 0, keep);
@@ -39,16 +41,30 @@ static void recover(const wn_view *v, const wn_params *p, int lane, const bool *
 }
 
 const wn_recipe wn_recipe_d2o = {
-    .name = "d2o", .family = "merging",
-    .source = "Wan et al., \"D2O: Dynamic Discriminative Operations for Efficient Long-Context Inference of Large "
+    .name = "d2o",
+    .family = "merging",
+    .source = "Wan et al., \"D2O: Dynamic Discriminative Operations for Efficient Long-Context "
+              "Inference of Large "
               "Language Models\", 2024, sections 3.2 and 3.3",
-    .about = "Heavy hitters and recent tokens as in H2O, more slots for flat layers, and victims merged into "
-             "survivors with similar keys. Where h2o loses too much prose; merged slots answer no questions.",
+    .about = "Heavy hitters and recent tokens as in H2O, more slots for flat layers, and victims "
+             "merged into "
+             "survivors with similar keys. Where h2o loses too much prose; merged slots answer no "
+             "questions.",
     .differs = "per lane; one threshold per decision; merged slots count for their tokens",
-    .cost = "as h2o, a cosine of each victim with each survivor, and merged slots in pages of their own: up to 5 % of a step",
-    .params = params, .n_params = 3, .budget = "20%", .first = 4,
+    .cost = "as h2o, a cosine of each victim with each survivor, and merged slots in pages of "
+            "their own: up to 5 % of a step",
+    .params = params,
+    .n_params = 3,
+    .budget = "20%",
+    .first = 4,
     .reads = "keys",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .stats = wn_stage_ask_sums, .score = score, .allocate = allocate, .recover = recover,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_RECORD,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
+    .stats = wn_stage_ask_sums,
+    .score = score,
+    .allocate = allocate,
+    .recover = recover,
 };

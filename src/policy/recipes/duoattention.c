@@ -6,7 +6,8 @@
  * Budget     @ is the share of lanes that keep everything: those that lose most when they stream
  * Retains    of the others `first` sinks and the last `recent` slots
  * Differs    heads are told apart by what their layer's answers lose at needles when they stream
- *            (winnow profile), where the paper trains a gate for each; whole lanes go by loss over all layers
+ *            (winnow profile), where the paper trains a gate for each; whole lanes go by loss over
+ *            all layers
  */
 #include "policy/stages/stages.h"
 
@@ -22,7 +23,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_keep_recent(v, lane, wn_view_n_tokens(v), out);
 }
 
-static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep)
 {
     int n = wn_view_n_lanes(v);
     float *loss = wn_view_scratch(v, sizeof *loss * (size_t)n);
@@ -39,15 +41,28 @@ static int64_t cap(const wn_params *p, int64_t n_tokens)
 }
 
 const wn_recipe wn_recipe_duoattention = {
-    .name = "duoattention", .family = "heads",
-    .source = "Xiao et al., \"DuoAttention: Efficient Long-Context LLM Inference with Retrieval and Streaming Heads\", 2024, "
+    .name = "duoattention",
+    .family = "heads",
+    .source = "Xiao et al., \"DuoAttention: Efficient Long-Context LLM Inference with Retrieval "
+              "and Streaming Heads\", 2024, "
               "section 2",
-    .about = "Heads that fetch from afar keep everything, the others the first and the last tokens. For questions "
-             "that are not known yet, as far as the heads that fetch fit into memory. Needs winnow profile.",
+    .about = "Heads that fetch from afar keep everything, the others the first and the last "
+             "tokens. For questions "
+             "that are not known yet, as far as the heads that fetch fit into memory. Needs winnow "
+             "profile.",
     .differs = "heads are told apart by a measured loss, not by trained gates",
     .cost = "O(slots) per decision",
-    .params = params, .n_params = 1, .budget = "50%", .first = 64,
-    .kind = WN_CLASS_HEAD_SHARE, .resume = WN_RESUME_ANY, .profile = WN_PROFILE_HEADS,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .score = score, .allocate = allocate, .cap = cap,
+    .params = params,
+    .n_params = 1,
+    .budget = "50%",
+    .first = 64,
+    .kind = WN_CLASS_HEAD_SHARE,
+    .resume = WN_RESUME_ANY,
+    .profile = WN_PROFILE_HEADS,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
+    .score = score,
+    .allocate = allocate,
+    .cap = cap,
 };

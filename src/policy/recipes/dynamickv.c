@@ -1,14 +1,14 @@
 /* policy/recipes/dynamickv.c - all slots of all layers compete; a layer's wins are its budget.
  *
- * Source     Zhou et al., "DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context LLMs",
- *            2024, algorithm 1
+ * Source     Zhou et al., "DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context
+ *            LLMs", 2024, algorithm 1
  * When       at marks (the paper), or at boundaries
  * Observes   the last `window` queries                         Resume  window
- * Allocates  beside the window, layers by how many of the best scores of all layers they have, at most `most`
- *            times the mean; the lanes of a layer alike
+ * Allocates  beside the window, layers by how many of the best scores of all layers they have, at
+ *            most `most` times the mean; the lanes of a layer alike
  * Retains    the window, and per head the best of its budget
- * Differs    all layers at once, where the paper revises its budgets every few layers of the prefill; heads of a
- *            group are averaged
+ * Differs    all layers at once, where the paper revises its budgets every few layers of the
+ *            prefill; heads of a group are averaged
  */
 #include "policy/policy.h"
 #include "policy/stages/stages.h"
@@ -31,16 +31,19 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_votes(v, lane, &(wn_votes){ (int)p->v[KERNEL], (int)p->v[POOL], WN_REDUCE_MEAN }, out);
 }
 
-static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep)
 {
     int n = wn_view_n_lanes(v), live = 0, w = (int)p->v[WINDOW];
     double *weight = wn_view_scratch(v, sizeof *weight * (size_t)n);
-    int64_t *cap = wn_view_scratch(v, sizeof *cap * (size_t)n), *wins = wn_view_scratch(v, sizeof *wins * (size_t)n);
+    int64_t *cap = wn_view_scratch(v, sizeof *cap * (size_t)n),
+            *wins = wn_view_scratch(v, sizeof *wins * (size_t)n);
     if (!weight || !cap || !wins) return;
     for (int i = 0; i < n; i++) live += wn_view_get_lane(v, i)->n > 0;
     if (!live) return;
     double mean = (double)wn_view_budget(v) / live;
-    wn_alloc_best(v, 0, n, scores, wn_view_budget(v), wins);            /* the window's slots are among them */
+    /* the window's slots are among them */
+    wn_alloc_best(v, 0, n, scores, wn_view_budget(v), wins);
     for (int layer = 0; layer < wn_view_n_layers(v); layer++) {
         int from, to;
         double sum = 0;
@@ -56,14 +59,23 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 }
 
 const wn_recipe wn_recipe_dynamickv = {
-    .name = "dynamickv", .family = "attention",
-    .source = "Zhou et al., \"DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context LLMs\", 2024, algorithm 1",
-    .about = "SnapKV's votes, compared over all layers: a layer gets as much as it has among the best. For prompts "
+    .name = "dynamickv",
+    .family = "attention",
+    .source = "Zhou et al., \"DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context "
+              "LLMs\", 2024, algorithm 1",
+    .about = "SnapKV's votes, compared over all layers: a layer gets as much as it has among the "
+             "best. For prompts "
              "with the question at the end when a few layers do the fetching.",
     .differs = "all layers at once; a group's heads are averaged",
     .cost = "attention of the last 8 queries, once per decision",
-    .params = params, .n_params = 4, .budget = "512",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .window = window, .score = score, .allocate = allocate,
+    .params = params,
+    .n_params = 4,
+    .budget = "512",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_WINDOW,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_MARK,
+    .window = window,
+    .score = score,
+    .allocate = allocate,
 };

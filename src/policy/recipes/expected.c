@@ -21,17 +21,22 @@ enum { WINDOW, HORIZON, EPS, COV, NORM };
 enum { TILE = 64 };
 
 static const wn_param params[] = {
-    [WINDOW] = { "window", WN_PARAM_INT, 64, 2, 64, 0, "last queries that the distribution is taken from" },
-    [HORIZON] = { "horizon", WN_PARAM_INT, 512, 1, 1 << 20, 0, "positions ahead that are expected" },
+    [WINDOW] = { "window", WN_PARAM_INT, 64, 2, 64, 0,
+                 "last queries that the distribution is taken from" },
+    [HORIZON] = { "horizon", WN_PARAM_INT, 512, 1, 1 << 20, 0,
+                  "positions ahead that are expected" },
     [EPS] = { "eps", WN_PARAM_FLOAT, 0, 0, 1, 0, "added to the expected attention before |v|" },
     [COV] = { "cov", WN_PARAM_INT, 1, 0, 1, 0, "use the covariance of the queries" },
-    [NORM] = { "norm", WN_PARAM_WORD, 0, 0, 1, "on|off", "times the length of the value; off with +retain:critical, which has its own" },
+    [NORM] = { "norm", WN_PARAM_WORD, 0, 0, 1, "on|off",
+               "times the length of the value; off with +retain:critical, which has its own" },
 };
 
 static int window(const wn_params *p) { return (int)p->v[WINDOW]; }
 
-/* x[i] = mean plus half the variance of k_i . q over the w queries: k_i . mu + k_i^T Sigma k_i / 2. */
-static void exponents(const float *k, int n, int dim, const float *q, int w, bool cov, double *x, float *tmp)
+/* x[i] = mean plus half the variance of k_i . q over the w queries: k_i . mu + k_i^T Sigma k_i /
+ * 2. */
+static void exponents(const float *k, int n, int dim, const float *q, int w, bool cov, double *x,
+                      float *tmp)
 {
     float *dots = tmp + w * dim;
     for (int from = 0; from < n; from += TILE) {
@@ -47,7 +52,8 @@ static void exponents(const float *k, int n, int dim, const float *q, int w, boo
 }
 
 /* Head h's queries, each turned from its own position to the mean of those to come. */
-static void expect(const wn_view *v, int lane, const float *q, int w, int h, int horizon, float *out)
+static void expect(const wn_view *v, int lane, const float *q, int w, int h, int horizon,
+                   float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     size_t dim = (size_t)l->k_dim;
@@ -59,7 +65,8 @@ static void expect(const wn_view *v, int lane, const float *q, int w, int h, int
 
 /* Adds 1 / parts of the softmax of x over the slots that are not protected: those stay whatever
  * they get, and sinks would take most of it. */
-static void add_softmax(const wn_view *v, const wn_view_lane *l, const double *x, int parts, float *out)
+static void add_softmax(const wn_view *v, const wn_view_lane *l, const double *x, int parts,
+                        float *out)
 {
     double most = -INFINITY, sum = 0;
     for (int i = 0; i < l->n; i++)
@@ -93,16 +100,26 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 const wn_recipe wn_recipe_expected = {
-    .name = "expected", .family = "keys",
-    .source = "Devoto et al., \"Expected Attention: KV Cache Compression by Estimating Attention from Future Queries "
+    .name = "expected",
+    .family = "keys",
+    .source = "Devoto et al., \"Expected Attention: KV Cache Compression by Estimating Attention "
+              "from Future Queries "
               "Distribution\", 2025, equations 4 to 8",
-    .about = "Keeps what queries still to come are expected to attend to, from the distribution of the recent ones. "
-             "For texts that go on as they were; a question of another kind than the last 64 tokens is not expected.",
+    .about = "Keeps what queries still to come are expected to attend to, from the distribution of "
+             "the recent ones. "
+             "For texts that go on as they were; a question of another kind than the last 64 "
+             "tokens is not expected.",
     .differs = "the distribution is that of the last 64 queries",
     .cost = "64 dot products per slot and query head, once per decision",
-    .params = params, .n_params = 5, .budget = "50%", .first = 4,
+    .params = params,
+    .n_params = 5,
+    .budget = "50%",
+    .first = 4,
     .reads = "keys, values",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .window = window, .score = score,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_WINDOW,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_MARK,
+    .window = window,
+    .score = score,
 };

@@ -15,7 +15,8 @@ enum { RECENT, NORM };
 
 static const wn_param params[] = {
     [RECENT] = { "recent", WN_PARAM_FLOAT, 0.5, 0, 1, 0, "share of the budget for the last slots" },
-    [NORM] = { "norm", WN_PARAM_WORD, 0, 0, 1, "none|seen", "divide by how many queries have seen a slot" },
+    [NORM] = { "norm", WN_PARAM_WORD, 0, 0, 1, "none|seen",
+               "divide by how many queries have seen a slot" },
 };
 
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
@@ -28,15 +29,24 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 const wn_recipe wn_recipe_h2o = {
-    .name = "h2o", .family = "attention",
-    .source = "Zhang et al., \"H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models\", "
+    .name = "h2o",
+    .family = "attention",
+    .source = "Zhang et al., \"H2O: Heavy-Hitter Oracle for Efficient Generative Inference of "
+              "Large Language Models\", "
               "2023, algorithm 1",
-    .about = "Keeps what has been attended to most since it came in, and the recent tokens. For prose that stays with "
+    .about = "Keeps what has been attended to most since it came in, and the recent tokens. For "
+             "prose that stays with "
              "its subject; a fact that nothing looked at before it is asked for is gone.",
     .differs = "decides every 64 tokens; heads of a group are averaged",
     .cost = "the weights of every query added up: about 1 % of a step, more of a prompt",
-    .params = params, .n_params = 2, .budget = "20%",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .stats = wn_stage_ask_sums, .score = score,
+    .params = params,
+    .n_params = 2,
+    .budget = "20%",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_RECORD,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
+    .stats = wn_stage_ask_sums,
+    .score = score,
 };

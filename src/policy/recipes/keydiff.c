@@ -23,16 +23,23 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 const wn_recipe wn_recipe_keydiff = {
-    .name = "keydiff", .family = "keys",
-    .source = "Park et al., \"KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in "
+    .name = "keydiff",
+    .family = "keys",
+    .source = "Park et al., \"KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM "
+              "Inference in "
               "Resource-Constrained Environments\", 2025, equation 5",
-    .about = "Keeps the keys that point away from the mean key. Knows nothing of the question, and needs no "
-             "attention: for documents that are read once and asked about later. What reads on in prose misses the "
+    .about = "Keeps the keys that point away from the mean key. Knows nothing of the question, and "
+             "needs no "
+             "attention: for documents that are read once and asked about later. What reads on in "
+             "prose misses the "
              "ordinary words that it drops.",
     .cost = "O(slots x head size) per decision",
     .budget = "2048",
     .reads = "keys",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 128,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 128,
     .score = score,
 };

@@ -1,16 +1,17 @@
 /* policy/recipes/lacache.c - a ladder: each layer keeps another stripe of the past.
  *
- * Source     Shi et al., "LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language
- *            Models", 2025, section 3
+ * Source     Shi et al., "LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of
+ *            Large Language Models", 2025, section 3
  * When       every 64 tokens                                  Observes  nothing      Resume  any
- * Retains    `first` sinks, the last `recent` share of the budget, and rungs of what is between: in units of `unit` slots,
- *            `after` of every `before`, beginning one unit later with each layer, so that together the layers
- *            hold everything; of what has been thinned out `after` of every `before` again, and so on: the
- *            older, the thinner, over log(text) times a window's reach
- * Differs    the paper thins out all of a full cache at once and lets it fill again; here a slot goes when room is
- *            needed, in the order in which such passes would have taken it, and the budget is always used.
- *            Positions stay what they are (the paper numbers the cache anew, for which a lane would need a
- *            shift per rung)
+ * Retains    `first` sinks, the last `recent` share of the budget, and rungs of what is between: in
+ *            units of `unit` slots, `after` of every `before`, beginning one unit later with each
+ *            layer, so that together the layers hold everything; of what has been thinned out
+ *            `after` of every `before` again, and so on: the older, the thinner, over log(text)
+ *            times a window's reach
+ * Differs    the paper thins out all of a full cache at once and lets it fill again; here a slot
+ *            goes when room is needed, in the order in which such passes would have taken it, and
+ *            the budget is always used. Positions stay what they are (the paper numbers the cache
+ *            anew, for which a lane would need a shift per rung)
  */
 #include "policy/stages/stages.h"
 
@@ -61,15 +62,24 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 const wn_recipe wn_recipe_lacache = {
-    .name = "lacache", .family = "positions",
-    .source = "Shi et al., \"LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language Models\", "
+    .name = "lacache",
+    .family = "positions",
+    .source = "Shi et al., \"LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling "
+              "of Large Language Models\", "
               "2025, section 3",
-    .about = "Each layer keeps another stripe of the past, thinner the older it is: together they reach far beyond a "
+    .about = "Each layer keeps another stripe of the past, thinner the older it is: together they "
+             "reach far beyond a "
              "window, without a look at attention. For endless texts of which the gist is enough.",
     .differs = "slots go one by one when room is needed; positions stay what they are",
     .cost = "O(slots log slots) per decision",
-    .params = params, .n_params = 4, .budget = "50%", .first = 4,
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
+    .params = params,
+    .n_params = 4,
+    .budget = "50%",
+    .first = 4,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
     .score = score,
 };

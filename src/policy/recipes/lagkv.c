@@ -3,9 +3,9 @@
  * Source     Liang et al., "LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens
  *            Are Important", 2025, equations 3 to 8
  * When       every `partition` tokens  Observes  keys, values     Resume  any
- * Score      partitions of `partition` positions after the sinks; in each, channels are
- *            scaled by the range of the next partition; the standard deviation over channels (n - 1),
- *            softmax within the partition; keys plus values
+ * Score      partitions of `partition` positions after the sinks; in each, channels are scaled by
+ *            the range of the next partition; the standard deviation over channels (n - 1), softmax
+ *            within the partition; keys plus values
  * Retains    the sinks, the last full partition and the tail, and the same share of every
  *            scored partition; the share follows from the budget
  * Differs    where the last partition and the tail would be more than half of the budget,
@@ -23,7 +23,8 @@ enum { DIM_MAX = 1024 };
 
 static const wn_param params[] = {
     [SINKS] = { "sinks", WN_PARAM_INT, 16, 0, 1 << 20, 0, "first slots that stay" },
-    [PARTITION] = { "partition", WN_PARAM_INT, 128, 2, 1 << 20, 0, "positions that are compared with the next as many" },
+    [PARTITION] = { "partition", WN_PARAM_INT, 128, 2, 1 << 20, 0,
+                    "positions that are compared with the next as many" },
 };
 
 /* z[i] += softmax over rows [from, to) of std over channels of the row scaled by the range of
@@ -79,8 +80,10 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     int64_t full = n > sinks ? (n - sinks) / L : 0;     /* complete partitions */
     int64_t scored_end = sinks + (full > 1 ? full - 1 : 0) * L, half = WN_MAX(p->lane_slots / 2, 1);
     int64_t recent = WN_MIN(n - scored_end, half);
-    float *z = wn_view_scratch(v, sizeof *z * (size_t)l->n), *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)l->n);
-    for (int i = 0; i < l->n; i++) out[i] = (float)l->pos[i] * 1e-9f;   /* if nothing can be scored: the latest */
+    float *z = wn_view_scratch(v, sizeof *z * (size_t)l->n),
+          *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)l->n);
+    /* if nothing can be scored: the latest */
+    for (int i = 0; i < l->n; i++) out[i] = (float)l->pos[i] * 1e-9f;
     if (!z || !tmp) return;
     int first = wn_stage_slot_at(l, sinks), tail = WN_MAX(wn_stage_slot_at(l, n - recent), first);
     int have = wn_stage_slot_at(l, scored_end) - first;
@@ -90,7 +93,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     const float *k = wn_view_keys(v, lane), *val = wn_view_values(v, lane);
     double share = have > 0 && left > 0 ? (double)left / have : 0, carry = 0;
     for (int64_t at = sinks; at < scored_end; at += L) {
-        int from = wn_stage_slot_at(l, at), to = wn_stage_slot_at(l, at + L), end = wn_stage_slot_at(l, at + 2 * L);
+        int from = wn_stage_slot_at(l, at), to = wn_stage_slot_at(l, at + L),
+            end = wn_stage_slot_at(l, at + 2 * L);
         for (int i = from; i < to; i++) z[i] = 0;
         if (end > to) {
             unusual(k, l->k_dim, from, to, end, z, tmp);
@@ -104,16 +108,25 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 const wn_recipe wn_recipe_lagkv = {
-    .name = "lagkv", .family = "keys",
-    .source = "Liang et al., \"LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens Are Important\", 2025, "
+    .name = "lagkv",
+    .family = "keys",
+    .source = "Liang et al., \"LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens "
+              "Are Important\", 2025, "
               "equations 3 to 8",
-    .about = "Keeps what looks unusual in the scale of what came next, the same share everywhere. Needs no attention "
-             "and knows nothing of the question: between a window and keydiff, with better prose than keydiff.",
+    .about = "Keeps what looks unusual in the scale of what came next, the same share everywhere. "
+             "Needs no attention "
+             "and knows nothing of the question: between a window and keydiff, with better prose "
+             "than keydiff.",
     .differs = "the untouched end is at most half of the budget",
     .cost = "O(slots x head size) per decision",
-    .params = params, .n_params = 2, .budget = "25%",
+    .params = params,
+    .n_params = 2,
+    .budget = "25%",
     .reads = "keys, values",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 128,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 128,
     .score = score,
 };

@@ -1,12 +1,14 @@
 /* policy/recipes/pagedeviction.c - whole pages with short values and long keys go.
  *
- * Source     Chitty-Venkata et al., "PagedEviction: Structured Block-wise KV Cache Pruning for Efficient
- *            Large Language Model Inference", 2025, section 4
+ * Source     Chitty-Venkata et al., "PagedEviction: Structured Block-wise KV Cache Pruning for
+ *            Efficient Large Language Model Inference", 2025, section 4
  * When       at boundaries, or at marks    Observes  keys and values                  Resume  any
- * Score      |v| / |k| of a slot, mean over its page of `page` positions; slots of a page live and die together
+ * Score      |v| / |k| of a slot, mean over its page of `page` positions; slots of a page live and
+ *            die together
  * Retains    the page that is filling, `first` slots, and the best pages that fit
- * Differs    in the prompt too whole pages go (the paper drops single tokens before they are paged); a budget is not
- *            filled up with parts of a page; sinks, whose values are short, are protected
+ * Differs    in the prompt too whole pages go (the paper drops single tokens before they are
+ *            paged); a budget is not filled up with parts of a page; sinks, whose values are short,
+ *            are protected
  */
 #include "policy/stages/stages.h"
 
@@ -33,22 +35,34 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_keep_recent(v, lane, (wn_view_n_tokens(v) - 1) % page + 1, out);
 }
 
-static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep)
 {
     (void)p;
     wn_alloc_whole(v, scores, keep);
 }
 
 const wn_recipe wn_recipe_pagedeviction = {
-    .name = "pagedeviction", .family = "keys",
-    .source = "Chitty-Venkata et al., \"PagedEviction: Structured Block-wise KV Cache Pruning for Efficient Large Language "
+    .name = "pagedeviction",
+    .family = "keys",
+    .source = "Chitty-Venkata et al., \"PagedEviction: Structured Block-wise KV Cache Pruning for "
+              "Efficient Large Language "
               "Model Inference\", 2025, section 4",
-    .about = "Drops whole pages of 16 tokens whose values are short for their keys; nothing has to be moved together. "
-             "Where decisions must cost next to nothing; what it drops is not much better than chance.",
+    .about =
+        "Drops whole pages of 16 tokens whose values are short for their keys; nothing has to be "
+        "moved together. "
+        "Where decisions must cost next to nothing; what it drops is not much better than chance.",
     .differs = "whole pages in the prompt too; the first slots are protected",
     .cost = "O(slots x dim) per decision",
-    .params = params, .n_params = 1, .budget = "50%", .first = 4, .reads = "keys, values",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY,
-    .score = score, .allocate = allocate,
+    .params = params,
+    .n_params = 1,
+    .budget = "50%",
+    .first = 4,
+    .reads = "keys, values",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .score = score,
+    .allocate = allocate,
 };

@@ -29,23 +29,34 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
     wn_stage_votes(v, lane, &(wn_votes){ (int)p->v[KERNEL], (int)p->v[POOL], WN_REDUCE_MEAN }, out);
 }
 
-static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep)
 {
     (void)scores;
     wn_alloc_pyramid(v, p->v[BETA], (int)p->v[WINDOW], 1, keep);
 }
 
 const wn_recipe wn_recipe_pyramidkv = {
-    .name = "pyramidkv", .family = "attention",
-    .source = "Cai et al., \"PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling\", "
+    .name = "pyramidkv",
+    .family = "attention",
+    .source = "Cai et al., \"PyramidKV: Dynamic KV Cache Compression based on Pyramidal "
+              "Information Funneling\", "
               "2024, section 4.2",
-    .about = "SnapKV's votes with more slots for the first layers than for the last. For models whose first layers "
-             "look farthest; where the layers that fetch are the last ones (winnow profile says) it is worse than "
+    .about = "SnapKV's votes with more slots for the first layers than for the last. For models "
+             "whose first layers "
+             "look farthest; where the layers that fetch are the last ones (winnow profile says) "
+             "it is worse than "
              "snapkv.",
     .differs = "the total is exactly the budget",
     .cost = "attention of the last 32 queries, once per decision",
-    .params = params, .n_params = 4, .budget = "2048",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_MARK,
-    .window = window, .score = score, .allocate = allocate,
+    .params = params,
+    .n_params = 4,
+    .budget = "2048",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_WINDOW,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_MARK,
+    .window = window,
+    .score = score,
+    .allocate = allocate,
 };

@@ -15,7 +15,8 @@ static const wn_param params[] = {
 static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
-    for (int i = 0; i < l->n; i++) out[i] = (float)wn_stage_draw((uint64_t)p->v[SEED], l, l->pos[i]);
+    for (int i = 0; i < l->n; i++)
+        out[i] = (float)wn_stage_draw((uint64_t)p->v[SEED], l, l->pos[i]);
 }
 
 const wn_recipe wn_recipe_random = {

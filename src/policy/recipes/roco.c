@@ -2,7 +2,7 @@
  *
  * Source     Ren and Zhu, "On the Efficacy of Eviction Policy for Key-Value Constrained
  *            Generative Language Model Inference", 2024, section 4 (RoCo)
- * When       every 64 tokens           Observes  all queries, summed, and their squares   Resume  record
+ * When       every 64 tokens      Observes  all queries, summed, and their squares   Resume  record
  * Score      mean attention over the queries that have seen a slot
  * Retains    first the `spared` share of the budget with the largest standard deviation of
  *            attention (they may matter again), then the largest means
@@ -16,8 +16,10 @@
 enum { SPARED, RECENT };
 
 static const wn_param params[] = {
-    [SPARED] = { "spared", WN_PARAM_FLOAT, 0.3, 0, 1, 0, "share of the budget for slots whose attention varies most" },
-    [RECENT] = { "recent", WN_PARAM_INT, 10, 0, 1 << 20, 0, "last slots, whose deviation means nothing yet" },
+    [SPARED] = { "spared", WN_PARAM_FLOAT, 0.3, 0, 1, 0,
+                 "share of the budget for slots whose attention varies most" },
+    [RECENT] = { "recent", WN_PARAM_INT, 10, 0, 1 << 20, 0,
+                 "last slots, whose deviation means nothing yet" },
 };
 
 static int stats(const wn_params *p, wn_stat *out)
@@ -46,15 +48,24 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 const wn_recipe wn_recipe_roco = {
-    .name = "roco", .family = "attention",
-    .source = "Ren and Zhu, \"On the Efficacy of Eviction Policy for Key-Value Constrained Generative Language Model "
+    .name = "roco",
+    .family = "attention",
+    .source = "Ren and Zhu, \"On the Efficacy of Eviction Policy for Key-Value Constrained "
+              "Generative Language Model "
               "Inference\", 2024, section 4",
-    .about = "Keeps the largest mean attention, and slots whose attention varies much whatever their mean. Where h2o "
+    .about = "Keeps the largest mean attention, and slots whose attention varies much whatever "
+             "their mean. Where h2o "
              "favours the old too much: means do not grow with age.",
     .differs = "decides every 64 tokens; heads of a group are averaged",
     .cost = "the weights of every query and their squares added up, in prompts and in steps",
-    .params = params, .n_params = 2, .budget = "20%",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_RECORD,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .stats = stats, .score = score,
+    .params = params,
+    .n_params = 2,
+    .budget = "20%",
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_RECORD,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
+    .stats = stats,
+    .score = score,
 };

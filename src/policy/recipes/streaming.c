@@ -19,7 +19,8 @@ static const wn_param params[] = {
 
 static void plan(const wn_view *v, const wn_params *p, wn_plan *out)
 {
-    int n = wn_view_n_tokens(v), sinks = (int)p->v[SINKS], cut = p->v[WINDOW] < n ? n - (int)p->v[WINDOW] : 0;
+    int n = wn_view_n_tokens(v), sinks = (int)p->v[SINKS],
+        cut = p->v[WINDOW] < n ? n - (int)p->v[WINDOW] : 0;
     if (p->has_budget) wn_stage_ends(v, p->lane_slots, &sinks, &cut);
     for (int l = 0; cut > sinks && l < wn_view_n_lanes(v); l++) {
         if (!wn_view_get_lane(v, l)->n) continue;
@@ -35,14 +36,23 @@ static int64_t cap(const wn_params *p, int64_t n_tokens)
 }
 
 const wn_recipe wn_recipe_streaming = {
-    .name = "streaming", .family = "positions",
-    .source = "Xiao et al., \"Efficient Streaming Language Models with Attention Sinks\", 2023, section 3.2",
-    .about = "Keeps the first tokens and a window of the last ones, and moves the first up to the window: "
+    .name = "streaming",
+    .family = "positions",
+    .source = "Xiao et al., \"Efficient Streaming Language Models with Attention Sinks\", 2023, "
+              "section 3.2",
+    .about = "Keeps the first tokens and a window of the last ones, and moves the first up to the "
+             "window: "
              "fluent for ever in constant memory, and blind to what left the window.",
     .differs = "decides every 64 tokens, not at each step",
     .cost = "O(1) per decision",
-    .params = params, .n_params = 2,
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_ANY,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .plan = plan, .cap = cap, .bounded = true,
+    .params = params,
+    .n_params = 2,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_ANY,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
+    .plan = plan,
+    .cap = cap,
+    .bounded = true,
 };

@@ -28,7 +28,8 @@ static void score(const wn_view *v, const wn_params *p, int lane, float *out)
 }
 
 /* Lanes that kept one slot more than their neighbours would part company for ever. */
-static void allocate(const wn_view *v, const wn_params *p, const float *const *scores, int64_t *keep)
+static void allocate(const wn_view *v, const wn_params *p, const float *const *scores,
+                     int64_t *keep)
 {
     (void)p;
     (void)scores;
@@ -36,14 +37,21 @@ static void allocate(const wn_view *v, const wn_params *p, const float *const *s
 }
 
 const wn_recipe wn_recipe_tova = {
-    .name = "tova", .family = "attention",
+    .name = "tova",
+    .family = "attention",
     .source = "Oren et al., \"Transformers are Multi-State RNNs\", 2024, section 3.2",
-    .about = "Keeps what the current token attends to most, by layer. No memory of what earlier tokens needed: for "
+    .about = "Keeps what the current token attends to most, by layer. No memory of what earlier "
+             "tokens needed: for "
              "going on writing in little memory, not for questions about what came before.",
     .differs = "decides every 64 tokens",
     .cost = "attention of one query per decision",
     .budget = "2048",
-    .kind = WN_CLASS_BUDGETED, .resume = WN_RESUME_WINDOW,
-    .at = WN_AT_BOUNDARY | WN_AT_MARK, .at_default = WN_AT_BOUNDARY, .every = 64,
-    .window = window, .score = score, .allocate = allocate,
+    .kind = WN_CLASS_BUDGETED,
+    .resume = WN_RESUME_WINDOW,
+    .at = WN_AT_BOUNDARY | WN_AT_MARK,
+    .at_default = WN_AT_BOUNDARY,
+    .every = 64,
+    .window = window,
+    .score = score,
+    .allocate = allocate,
 };

@@ -17,7 +17,8 @@ void wn_stage_split(int64_t total, const double *weight, const int64_t *cap, int
         sum = 0;
         for (int i = 0; i < n; i++) sum += out[i] < 0 ? weight[i] : 0;
         for (int i = 0; i < n; i++)
-            if (out[i] < 0 && left * (weight[i] / sum) >= (double)cap[i]) taken += (double)(out[i] = cap[i]);
+            if (out[i] < 0 && left * (weight[i] / sum) >= (double)cap[i])
+                taken += (double)(out[i] = cap[i]);
         left -= taken;
         again = taken > 0;
     }
@@ -69,7 +70,8 @@ void wn_alloc_pyramid(const wn_view *v, double beta, int window, int layers, int
         live += wn_view_get_lane(v, i)->n > 0;
         longest = WN_MAX(longest, wn_view_get_lane(v, i)->n);
     }
-    double mean = live ? (double)wn_view_budget(v) / live : 0, base = mean > window ? mean - window : 0;
+    double mean = live ? (double)wn_view_budget(v) / live : 0,
+           base = mean > window ? mean - window : 0;
     double least = base / beta, most = 2 * base - least;
     if (!cap) return;
     if (most > longest - window) {
@@ -117,7 +119,8 @@ void wn_alloc_layers(const wn_view *v, const double *layer_weight, int window, i
         live += cap[i] > 0;
         sum += weight[i];
     }
-    double mean = live ? (double)wn_view_budget(v) / live : 0, base = mean > window ? mean - window : 0;
+    double mean = live ? (double)wn_view_budget(v) / live : 0,
+           base = mean > window ? mean - window : 0;
     for (int i = 0; i < n; i++) {
         double share = sum > 0 ? weight[i] * live / sum : 1;
         weight[i] = cap[i] > 0 ? base * share + fmin(mean, window) + 1e-9 : 0;
@@ -125,23 +128,27 @@ void wn_alloc_layers(const wn_view *v, const double *layer_weight, int window, i
     wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
 }
 
-void wn_alloc_sensitive(const wn_view *v, const double *alike, double power, double least, int64_t *keep)
+void wn_alloc_sensitive(const wn_view *v, const double *alike, double power, double least,
+                        int64_t *keep)
 {
     int L = wn_view_n_layers(v), live = 0, from, to;
-    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)L), lo = INFINITY, hi = -INFINITY, sum = 0;
+    double *weight = wn_view_scratch(v, sizeof *weight * (size_t)L), lo = INFINITY, hi = -INFINITY,
+           sum = 0;
     for (int l = 0; l < wn_view_n_lanes(v); l++) keep[l] = 0;
     if (!weight) return;
     for (int k = 0; k < L; k++) {
         weight[k] = 0;
         wn_view_layer(v, k, &from, &to);
-        for (int l = from; l < to; l++) weight[k] = fmax(weight[k], wn_view_get_lane(v, l)->n > 0);     /* has it slots? */
+        /* has it slots? */
+        for (int l = from; l < to; l++) weight[k] = fmax(weight[k], wn_view_get_lane(v, l)->n > 0);
         if (!(weight[k] > 0)) continue;
         lo = fmin(lo, alike[k]);
         hi = fmax(hi, alike[k]);
         live++;
     }
     for (int k = 0; k < L; k++) {
-        if (weight[k] > 0) weight[k] = hi - lo > 1e-9 ? pow((hi - alike[k]) / (hi - lo), power) : 1;    /* all alike: evenly */
+        /* all alike: evenly */
+        if (weight[k] > 0) weight[k] = hi - lo > 1e-9 ? pow((hi - alike[k]) / (hi - lo), power) : 1;
         else weight[k] = -1;
         sum += fmax(weight[k], 0);
     }
@@ -171,7 +178,8 @@ void wn_alloc_round(const wn_view *v, const float *const *scores, int64_t *keep)
         float *score = wn_view_scratch(v, sizeof *score * (size_t)l->n), last = INFINITY;
         int64_t above = 0, with = 0;
         if (!best || !score) return;
-        for (int i = 0; i < l->n; i++) score[i] = wn_view_protects(v, l->pos[i]) ? INFINITY : scores[lane][i];
+        for (int i = 0; i < l->n; i++)
+            score[i] = wn_view_protects(v, l->pos[i]) ? INFINITY : scores[lane][i];
         wn_stage_best(v, score, l->n, keep[lane], best);
         for (int i = 0; i < l->n; i++)
             if (best[i]) last = fminf(last, score[i]);
@@ -216,7 +224,8 @@ int wn_stage_need(const float *x, int n, double share)
         }
         for (; b > 0 && left > sum[b]; b--) left -= sum[b], taken += count[b];
         found |= (uint32_t)b << shift;
-        if (shift == 0 && count[b] && sum[b] > 0) taken += (int)fmin(ceil(left / (sum[b] / count[b]) - 1e-9), count[b]);
+        if (shift == 0 && count[b] && sum[b] > 0)
+            taken += (int)fmin(ceil(left / (sum[b] / count[b]) - 1e-9), count[b]);
     }
     return WN_MAX(taken, n > 0);
 }
@@ -229,7 +238,8 @@ static uint32_t bits_of(float x)
     return b.u >> 31 ? ~b.u : b.u | 0x80000000u;
 }
 
-static int64_t count_above(const wn_view *v, int from, int to, const float *const *scores, uint32_t than)
+static int64_t count_above(const wn_view *v, int from, int to, const float *const *scores,
+                           uint32_t than)
 {
     int64_t n = 0;
     for (int l = from; l < to; l++)
@@ -237,9 +247,11 @@ static int64_t count_above(const wn_view *v, int from, int to, const float *cons
     return n;
 }
 
-void wn_alloc_best(const wn_view *v, int from, int to, const float *const *scores, int64_t total, int64_t *count)
+void wn_alloc_best(const wn_view *v, int from, int to, const float *const *scores, int64_t total,
+                   int64_t *count)
 {
-    uint32_t lo = 0, hi = UINT32_MAX;                   /* the least threshold with at most total above it */
+    uint32_t lo = 0, hi = UINT32_MAX;                   /* the least threshold with at most total
+                                                           above it */
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
         if (count_above(v, from, to, scores, mid) <= total) hi = mid;
@@ -289,8 +301,8 @@ static void sort_down(float *x, int n, float *tmp)
     }
 }
 
-/* Composite slots of a layer, as many as its longest lane has: the mean over its lanes of their r-th
- * best scores. A lane that has no r-th counts as 0, so that they fall with r. */
+/* Composite slots of a layer, as many as its longest lane has: the mean over its lanes of their
+ * r-th best scores. A lane that has no r-th counts as 0, so that they fall with r. */
 static int compose(const wn_view *v, int layer, const float *const *scores, float **out)
 {
     int from, to, longest = 0;
@@ -299,7 +311,8 @@ static int compose(const wn_view *v, int layer, const float *const *scores, floa
     if (!(*out = wn_view_scratch(v, sizeof **out * (size_t)longest))) return 0;
     for (int r = 0; r < longest; r++) (*out)[r] = 0;
     wn_mark mark = wn_arena_mark(v->scratch);
-    float *x = wn_view_scratch(v, sizeof *x * (size_t)longest), *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)longest);
+    float *x = wn_view_scratch(v, sizeof *x * (size_t)longest),
+          *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)longest);
     for (int l = from; x && tmp && l < to; l++) {
         int n = wn_view_get_lane(v, l)->n;
         memcpy(x, scores[l], sizeof *x * (size_t)n);
@@ -320,12 +333,14 @@ static int64_t lanes_with(const wn_view *v, int layer, int64_t r)
     return n;
 }
 
-void wn_alloc_ranks(const wn_view *v, int64_t least, bool first_widest, const float *const *scores, int64_t *keep)
+void wn_alloc_ranks(const wn_view *v, int64_t least, bool first_widest, const float *const *scores,
+                    int64_t *keep)
 {
     int L = wn_view_n_layers(v), first = -1;
     size_t size = (size_t)L;
     float **composite = wn_view_scratch(v, sizeof *composite * size);
-    int *depth = wn_view_scratch(v, sizeof *depth * size), *taken = wn_view_scratch(v, sizeof *taken * size);
+    int *depth = wn_view_scratch(v, sizeof *depth * size),
+        *taken = wn_view_scratch(v, sizeof *taken * size);
     if (!composite || !depth || !taken) return;
     for (int k = 0; k < L; k++) {
         taken[k] = 0;
@@ -360,7 +375,8 @@ void wn_alloc_ada(const wn_view *v, double floor_share, const float *const *scor
     int64_t *count = wn_view_scratch(v, sizeof *count * (size_t)n);
     if (!cap || !count || !live) return;
     for (int i = 0; i < n; i++) weight[i] = cap[i] > 0;
-    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);    /* a layer's is the sum of its lanes' */
+    /* a layer's is the sum of its lanes' */
+    wn_stage_split(wn_view_budget(v), weight, cap, n, keep);
     for (int layer = 0; layer < wn_view_n_layers(v); layer++) {
         int from, to;
         int64_t total = 0;

@@ -41,6 +41,7 @@ void wn_alloc_entropy(const wn_view *v, double tau, int window, int64_t *keep)
 {
     double *weight = wn_view_scratch(v, sizeof *weight * (size_t)wn_view_n_layers(v));
     if (!weight) return;
-    for (int layer = 0; layer < wn_view_n_layers(v); layer++) weight[layer] = pow(layer_entropy(v, layer), 1 / tau);
+    for (int layer = 0; layer < wn_view_n_layers(v); layer++)
+        weight[layer] = pow(layer_entropy(v, layer), 1 / tau);
     wn_alloc_layers(v, weight, window, keep);
 }

@@ -37,7 +37,8 @@ void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int
     for (int i = 0; i < n; i += 4) {
         const float *row[4];
         double s[4];
-        for (int k = 0; k < 4; k++) row[k] = rows + (size_t)slots[WN_MIN(i + k, n - 1)] * (size_t)dim;
+        for (int k = 0; k < 4; k++)
+            row[k] = rows + (size_t)slots[WN_MIN(i + k, n - 1)] * (size_t)dim;
         squares(s, row, dim);
         for (int k = 0; k < 4 && i + k < n; k++, out += dim) {
             float scale = s[k] > 0 ? (float)(1 / sqrt(s[k])) : 0;
@@ -64,13 +65,15 @@ static bool open_desk(desk *d, const wn_view *v, const float *rows, int dim)
     return true;
 }
 
-/* Rows from `first` on, as columns of length 1: the bits of wn_stage_unit_rows(), but here the sums of
- * neighbours run side by side. */
+/* Rows from `first` on, as columns of length 1: the bits of wn_stage_unit_rows(), but here the sums
+ * of neighbours run side by side. */
 static void unit_columns(const desk *d, int first, int n)
 {
     double sum[TILE] = { 0 };
     float scale[TILE];
-    wn_kernels_get()->attn->put_cols[WN_ELEM_F32](d->cols, TILE, d->rows + (size_t)first * (size_t)d->dim, (size_t)d->dim, n, d->dim);
+    wn_kernels_get()->attn->put_cols[WN_ELEM_F32](d->cols, TILE,
+                                                  d->rows + (size_t)first * (size_t)d->dim,
+                                                  (size_t)d->dim, n, d->dim);
     for (int k = 0; k < d->dim; k++) {
         const float *x = d->cols + (size_t)k * TILE;
         for (int i = 0; i < n; i++) sum[i] += (double)x[i] * (double)x[i];
@@ -87,8 +90,8 @@ static void cosines(const desk *d, int na, int first, int n)
 {
     unit_columns(d, first, n);
     wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
-        .c = d->c, .c_stride = TILE, .a = d->a, .a_stride = (size_t)d->dim, .b = d->cols, .b_stride = TILE,
-        .n_rows = na, .n_cols = n, .depth = d->dim });
+        .c = d->c, .c_stride = TILE, .a = d->a, .a_stride = (size_t)d->dim, .b = d->cols,
+        .b_stride = TILE, .n_rows = na, .n_cols = n, .depth = d->dim });
 }
 
 static int list(int32_t *out, const bool *marked, int n)
@@ -108,10 +111,13 @@ static float common(const desk *d, int n_desks, int at)
 }
 
 /* The best of a tile for slot `me`, if it is better than what there was. */
-static void look_among(const desk *d, int n_desks, const bool *to, int row, int first, int n, int32_t *nearest, float *like)
+static void look_among(const desk *d, int n_desks, const bool *to, int row, int first, int n,
+                       int32_t *nearest, float *like)
 {
     /* most tiles hold nobody better: one maximum says so */
-    if (n_desks == 1 && *nearest >= 0 && !(wn_kernels_get()->attn->max(d[0].c + row * TILE, n) > *like)) return;
+    if (n_desks == 1 && *nearest >= 0 &&
+        !(wn_kernels_get()->attn->max(d[0].c + row * TILE, n) > *like))
+        return;
     for (int s = 0; s < n; s++) {
         if (!to[first + s]) continue;
         float x = common(d, n_desks, row * TILE + s);
@@ -121,10 +127,10 @@ static void look_among(const desk *d, int n_desks, const bool *to, int row, int 
     }
 }
 
-/* Tiles are of neighbouring slots, also those that nobody may join: they are few, and a tile needs no
- * gathering then. */
-void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *to, bool values, int32_t *nearest,
-                      float *like)
+/* Tiles are of neighbouring slots, also those that nobody may join: they are few, and a tile needs
+ * no gathering then. */
+void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *to, bool values,
+                      int32_t *nearest, float *like)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     int32_t *a = wn_view_scratch(v, sizeof *a * (size_t)l->n);
@@ -136,7 +142,8 @@ void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *
     int n_a = list(a, from, l->n);
     for (int a0 = 0; a0 < n_a; a0 += ROWS) {
         int na = WN_MIN(ROWS, n_a - a0);
-        for (int k = 0; k < n_desks; k++) wn_stage_unit_rows(d[k].a, d[k].rows, a + a0, na, d[k].dim);
+        for (int k = 0; k < n_desks; k++)
+            wn_stage_unit_rows(d[k].a, d[k].rows, a + a0, na, d[k].dim);
         for (int first = 0; first < l->n; first += TILE) {
             int n = WN_MIN(TILE, l->n - first);
             if (!memchr(to + first, true, (size_t)n)) continue;
@@ -175,8 +182,8 @@ void wn_stage_shares(const wn_view *v, int lane, const int32_t *into, float *w)
     for (int i = 0; i < n; i++) w[i] = (float)((double)w[i] / sum[into[i] >= 0 ? into[i] : i]);
 }
 
-void wn_stage_gather(const wn_view *v, int lane, const int32_t *into, const float *wk, const float *wv, double scale,
-                     wn_plan *out)
+void wn_stage_gather(const wn_view *v, int lane, const int32_t *into, const float *wk,
+                     const float *wv, double scale, wn_plan *out)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     size_t n = (size_t)l->n;
@@ -192,7 +199,8 @@ void wn_stage_gather(const wn_view *v, int lane, const int32_t *into, const floa
             b[m++] = wv[i];
             count += wn_stage_count(l, i);
         }
-        wn_plan_merge_slots(out, lane, l->pos[s], src, a, b, m, (float)(scale * log((double)count)), count);
+        wn_plan_merge_slots(out, lane, l->pos[s], src, a, b, m, (float)(scale * log((double)count)),
+                            count);
     }
 }
 

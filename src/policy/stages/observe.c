@@ -49,7 +49,8 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
     const float *sums = wn_view_window(v, lane, &w);
     float *tmp = wn_view_scratch(v, sizeof *tmp * (size_t)l->n);
     wn_stage_reduce(score, sums, l->group, l->n, o->reduce);
-    if (tmp) wn_stage_pool(score, wn_stage_slot_at(l, wn_view_n_tokens(v) - w), o->kernel, o->pool, tmp);
+    if (tmp)
+        wn_stage_pool(score, wn_stage_slot_at(l, wn_view_n_tokens(v) - w), o->kernel, o->pool, tmp);
     wn_stage_keep_recent(v, lane, w, score);
 }
 
@@ -156,7 +157,10 @@ int wn_stage_unit_end(const wn_view_lane *l, int i, int size)
 /* The float that lies `age` steps below INFINITY. */
 static float almost(int64_t age)
 {
-    union { uint32_t u; float f; } x = { .u = 0x7f800000u - (uint32_t)(age < 1 << 24 ? age : 1 << 24) };
+    union {
+        uint32_t u;
+        float f;
+    } x = { .u = 0x7f800000u - (uint32_t)(age < 1 << 24 ? age : 1 << 24) };
     return x.f;
 }
 
@@ -164,12 +168,14 @@ void wn_stage_keep_recent(const wn_view *v, int lane, int64_t recent, float *sco
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     int64_t last = wn_view_n_tokens(v) - 1;
-    for (int i = wn_stage_slot_at(l, last + 1 - recent); i < l->n; i++) score[i] = almost(last - l->pos[i]);
+    for (int i = wn_stage_slot_at(l, last + 1 - recent); i < l->n; i++)
+        score[i] = almost(last - l->pos[i]);
 }
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim, float *tmp)
+void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim,
+                   float *tmp)
 {
     const wn_attn_ops *ops = wn_kernels_get()->attn;
     size_t n = (size_t)n_b, d = (size_t)dim;

@@ -27,7 +27,8 @@ bool wn_recover_find(const wn_view *v, int lane, const bool *stays, int32_t *int
     if (!from) return false;
     for (int i = 0; i < l->n; i++) {
         from[i] = !stays[i];
-        to[i] = stays[i] && !wn_view_protects(v, l->pos[i]);    /* protected survivors stay as they are */
+        /* protected survivors stay as they are */
+        to[i] = stays[i] && !wn_view_protects(v, l->pos[i]);
     }
     wn_stage_nearest(v, lane, from, to, false, into, like);
     return true;

@@ -18,7 +18,7 @@ static uint64_t key_of(float score, int at)
     uint32_t bits;
     float x = isnan(score) ? -INFINITY : score + 0.0f;      /* -0 is 0 */
     memcpy(&bits, &x, sizeof bits);
-    bits = bits >> 31 ? bits : ~bits & 0x7fffffffu;         /* larger scores first, negative ones last */
+    bits = bits >> 31 ? bits : ~bits & 0x7fffffffu;  /* larger scores first, negative ones last */
     return (uint64_t)bits << 32 | (uint32_t)at;
 }
 
@@ -50,7 +50,8 @@ void wn_stage_best(const wn_view *v, const float *score, int n, int64_t m, bool 
     wn_arena_rewind(v->scratch, mark);
 }
 
-bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip, bool *stays)
+bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip,
+                     bool *stays)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     uint64_t *key = wn_view_scratch(v, sizeof *key * (size_t)l->n);
@@ -85,6 +86,7 @@ void wn_stage_keep(const wn_view *v, int lane, const bool *stays, wn_plan *plan)
 void wn_stage_retain(const wn_view *v, int lane, const float *score, int64_t keep, wn_plan *plan)
 {
     bool *stays = wn_view_scratch(v, sizeof *stays * (size_t)wn_view_get_lane(v, lane)->n);
-    if (stays && wn_stage_choose(v, lane, score, keep, NULL, stays)) wn_stage_keep(v, lane, stays, plan);
+    if (stays && wn_stage_choose(v, lane, score, keep, NULL, stays))
+        wn_stage_keep(v, lane, stays, plan);
     else plan->status = WN_ENOMEM;
 }

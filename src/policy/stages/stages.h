@@ -38,10 +38,12 @@ void wn_stage_votes(const wn_view *v, int lane, const wn_votes *o, float *score)
 /* A recipe's stats() that asks for the plain sum alone; and statistic 0 as a score. */
 int wn_stage_ask_sums(const wn_params *p, wn_stat *out);
 void wn_stage_sums(const wn_view *v, int lane, float *out);
-/* The same for recipes whose one statistic is the largest weight of any query and head of the group. */
+/* The same for recipes whose one statistic is the largest weight of any query and head of the
+ * group. */
 int wn_stage_ask_largest(const wn_params *p, wn_stat *out);
 void wn_stage_score_largest(const wn_view *v, const wn_params *p, int lane, float *out);
-/* Heavy hitters (Zhang et al., "H2O", 2023): by statistic 0, the last `recent` positions before all others. */
+/* Heavy hitters (Zhang et al., "H2O", 2023): by statistic 0, the last `recent` positions before all
+ * others. */
 void wn_stage_hitters(const wn_view *v, int lane, int64_t recent, float *score);
 
 /* The mean of a layer's lanes, slot by slot, where they hold the same slots; false where
@@ -61,13 +63,15 @@ void wn_stage_ends(const wn_view *v, int64_t left, int *sinks, int *cut);
 
 /* First slot at or after a position; l->n if there is none. */
 int wn_stage_slot_at(const wn_view_lane *l, int64_t pos);
-/* Units of `size` positions, the first at 0: the slot behind those of the unit that slot i is in. */
+/* Units of `size` positions, the first at 0: the slot behind those of the unit that slot i is
+ * in. */
 int wn_stage_unit_end(const wn_view_lane *l, int i, int size);
 /* Marks the m best of n scores, of equal ones the earlier; NaN is as bad as can be. */
 void wn_stage_best(const wn_view *v, const float *score, int n, int64_t m, bool *best);
-/* Flags (n) of the protected slots and the best of the others, `keep` in all; slots with skip set are none of its
- * business (NULL: all are). False: no scratch. */
-bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip, bool *stays);
+/* Flags (n) of the protected slots and the best of the others, `keep` in all; slots with skip set
+ * are none of its business (NULL: all are). False: no scratch. */
+bool wn_stage_choose(const wn_view *v, int lane, const float *score, int64_t keep, const bool *skip,
+                     bool *stays);
 /* How few of the largest values (not negative) sum to a share of all. */
 int wn_stage_need(const float *x, int n, double share);
 
@@ -102,21 +106,26 @@ void wn_alloc_round(const wn_view *v, const float *const *scores, int64_t *keep)
 void wn_alloc_whole(const wn_view *v, const float *const *scores, int64_t *keep);
 /* How many of the `total` best scores of lanes [from, to) each of them has (n_lanes); ties: the
  * lower lane, the earlier slot. */
-void wn_alloc_best(const wn_view *v, int from, int to, const float *const *scores, int64_t total, int64_t *count);
+void wn_alloc_best(const wn_view *v, int from, int to, const float *const *scores, int64_t total,
+                   int64_t *count);
 /* Head-share recipes: the lanes with the highest `by` (n_lanes) keep all, as many as @ says, the
  * others what is left of the budget, alike. */
 void wn_alloc_whole_lanes(const wn_view *v, const float *by, const wn_params *p, int64_t *keep);
-/* Beside the window's own slots, layers in proportion to weight (n_layers); the lanes of a layer alike. */
+/* Beside the window's own slots, layers in proportion to weight (n_layers); the lanes of a layer
+ * alike. */
 void wn_alloc_layers(const wn_view *v, const double *weight, int window, int64_t *keep);
-/* EpiCache: layers by (1 - alike)^power, alike (n_layers) stretched to 0 .. 1, each at least `least` of the mean;
- * then all are scaled, so that the budget is kept. */
-void wn_alloc_sensitive(const wn_view *v, const double *alike, double power, double least, int64_t *keep);
+/* EpiCache: layers by (1 - alike)^power, alike (n_layers) stretched to 0 .. 1, each at least
+ * `least` of the mean; then all are scaled, so that the budget is kept. */
+void wn_alloc_sensitive(const wn_view *v, const double *alike, double power, double least,
+                        int64_t *keep);
 /* Each layer `ratio` times the one before. */
 void wn_alloc_decay(const wn_view *v, double ratio, int64_t *keep);
-/* KVCompose: the r-th best slots of a layer's lanes are one composite slot, worth the mean of their scores; the
- * best of those of all layers stay (ties: the lower layer), so that lanes of a layer keep equally many. Each layer
- * keeps `least` before others get more; first_widest: the first layer keeps as many as any. Needs `ranks`. */
-void wn_alloc_ranks(const wn_view *v, int64_t least, bool first_widest, const float *const *scores, int64_t *keep);
+/* KVCompose: the r-th best slots of a layer's lanes are one composite slot, worth the mean of their
+ * scores; the best of those of all layers stay (ties: the lower layer), so that lanes of a layer
+ * keep equally many. Each layer keeps `least` before others get more; first_widest: the first layer
+ * keeps as many as any. Needs `ranks`. */
+void wn_alloc_ranks(const wn_view *v, int64_t least, bool first_widest, const float *const *scores,
+                    int64_t *keep);
 /* For recipes without a budget: a lane's slots with a score of `bar` or more. */
 void wn_alloc_above(const wn_view *v, float bar, const float *const *scores, int64_t *keep);
 
@@ -126,50 +135,58 @@ void wn_alloc_entropy(const wn_view *v, double tau, int window, int64_t *keep);
 
 /* ---- retention ----------------------------------------------------------------------- */
 
-/* Chen et al., "The Pitfalls of KV Cache Compression", 2025: the spans of the text keep shares of their slots that are
- * equal (share 1), or as the scores have it (0). Of the last `window` queries those stay that score first. */
-void wn_retain_fair(const wn_view *v, int lane, int window, double share, const float *score, int64_t keep, const bool *skip,
-                    bool *stays);
+/* Chen et al., "The Pitfalls of KV Cache Compression", 2025: the spans of the text keep shares of
+ * their slots that are equal (share 1), or as the scores have it (0). Of the last `window` queries
+ * those stay that score first. */
+void wn_retain_fair(const wn_view *v, int lane, int window, double share, const float *score,
+                    int64_t keep, const bool *skip, bool *stays);
 
-/* CriticalKV: a share of the slots by score, the rest by (score + 1e-4) times what the value can change;
- * scores are sums over `window` queries (0: one). */
-void wn_retain_critical(const wn_view *v, int lane, int window, double share, const float *score, int64_t keep, const bool *skip,
-                        bool *stays);
+/* CriticalKV: a share of the slots by score, the rest by (score + 1e-4) times what the value can
+ * change; scores are sums over `window` queries (0: one). */
+void wn_retain_critical(const wn_view *v, int lane, int window, double share, const float *score,
+                        int64_t keep, const bool *skip, bool *stays);
 
 /* ---- recovery ------------------------------------------------------------------------- */
 
 enum { WN_BIAS_LOG, WN_BIAS_NONE };
 #define WN_BIAS_WORDS "log|none"
 /* Tokens that a slot stands for. */
-static inline int wn_stage_count(const wn_view_lane *l, int i) { return l->count ? l->count[i] : 1; }
-/* For each slot of `from` the slot of `to` with the most similar key (ties: the earlier; -1: there is
- * none) and the cosine; for others -1 and 0. With values the product of both cosines, a negative one 0. */
-void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *to, bool values, int32_t *nearest,
-                      float *like);
-/* The same from slots that do not stay to those that do and are not protected; false: no scratch. */
+static inline int wn_stage_count(const wn_view_lane *l, int i)
+{
+    return l->count ? l->count[i] : 1;
+}
+/* For each slot of `from` the slot of `to` with the most similar key (ties: the earlier; -1: there
+ * is none) and the cosine; for others -1 and 0. With values the product of both cosines, a negative
+ * one 0. */
+void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *to, bool values,
+                      int32_t *nearest, float *like);
+/* The same from slots that do not stay to those that do and are not protected; false: no
+ * scratch. */
 bool wn_recover_find(const wn_view *v, int lane, const bool *stays, int32_t *into, float *like);
-/* into (n): the slot that slot i joins, -1: none. Chain lists those that join s: head[s] is the first,
- * next[i] the one behind i, -1: no more; false: no scratch. Shares make the weights of each merge sum to 1;
- * gather writes the merges with the weights as they are (n each) and the bias scale ln count; by
- * tokens is both, every slot with the tokens it stands for. */
+/* into (n): the slot that slot i joins, -1: none. Chain lists those that join s: head[s] is the
+ * first, next[i] the one behind i, -1: no more; false: no scratch. Shares make the weights of each
+ * merge sum to 1; gather writes the merges with the weights as they are (n each) and the bias scale
+ * ln count; by tokens is both, every slot with the tokens it stands for. */
 bool wn_stage_chain(const wn_view *v, const int32_t *into, int n, int32_t **head, int32_t **next);
 void wn_stage_shares(const wn_view *v, int lane, const int32_t *into, float *w);
-void wn_stage_gather(const wn_view *v, int lane, const int32_t *into, const float *wk, const float *wv, double scale,
-                     wn_plan *out);
-void wn_stage_by_tokens(const wn_view *v, int lane, const int32_t *into, double scale, wn_plan *out);
+void wn_stage_gather(const wn_view *v, int lane, const int32_t *into, const float *wk,
+                     const float *wv, double scale, wn_plan *out);
+void wn_stage_by_tokens(const wn_view *v, int lane, const int32_t *into, double scale,
+                        wn_plan *out);
 /* D2O: slots that do not stay are merged into the slot that stays with the most similar key,
  * where the cosine is at least the mean over all of them (up to rounding). */
 void wn_recover_nearest(const wn_view *v, int lane, const bool *stays, int bias, wn_plan *out);
 
-/* RazorAttention: one slot for all that do not stay, the mean of their keys and values, with
- * the bias ln n for n tokens. A slot that stands for others is among them, whether it stays or not. */
+/* RazorAttention: one slot for all that do not stay, the mean of their keys and values, with the
+ * bias ln n for n tokens. A slot that stands for others is among them, whether it stays or not. */
 void wn_recover_compensate(const wn_view *v, int lane, const bool *stays, wn_plan *out);
 
 /* ---- rows ------------------------------------------------------------------------------ */
 
 /* out[i * n_b + j] = a_i . b_j for rows of dim floats, one chain over the channels: the same
  * bits with every kernel table. tmp (n_b, dim). */
-void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim, float *tmp);
+void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim,
+                   float *tmp);
 
 /* Rows of the listed slots, of length 1; a row of zeros stays one. */
 void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int n, int dim);

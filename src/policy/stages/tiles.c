@@ -28,12 +28,14 @@ typedef struct {
 /* Logits of slots [from, from + m), (w, TILE); -INFINITY for those that a query does not see. */
 static void logits(const desk *d, int from, int m)
 {
-    int first = wn_view_n_tokens(d->v) - d->w, dim = d->l->k_dim;       /* position of the first query */
+    /* position of the first query */
+    int first = wn_view_n_tokens(d->v) - d->w, dim = d->l->k_dim;
     wn_stage_dots(d->turned, d->keys + (size_t)from * (size_t)dim, m, d->q, d->w, dim, d->tmp);
     for (int t = 0; t < d->w; t++)
         for (int i = 0; i < m; i++) {
             int s = from + i;
-            float x = d->turned[i * d->w + t] + (d->l->bias ? d->l->bias[s] : 0) + (d->noise ? d->noise[s] : 0);
+            float x = d->turned[i * d->w + t] + (d->l->bias ? d->l->bias[s] : 0) +
+                      (d->noise ? d->noise[s] : 0);
             d->x[t * TILE + i] = d->l->pos[s] > first + t ? -INFINITY : x / d->tau;
         }
 }
@@ -82,7 +84,8 @@ void wn_stage_window_tiles(const wn_view *v, int lane, const float *noise, doubl
     bool ok = d.q && d.tmp && d.x && d.turned;
     for (int h = 0; ok && h < d.l->group; h++) {
         for (size_t t = 0; t < w; t++)
-            memcpy(d.q + t * dim, q + (t * (size_t)d.l->group + (size_t)h) * dim, sizeof(float) * dim);
+            memcpy(d.q + t * dim, q + (t * (size_t)d.l->group + (size_t)h) * dim,
+                   sizeof(float) * dim);
         head(&d, h, each, ctx);
     }
     wn_arena_rewind(v->scratch, m);

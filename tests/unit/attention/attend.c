@@ -15,7 +15,8 @@ static wn_rope rope_of(int n_dims, bool neox)
 static bed bed_of(int heads, int kv_heads, int dim, int n)
 {
     return (bed){
-        .shape = { .n_heads = heads, .n_kv_heads = kv_heads, .k_dim = dim, .v_dim = dim, .scale = 1 / sqrtf((float)dim) },
+        .shape = { .n_heads = heads, .n_kv_heads = kv_heads, .k_dim = dim, .v_dim = dim,
+                   .scale = 1 / sqrtf((float)dim) },
         .n = n, .seed = 5, .threads = 1,
     };
 }
@@ -107,7 +108,8 @@ static void same_bits(bed b, const bed *ways, int n_ways)
     free(first);
 }
 
-static const int one[] = { 1, 0 }, sevens[] = { 7, 0 }, odd[] = { 100, 1, 1, 64, 300, 5, 0 }, wide[] = { 512, 0 };
+static const int one[] = { 1, 0 }, sevens[] = { 7, 0 }, odd[] = { 100, 1, 1, 64, 300, 5, 0 },
+                 wide[] = { 512, 0 };
 static const bed ways[] = {
     { .threads = 1, .chunks = one },
     { .threads = 3, .chunks = one },
@@ -146,7 +148,8 @@ static void lanes_together_or_alone(void **state)
 {
     (void)state;
     static const bed teams[] = {
-        { .threads = 1, .chunks = one }, { .threads = 2, .chunks = one }, { .threads = 3, .chunks = one },
+        { .threads = 1, .chunks = one }, { .threads = 2, .chunks = one }, { .threads = 3,
+          .chunks = one },
         { .threads = 4, .chunks = one }, { .threads = 2, .chunks = one, .noise = 4 },
         { .threads = 1, .chunks = odd, .page_slots = 4 },
     };

@@ -9,7 +9,8 @@ enum { N = 1180, AT = 1020, LANES = 2 };
 
 static bed bed_of(void)
 {
-    return (bed){ .shape = { .n_heads = 4, .n_kv_heads = LANES, .k_dim = 32, .v_dim = 48, .scale = 0.2f },
+    return (bed){ .shape = { .n_heads = 4, .n_kv_heads = LANES, .k_dim = 32, .v_dim = 48,
+                             .scale = 0.2f },
                   .n = N, .seed = 8, .threads = 1 };
 }
 
@@ -60,7 +61,8 @@ static void decide(void *ctx, wn_kv *kv, int n)
     for (int lane = 0; lane < LANES; lane++) {
         for (int pos = 0; pos < n; pos++)
             if (dropped(d, lane, pos)) wn_plan_drop(&plan, lane, pos, pos + 1);
-            else if (bias_of(d, lane, pos) != 0) wn_plan_set_bias(&plan, lane, pos, (float)bias_of(d, lane, pos));
+            else if (bias_of(d, lane, pos) != 0)
+                wn_plan_set_bias(&plan, lane, pos, (float)bias_of(d, lane, pos));
         if (!d->shifts) continue;
         wn_plan_shift(&plan, lane, 0, 100, 200);
         wn_plan_shift(&plan, lane, 300, 650 + lane * 10, -7);
@@ -73,7 +75,8 @@ static void decide(void *ctx, wn_kv *kv, int n)
 /* Rows before AT do not see the decision, in the definition as in the cache. */
 static bed_rules rules_of(const decision *d) { return (bed_rules){ sees, NULL, NULL, d }; }
 
-static const int cut_one[] = { AT, 1, 0 }, cut_few[] = { 510, 510, 7, 0 }, cut_wide[] = { AT, N - AT, 0 };
+static const int cut_one[] = { AT, 1, 0 }, cut_few[] = { 510, 510, 7, 0 },
+                 cut_wide[] = { AT, N - AT, 0 };
 
 static void check_tail(const bed *b, const float *x, const float *y, double bound)
 {
@@ -86,8 +89,10 @@ static void check_tail(const bed *b, const float *x, const float *y, double boun
 /* All ways of running one decision, and the definition (of the rows after it). */
 static void one_decision(decision d, double bound)
 {
-    static const struct { const int *chunks; int threads, P, no_repack; } ways[] = {
-        { cut_wide, 1, 64, 0 }, { cut_one, 2, 64, 0 }, { cut_few, 3, 64, 1 }, { cut_one, 1, 4, 1 }, { cut_wide, 2, 4, 0 },
+    static const struct { const int *chunks; int threads, P, no_repack;
+    } ways[] = {
+        { cut_wide, 1, 64, 0 }, { cut_one, 2, 64, 0 }, { cut_few, 3, 64, 1 },
+        { cut_one, 1, 4, 1 },   { cut_wide, 2, 4, 0 },
     };
     wn_rope rope;
     wn_rope_init(&rope, 32, false, 10000, 1, NULL);
@@ -219,7 +224,8 @@ static void merge_equals(void *ctx, wn_kv *kv, int n)
         for (int pos = 0; pos < AT; pos += 2 * apart) {
             int32_t src[2] = { pos, pos + apart };
             float w[2] = { 0.3f, 0.7f };
-            wn_plan_merge_slots(&plan, lane, pos, src, w, w, 2, *step ? logf((float)(2 * apart)) : 0, 2 * apart);
+            wn_plan_merge_slots(&plan, lane, pos, src, w, w, 2,
+                                *step ? logf((float)(2 * apart)) : 0, 2 * apart);
         }
     if (wn_kv_apply(kv, &plan, &err)) fail_msg("%s", err.text);
     wn_plan_release(&plan);

@@ -23,7 +23,8 @@ static int logits_of(const watch *w, int p, int h, double *out)
     for (int t = from; t <= p; t++) {
         double x = 0;
         for (int d = 0; d < D; d++)
-            x += (double)w->q[p * HEADS * D + h * D + d] * (double)w->k[t * LANES * D + h / GROUP * D + d];
+            x += (double)w->q[p * HEADS * D + h * D + d] *
+                 (double)w->k[t * LANES * D + h / GROUP * D + d];
         x *= (double)b->shape.scale;
         if (b->shape.softcap > 0) x = (double)b->shape.softcap * tanh(x / (double)b->shape.softcap);
         out[t] = x;
@@ -51,8 +52,8 @@ static void see_lse(void *ctx, int layer, const float *lse, int n_rows, int n_he
 }
 
 /* Logits are sums of 32 products of size 1: some 1e-6 in f32; a weight is off by its share. */
-static void see_weights(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos, const float *x,
-                        int group, int n)
+static void see_weights(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos,
+                        const float *x, int group, int n)
 {
     watch *w = ctx;
     double logit[N];
@@ -89,7 +90,9 @@ static void one_way(bed b)
         float *x = bed_run(&b);
         assert_memory_equal(x, plain, sizeof(float) * N * ROW);
         assert_int_equal(w.at, N);
-        assert_true(way == 1 ? w.n_weights == N * LANES : way == 2 ? w.n_weights > 0 : w.n_weights == 0);
+        assert_true(way == 1   ? w.n_weights == N * LANES
+                    : way == 2 ? w.n_weights > 0
+                               : w.n_weights == 0);
         if (!way) memcpy(first, w.lse, sizeof first);
         assert_memory_equal(w.lse, first, sizeof first);
         free(x);
@@ -97,7 +100,8 @@ static void one_way(bed b)
     for (int p = 0; p < N; p += 7)
         for (int h = 0; h < HEADS; h++) {
             double logit[N], want = lse_of(&w, p, h, logit);
-            if (!(fabs((double)first[p][h] - want) < 1e-5)) fail_msg("row %d, head %d: %g", p, h, (double)first[p][h]);
+            if (!(fabs((double)first[p][h] - want) < 1e-5))
+                fail_msg("row %d, head %d: %g", p, h, (double)first[p][h]);
         }
     free(w.q), free(w.k), free(v), free(plain);
 }
@@ -105,7 +109,8 @@ static void one_way(bed b)
 static void what_is_shown_is_the_definition(void **state)
 {
     (void)state;
-    bed b = { .shape = { .n_heads = HEADS, .n_kv_heads = LANES, .k_dim = D, .v_dim = D, .scale = 0.25f },
+    bed b = { .shape = { .n_heads = HEADS, .n_kv_heads = LANES, .k_dim = D, .v_dim = D,
+                         .scale = 0.25f },
               .n = N, .seed = 6, .threads = 1 };
     one_way(b);
     b.window = 90;

@@ -11,7 +11,8 @@ enum { N = 600, P = 64 };
 static wn_format sealed[3];             /* lag 0, 1, 2 */
 
 /* Encoded from the raw page of another format: bf16, in that format's own layout. */
-static void encode_k(void *frame, const void *raw, const wn_format *f, int slots, int n, uint64_t keep, int dim)
+static void encode_k(void *frame, const void *raw, const wn_format *f, int slots, int n,
+                     uint64_t keep, int dim)
 {
     float row[256];
     for (int s = 0; s < n; s++)
@@ -21,7 +22,8 @@ static void encode_k(void *frame, const void *raw, const wn_format *f, int slots
         }
 }
 
-static void encode_v(void *frame, const void *raw, const wn_format *f, int slots, int n, uint64_t keep, int dim)
+static void encode_v(void *frame, const void *raw, const wn_format *f, int slots, int n,
+                     uint64_t keep, int dim)
 {
     float row[256];
     for (int s = 0; s < n; s++)
@@ -33,8 +35,10 @@ static void encode_v(void *frame, const void *raw, const wn_format *f, int slots
 
 static bed text(const wn_format *encoded)
 {
-    return (bed){ .shape = { .n_heads = 4, .n_kv_heads = 2, .k_dim = 32, .v_dim = 32, .scale = 0.17f }, .n = N,
-                  .seed = 5, .format = &wn_format_f32, .sealed = encoded, .page_slots = P, .threads = 1 };
+    return (bed){ .shape = { .n_heads = 4, .n_kv_heads = 2, .k_dim = 32, .v_dim = 32,
+                             .scale = 0.17f }, .n = N,
+                  .seed = 5, .format = &wn_format_f32, .sealed = encoded, .page_slots = P,
+                  .threads = 1 };
 }
 
 static void each_row_reads_what_its_position_says(void **state)
@@ -81,13 +85,14 @@ static void chunks_and_teams_change_nothing(void **state)
     }
 }
 
-/* The same with formats that compute on codes: turned or not, parameters per slot or per channel. */
+/* The same with formats that compute on codes: turned or not, parameters per slot or per
+ * channel. */
 static void encoded_formats_see_no_chunks(void **state)
 {
     (void)state;
     static const int sevens[] = { 7, 0 }, odd[] = { 100, 1, 1, 64, 129, 5, 0 };
-    static const wn_format *const formats[] = { &wn_format_q8, &wn_format_q4, &wn_format_q2, &wn_format_kivi4,
-                                                &wn_format_q5_1 };
+    static const wn_format *const formats[] = { &wn_format_q8, &wn_format_q4, &wn_format_q2,
+                                                &wn_format_kivi4, &wn_format_q5_1 };
     static const double within[] = { 0.01, 0.08, 0.4, 0.08, 0.05 };
     for (size_t f = 0; f < WN_COUNT(formats); f++) {
         bed raw = text(NULL), a = text(formats[f]), b = a, c = a;

@@ -24,7 +24,8 @@ static void spoil(void *ctx, int pos, float *q, float *k, float *v)
 
 static bed bed_of(const wn_format *f)
 {
-    return (bed){ .shape = { .n_heads = HEADS, .n_kv_heads = LANES, .k_dim = D, .v_dim = D, .scale = 0.2f },
+    return (bed){ .shape = { .n_heads = HEADS, .n_kv_heads = LANES, .k_dim = D, .v_dim = D,
+                             .scale = 0.2f },
                   .n = N, .seed = 4, .format = f, .threads = 1 };
 }
 
@@ -42,7 +43,8 @@ static void check_run(bed b, const spot *s, const float *clean)
         for (int h = 0; h < HEADS; h++) {
             const float *mine = x + p * ROW + h * D, *want = clean + p * ROW + h * D;
             if (h / (HEADS / LANES) != s->lane || p < s->pos) {
-                if (memcmp(mine, want, D * sizeof *mine)) fail_msg("spot %d: row %d of head %d changed", s->pos, p, h);
+                if (memcmp(mine, want, D * sizeof *mine))
+                    fail_msg("spot %d: row %d of head %d changed", s->pos, p, h);
             } else if (finite_head(mine) && !(s->in_k && isinf(s->value))) {
                 fail_msg("spot %d: row %d of head %d is finite", s->pos, p, h);
             }
@@ -57,13 +59,15 @@ static void others_keep_their_bytes(void **state)
     (void)state;
     static const int one[] = { 1, 0 }, odd[] = { 100, 1, 64, 300, 5, 0 };
     static const int *const chunks[] = { NULL, one, odd };
-    static const int places[] = { 0, 77, 512, 600 };    /* 0 and 512: alone in their split for a row */
+    static const int places[] = { 0, 77, 512, 600 };    /* 0 and 512: alone in their split for a
+                                                           row */
     const float values[] = { NAN, INFINITY, -INFINITY };
     for (int f = 0; f < 2; f++) {
         bed b = bed_of(f ? &wn_format_f32 : &wn_format_f16);
         float *clean = bed_run(&b);
         for (int i = 0; i < 4 * 3 * 2; i++) {
-            spot s = { .pos = places[i % 4], .lane = i & 1, .in_k = i / 12, .value = values[i / 4 % 3] };
+            spot s = { .pos = places[i % 4], .lane = i & 1, .in_k = i / 12,
+                       .value = values[i / 4 % 3] };
             b.spoil = spoil;
             b.ctx = &s;
             b.chunks = chunks[i % 3];

@@ -1,7 +1,7 @@
-/* What policies are told about attention. The sums over the last queries and the statistics of
- * all queries are those of the definition in double, over lanes that two decisions have thinned, merged,
- * biased and shifted; and page size, chunks, threads, neighbours and repacking change no bit of
- * them, also where pages are read raw by some queries and sealed by others. */
+/* What policies are told about attention. The sums over the last queries and the statistics of all
+ * queries are those of the definition in double, over lanes that two decisions have thinned,
+ * merged, biased and shifted; and page size, chunks, threads, neighbours and repacking change no
+ * bit of them, also where pages are read raw by some queries and sealed by others. */
 #include "tests/unit/check.h"
 #include "tests/support/attn_bed.h"
 
@@ -41,8 +41,8 @@ static bool dropped(const trial *t, int lane, int pos, int decision)
 static bool paired(const trial *t, int lane, int pos)
 {
     pos &= ~1;
-    return t->merges && pos + 1 < decided_at[0] && draw(t, 2, lane, pos) % 4 == 0 && !dropped(t, lane, pos, 0) &&
-           !dropped(t, lane, pos + 1, 0);
+    return t->merges && pos + 1 < decided_at[0] && draw(t, 2, lane, pos) % 4 == 0 &&
+           !dropped(t, lane, pos, 0) && !dropped(t, lane, pos + 1, 0);
 }
 
 static bool is_live(const trial *t, int lane, int pos, int n_decided)
@@ -78,8 +78,10 @@ static void carry_out(trial *t, wn_kv *kv, int decision)
             if (decision || !stays) continue;
             static const float first[2] = { 1, 0 };
             if (paired(t, lane, pos))
-                wn_plan_merge_slots(&plan, lane, pos, (int32_t[]){ pos, pos + 1 }, first, first, 2, 0.75f, 2);
-            else if (bias_of(t, lane, pos, 1) > 0) wn_plan_set_bias(&plan, lane, pos, bias_of(t, lane, pos, 1));
+                wn_plan_merge_slots(&plan, lane, pos, (int32_t[]){ pos, pos + 1 }, first, first, 2,
+                                    0.75f, 2);
+            else if (bias_of(t, lane, pos, 1) > 0)
+                wn_plan_set_bias(&plan, lane, pos, bias_of(t, lane, pos, 1));
         }
         if (t->shifts) wn_plan_shift(&plan, lane, 0, 100, decision ? 300 : 200);
         if (t->shifts && decision) wn_plan_shift(&plan, lane, 300, 450, -7);
@@ -104,7 +106,8 @@ static void turn(const trial *t, const float *x, int pos, double *out)
 }
 
 /* Adds `share` of the weights of query head h of lane at p to sum, by position. */
-static void add_weights(const trial *t, int lane, int h, int p, int n_decided, double share, double *sum)
+static void add_weights(const trial *t, int lane, int h, int p, int n_decided, double share,
+                        double *sum)
 {
     const wn_attend_shape *s = &t->bed.shape;
     int group = s->n_heads / LANES, at_shift = INT32_MIN;
@@ -113,10 +116,12 @@ static void add_weights(const trial *t, int lane, int h, int p, int n_decided, d
         w[pos] = -INFINITY;
         if (!is_live(t, lane, pos, n_decided)) continue;
         int shift = shift_of(t, pos, n_decided);
-        if (shift != at_shift) turn(t, t->q + (p * s->n_heads + lane * group + h) * s->k_dim, p - shift, q);
+        if (shift != at_shift)
+            turn(t, t->q + (p * s->n_heads + lane * group + h) * s->k_dim, p - shift, q);
         at_shift = shift;
         double x = 0;
-        for (int d = 0; d < s->k_dim; d++) x += q[d] * t->turned_k[(pos * LANES + lane) * s->k_dim + d];
+        for (int d = 0; d < s->k_dim; d++)
+            x += q[d] * t->turned_k[(pos * LANES + lane) * s->k_dim + d];
         x *= (double)s->scale;
         if (s->softcap > 0) x = (double)s->softcap * tanh(x / (double)s->softcap);
         w[pos] = x + (double)bias_of(t, lane, pos, n_decided);
@@ -133,7 +138,8 @@ static void add_weights(const trial *t, int lane, int h, int p, int n_decided, d
 
 /* ---- the last queries --------------------------------------------------------------------- */
 
-static void check_sums(const trial *t, int lane, int n, int n_live, const float *sums, const int32_t *pos)
+static void check_sums(const trial *t, int lane, int n, int n_live, const float *sums,
+                       const int32_t *pos)
 {
     int group = t->bed.shape.n_heads / LANES;
     double *want = malloc(sizeof *want * N);
@@ -141,7 +147,8 @@ static void check_sums(const trial *t, int lane, int n, int n_live, const float 
         memset(want, 0, sizeof *want * N);
         for (int p = n - t->w; p < n; p++) add_weights(t, lane, h, p, t->n_decided, 1, want);
         for (int i = 0; i < n_live; i++) {
-            if (!is_live(t, lane, pos[i], t->n_decided)) fail_msg("position %d is not live", pos[i]);
+            if (!is_live(t, lane, pos[i], t->n_decided))
+                fail_msg("position %d is not live", pos[i]);
             /* a weight is off by its share of 1e-5, as the logits are; w of them are added */
             if (!(fabs((double)sums[h * n_live + i] - want[pos[i]]) < 1e-5 + 1e-5 * want[pos[i]]))
                 fail_msg("n %d, lane %d, head %d, position %d: %g, not %g", n, lane, h, pos[i],
@@ -160,7 +167,8 @@ static void look_back(trial *t, const wn_kv *kv, bool check)
     for (int lane = 0; lane < LANES; lane++) {
         int n_live = (int)wn_kv_live(kv, lane);
         float *scratch = malloc(sizeof(float) * wn_window_floats(&x, n_live, wn_kv_page_slots(kv)));
-        float *sums = t->sums + (size_t)(t->n_checks * LANES + lane) * (size_t)(s->n_heads / LANES * N);
+        float *sums = t->sums +
+                      (size_t)(t->n_checks * LANES + lane) * (size_t)(s->n_heads / LANES * N);
         wn_window_sums(&x, kv, lane, n_live, sums, pos, scratch);
         if (check) check_sums(t, lane, wn_kv_n(kv), n_live, sums, pos);
         t->n_live[t->n_checks][lane] = n_live;
@@ -207,10 +215,12 @@ static void close_trial(trial *t)
     free(t->sums);
 }
 
-static const int whole[] = { 400, 100, 110, 90, 0 }, one[] = { 1, 0 }, odd[] = { 130, 1, 69, 64, 136, 99, 1, 110, 45, 45, 0 };
-static const struct { const int *chunks; int threads, P, noise; bool no_repack; } ways[] = {
-    { whole, 1, 64, 0, false }, { one, 2, 64, 0, false }, { odd, 3, 4, 0, false }, { whole, 2, 16, 3, true },
-    { odd, 1, 4, 2, true },
+static const int whole[] = { 400, 100, 110, 90, 0 }, one[] = { 1, 0 },
+                 odd[] = { 130, 1, 69, 64, 136, 99, 1, 110, 45, 45, 0 };
+static const struct { const int *chunks; int threads, P, noise; bool no_repack;
+} ways[] = {
+    { whole, 1, 64, 0, false }, { one, 2, 64, 0, false }, { odd, 3, 4, 0, false },
+    { whole, 2, 16, 3, true },  { odd, 1, 4, 2, true },
 };
 
 /* Runs a trial in one way; answers are not looked at here. */
@@ -241,10 +251,17 @@ static void sums_of_the_last_queries(void **state)
 {
     (void)state;
     static const float sinks[] = { 1, -3, 9, 0.5f, 2, -80, 4, 40 };
-    static const struct { int heads, dim, w, percent; bool merges, shifts, neox, sinks; float softcap; } cases[] = {
-        { 4, 32, 32, 0, false, false, true, false, 0 },   { 2, 64, 64, 60, false, false, false, false, 0 },
-        { 8, 32, 1, 80, true, false, true, true, 0 },     { 4, 128, 32, 50, true, true, true, false, 0 },
-        { 6, 96, 17, 95, true, true, false, false, 4 },   { 2, 80, 64, 30, false, true, true, false, 0 },
+    static const struct {
+        int heads, dim, w, percent;
+        bool merges, shifts, neox, sinks;
+        float softcap;
+    } cases[] = {
+        { 4, 32, 32, 0, false, false, true, false, 0 },
+        { 2, 64, 64, 60, false, false, false, false, 0 },
+        { 8, 32, 1, 80, true, false, true, true, 0 },
+        { 4, 128, 32, 50, true, true, true, false, 0 },
+        { 6, 96, 17, 95, true, true, false, false, 4 },
+        { 2, 80, 64, 30, false, true, true, false, 0 },
         { 8, 32, 32, 40, false, false, true, true, 0 },
     };
     for (size_t c = 0; c < WN_COUNT(cases); c++) {
@@ -288,9 +305,11 @@ static const wn_stat stats[] = {
 enum { STATS = WN_COUNT(stats), FLOATS = LANES * STATS * N };
 
 /* One query's step for one slot. False: so near to a threshold that rounding decides. */
-static bool define(const wn_stat *s, double *x, double last, const double *w, int group, int p, int pos, double even)
+static bool define(const wn_stat *s, double *x, double last, const double *w, int group, int p,
+                   int pos, double even)
 {
-    double a = 0, decay = s->decay > 0 ? (double)s->decay : 1, bar = (double)s->threshold * (s->even ? even : 1);
+    double a = 0, decay = s->decay > 0 ? (double)s->decay : 1,
+           bar = (double)s->threshold * (s->even ? even : 1);
     for (int h = 0; h < group; h++) a = s->reduce == WN_REDUCE_MAX ? fmax(a, w[h]) : a + w[h];
     if (s->reduce == WN_REDUCE_MEAN) a /= group;
     if (s->near && p - pos >= s->near) return true;
@@ -317,12 +336,15 @@ static void define_lane(const trial *t, int lane, double want[STATS][N], bool su
         memset(by_head, 0, sizeof *by_head * GROUP_MAX * N);
         for (int h = 0; h < group; h++) add_weights(t, lane, h, p, decisions, 1, by_head + h * N);
         for (int pos = 0; pos <= p; pos++) live += is_live(t, lane, pos, decisions);
-        for (int i = 0; i < STATS; i++) want[i][p] = stats[i].kind == WN_STAT_LAST ? p : 0, sure[i][p] = true;
+        for (int i = 0; i < STATS; i++)
+            want[i][p] = stats[i].kind == WN_STAT_LAST ? p : 0, sure[i][p] = true;
         for (int pos = 0; pos <= p; pos++) {
             if (!is_live(t, lane, pos, decisions)) continue;
             for (int h = 0; h < group; h++) w[h] = by_head[h * N + pos];
             for (int i = 0; i < STATS; i++)
-                sure[i][pos] &= define(&stats[i], &want[i][pos], i + 1 < STATS ? want[i + 1][pos] : 0, w, group, p, pos, 1.0 / live);
+                sure[i][pos] &= define(&stats[i], &want[i][pos],
+                                       i + 1 < STATS ? want[i + 1][pos] : 0, w, group, p, pos,
+                                       1.0 / live);
         }
     }
     free(by_head);
@@ -343,7 +365,8 @@ static void check_stats(const trial *t, const wn_ledger *g)
                 all += i ? 0 : x;
                 unsure += !sure[i][p];
                 if (sure[i][p] && !(fabs(x - want[i][p]) < 1e-5 * (1 + want[i][p])))
-                    fail_msg("lane %d, statistic %d, position %d: %g, not %g", lane, i, p, x, want[i][p]);
+                    fail_msg("lane %d, statistic %d, position %d: %g, not %g", lane, i, p, x,
+                             want[i][p]);
             }
         if (fabs(all - N) > 1e-3) fail_msg("lane %d: %g of %d queries", lane, all, N);
     }
@@ -360,8 +383,12 @@ static wn_ledger new_ledger(float *x)
 static void statistics_of_all_queries(void **state)
 {
     (void)state;
-    static const struct { int heads, dim, percent; bool merges, shifts; float softcap; } cases[] = {
-        { 4, 32, 0, false, false, 0 }, { 8, 64, 60, true, false, 0 }, { 2, 128, 90, true, true, 4 }, { 6, 32, 20, false, true, 0 },
+    static const struct { int heads, dim, percent; bool merges, shifts; float softcap;
+    } cases[] = {
+        { 4, 32, 0, false, false, 0 },
+        { 8, 64, 60, true, false, 0 },
+        { 2, 128, 90, true, true, 4 },
+        { 6, 32, 20, false, true, 0 },
     };
     static float x[FLOATS], first[FLOATS];
     for (size_t c = 0; c < WN_COUNT(cases); c++) {
@@ -390,13 +417,18 @@ static void statistics_over_more_splits_than_are_kept(void **state)
 {
     (void)state;
     enum { LONG = (WN_KEPT_SPLITS + 2) * WN_SPLIT + 40 };
-    static const wn_stat two[] = { { .kind = WN_STAT_SUM }, { .kind = WN_STAT_MAX, .reduce = WN_REDUCE_MAX, .decay = 0.99f } };
+    static const wn_stat two[] = { { .kind = WN_STAT_SUM }, { .kind = WN_STAT_MAX,
+                                     .reduce = WN_REDUCE_MAX, .decay = 0.99f } };
     static const int chunks[] = { 500, 0 }, rows[] = { LONG - 6, 1, 1, 1, 1, 1, 1, 0 };
-    static const struct { const int *chunks; int threads; } how[] = { { chunks, 1 }, { rows, 2 }, { chunks, 3 }, { rows, 3 }, { rows, 4 } };
+    static const struct {
+        const int *chunks;
+        int threads;
+    } how[] = { { chunks, 1 }, { rows, 2 }, { chunks, 3 }, { rows, 3 }, { rows, 4 } };
     size_t bytes = sizeof(float) * LANES * 2 * LONG;
     float *x = malloc(bytes), *first = malloc(bytes);
     wn_ledger g = { two, 2, x, LONG };
-    bed b = { .shape = { .n_heads = 2 * LANES, .n_kv_heads = LANES, .k_dim = 16, .v_dim = 8, .scale = 0.25f },
+    bed b = { .shape = { .n_heads = 2 * LANES, .n_kv_heads = LANES, .k_dim = 16, .v_dim = 8,
+                         .scale = 0.25f },
               .n = LONG, .seed = 5, .ledger = &g };
     for (size_t i = 0; i < WN_COUNT(how); i++) {
         b.chunks = how[i].chunks;
@@ -416,7 +448,8 @@ static void statistics_over_more_splits_than_are_kept(void **state)
 
 /* ---- sealed pages ------------------------------------------------------------------------- */
 
-static void encode_k(void *frame, const void *raw, const wn_format *f, int slots, int n, uint64_t keep, int dim)
+static void encode_k(void *frame, const void *raw, const wn_format *f, int slots, int n,
+                     uint64_t keep, int dim)
 {
     float row[256];
     for (int s = 0; s < n; s++)
@@ -426,7 +459,8 @@ static void encode_k(void *frame, const void *raw, const wn_format *f, int slots
         }
 }
 
-static void encode_v(void *frame, const void *raw, const wn_format *f, int slots, int n, uint64_t keep, int dim)
+static void encode_v(void *frame, const void *raw, const wn_format *f, int slots, int n,
+                     uint64_t keep, int dim)
 {
     float row[256];
     for (int s = 0; s < n; s++)
@@ -464,13 +498,16 @@ static void sealed_pages_are_read_as_answers_read_them(void **state)
             run_way(&t, i, false, true);
             if (i == 0) sums = memcpy(malloc(bytes), t.sums, bytes);
             if (i == 0) memcpy(first, x, sizeof x);
-            if (memcmp(first, x, sizeof x)) fail_msg("lag %d: sums of all queries, way %zu differs", lag, i);
-            if (memcmp(sums, t.sums, bytes)) fail_msg("lag %d: sums of the last queries, way %zu differs", lag, i);
+            if (memcmp(first, x, sizeof x))
+                fail_msg("lag %d: sums of all queries, way %zu differs", lag, i);
+            if (memcmp(sums, t.sums, bytes))
+                fail_msg("lag %d: sums of the last queries, way %zu differs", lag, i);
         }
         for (int lane = 0; lane < LANES; lane++) {
             double all = 0;
             for (int p = 0; p < N; p++) all += (double)x[lane * STATS * N + p];
-            if (fabs(all - N) > 1e-3) fail_msg("lag %d, lane %d: %g of %d queries", lag, lane, all, N);
+            if (fabs(all - N) > 1e-3)
+                fail_msg("lag %d, lane %d: %g of %d queries", lag, lane, all, N);
         }
         free(sums);
         close_trial(&t);
@@ -483,7 +520,9 @@ static void sealed_pages_are_read_as_answers_read_them(void **state)
 static void mean_rotations(void **state)
 {
     (void)state;
-    static const struct { int from, to; } spans[] = { { 5, 6 }, { 0, 512 }, { 64, 576 }, { -9, 20 }, { 1000, 1003 } };
+    static const struct {
+        int from, to;
+    } spans[] = { { 5, 6 }, { 0, 512 }, { 64, 576 }, { -9, 20 }, { 1000, 1003 } };
     wn_rope rope;
     uint64_t rng = 3;
     for (int neox = 0; neox < 2; neox++)
@@ -501,7 +540,8 @@ static void mean_rotations(void **state)
             }
             wn_rope_mean(&rope, y, spans[i].from, spans[i].to);
             for (int d = 0; d < 32; d++)
-                if (!(fabs((double)y[d] - want[d]) < 1e-6)) fail_msg("span %zu, channel %d: %g, not %g", i, d, (double)y[d], want[d]);
+                if (!(fabs((double)y[d] - want[d]) < 1e-6))
+                    fail_msg("span %zu, channel %d: %g, not %g", i, d, (double)y[d], want[d]);
         }
 }
 

@@ -1,9 +1,9 @@
-/* What a policy's cache costs right after its decisions, in every format: at 25 % of 8192
- * positions frames, positions and masks are at most 1.10 times the budget and 128 raw tokens
- * where slots move as codes, 1.35 times where K cannot be repacked once it is encoded. Decisions
- * come each 512 positions, or once at a mark. Slots of one or two bits a channel are so small that their
- * positions and masks (5 bytes) count: beside the bar. What statistics add (4 bytes for each position of
- * the text and lane, whatever the format) is printed beside it. */
+/* What a policy's cache costs right after its decisions, in every format: at 25 % of 8192 positions
+ * frames, positions and masks are at most 1.10 times the budget and 128 raw tokens where slots move
+ * as codes, 1.35 times where K cannot be repacked once it is encoded. Decisions come each 512
+ * positions, or once at a mark. Slots of one or two bits a channel are so small that their
+ * positions and masks (5 bytes) count: beside the bar. What statistics add (4 bytes for each
+ * position of the text and lane, whatever the format) is printed beside it. */
 #include "tests/support/calibration.h"
 #include "tests/unit/check.h"
 
@@ -20,7 +20,8 @@ static void append(wn_kv *kv, int n, int dim)
     uint64_t rng = (uint64_t)wn_kv_n(kv) + 1;
     for (int i = 0; i < n * dim; i++) rows[i] = test_randf(&rng);
     if (wn_kv_reserve(kv, n, NULL)) fail_msg("no room");
-    for (int l = 0; l < LANES; l++) wn_kv_put(kv, l, wn_kv_n(kv), rows, (size_t)dim, rows, (size_t)dim, n);
+    for (int l = 0; l < LANES; l++)
+        wn_kv_put(kv, l, wn_kv_n(kv), rows, (size_t)dim, rows, (size_t)dim, n);
     wn_kv_commit(kv, n);
 }
 
@@ -53,7 +54,8 @@ static void decide(wn_kv *kv, kind k)
         wn_runs_begin(&it, kv, l, 0, n);
         while (wn_runs_next(&it, &run))
             for (uint64_t left = run.keep; left; left &= left - 1, live++) {
-                int pos = run.pos ? run.pos[__builtin_ctzll(left)] : run.pos0 + __builtin_ctzll(left);
+                int pos = run.pos ? run.pos[__builtin_ctzll(left)]
+                                  : run.pos0 + __builtin_ctzll(left);
                 w[live][0] = worth(k, pos + l, n);
                 w[live][1] = (uint64_t)pos;
             }
@@ -68,7 +70,8 @@ static void decide(wn_kv *kv, kind k)
 /* The largest (bytes - 128 raw tokens) / budget after a decision, from 4096 positions on. */
 static double share_of_budget(const wn_format *f, int dim, kind k, bool mark, double *statistic)
 {
-    const wn_lane lanes[LANES] = { { 0, 0, (int16_t)dim, (int16_t)dim, 0 }, { 0, 1, (int16_t)dim, (int16_t)dim, 0 } };
+    const wn_lane lanes[LANES] = { { 0, 0, (int16_t)dim, (int16_t)dim, 0 },
+                                   { 0, 1, (int16_t)dim, (int16_t)dim, 0 } };
     const wn_lane_map map = { LANES, 1, lanes, (int[2]){ 0, LANES } };
     wn_pool *pool;
     wn_kv *kv;
@@ -82,7 +85,8 @@ static double share_of_budget(const wn_format *f, int dim, kind k, bool mark, do
         by[i].book = &books[i];
     }
     assert_int_equal(wn_pool_open(&pool, &(wn_pool_opts){ .bytes = 64 << 20 }, NULL), WN_OK);
-    wn_kv_opts o = { .pool = pool, .map = &map, .k_format = &by[0], .v_format = &by[1], .max_positions = N + 64, .every = mark ? 0 : EVERY };
+    wn_kv_opts o = { .pool = pool, .map = &map, .k_format = &by[0], .v_format = &by[1],
+                     .max_positions = N + 64, .every = mark ? 0 : EVERY };
     assert_int_equal(wn_kv_open(&kv, &o, NULL), WN_OK);
     double slot = (double)wn_kv_bytes_per_page(&o) / 64 / LANES, raw = 2.0 * 2 * dim;
     while (wn_kv_n(kv) < N) {
@@ -110,13 +114,18 @@ static void a_quarter_costs_a_quarter(void **state)
         const wn_format *f = wn_format_at(i);
         for (int dim = 64; dim <= 128; dim += 64) {
             double slot = (double)(f->k_bytes(64, dim) + f->v_bytes(64, dim)) / 64;
-            double bar = f->k_repack == WN_REPACK_COPY ? 1.10 + (f->calibrated ? 5 / slot : 0) : 1.35;
-            double st = 0, x[4] = { share_of_budget(f, dim, REDRAWN, false, &st), share_of_budget(f, dim, STABLE, false, &st),
-                                    share_of_budget(f, dim, RECENT, false, &st), share_of_budget(f, dim, REDRAWN, true, &st) };
-            printf("%-6s %3d channels: redrawn %.3f, stable %.3f, recent %.3f, at a mark %.3f; a statistic %.3f\n", f->name, dim,
-                   x[0], x[1], x[2], x[3], st);
+            double bar = f->k_repack == WN_REPACK_COPY ? 1.10 + (f->calibrated ? 5 / slot : 0)
+                                                       : 1.35;
+            double st = 0, x[4] = { share_of_budget(f, dim, REDRAWN, false, &st),
+                                    share_of_budget(f, dim, STABLE, false, &st),
+                                    share_of_budget(f, dim, RECENT, false, &st),
+                                    share_of_budget(f, dim, REDRAWN, true, &st) };
+            printf("%-6s %3d channels: redrawn %.3f, stable %.3f, recent %.3f, at a mark %.3f; a "
+                   "statistic %.3f\n",
+                   f->name, dim, x[0], x[1], x[2], x[3], st);
             for (int k = 0; k < 4; k++)
-                if (x[k] > bar) fail_msg("%s, %d channels, case %d: %.3f of the budget", f->name, dim, k, x[k]);
+                if (x[k] > bar)
+                    fail_msg("%s, %d channels, case %d: %.3f of the budget", f->name, dim, k, x[k]);
         }
     }
 }

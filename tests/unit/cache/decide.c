@@ -1,7 +1,7 @@
-/* Decisions: masks, merges, biases and shifts, with and without repacking, on sequences
- * that share pages, in pools that are too small; every second plan is carried out by three threads. Random
- * plans are compared with plain arrays after every operation; with WN_TEST_HARD=1 pages are small, the pool is tiny and
- * there are more of them. */
+/* Decisions: masks, merges, biases and shifts, with and without repacking, on sequences that share
+ * pages, in pools that are too small; every second plan is carried out by three threads. Random
+ * plans are compared with plain arrays after every operation; with WN_TEST_HARD=1 pages are small,
+ * the pool is tiny and there are more of them. */
 #include "tests/unit/check.h"
 #include "tests/support/kv_model.h"
 #include "tests/support/test_formats.h"
@@ -109,7 +109,8 @@ static void random_demotions(const model *m, wn_plan *plan, int lane, uint64_t *
     memset(taken, 0, sizeof taken);
     for (int j = 0; j < plan->n_merges; j++) {
         const wn_plan_merge *g = &plan->merges[j];
-        for (int i = 0; g->lane == lane && i < g->n_src; i++) taken[plan->src[g->first_src + i]] = true;
+        for (int i = 0; g->lane == lane && i < g->n_src; i++)
+            taken[plan->src[g->first_src + i]] = true;
         if (g->lane == lane) taken[g->at] = true;
     }
     for (int p = from; p < m->n; p++)
@@ -196,7 +197,8 @@ static void truncate(run *r, int i)
     for (int l = 0; l < m->map->n_lanes; l++) decided = WN_MAX(decided, m->decided_at[l]);
     assert_true(at == n || at == 0);
     if (n < m->n && decided > n) assert_int_equal(at, 0);
-    if (decided <= n && r->raw && !m->map->lanes[m->map->n_lanes - 1].window) assert_int_equal(at, n);
+    if (decided <= n && r->raw && !m->map->lanes[m->map->n_lanes - 1].window)
+        assert_int_equal(at, n);
     r->n_cut += at == n;
     r->n_restarted += at != n;
     model_truncate(m, at);
@@ -314,16 +316,19 @@ static wn_frame_id *hog(run *r, uint32_t spare)
 static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, int P, int window,
                        uint32_t spare, int n_steps)
 {
-    static const wn_format *const all[] = { &test_f32, &test_copy_lag1, &test_fixed_lag2, &test_copy_lag0 };
-    run r = { .pool = pool_of(spare ? 16 << 20 : 64 << 20), .rng = seed, .raw = k && k->raw && v->raw };
+    static const wn_format *const all[] = { &test_f32, &test_copy_lag1, &test_fixed_lag2,
+                                            &test_copy_lag0 };
+    run r = { .pool = pool_of(spare ? 16 << 20 : 64 << 20), .rng = seed,
+              .raw = k && k->raw && v->raw };
     wn_frame_id *hogged = NULL;
     printf("seed %llu: K %s, V %s, %d slots a page, window %d, %u frames of a size",
            (unsigned long long)seed, k ? k->name : "each", v ? v->name : "each", P, window, spare);
-    r.o = (wn_kv_opts){ .pool = r.pool, .map = model_map(2 + (int)(seed % 4), window), .k_format = k,
-                        .v_format = v, .raw_format = &test_f32, .page_slots = P, .max_positions = 1500,
-                        .ring_rows = 8, .q_dim = 3 };
+    r.o = (wn_kv_opts){ .pool = r.pool, .map = model_map(2 + (int)(seed % 4), window),
+                        .k_format = k, .v_format = v, .raw_format = &test_f32, .page_slots = P,
+                        .max_positions = 1500, .ring_rows = 8, .q_dim = 3 };
     for (int l = 0; l < MODEL_LANES; l++)
-        r.formats[l] = (wn_lane_formats){ .k = all[(seed + 3 * (uint64_t)l) % 4], .v = all[(seed / 3 + (uint64_t)l) % 4] };
+        r.formats[l] = (wn_lane_formats){ .k = all[(seed + 3 * (uint64_t)l) % 4],
+                                          .v = all[(seed / 3 + (uint64_t)l) % 4] };
     for (int l = 0; l < MODEL_LANES && !k; l++) r.formats[l].low_k = r.formats[l].low_v = &test_low;
     if (!k) r.o.formats = r.formats;
     if (!r.raw) {
@@ -338,8 +343,8 @@ static void random_run(uint64_t seed, const wn_format *k, const wn_format *v, in
         step(&r);
         check_all(&r);
     }
-    printf(": %d plans, %d times full, %d truncated, %d restarted, %d saved\n", r.n_applied, r.n_full,
-           r.n_cut, r.n_restarted, r.n_saved);
+    printf(": %d plans, %d times full, %d truncated, %d restarted, %d saved\n", r.n_applied,
+           r.n_full, r.n_cut, r.n_restarted, r.n_saved);
     for (int i = 0; i < N_SEQS; i++) wn_kv_close(r.kv[i]);
     while (r.n_hogged) wn_pool_drop(r.pool, hogged[--r.n_hogged]);
     wn_kv_crew_close(r.crew);

@@ -12,7 +12,8 @@ static model m1, m2;
 static wn_pool *pool_of(size_t extents)
 {
     wn_pool *p;
-    assert_int_equal(wn_pool_open(&p, &(wn_pool_opts){ .bytes = extents * WN_EXTENT_BYTES }, NULL), WN_OK);
+    assert_int_equal(wn_pool_open(&p, &(wn_pool_opts){ .bytes = extents * WN_EXTENT_BYTES }, NULL),
+                     WN_OK);
     return p;
 }
 
@@ -26,8 +27,8 @@ static void pool_is_empty(wn_pool *p)
 
 static wn_kv_opts opts(wn_pool *pool, const wn_lane_map *map, const wn_format *f, int P)
 {
-    return (wn_kv_opts){ .pool = pool, .map = map, .k_format = f, .v_format = f, .raw_format = &test_f32,
-                         .page_slots = P, .max_positions = MODEL_MAX };
+    return (wn_kv_opts){ .pool = pool, .map = map, .k_format = f, .v_format = f,
+                         .raw_format = &test_f32, .page_slots = P, .max_positions = MODEL_MAX };
 }
 
 static wn_kv *kv_open(const wn_kv_opts *o)
@@ -73,7 +74,8 @@ static void chunks_do_not_matter(void **state)
         wn_kv *kv = kv_open(&o);
         model_init(&m1, o.map, P);
         while (m1.n < 1300) {
-            assert_int_equal(model_append(&m1, kv, 1, 1 + (int)(test_rand(&seed) % 200), &seed), WN_OK);
+            assert_int_equal(model_append(&m1, kv, 1, 1 + (int)(test_rand(&seed) % 200), &seed),
+                             WN_OK);
             wn_kv_stats s;
             wn_kv_get_stats(kv, &s);
             assert_int_equal(s.bytes, (size_t)wn_pages_of(m1.n, P) * wn_kv_bytes_per_page(&o));
@@ -148,7 +150,8 @@ static void fork_touches_no_frame_of_full_pages(void **state)
     assert_int_equal(after.n_frames_used - before.n_frames_used, 1 + 2 * 5);    /* the open page */
     for (int j = 0; j < kv->n_spans; j++) {
         assert_int_equal(wn_pool_refs(pool, kv->spans[j]), j < kv->n_spans - 1 ? 2 : 1);
-        for (int l = 0; l < 5; l++) assert_int_equal(wn_pool_refs(pool, wn_span_lane(kv, j, l)[0]), 1);
+        for (int l = 0; l < 5; l++)
+            assert_int_equal(wn_pool_refs(pool, wn_span_lane(kv, j, l)[0]), 1);
     }
     m2 = m1;
     assert_int_equal(model_append(&m1, kv, 2, 50, NULL), WN_OK);
@@ -266,7 +269,8 @@ static void window_lanes_drop_what_left(void **state)
         uint64_t seed = (uint64_t)window;
         model_init(&m1, o.map, 16);
         while (m1.n < 700) {
-            assert_int_equal(model_append(&m1, kv, 1, 1 + (int)(test_rand(&seed) % 40), &seed), WN_OK);
+            assert_int_equal(model_append(&m1, kv, 1, 1 + (int)(test_rand(&seed) % 40), &seed),
+                             WN_OK);
             model_compare(&m1, kv, pool);
             assert_true(wn_kv_n_pages(kv, 2) <= wn_pages_of(window, 16) + 1);
         }

@@ -7,7 +7,8 @@
 static wn_pool *pool_of(size_t extents)
 {
     wn_pool *p;
-    assert_int_equal(wn_pool_open(&p, &(wn_pool_opts){ .bytes = extents * WN_EXTENT_BYTES }, NULL), WN_OK);
+    assert_int_equal(wn_pool_open(&p, &(wn_pool_opts){ .bytes = extents * WN_EXTENT_BYTES }, NULL),
+                     WN_OK);
     return p;
 }
 
@@ -141,7 +142,8 @@ static void random_use_agrees_with_a_table(void **state)
         memset(t, 0, sizeof t);
         for (int c = 0; c < SIZES; c++) cls[c] = wn_pool_class(p, size[c]);
         for (int op = 0; op < 6000; op++) {
-            int i = (int)(test_rand(&rng) % N), what = (int)(test_rand(&rng) % (op / 1000 % 2 ? 8 : 3));
+            int i = (int)(test_rand(&rng) % N),
+                what = (int)(test_rand(&rng) % (op / 1000 % 2 ? 8 : 3));
             if (!t[i].refs) {
                 t[i].cls = (int)(test_rand(&rng) % SIZES);
                 uint32_t need[WN_POOL_CLASSES] = { 0 };

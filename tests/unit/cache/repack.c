@@ -78,7 +78,8 @@ static void a_quarter_of_the_slots_is_a_quarter_of_the_pages(void **state)
         assert_int_equal(s.slots, (uint64_t)m1.n);
         assert_int_equal(s.slots_full, 4 * (uint64_t)m1.n);
         assert_true((double)s.bytes_frames <= 0.26 * (double)full);
-        assert_true((double)s.bytes <= 0.28 * (double)full);    /* rows of 6 floats: tables weigh much */
+        /* rows of 6 floats: tables weigh much */
+        assert_true((double)s.bytes <= 0.28 * (double)full);
         assert_int_equal(model_append(&m1, f.kv, 1, 512, NULL), WN_OK);
         wn_plan_release(&f.plan);
         wn_plan_init(&f.plan, m1.n, 4);
@@ -110,7 +111,8 @@ static void pages_that_cannot_be_repacked_do_not_pile_up(void **state)
         apply(&f);
         for (int l = 0; l < 2; l++) {
             int live = (int)wn_kv_live(f.kv, l), pages = wn_kv_n_pages(f.kv, l);
-            if (pages > live / P * 4 / 3 + 4) fail_msg("round %d: %d pages for %d slots", round, pages, live);
+            if (pages > live / P * 4 / 3 + 4)
+                fail_msg("round %d: %d pages for %d slots", round, pages, live);
         }
     }
     wn_kv_stats s;
@@ -246,21 +248,24 @@ static int high_planes(const wn_kv *kv, bool low, float rows[][2][WIDE])
         if (run.low != low || !run.k_sealed || !run.v_sealed) continue;
         for (uint64_t left = run.keep; left; left &= left - 1, n++) {
             int s = __builtin_ctzll(left), pos = run.pos ? run.pos[s] : run.pos0 + s;
-            wn_format_q4h.get_k(run.k_sealed, wn_kv_page_slots(kv), run.first + s, rows[pos][0], WIDE);
-            wn_format_q4h.get_v(run.v_sealed, wn_kv_page_slots(kv), run.first + s, rows[pos][1], WIDE);
+            wn_format_q4h.get_k(run.k_sealed, wn_kv_page_slots(kv), run.first + s, rows[pos][0],
+                                WIDE);
+            wn_format_q4h.get_v(run.v_sealed, wn_kv_page_slots(kv), run.first + s, rows[pos][1],
+                                WIDE);
         }
     }
     return n;
 }
 
-/* A slot demoted from q44 to q4h is its high plane, bit for bit: encoded anew it would be another, because
- * rows are turned back and forth. Slots of pages that are raw still are encoded. */
+/* A slot demoted from q44 to q4h is its high plane, bit for bit: encoded anew it would be another,
+ * because rows are turned back and forth. Slots of pages that are raw still are encoded. */
 static void what_is_demoted_leaves_its_low_plane_behind(void **state)
 {
     (void)state;
     enum { P = 16, N = 20 * P };
     static float before[N][2][WIDE], after[N][2][WIDE], rows[N][WIDE];
-    static const wn_lane_formats formats = { &wn_format_q44, &wn_format_q44, &wn_format_q4h, &wn_format_q4h };
+    static const wn_lane_formats formats = { &wn_format_q44, &wn_format_q44, &wn_format_q4h,
+                                             &wn_format_q4h };
     static const int first[] = { 0, 1 };
     static const wn_lane lane = { .k_dim = WIDE, .v_dim = WIDE };
     static const wn_lane_map map = { .lanes = &lane, .n_lanes = 1, .n_layers = 1, .first = first };
@@ -270,7 +275,8 @@ static void what_is_demoted_leaves_its_low_plane_behind(void **state)
     wn_err err;
     fixture f = { 0 };
     assert_int_equal(wn_pool_open(&f.pool, &(wn_pool_opts){ .bytes = 16 << 20 }, NULL), WN_OK);
-    f.o = (wn_kv_opts){ .pool = f.pool, .map = &map, .formats = &formats, .page_slots = P, .max_positions = N };
+    f.o = (wn_kv_opts){ .pool = f.pool, .map = &map, .formats = &formats, .page_slots = P,
+                        .max_positions = N };
     if (wn_kv_open(&f.kv, &f.o, &err)) fail_msg("%s", err.text);
     for (int p = 0; p < N; p++)
         for (int d = 0; d < WIDE; d++) rows[p][d] = test_randf(&rng);
@@ -333,7 +339,7 @@ static void bad_plans_are_refused(void **state)
     end(&f);
 }
 
-/* ---- reading bytes that someone changed ------------------------------------------------------- */
+/* ---- reading bytes that someone changed ------------------------------------------------------ */
 
 typedef struct { unsigned char *at; size_t n, cap; } bytes;
 
@@ -366,7 +372,8 @@ static void use(wn_kv *kv, wn_pool *pool)
     if (wn_kv_fork(&g, kv, 0, NULL) == WN_OK) wn_kv_close(g);
     int room = WN_MIN(50, MODEL_MAX - wn_kv_n(kv));
     if (wn_kv_reserve(kv, room, NULL) == WN_OK) {
-        for (int l = 0; l < wn_kv_map(kv)->n_lanes; l++) wn_kv_put(kv, l, wn_kv_n(kv), row, 0, row, 0, room);
+        for (int l = 0; l < wn_kv_map(kv)->n_lanes; l++)
+            wn_kv_put(kv, l, wn_kv_n(kv), row, 0, row, 0, room);
         wn_kv_commit(kv, room);
     }
     wn_kv_check(kv);
@@ -443,7 +450,8 @@ static void changed_bytes_are_refused_or_usable(void **state)
             memcpy(copy, buffer, b.n);
             for (int x = (int)(test_rand(&rng) % 3); x >= 0; x--) {
                 size_t at = test_rand(&rng) % (t % 2 ? b.n : 400);
-                if (test_rand(&rng) % 2) copy[at] = (unsigned char)(copy[at] ^ 1 << test_rand(&rng) % 8);
+                if (test_rand(&rng) % 2)
+                    copy[at] = (unsigned char)(copy[at] ^ 1 << test_rand(&rng) % 8);
                 else copy[at] = (unsigned char)test_rand(&rng);
             }
             bool ok = load(&o, (bytes){ copy, 0, b.n });

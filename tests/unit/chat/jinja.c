@@ -24,7 +24,8 @@ static char *read_text(const char *path, size_t *n)
 
 static int n_checked, n_wrong;
 
-static void check_one(const char *name, const char *source, size_t n, const json_t *vars, const json_t *expected)
+static void check_one(const char *name, const char *source, size_t n, const json_t *vars,
+                      const json_t *expected)
 {
     wn_template *t;
     wn_chat_text r = { 0 };
@@ -32,12 +33,15 @@ static void check_one(const char *name, const char *source, size_t n, const json
     json_t *want = json_object_get(expected, name);
     if (!want) fail_msg("%s is not in expected.json: run tests/chat/oracle.py --write", name);
     wn_status st = wn_template_open(&t, source, n, &err);
-    if (!st) st = wn_template_render(t, &(wn_render_opts){ .vars = vars, .now = 1700000000 }, &r, &err);
+    if (!st)
+        st = wn_template_render(t, &(wn_render_opts){ .vars = vars, .now = 1700000000 }, &r, &err);
     bool same = json_is_null(want) ? st != WN_OK
-                                   : !st && r.n == json_string_length(want) && !memcmp(r.text, json_string_value(want), r.n);
+                                   : !st && r.n == json_string_length(want) &&
+                                         !memcmp(r.text, json_string_value(want), r.n);
     if (!same) {
         n_wrong++;
-        print_error("%s\n  expected %s\n  got      %s\n", name, json_is_null(want) ? "a failure" : json_string_value(want),
+        print_error("%s\n  expected %s\n  got      %s\n", name,
+                    json_is_null(want) ? "a failure" : json_string_value(want),
                     st ? err.text : r.text);
     }
     if (st && strlen(err.text) < 10) fail_msg("%s: no sentence: \"%s\"", name, err.text);
@@ -48,13 +52,15 @@ static void check_one(const char *name, const char *source, size_t n, const json
 
 static void every_construct_is_as_in_jinja(void **state)
 {
-    json_t *cases = load("tests/chat/constructs.json"), *expected = load("tests/chat/expected.json"), *c;
+    json_t *cases = load("tests/chat/constructs.json"),
+           *expected = load("tests/chat/expected.json"), *c;
     size_t i;
     (void)state;
     n_checked = n_wrong = 0;
     json_array_foreach(cases, i, c) {
         const json_t *t = json_object_get(c, "t");
-        check_one(json_string_value(t), json_string_value(t), json_string_length(t), json_object_get(c, "v"), expected);
+        check_one(json_string_value(t), json_string_value(t), json_string_length(t),
+                  json_object_get(c, "v"), expected);
     }
     assert_int_equal(n_wrong, 0);
     assert_true(n_checked > 500);
@@ -64,8 +70,10 @@ static void every_construct_is_as_in_jinja(void **state)
 
 static void real_looking_templates_are_as_in_jinja(void **state)
 {
-    static const char *const names[] = { "channels", "checked", "oneline", "thinking", "tools", "turns", "typed" };
-    json_t *talks = load("tests/chat/talks.json"), *expected = load("tests/chat/expected.json"), *talk;
+    static const char *const names[] = { "channels", "checked", "oneline", "thinking",
+                                         "tools",    "turns",   "typed" };
+    json_t *talks = load("tests/chat/talks.json"), *expected = load("tests/chat/expected.json"),
+           *talk;
     const char *key;
     (void)state;
     n_checked = n_wrong = 0;

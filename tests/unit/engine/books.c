@@ -1,5 +1,5 @@
-/* Lanes in calibrated formats get the books of the model's calibration, or a sentence that says what to run; what
- * was encoded by one calibration is not read by another. */
+/* Lanes in calibrated formats get the books of the model's calibration, or a sentence that says
+ * what to run; what was encoded by one calibration is not read by another. */
 #include "tests/support/calibration.h"
 #include "tests/support/engine.h"
 #include "tests/unit/check.h"
@@ -17,7 +17,9 @@ static void says(const wn_err *err, const char *words)
 static wn_model *open_model(void)
 {
     wn_model *m;
-    assert_int_equal(wn_model_open(&m, test_tiny_model_path(), &(wn_model_opts){ .n_threads = 1 }, NULL), WN_OK);
+    assert_int_equal(wn_model_open(&m, test_tiny_model_path(), &(wn_model_opts){ .n_threads = 1 },
+                                   NULL),
+                     WN_OK);
     return m;
 }
 
@@ -38,10 +40,12 @@ static void write_calibration(const wn_model *m, uint64_t seed, int n_formats)
     wn_calibration_close(c);
 }
 
-static wn_status open_engine(wn_engine **e, wn_model *m, const char *calibration, const char *k_type, const char *kv, wn_err *err)
+static wn_status open_engine(wn_engine **e, wn_model *m, const char *calibration,
+                             const char *k_type, const char *kv, wn_err *err)
 {
-    return wn_engine_open(e, m, &(wn_engine_opts){ .n_threads = 1, .n_ctx = 512, .max_seqs = 64, .calibration = calibration,
-                                                   .k_type = k_type, .kv = kv }, err);
+    return wn_engine_open(e, m, &(wn_engine_opts){ .n_threads = 1, .n_ctx = 512, .max_seqs = 64,
+                                                   .calibration = calibration, .k_type = k_type,
+                                                   .kv = kv }, err);
 }
 
 static void a_missing_calibration_is_a_sentence(void **state)
@@ -55,12 +59,18 @@ static void a_missing_calibration_is_a_sentence(void **state)
     says(&err, "run `winnow calibrate");
     assert_int_equal(open_engine(&e, m, NULL, "cq1", NULL, &err), WN_EIO);
     says(&err, "run `winnow calibrate");
-    assert_int_equal(open_engine(&e, m, NULL, NULL, NULL, &err), WN_OK);        /* until a sequence has such pages */
-    assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N, .kv = "h2o+recover:demote(k=q8,v=cq1)@30%" }, &err), WN_EIO);
+    /* until a sequence has such pages */
+    assert_int_equal(open_engine(&e, m, NULL, NULL, NULL, &err), WN_OK);
+    assert_int_equal(wn_seq_open(&s, e,
+                                 &(wn_seq_opts){ .max_tokens = N,
+                                                 .kv = "h2o+recover:demote(k=q8,v=cq1)@30%" },
+                                 &err),
+                     WN_EIO);
     wn_engine_close(e);
     write_calibration(m, 1, 1);
     assert_int_equal(open_engine(&e, m, path, NULL, "none,k=cq4", &err), WN_OK);
-    assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N, .kv = "none,kv=cq1" }, &err), WN_EINVAL);
+    assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N,
+                                                        .kv = "none,kv=cq1" }, &err), WN_EINVAL);
     says(&err, "has no books for cq1");
     wn_engine_close(e);
     wn_model_close(m);
@@ -73,7 +83,9 @@ static void another_models_calibration_is_refused(void **state)
     wn_engine *e;
     wn_model *m = open_model(), *other;
     write_calibration(m, 1, 0);
-    assert_int_equal(wn_model_open(&other, test_model_path("llama", "F16"), &(wn_model_opts){ .n_threads = 1 }, &err), WN_OK);
+    assert_int_equal(wn_model_open(&other, test_model_path("llama", "F16"),
+                                   &(wn_model_opts){ .n_threads = 1 }, &err),
+                     WN_OK);
     assert_int_equal(open_engine(&e, other, path, NULL, "none,kv=cq2", &err), WN_EINVAL);
     says(&err, "another model");
     wn_model_close(other);
@@ -90,7 +102,8 @@ static void run(wn_engine *e, wn_seq *s, int n)
     while (rows);
 }
 
-/* What books take is in the engine's figures, whether it was opened for them or a sequence asked first. */
+/* What books take is in the engine's figures, whether it was opened for them or a sequence asked
+ * first. */
 static void books_are_counted(void **state)
 {
     (void)state;
@@ -102,7 +115,8 @@ static void books_are_counted(void **state)
     write_calibration(m, 1, 0);
     assert_int_equal(open_engine(&e, m, path, NULL, NULL, &err), WN_OK);
     wn_engine_get_info(e, &plain);
-    assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N, .kv = "none,kv=cq2" }, &err), WN_OK);
+    assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N,
+                                                        .kv = "none,kv=cq2" }, &err), WN_OK);
     wn_engine_get_info(e, &asked);
     size_t bytes = wn_engine_books_bytes(e);
     assert_true(bytes > 3 * 2 * 4 * 16 * 255 * sizeof(float));          /* formats, sides, lanes */
@@ -115,7 +129,8 @@ static void books_are_counted(void **state)
     size_t need = opened.weights + opened.scratch + opened.pool + (64 << 20);
     wn_engine_close(e);
     /* no room for books: refused when the engine is opened, and when a sequence asks for them */
-    wn_engine_opts small = { .n_threads = 1, .n_ctx = 512, .max_seqs = 64, .calibration = path, .mem = need - 1, .kv = "none,kv=cq2" };
+    wn_engine_opts small = { .n_threads = 1, .n_ctx = 512, .max_seqs = 64, .calibration = path,
+                             .mem = need - 1, .kv = "none,kv=cq2" };
     assert_int_equal(wn_engine_open(&e, m, &small, &err), WN_ELIMIT);
     wn_model_close(m);
 }
@@ -131,11 +146,13 @@ static void sessions_go_by_their_calibration(void **state)
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
         write_calibration(m, 1, 0);
         assert_int_equal(open_engine(&e, m, path, NULL, NULL, &err), WN_OK);
-        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N, .kv = kv[i] }, &err), WN_OK);
+        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N,
+                                                            .kv = kv[i] }, &err), WN_OK);
         run(e, s, 280);
         assert_int_equal(wn_seq_save(s, session, &err), WN_OK);
         wn_seq_close(s);
-        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N, .kv = kv[i] }, &err), WN_OK);
+        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N,
+                                                            .kv = kv[i] }, &err), WN_OK);
         if (wn_seq_load(s, session, &err)) fail_msg("%s", err.text);
         wn_seq_close(s);
         assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N }, &err), WN_OK);
@@ -145,7 +162,8 @@ static void sessions_go_by_their_calibration(void **state)
         wn_engine_close(e);
         write_calibration(m, 2, 0);
         assert_int_equal(open_engine(&e, m, path, NULL, NULL, &err), WN_OK);
-        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N, .kv = kv[i] }, &err), WN_OK);
+        assert_int_equal(wn_seq_open(&s, e, &(wn_seq_opts){ .max_tokens = N,
+                                                            .kv = kv[i] }, &err), WN_OK);
         assert_int_equal(wn_seq_load(s, session, &err), WN_EINVAL);
         says(&err, "another calibration");
         wn_seq_close(s);

@@ -1,5 +1,5 @@
-/* Episodes: pieces that are alike fall together, whatever their order, in the same way each time; k-means is
- * compared with the best of all partitions where those can be tried. */
+/* Episodes: pieces that are alike fall together, whatever their order, in the same way each time;
+ * k-means is compared with the best of all partitions where those can be tried. */
 #include "tests/support/engine.h"
 #include "tests/unit/check.h"
 
@@ -21,12 +21,15 @@ static void set(int i, int a, int b, double angle)
 static void pieces_of_a_text(void **state)
 {
     (void)state;
-    static const struct { int n, size, pieces; } cases[] = {
-        { 1, 64, 1 }, { 63, 64, 1 }, { 64, 64, 1 }, { 95, 64, 1 }, { 96, 64, 2 }, { 128, 64, 2 }, { 640, 64, 10 } };
-    for (size_t i = 0; i < WN_COUNT(cases); i++) assert_int_equal(wn_episode_pieces(cases[i].n, cases[i].size), cases[i].pieces);
+    static const struct { int n, size, pieces;
+    } cases[] = { { 1, 64, 1 },  { 63, 64, 1 },  { 64, 64, 1 },  { 95, 64, 1 },
+                  { 96, 64, 2 }, { 128, 64, 2 }, { 640, 64, 10 } };
+    for (size_t i = 0; i < WN_COUNT(cases); i++)
+        assert_int_equal(wn_episode_pieces(cases[i].n, cases[i].size), cases[i].pieces);
 }
 
-/* Three matters, in turn; the centre is the mean, and the typical pieces are those nearest to it, in the order of the text. */
+/* Three matters, in turn; the centre is the mean, and the typical pieces are those nearest to it,
+ * in the order of the text. */
 static void what_is_alike_falls_together(void **state)
 {
     (void)state;
@@ -38,10 +41,13 @@ static void what_is_alike_falls_together(void **state)
     for (int c = 0; c < 3; c++) {
         double a = 0, b = 0;
         for (int i = 0; i < 4; i++) a += cos(angle[i]) / 4, b += sin(angle[i]) / 4;
-        assert_true(fabs(centres[c * D + 2 * c] - a) < 1e-6 && fabs(centres[c * D + 2 * c + 1] - b) < 1e-6);
-        assert_int_equal(wn_episode_typical(x, 12, of, centres, c, 2, typical), 2);     /* the mean lies at 0.17 */
+        assert_true(fabs(centres[c * D + 2 * c] - a) < 1e-6 &&
+                    fabs(centres[c * D + 2 * c + 1] - b) < 1e-6);
+        /* the mean lies at 0.17 */
+        assert_int_equal(wn_episode_typical(x, 12, of, centres, c, 2, typical), 2);
         assert_true(typical[0] == 6 + c && typical[1] == 9 + c);
-        assert_int_equal(wn_episode_typical(x, 12, of, centres, c, 9, typical), 4);     /* all there are */
+        /* all there are */
+        assert_int_equal(wn_episode_typical(x, 12, of, centres, c, 9, typical), 4);
         for (int i = 0; i < 4; i++) assert_int_equal(typical[i], 3 * i + c);
         assert_int_equal(wn_episode_nearest(x + (3 + c) * D, centres, 3), c);
     }
@@ -69,14 +75,16 @@ static double spread(int n, int k, const int *part)
         for (int d = 0; d < D; d++) {
             double s1 = 0, s2 = 0, m = 0;
             for (int i = 0; i < n; i++)
-                if (part[i] == c) s1 += (double)x[i * D + d], s2 += (double)x[i * D + d] * (double)x[i * D + d], m++;
+                if (part[i] == c)
+                    s1 += (double)x[i * D + d], s2 += (double)x[i * D + d] * (double)x[i * D + d],
+                        m++;
             if (m > 0) sum += s2 - s1 * s1 / m;
         }
     return sum;
 }
 
-/* Eight random pieces in two episodes: of ten beginnings one nearly always ends in the best of the 128 partitions
- * (k-means promises no more), never far from it. */
+/* Eight random pieces in two episodes: of ten beginnings one nearly always ends in the best of the
+ * 128 partitions (k-means promises no more), never far from it. */
 static void as_good_as_trying_all(void **state)
 {
     (void)state;
@@ -86,7 +94,9 @@ static void as_good_as_trying_all(void **state)
     for (int round = 0; round < 20; round++) {
         int part[N], again[N];
         double best = INFINITY;
-        for (int i = 0; i < N; i++) set(i, (int)(test_rand(&rng) % 3), 3 + (int)(test_rand(&rng) % 2), (double)(test_rand(&rng) % 100) / 80);
+        for (int i = 0; i < N; i++)
+            set(i, (int)(test_rand(&rng) % 3), 3 + (int)(test_rand(&rng) % 2),
+                (double)(test_rand(&rng) % 100) / 80);
         for (int bits = 0; bits < 1 << (N - 1); bits++) {
             for (int i = 0; i < N; i++) part[i] = bits >> i & 1;
             best = fmin(best, spread(N, 2, part));
@@ -101,12 +111,14 @@ static void as_good_as_trying_all(void **state)
     assert_true(n_best >= 18);
 }
 
-/* A piece is like the mean of its tokens' rows, whatever their order; rows longer than D are folded with signs. */
+/* A piece is like the mean of its tokens' rows, whatever their order; rows longer than D are folded
+ * with signs. */
 static void a_piece_is_the_mean_of_its_tokens(void **state)
 {
     (void)state;
     static const int32_t ids[3] = { 5, 70, 300 }, other[3] = { 300, 5, 70 };
-    test_engine t = test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 1 });
+    test_engine t = test_engine_open(test_model_path("llama", "F16"),
+                                     (wn_engine_opts){ .n_threads = 1 });
     const wn_model *m = t.e->m;
     int n = m->hp.n_embd;
     float *row = calloc((size_t)n, sizeof *row), a[D], b[D];

@@ -15,10 +15,14 @@ enum { MAX = 1500, SEQS = 4 };
 
 static int32_t ids[MAX];
 
-static int pick(uint64_t *rng, int from, int to) { return from + (int)(test_rand(rng) % (uint64_t)(to - from + 1)); }
+static int pick(uint64_t *rng, int from, int to)
+{
+    return from + (int)(test_rand(rng) % (uint64_t)(to - from + 1));
+}
 
-enum { ANY, MERGING, STAGED, ENCODED }; /* which recipes; MERGING: those that merge; STAGED: with stages; ENCODED: any,
-                                           with formats that pages are encoded in */
+enum { ANY, MERGING, STAGED, ENCODED }; /* which recipes; MERGING: those that merge; STAGED: with
+                                           stages; ENCODED: any, with formats that pages are encoded
+                                           in */
 
 /* Any recipe of the table; small `every` and small budgets more often than not. */
 static void random_policy(char *text, size_t size, uint64_t *rng, int which)
@@ -29,18 +33,23 @@ static void random_policy(char *text, size_t size, uint64_t *rng, int which)
     const wn_recipe *r;
     do r = wn_recipe_at(pick(rng, 0, n - 1));
     while ((which == MERGING && !r->recover) || (which == STAGED && !r->score));
-    static const int needs[] = { WN_AT_BOUNDARY, WN_AT_BOUNDARY, WN_AT_MARK, WN_AT_BOUNDARY | WN_AT_MARK };
+    static const int needs[] = { WN_AT_BOUNDARY, WN_AT_BOUNDARY, WN_AT_MARK,
+                                 WN_AT_BOUNDARY | WN_AT_MARK };
     int when = pick(rng, 0, 3);
     while (needs[when] & ~r->at) when = pick(rng, 0, 3);
     int every = pick(rng, 1, 8) == 1 ? 512 : 1 << pick(rng, 0, 8);
     every -= every > 2 && pick(rng, 0, 2) == 0;
     size_t k = (size_t)snprintf(text, size, "%s(at=%s,every=%d", r->name, at[when], every);
     int first = pick(rng, 0, 20), last = pick(rng, 0, 90);
-    if (pick(rng, 0, 2) == 0) k += (size_t)snprintf(text + k, size - k, ",first=%d,last=%d", first, last);
+    if (pick(rng, 0, 2) == 0)
+        k += (size_t)snprintf(text + k, size - k, ",first=%d,last=%d", first, last);
     k += (size_t)snprintf(text + k, size - k, ")");
-    if (which == STAGED) {              /* what they allocate and merge is the stages' affair, not the recipe's */
-        static const char *const stages[] = { "+recover:nearest", "+recover:compensate", "+alloc:ada+recover:nearest",
-                                              "+alloc:ada", "+recover:demote", "+alloc:ada+recover:demote(k=q8,share=0.3)" };
+    if (which == STAGED) {              /* what they allocate and merge is the stages' affair, not
+                                           the recipe's */
+        static const char *const stages[] = {
+            "+recover:nearest", "+recover:compensate", "+alloc:ada+recover:nearest",
+            "+alloc:ada",       "+recover:demote",     "+alloc:ada+recover:demote(k=q8,share=0.3)"
+        };
         k += (size_t)snprintf(text + k, size - k, "%s", stages[pick(rng, 0, 5)]);
     }
     switch (r->kind == WN_CLASS_FULL ? 0 : pick(rng, 0, 7)) {
@@ -50,8 +59,14 @@ static void random_policy(char *text, size_t size, uint64_t *rng, int which)
     default: k += (size_t)snprintf(text + k, size - k, "@%d%%", pick(rng, 1, 100));
     }
     if (which != ENCODED) return;
-    static const char *const formats[] = { "kv=q8", "kv=q4", "kv=kivi2", "k=kivi2,v=q4", "k=q4_0,v=f32", "kv=q4,kv[0]=f16",
-                                           "k=f16,v=kivi4,lag=3", "kv=kivi4,k[-1]=q8,lag=2" };
+    static const char *const formats[] = { "kv=q8",
+                                           "kv=q4",
+                                           "kv=kivi2",
+                                           "k=kivi2,v=q4",
+                                           "k=q4_0,v=f32",
+                                           "kv=q4,kv[0]=f16",
+                                           "k=f16,v=kivi4,lag=3",
+                                           "kv=kivi4,k[-1]=q8,lag=2" };
     snprintf(text + k, size - k, ",%s", formats[pick(rng, 0, 7)]);
 }
 
@@ -63,8 +78,10 @@ static void check_reserved(test_engine *t, const char *what)
         for (int i = 0; i < t->e->n_seqs; i++) sum += t->e->seqs[i]->reserved[c];
         assert_int_equal(sum, t->e->reserved[c]);
         if (t->e->decisions.peak > t->e->needs_arena)
-            fail_msg("%s: a decision took %zu bytes, %zu were claimed", what, t->e->decisions.peak, t->e->needs_arena);
-        if (peak > sum) fail_msg("%s: %u frames of class %d at the peak, %u are reserved", what, peak, c, sum);
+            fail_msg("%s: a decision took %zu bytes, %zu were claimed", what, t->e->decisions.peak,
+                     t->e->needs_arena);
+        if (peak > sum)
+            fail_msg("%s: %u frames of class %d at the peak, %u are reserved", what, peak, c, sum);
     }
 }
 
@@ -79,7 +96,8 @@ static wn_seq *must_open(test_engine *t, const char *kv, int n, const char *what
 {
     wn_err err = { 0 };
     wn_seq *s;
-    if (wn_seq_open(&s, t->e, &(wn_seq_opts){ .max_tokens = n, .kv = kv }, &err)) fail_msg("%s: %s", what, err.text);
+    if (wn_seq_open(&s, t->e, &(wn_seq_opts){ .max_tokens = n, .kv = kv }, &err))
+        fail_msg("%s: %s", what, err.text);
     return s;
 }
 
@@ -93,27 +111,31 @@ static void a_round(uint64_t seed, bool one, int which)
     wn_seq *s[SEQS] = { 0 };
     int slots = 4 << pick(&rng, 0, 4);
     test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){
-        .n_threads = 1, .max_seqs = which >= STAGED ? 16 * SEQS : SEQS, .page_slots = slots, .n_batch = pick(&rng, 1, 4) == 1 ? 7 : 1 << pick(&rng, 4, 9),
-        .n_ctx = 2048 });
+        .n_threads = 1, .max_seqs = which >= STAGED ? 16 * SEQS : SEQS, .page_slots = slots,
+        .n_batch = pick(&rng, 1, 4) == 1 ? 7 : 1 << pick(&rng, 4, 9), .n_ctx = 2048 });
     for (int i = 0; i < SEQS; i++) random_policy(kv[i], sizeof kv[i], &rng, which);
     int n_open = one ? 1 : pick(&rng, 2, SEQS), longest = pick(&rng, 1, 6) == 1 ? MAX : 300;
     for (int i = 0; i < n_open; i++) s[i] = must_open(&t, kv[i], pick(&rng, 1, longest), kv[i]);
-    snprintf(what, sizeof what, "seed %d, pages of %d, %s", (int)seed, slots, one ? kv[0] : "several");
+    snprintf(what, sizeof what, "seed %d, pages of %d, %s", (int)seed, slots,
+             one ? kv[0] : "several");
     wn_pool_reset_peak(t.e->pool);
     for (int op = 0; op < 60; op++) {
         int i = pick(&rng, 0, SEQS - 1);
         if (!s[i]) {
             if (one || pick(&rng, 0, 5)) continue;
             int from = pick(&rng, 0, SEQS - 1);
-            if (s[from] && wn_seq_fork(&s[i], s[from], NULL, &err) == WN_OK) check_reserved(&t, what);
+            if (s[from] && wn_seq_fork(&s[i], s[from], NULL, &err) == WN_OK)
+                check_reserved(&t, what);
             continue;
         }
-        int left = s[i]->opts.max_tokens - wn_seq_n_tokens(s[i]), n = pick(&rng, 1, longest / 4 + 1);
+        int left = s[i]->opts.max_tokens - wn_seq_n_tokens(s[i]),
+            n = pick(&rng, 1, longest / 4 + 1);
         n = WN_MIN(n, left);
         if (wn_seq_feed(s[i], ids, (size_t)n, &err)) fail_msg("%s: %s", what, err.text);
         if (pick(&rng, 0, 2) == 0) assert_int_equal(wn_seq_mark(s[i], &err), WN_OK);
         for (int k = pick(&rng, 0, 3); k > 0; k--) step(&t, what);
-        if (pick(&rng, 0, 9) == 0 && wn_seq_truncate(s[i], pick(&rng, 0, wn_seq_n_tokens(s[i])), &err))
+        if (pick(&rng, 0, 9) == 0 &&
+            wn_seq_truncate(s[i], pick(&rng, 0, wn_seq_n_tokens(s[i])), &err))
             fail_msg("%s", err.text);
         if (!one && pick(&rng, 0, 19) == 0) {
             wn_seq_close(s[i]);
@@ -187,12 +209,14 @@ static void a_pool_runs_what_it_was_sized_for(void **state)
         random_policy(kv, sizeof kv, &rng, i % 3 ? ANY : MERGING);
         if (pick(&rng, 0, 3) == 0) strcat(kv, ",k=f32,v=bf16");
         int slots = 4 << pick(&rng, 0, 4);
-        snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed, kv, n, n_seqs,
-                 slots);
+        snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed,
+                 kv, n, n_seqs, slots);
         test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){
-            .n_threads = 1, .max_seqs = n_seqs, .pool_tokens = n, .page_slots = slots, .kv = kv, .n_batch = 256 });
+            .n_threads = 1, .max_seqs = n_seqs, .pool_tokens = n, .page_slots = slots, .kv = kv,
+            .n_batch = 256 });
         for (int j = 0; j < n_seqs; j++) {
-            int most = left - (n_seqs - 1 - j), mine = j == n_seqs - 1 ? left : pick(&rng, 1, pick(&rng, 1, most));
+            int most = left - (n_seqs - 1 - j),
+                mine = j == n_seqs - 1 ? left : pick(&rng, 1, pick(&rng, 1, most));
             s[j] = must_open(&t, kv, mine, what);
             left -= mine;
             if (wn_seq_feed(s[j], ids, (size_t)mine / 2, &err) || wn_seq_mark(s[j], &err) ||
@@ -217,11 +241,11 @@ static void a_large_pool_admits_what_it_was_sized_for(void **state)
         int n_seqs = pick(&rng, 2, 32), n = n_seqs * pick(&rng, 64, 2048), left = n, n_open = 0;
         random_policy(kv, sizeof kv, &rng, i % 3 ? ANY : MERGING);
         int slots = 4 << pick(&rng, 0, 4);
-        snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed, kv, n, n_seqs,
-                 slots);
+        snprintf(what, sizeof what, "seed %d, %s, %d tokens, %d sequences, pages of %d", (int)seed,
+                 kv, n, n_seqs, slots);
         test_engine t = test_engine_open(test_model_path("llama", "Q8_0"), (wn_engine_opts){
-            .n_threads = 1, .max_seqs = n_seqs, .pool_tokens = n, .page_slots = slots, .kv = kv, .n_ctx = 4096,
-            .n_batch = 8 });
+            .n_threads = 1, .max_seqs = n_seqs, .pool_tokens = n, .page_slots = slots, .kv = kv,
+            .n_ctx = 4096, .n_batch = 8 });
         for (int j = 0; j < n_seqs && left > 0; j++) {
             int least = WN_MAX(1, left - (n_seqs - 1 - j) * 4096), most = WN_MIN(4096, left);
             int mine = j == n_seqs - 1 ? left : pick(&rng, least, pick(&rng, least, most));
@@ -239,12 +263,14 @@ static void a_large_pool_admits_what_it_was_sized_for(void **state)
 static void decisions_give_memory_back(void **state)
 {
     (void)state;
-    static const char *const kv[] = { "random(every=64)@25%", "recent(every=64)@25%", "random(every=64)@128",
-                                      "recent(sinks=4,window=124,every=64)", "random(every=64,at=mark)@25%" };
+    static const char *const kv[] = { "random(every=64)@25%", "recent(every=64)@25%",
+                                      "random(every=64)@128", "recent(sinks=4,window=124,every=64)",
+                                      "random(every=64,at=mark)@25%" };
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
         wn_err err = { 0 };
         wn_seq_stats st;
-        test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = 1, .page_slots = 16 });
+        test_engine t = test_engine_open(test_tiny_model_path(),
+                                         (wn_engine_opts){ .n_threads = 1, .page_slots = 16 });
         wn_seq *s = must_open(&t, kv[i], 600, kv[i]);
         assert_int_equal(wn_seq_feed(s, ids, 512, &err), WN_OK);
         test_steps(&t);
@@ -290,9 +316,11 @@ static void decisions_allocate_nothing(void **state)
         const wn_recipe *r = wn_recipe_at(i);
         wn_err err = { 0 };
         if (!(r->at & WN_AT_BOUNDARY)) continue;
-        snprintf(kv, sizeof kv, "%s(every=64%s)%s", r->name, r->kind == WN_CLASS_HEAD_SHARE ? ",recent=64" : "",
+        snprintf(kv, sizeof kv, "%s(every=64%s)%s", r->name,
+                 r->kind == WN_CLASS_HEAD_SHARE ? ",recent=64" : "",
                  r->kind == WN_CLASS_FULL ? "" : "@50%");
-        test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = 1, .kv = kv });
+        test_engine t = test_engine_open(test_tiny_model_path(),
+                                         (wn_engine_opts){ .n_threads = 1, .kv = kv });
         wn_seq *s = must_open(&t, kv, MAX, kv);
         assert_int_equal(wn_seq_feed(s, ids, 200, &err), WN_OK);
         test_steps(&t);                         /* the first decisions build the plan's memory */

@@ -1,6 +1,6 @@
-/* What values can change in the layer's answer, as views have it, against the plain definition: the columns
- * of the output matrix of each query head, weights in several types, times the cached value. The same
- * numbers with one thread and with three, and on whatever is still live. */
+/* What values can change in the layer's answer, as views have it, against the plain definition: the
+ * columns of the output matrix of each query head, weights in several types, times the cached
+ * value. The same numbers with one thread and with three, and on whatever is still live. */
 #include "tests/support/engine.h"
 #include "tests/unit/check.h"
 
@@ -28,7 +28,8 @@ static double plain(const wn_model *m, const wn_view_lane *l, const float *value
         wn_matrix_row(wo, r, row);
         for (int h = 0; h < l->group; h++) {
             double dot = 0;
-            for (int c = 0; c < l->v_dim; c++) dot += (double)row[(l->head * l->group + h) * l->v_dim + c] * (double)value[c];
+            for (int c = 0; c < l->v_dim; c++)
+                dot += (double)row[(l->head * l->group + h) * l->v_dim + c] * (double)value[c];
             sum += fabs(dot);
         }
     }
@@ -36,7 +37,8 @@ static double plain(const wn_model *m, const wn_view_lane *l, const float *value
     return sum / l->group;
 }
 
-static wn_status decided(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *err)
+static wn_status decided(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan,
+                         wn_err *err)
 {
     watch *w = ctx;
     (void)slot_bytes;
@@ -49,8 +51,10 @@ static wn_status decided(void *ctx, const wn_view *v, double slot_bytes, const w
         for (int i = 0; i < l->n; i++) {
             out[l->pos[i]] = x[i];
             if (i % 7) continue;
-            double want = plain(w->m, l, value + i * l->v_dim);     /* sums of floats: their rounding, some times over */
-            if (!(fabs((double)x[i] - want) <= 1e-5 * want)) fail_msg("lane %d, slot %d: %g, not %g", lane, i, (double)x[i], want);
+            /* sums of floats: their rounding, some times over */
+            double want = plain(w->m, l, value + i * l->v_dim);
+            if (!(fabs((double)x[i] - want) <= 1e-5 * want))
+                fail_msg("lane %d, slot %d: %g, not %g", lane, i, (double)x[i], want);
         }
     }
     w->n++;
@@ -63,7 +67,11 @@ static void run(const char *path, int threads, watch *w)
     wn_decision_log log = { decided, w };
     test_engine t = test_engine_open(path, (wn_engine_opts){ .n_threads = threads, .max_seqs = 4 });
     wn_seq *s;
-    if (wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = N, .kv = "criticalkv(window=8,at=boundary,every=70)@50%" }, &err)) fail_msg("%s", err.text);
+    if (wn_seq_open(&s, t.e,
+                    &(wn_seq_opts){ .max_tokens = N,
+                                    .kv = "criticalkv(window=8,at=boundary,every=70)@50%" },
+                    &err))
+        fail_msg("%s", err.text);
     w->m = t.m;
     w->seen = calloc(2 * (size_t)t.m->map.n_lanes * N, sizeof *w->seen);
     assert_non_null(w->seen);

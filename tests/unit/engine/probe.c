@@ -17,19 +17,22 @@ static void good(wn_status st)
 
 static test_engine open_engine(int batch)
 {
-    return test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 2, .max_seqs = 2, .n_batch = batch });
+    return test_engine_open(test_model_path("llama", "F16"),
+                            (wn_engine_opts){ .n_threads = 2, .max_seqs = 2, .n_batch = batch });
 }
 
-/* ---- the same by hand -------------------------------------------------------------------------- */
+/* ---- the same by hand ------------------------------------------------------------------------ */
 
 /* What queries at positions >= from give to slots in front of T. */
 typedef struct {
     int from, keep_from, keep_to;
-    float most[LANES][T], sum[LANES][T];        /* over queries: the largest of the largest head, the sum of the mean, */
+    float most[LANES][T], sum[LANES][T];        /* over queries: the largest of the largest head,
+                                                   the sum of the mean, */
     float mean[LANES][T];                       /* the largest of the mean */
 } by_hand;
 
-static void look(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos, const float *w, int group, int n)
+static void look(void *ctx, const wn_attend_item *item, int lane, const int32_t *pos,
+                 const float *w, int group, int n)
 {
     by_hand *h = ctx;
     if (item->pos < h->from) return;
@@ -60,7 +63,8 @@ static void feed_one(test_engine *t, wn_seq *s, int32_t id)
     test_steps(t);
 }
 
-/* The text token by token, then n tokens of a probe, or, where there are none, the likeliest ones. */
+/* The text token by token, then n tokens of a probe, or, where there are none, the likeliest
+ * ones. */
 static void run_by_hand(by_hand *h, const int32_t *probe, int n)
 {
     test_engine t = open_engine(64);
@@ -79,17 +83,19 @@ static void run_by_hand(by_hand *h, const int32_t *probe, int n)
     test_engine_close(&t);
 }
 
-/* ---- what a recipe is told ---------------------------------------------------------------------- */
+/* ---- what a recipe is told ------------------------------------------------------------------- */
 
 typedef struct { float x[LANES][T]; int n_lanes, n; } told;
 
-static wn_status listen(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan, wn_err *e)
+static wn_status listen(void *ctx, const wn_view *v, double slot_bytes, const wn_plan *plan,
+                        wn_err *e)
 {
     told *o = ctx;
     (void)slot_bytes, (void)plan, (void)e;
     o->n_lanes = wn_view_n_lanes(v);
     o->n = wn_view_get_lane(v, 0)->n;
-    for (int l = 0; l < o->n_lanes; l++) memcpy(o->x[l], wn_view_stat(v, l, 0), sizeof(float) * (size_t)o->n);
+    for (int l = 0; l < o->n_lanes; l++)
+        memcpy(o->x[l], wn_view_stat(v, l, 0), sizeof(float) * (size_t)o->n);
     return WN_OK;
 }
 
@@ -115,10 +121,12 @@ static void check_same(const char *kv, const told *o, float want[LANES][T], int 
     for (int l = 0; l < o->n_lanes; l++)
         for (int i = from; i < to; i++)
             if (!(fabsf(o->x[l][i] - want[l][i]) <= 1e-5f * (1 + want[l][i])))
-                fail_msg("%s: lane %d slot %d: %g, by hand %g", kv, l, i, (double)o->x[l][i], (double)want[l][i]);
+                fail_msg("%s: lane %d slot %d: %g, by hand %g", kv, l, i, (double)o->x[l][i],
+                         (double)want[l][i]);
 }
 
-/* Chunk by chunk: what is said, the tokens in front of the chunk, and it; the largest weight of any. */
+/* Chunk by chunk: what is said, the tokens in front of the chunk, and it; the largest weight of
+ * any. */
 static void the_text_is_repeated(void **state)
 {
     (void)state;
@@ -131,7 +139,8 @@ static void the_text_is_repeated(void **state)
         for (int from = 0; from < T; from += cases[c].chunk) {
             test_engine t = open_engine(64);
             wn_seq *s;
-            int to = WN_MIN(from + cases[c].chunk, T), before = WN_MIN(from, cases[c].overlap), n = to - from + before;
+            int to = WN_MIN(from + cases[c].chunk, T), before = WN_MIN(from, cases[c].overlap),
+                n = to - from + before;
             int32_t probe[MOST];
             good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = T, .kv = cases[c].kv }, &err));
             int n_say = s->n_say;
@@ -158,29 +167,33 @@ static void the_next_tokens_are_foreseen(void **state)
     check_same("laq", &o, h.sum, 0, T);
 }
 
-/* ---- episodes ------------------------------------------------------------------------------------- */
+/* ---- episodes -------------------------------------------------------------------------------- */
 
 enum { PIECE = 16, TYPICAL = 2, EPISODES = 2, QUESTION = 10, ASKS = 5 * PIECE };
 
-/* The prompt of the c-th episode of the first n tokens, behind what is said; how many episodes there are. */
+/* The prompt of the c-th episode of the first n tokens, behind what is said; how many episodes
+ * there are. */
 static int episode(const wn_model *m, int n, int c, int32_t *probe, int *n_probe)
 {
     static float x[T * WN_EPISODE_DIM], row[4096];
     double centres[WN_EPISODES_MAX * WN_EPISODE_DIM];
     int of[T], typical[TYPICAL], n_pieces = wn_episode_pieces(n, PIECE);
     for (int i = 0; i < n_pieces; i++)
-        wn_episode_embed(m, ids + i * PIECE, WN_MIN(PIECE, n - i * PIECE), row, x + i * WN_EPISODE_DIM);
+        wn_episode_embed(m, ids + i * PIECE, WN_MIN(PIECE, n - i * PIECE), row,
+                         x + i * WN_EPISODE_DIM);
     int k = wn_episode_cluster(x, n_pieces, EPISODES, of, centres);
     if (c < 0) {                        /* the question's */
         float question[WN_EPISODE_DIM];
         wn_episode_embed(m, ids + n, T - n, row, question);
         c = wn_episode_nearest(question, centres, k);
         wn_episode_embed(m, ids, T - n, row, question);
-        assert_int_not_equal(c, wn_episode_nearest(question, centres, k));     /* not what it begins with */
+        /* not what it begins with */
+        assert_int_not_equal(c, wn_episode_nearest(question, centres, k));
     }
     int n_typical = wn_episode_typical(x, n_pieces, of, centres, c, TYPICAL, typical);
     for (int i = 0; i < n_typical; i++)
-        for (int j = typical[i] * PIECE; j < WN_MIN((typical[i] + 1) * PIECE, n); j++) probe[(*n_probe)++] = ids[j];
+        for (int j = typical[i] * PIECE; j < WN_MIN((typical[i] + 1) * PIECE, n); j++)
+            probe[(*n_probe)++] = ids[j];
     return k;
 }
 
@@ -189,11 +202,11 @@ static void episodes_are_recalled(void **state)
     (void)state;
     int32_t was[QUESTION];
     memcpy(was, ids + T - QUESTION, sizeof was);
-    memcpy(ids + T - QUESTION, ids + ASKS, sizeof was);         /* a question about what stands there */
+    memcpy(ids + T - QUESTION, ids + ASKS, sizeof was);  /* a question about what stands there */
     for (int all = 0; all < 2; all++) {
         char kv[120];
-        snprintf(kv, sizeof kv, "epicache(episodes=%d,piece=%d,typical=%d,question=%d,for=%s)@50%%", EPISODES, PIECE, TYPICAL,
-                 QUESTION, all ? "all" : "question");
+        snprintf(kv, sizeof kv, "epicache(episodes=%d,piece=%d,typical=%d,question=%d,for=%s)@50%%",
+                 EPISODES, PIECE, TYPICAL, QUESTION, all ? "all" : "question");
         told o = ask(kv, 512), cut = ask(kv, 7);
         assert_memory_equal(&o, &cut, sizeof o);
         float most[LANES][T] = { { 0 } };
@@ -220,13 +233,15 @@ static void episodes_are_recalled(void **state)
     memcpy(ids + T - QUESTION, was, sizeof was);
 }
 
-/* Bounded while the text is read: no lane holds more than the budget and what came in since, in the mean. */
+/* Bounded while the text is read: no lane holds more than the budget and what came in since, in the
+ * mean. */
 static void blocks_bound_the_peak(void **state)
 {
     (void)state;
     enum { BUDGET = 64, EVERY = 32, N = 200 };
     const char *kv = "epicache(at=boundary,every=32,for=all,piece=16)@64";
-    test_engine t = test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 2, .n_batch = 16, .kv = kv });
+    test_engine t = test_engine_open(test_model_path("llama", "F16"),
+                                     (wn_engine_opts){ .n_threads = 2, .n_batch = 16, .kv = kv });
     wn_seq *s;
     int most = 0, rows;
     good(wn_seq_open(&s, t.e, &(wn_seq_opts){ .max_tokens = N, .kv = kv }, &err));
@@ -249,7 +264,7 @@ static void blocks_bound_the_peak(void **state)
     test_engine_close(&t);
 }
 
-/* ---- nothing stays -------------------------------------------------------------------------------- */
+/* ---- nothing stays --------------------------------------------------------------------------- */
 
 /* Frames, and the scratch of decisions, never go beyond what a text that is full was promised. */
 static void check_promise(const test_engine *t, const char *kv)
@@ -257,20 +272,30 @@ static void check_promise(const test_engine *t, const char *kv)
     for (int c = 0; c < WN_POOL_CLASSES; c++) {
         uint32_t used, peak;
         wn_pool_class_use(t->e->pool, c, &used, &peak);
-        if (peak > t->e->reserved[c]) fail_msg("%s: %u frames of class %d, %u are promised", kv, peak, c, t->e->reserved[c]);
+        if (peak > t->e->reserved[c])
+            fail_msg("%s: %u frames of class %d, %u are promised", kv, peak, c, t->e->reserved[c]);
     }
     assert_true(t->e->decisions.peak <= t->e->needs_arena);
 }
 
-/* A pool's frames after the decision are those of the slots that stay; at its peak there were more. */
+/* A pool's frames after the decision are those of the slots that stay; at its peak there were
+ * more. */
 static void forks_are_gone(void **state)
 {
     (void)state;
-    static const char *const kv[] = { "kvzip@50%", "kvzip(chunk=40)@50%", "laq@50%", "kvzip@100%", "laq@100%",
-                                      "kvzip@50%,k=q8,v=q8", "laq(ahead=64)@50%,k=q4,v=q4", "kvcompose@50%",
-                                      "epicache(piece=16)@50%", "epicache(for=all,piece=8)@50%,k=q8,v=q8" };
+    static const char *const kv[] = { "kvzip@50%",
+                                      "kvzip(chunk=40)@50%",
+                                      "laq@50%",
+                                      "kvzip@100%",
+                                      "laq@100%",
+                                      "kvzip@50%,k=q8,v=q8",
+                                      "laq(ahead=64)@50%,k=q4,v=q4",
+                                      "kvcompose@50%",
+                                      "epicache(piece=16)@50%",
+                                      "epicache(for=all,piece=8)@50%,k=q8,v=q8" };
     for (size_t i = 0; i < WN_COUNT(kv); i++) {
-        test_engine t = test_engine_open(test_model_path("llama", "F16"), (wn_engine_opts){ .n_threads = 2, .kv = kv[i] });
+        test_engine t = test_engine_open(test_model_path("llama", "F16"),
+                                         (wn_engine_opts){ .n_threads = 2, .kv = kv[i] });
         wn_seq *s;
         wn_pool_stats ps;
         wn_kv_stats ks;
@@ -288,7 +313,7 @@ static void forks_are_gone(void **state)
         check_promise(&t, kv[i]);
         assert_int_equal(wn_kv_n(s->kv), T + 1);
         if (i < 3 || i > 4) assert_true(ps.bytes_peak > before && s->observed > 0);
-        if (i == 3) assert_int_equal(s->observed, 0);           /* nothing to decide: nothing is probed */
+        if (i == 3) assert_int_equal(s->observed, 0);  /* nothing to decide: nothing is probed */
         wn_kv_check(s->kv);
         wn_seq_close(s);
         wn_pool_get_stats(t.e->pool, &ps);

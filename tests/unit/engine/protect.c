@@ -87,9 +87,12 @@ static void named_positions_stay_under_every_recipe(void **state)
             good(wn_seq_protect(s, 45, 50, WN_RANGE_SYSTEM, &err));     /* not asked for */
             run_to(&t, s, 301);
             wn_kv_check(s->kv);
-            if (n_live(s, 40, 60) != 20 * lanes) fail_msg("%s: %d of %d stay", kv, n_live(s, 40, 60), 20 * lanes);
-            if (budget == 10 && n_live(s, 0, 40) + n_live(s, 60, 300) > 0) fail_msg("%s: more than the protected stays", kv);
-            if (budget == 30 && n_live(s, 0, 300) > 30 * lanes) fail_msg("%s: %d slots stay", kv, n_live(s, 0, 300));
+            if (n_live(s, 40, 60) != 20 * lanes)
+                fail_msg("%s: %d of %d stay", kv, n_live(s, 40, 60), 20 * lanes);
+            if (budget == 10 && n_live(s, 0, 40) + n_live(s, 60, 300) > 0)
+                fail_msg("%s: more than the protected stays", kv);
+            if (budget == 30 && n_live(s, 0, 300) > 30 * lanes)
+                fail_msg("%s: %d slots stay", kv, n_live(s, 0, 300));
             wn_seq_close(s);
             test_engine_close(&t);
         }
@@ -99,7 +102,8 @@ static void so_do_the_system_prompt_and_special_tokens(void **state)
 {
     (void)state;
     test_engine t = open_engine((wn_engine_opts){ .protected_tokens = 40 });
-    const char *const kv[] = { "recent(every=50)@20", "recent(sinks=0,every=50,system=on)@20", "recent(every=50,special=on)@20",
+    const char *const kv[] = { "recent(every=50)@20", "recent(sinks=0,every=50,system=on)@20",
+                               "recent(every=50,special=on)@20",
                                "recent(every=50,system=on,special=on)@20" };
     for (int i = 0; i < 4; i++) {
         wn_seq *s = open_seq(&t, kv[i], N);
@@ -124,7 +128,8 @@ static void a_range_comes_before_its_decision(void **state)
     test_engine t = open_engine((wn_engine_opts){ .protected_tokens = N });
     wn_seq *s = open_seq(&t, "recent(every=100)@50", N), *none = open_seq(&t, NULL, N);
     run_to(&t, s, 100);
-    good(wn_seq_protect(s, 10, 12, WN_RANGE_NAMED, &err));      /* the decision at 100 is not taken yet */
+    /* the decision at 100 is not taken yet */
+    good(wn_seq_protect(s, 10, 12, WN_RANGE_NAMED, &err));
     run_to(&t, s, 150);
     refused(wn_seq_protect(s, 20, 30, WN_RANGE_NAMED, &err), WN_EINVAL,
             "positions 20 to 30 cannot be protected any more: the decision at 100 has been taken");
@@ -136,7 +141,8 @@ static void a_range_comes_before_its_decision(void **state)
     refused(wn_seq_protect(s, 5, 3, WN_RANGE_NAMED, &err), WN_EINVAL, "cannot be protected");
     refused(wn_seq_protect(s, 0, N + 1, WN_RANGE_NAMED, &err), WN_EINVAL, "has room for 400");
     run_to(&t, none, 200);
-    good(wn_seq_protect(none, 20, 30, WN_RANGE_NAMED, &err));   /* who decides nothing drops nothing */
+    /* who decides nothing drops nothing */
+    good(wn_seq_protect(none, 20, 30, WN_RANGE_NAMED, &err));
     wn_seq_close(s);
     wn_seq_close(none);
     test_engine_close(&t);
@@ -159,7 +165,7 @@ static void parking_does_not_reopen_decisions(void **state)
     test_engine_close(&t);
 }
 
-/* ---- promises ---------------------------------------------------------------------------------- */
+/* ---- promises -------------------------------------------------------------------------------- */
 
 /* In a pool made for the budget alone there is no room for many more; what was promised before
  * stays promised, and in a pool made for them there is room. */
@@ -168,8 +174,15 @@ static void room_is_promised_or_refused(void **state)
     (void)state;
     const char *kv = "random(every=16)@32";
     for (int planned = 0; planned < 2; planned++) {
-        test_engine t = test_engine_open(test_model_path("llama", "Q8_0"), (wn_engine_opts){ .n_threads = 1, .max_seqs = 1, .kv = kv, .pool_tokens = 4096, .n_ctx = 4096,
-                                                      .page_slots = 16, .protected_tokens = planned ? 3000 : 0 });
+        test_engine t = test_engine_open(test_model_path("llama", "Q8_0"),
+                                         (wn_engine_opts){ .n_threads = 1,
+                                                           .max_seqs = 1,
+                                                           .kv = kv,
+                                                           .pool_tokens = 4096,
+                                                           .n_ctx = 4096,
+                                                           .page_slots = 16,
+                                                           .protected_tokens = planned ? 3000
+                                                                                       : 0 });
         wn_seq *s = open_seq(&t, kv, 4096);
         uint32_t had[WN_POOL_CLASSES];
         size_t needs = t.e->needs_texts;
@@ -182,11 +195,12 @@ static void room_is_promised_or_refused(void **state)
                 test_steps(&t);
             }
             assert_int_equal(n_live(s, 100, 200), 100 * t.m->map.n_lanes);
-            good(wn_seq_truncate(s, 50, &err));                 /* gives back what the range needed */
+            good(wn_seq_truncate(s, 50, &err));  /* gives back what the range needed */
         } else {
             refused(st, WN_EFULL, "4096 positions do not fit");
             assert_int_equal(s->n_held, 0);
-            good(wn_seq_protect(s, 100, 104, WN_RANGE_SYSTEM, &err));   /* that this policy does not keep */
+            /* that this policy does not keep */
+            good(wn_seq_protect(s, 100, 104, WN_RANGE_SYSTEM, &err));
         }
         assert_memory_equal(had, t.e->reserved, sizeof had);
         assert_int_equal(t.e->needs_texts, needs);
@@ -199,50 +213,62 @@ static void room_is_promised_or_refused(void **state)
 static void distances_stay_bounded(void **state)
 {
     (void)state;
-    test_engine t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .n_threads = 1, .kv = "streaming(window=60)", .n_ctx = 8192 });
+    test_engine t = test_engine_open(test_tiny_model_path(),
+                                     (wn_engine_opts){ .n_threads = 1,
+                                                       .kv = "streaming(window=60)",
+                                                       .n_ctx = 8192 });
     wn_seq *s = open_seq(&t, "streaming(window=60)", 8192), *r;
-    refused(wn_seq_protect(s, 10, 20, WN_RANGE_NAMED, &err), WN_EINVAL, "streaming goes beyond the 4096 tokens");
+    refused(wn_seq_protect(s, 10, 20, WN_RANGE_NAMED, &err), WN_EINVAL,
+            "streaming goes beyond the 4096 tokens");
     wn_seq_close(s);
-    refused(wn_seq_open(&r, t.e, &(wn_seq_opts){ .max_tokens = 8192, .kv = "streaming(window=60,special=on)" }, &err), WN_EINVAL,
-            "the model was trained for 4096");
+    refused(wn_seq_open(&r, t.e,
+                        &(wn_seq_opts){ .max_tokens = 8192,
+                                        .kv = "streaming(window=60,special=on)" },
+                        &err),
+            WN_EINVAL, "the model was trained for 4096");
     test_engine_close(&t);
 }
 
-/* ---- forks, truncations, sessions --------------------------------------------------------------- */
+/* ---- forks, truncations, sessions ------------------------------------------------------------ */
 
 static void ranges_go_along(void **state)
 {
     (void)state;
     char path[128];
     const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-protect-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
+    snprintf(path, sizeof path, "%s/winnow-test-protect-%ld.session", tmp ? tmp : "/tmp",
+             (long)getpid());
     test_engine t = open_engine((wn_engine_opts){ .protected_tokens = 100 });
     int lanes = t.m->map.n_lanes;
-    wn_seq *s = open_seq(&t, "recent(sinks=0,every=50,system=on)@20", N), *f, *r = open_seq(&t, "recent(sinks=0,every=50,system=on)@20", N);
+    wn_seq *s = open_seq(&t, "recent(sinks=0,every=50,system=on)@20", N), *f,
+           *r = open_seq(&t, "recent(sinks=0,every=50,system=on)@20", N);
     good(wn_seq_protect(s, 10, 20, WN_RANGE_NAMED, &err));
     good(wn_seq_protect(s, 30, 34, WN_RANGE_SYSTEM, &err));
     good(wn_seq_protect(s, 120, 140, WN_RANGE_NAMED, &err));
     run_to(&t, s, 130);
     good(wn_seq_fork(&f, s, NULL, &err));
     good(wn_seq_save(s, path, &err));
-    good(wn_seq_protect(r, 0, 5, WN_RANGE_NAMED, &err));        /* not the session's: gone when it is loaded */
+    /* not the session's: gone when it is loaded */
+    good(wn_seq_protect(r, 0, 5, WN_RANGE_NAMED, &err));
     good(wn_seq_load(r, path, &err));
     unlink(path);
     good(wn_seq_truncate(s, 15, &err));
     run_to(&t, s, 301);
     assert_int_equal(n_live(s, 0, 200), 5 * lanes);             /* 10 to 15 */
     wn_seq *const copies[] = { f, r };
-    for (int i = 0; i < 2; i++) {                               /* up to the 130 tokens there were */
+    for (int i = 0; i < 2; i++) {  /* up to the 130 tokens there were */
         run_to(&t, copies[i], 301);
         assert_int_equal(n_live(copies[i], 0, 200), 24 * lanes);
-        assert_int_equal(n_live(copies[i], 10, 20) + n_live(copies[i], 30, 34) + n_live(copies[i], 120, 130), 24 * lanes);
+        assert_int_equal(n_live(copies[i], 10, 20) + n_live(copies[i], 30, 34) +
+                             n_live(copies[i], 120, 130),
+                         24 * lanes);
         wn_seq_close(copies[i]);
     }
     wn_seq_close(s);
     test_engine_close(&t);
 }
 
-/* ---- spans ------------------------------------------------------------------------------------- */
+/* ---- spans ----------------------------------------------------------------------------------- */
 
 static void check_spans(wn_seq *s, int n, const int *want)
 {
@@ -260,13 +286,15 @@ static void spans_do_not_overlap(void **state)
     (void)state;
     static const int want[N] = { 0, 1, 1, 1, 2, 2, 0, 0, 3, 3, 3, 0 }, less[N] = { 0, 1, 1, 1, 2 };
     test_engine t = open_engine((wn_engine_opts){ 0 });
-    wn_seq *s = open_seq(&t, "shotkv(at=boundary,every=100)@50", N), *o = open_seq(&t, "recent(every=100)@50", N), *f;
+    wn_seq *s = open_seq(&t, "shotkv(at=boundary,every=100)@50", N),
+           *o = open_seq(&t, "recent(every=100)@50", N), *f;
     good(wn_seq_name_span(s, 1, 4, &err));
     good(wn_seq_name_span(s, 8, 11, &err));
     good(wn_seq_name_span(s, 4, 6, &err));
     good(wn_seq_name_span(s, 1, 4, &err));                      /* said already */
     good(wn_seq_name_span(s, 7, 7, &err));                      /* nothing */
-    refused(wn_seq_name_span(s, 3, 8, &err), WN_EINVAL, "positions 3 to 8 cannot be a span: 3 is in another one");
+    refused(wn_seq_name_span(s, 3, 8, &err), WN_EINVAL,
+            "positions 3 to 8 cannot be a span: 3 is in another one");
     refused(wn_seq_name_span(s, 1, 5, &err), WN_EINVAL, "4 is in another one");
     refused(wn_seq_name_span(s, 1, 3, &err), WN_EINVAL, "3 is in another one");
     refused(wn_seq_name_span(s, 6, 9, &err), WN_EINVAL, "8 is in another one");
@@ -286,11 +314,12 @@ static void spans_do_not_overlap(void **state)
     static const int more[N] = { 0, 1, 1, 1, 2, 2, 2, 3, 3, 0, 0, 0 };
     check_spans(f, 12, more);
     run_to(&t, s, 150);
-    refused(wn_seq_name_span(s, 20, 30, &err), WN_EINVAL, "positions 20 to 30 cannot be a span any more: the decision at 100");
+    refused(wn_seq_name_span(s, 20, 30, &err), WN_EINVAL,
+            "positions 20 to 30 cannot be a span any more: the decision at 100");
     good(wn_seq_name_span(s, 8, 11, &err));
     good(wn_seq_name_span(s, 100, 130, &err));
     run_to(&t, o, 150);
-    good(wn_seq_name_span(o, 20, 30, &err));                    /* this policy does not look at them */
+    good(wn_seq_name_span(o, 20, 30, &err));  /* this policy does not look at them */
     wn_seq_close(f);
     wn_seq_close(s);
     wn_seq_close(o);
@@ -303,11 +332,13 @@ static void sessions_have_spans(void **state)
     (void)state;
     char path[128];
     const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-spans-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
+    snprintf(path, sizeof path, "%s/winnow-test-spans-%ld.session", tmp ? tmp : "/tmp",
+             (long)getpid());
     int want[N] = { 0 };
     for (int i = 10; i < 60; i++) want[i] = 1 + i / 20;         /* 10 to 20, 20 to 40, 40 to 60 */
     test_engine t = open_engine((wn_engine_opts){ .protected_tokens = 20 });
-    wn_seq *s = open_seq(&t, "h2o(at=boundary,every=50)+retain:fair@20", N), *r = open_seq(&t, "h2o(at=boundary,every=50)+retain:fair@20", N);
+    wn_seq *s = open_seq(&t, "h2o(at=boundary,every=50)+retain:fair@20", N),
+           *r = open_seq(&t, "h2o(at=boundary,every=50)+retain:fair@20", N);
     for (int i = 0; i < 3; i++) good(wn_seq_name_span(s, i ? 20 * i : 10, 20 * i + 20, &err));
     good(wn_seq_protect(s, 15, 20, WN_RANGE_NAMED, &err));
     run_to(&t, s, 120);
@@ -329,10 +360,12 @@ static void check_text(test_engine *t, int n_pieces, const char *const *piece, c
     wn_seq *s = open_seq(t, "shotkv@50%", N);
     int spans[N];
     size_t all = 0;
-    for (int i = 0; i < n_pieces; i++) {                        /* a piece may take more than one token: they are one span's */
+    /* a piece may take more than one token: they are one span's */
+    for (int i = 0; i < n_pieces; i++) {
         int32_t *tokens;
         size_t n;
-        good(wn_tokens_from_text(t->m, piece[i], strlen(piece[i]), WN_NO_BOS | WN_PARSE_SPECIAL, &tokens, &n, &err));
+        good(wn_tokens_from_text(t->m, piece[i], strlen(piece[i]), WN_NO_BOS | WN_PARSE_SPECIAL,
+                                 &tokens, &n, &err));
         for (size_t k = 0; k < n; k++) spans[all + k] = want[i] - '0';
         good(wn_seq_feed(s, tokens, n, &err));
         all += n;
@@ -341,13 +374,18 @@ static void check_text(test_engine *t, int n_pieces, const char *const *piece, c
     check_spans(s, (int)all, spans);
     wn_seq_close(s);
 }
-#define TEXT(want, ...) check_text(&t, (int)WN_COUNT(((const char *const[]){ __VA_ARGS__ })), (const char *const[]){ __VA_ARGS__ }, want)
+#define TEXT(want, ...)                                                   \
+    check_text(&t, (int)WN_COUNT(((const char *const[]){ __VA_ARGS__ })), \
+               (const char *const[]){ __VA_ARGS__ }, want)
 
-/* A blank line ends a paragraph, the end of a turn a message; blank space belongs to what is before it. */
+/* A blank line ends a paragraph, the end of a turn a message; blank space belongs to what is before
+ * it. */
 static void paragraphs_and_messages_are_spans(void **state)
 {
     (void)state;
-    test_engine t = test_engine_open("models/winnow-demo.gguf", (wn_engine_opts){ .n_threads = 1, .max_seqs = 2, .n_ctx = 512 });
+    test_engine t = test_engine_open("models/winnow-demo.gguf", (wn_engine_opts){ .n_threads = 1,
+                                                                                  .max_seqs = 2,
+                                                                                  .n_ctx = 512 });
     int32_t end = wn_model_eos(t.m);
     char turn[64] = "";
     assert_true(end >= 0);
@@ -362,10 +400,12 @@ static void paragraphs_and_messages_are_spans(void **state)
     test_engine_close(&t);
 }
 
-/* ---- bytes --------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
-/* Tokens that the plain definition gives: those whose bytes overlap; begin[i]: where token i begins. */
-static void by_definition(const size_t *begin, size_t n, size_t first, size_t end, int *from, int *to)
+/* Tokens that the plain definition gives: those whose bytes overlap; begin[i]: where token i
+ * begins. */
+static void by_definition(const size_t *begin, size_t n, size_t first, size_t end, int *from,
+                          int *to)
 {
     *from = -1;
     for (size_t i = 0; i < n; i++)
@@ -378,8 +418,10 @@ static void by_definition(const size_t *begin, size_t n, size_t first, size_t en
 static void bytes_are_found_in_tokens(void **state)
 {
     (void)state;
-    static const char *const models[] = { "models/winnow-demo.gguf", "tests/golden/llama-Q4_0.gguf", "tests/golden/qwen2-f16.gguf" };
-    const char *text = " In the cellar, behind 3 barrels,\n\nlay the \xe2\x80\x9cred lantern\xe2\x80\x9d of  K\xc3\xb6nig Drosselbart.\n";
+    static const char *const models[] = { "models/winnow-demo.gguf", "tests/golden/llama-Q4_0.gguf",
+                                          "tests/golden/qwen2-f16.gguf" };
+    const char *text = " In the cellar, behind 3 barrels,\n\nlay the \xe2\x80\x9cred "
+                       "lantern\xe2\x80\x9d of  K\xc3\xb6nig Drosselbart.\n";
     size_t len = strlen(text);
     for (size_t m = 0; m < WN_COUNT(models); m++)
         for (int bos = 0; bos < 2; bos++) {
@@ -390,20 +432,31 @@ static void bytes_are_found_in_tokens(void **state)
             good(wn_model_open(&model, models[m], &(wn_model_opts){ .n_threads = 1 }, &err));
             good(wn_tokens_from_text(model, text, len, bos ? 0 : WN_NO_BOS, &tokens, &n, &err));
             assert_true(n < 255);
-            for (size_t i = 0; i < n; i++) begin[i + 1] = begin[i] + wn_token_text(model, tokens[i], false, NULL, 0);
+            for (size_t i = 0; i < n; i++)
+                begin[i + 1] = begin[i] + wn_token_text(model, tokens[i], false, NULL, 0);
             added = begin[n] - len;     /* a space in front */
             assert_true(added <= 1);
             for (size_t i = 0; i <= n; i++) begin[i] -= begin[i] ? added : 0;
             for (size_t first = 0; first < len; first++)
                 for (size_t end = first + 1; end <= len; end += 1 + end / 16) {
-                    good(wn_tokens_of_bytes(model, tokens, n, text, len, first, end, &from, &to, &err));
+                    good(wn_tokens_of_bytes(model, tokens, n, text, len, first, end, &from, &to,
+                                            &err));
                     by_definition(begin, n, first, end, &a, &b);
-                    if (from != a || to != b) fail_msg("%s: bytes %zu to %zu: tokens %d to %d, not %d to %d", models[m], first, end, from, to, a, b);
+                    if (from != a || to != b)
+                        fail_msg("%s: bytes %zu to %zu: tokens %d to %d, not %d to %d", models[m],
+                                 first, end, from, to, a, b);
                 }
-            assert_int_equal(wn_tokens_of_bytes(model, tokens, n, text, len, 3, 3, &from, &to, &err), WN_EINVAL);
-            assert_int_equal(wn_tokens_of_bytes(model, tokens, n, text, len, 3, len + 1, &from, &to, &err), WN_EINVAL);
-            refused(wn_tokens_of_bytes(model, tokens, n / 2, text, len, 0, len, &from, &to, &err), WN_EINVAL, "the tokens hold");
-            refused(wn_tokens_of_bytes(model, tokens + n / 2, n - n / 2, text, len, 0, len, &from, &to, &err), WN_EINVAL, "has changed the text");
+            assert_int_equal(wn_tokens_of_bytes(model, tokens, n, text, len, 3, 3, &from, &to,
+                                                &err),
+                             WN_EINVAL);
+            assert_int_equal(wn_tokens_of_bytes(model, tokens, n, text, len, 3, len + 1, &from, &to,
+                                                &err),
+                             WN_EINVAL);
+            refused(wn_tokens_of_bytes(model, tokens, n / 2, text, len, 0, len, &from, &to, &err),
+                    WN_EINVAL, "the tokens hold");
+            refused(wn_tokens_of_bytes(model, tokens + n / 2, n - n / 2, text, len, 0, len, &from,
+                                       &to, &err),
+                    WN_EINVAL, "has changed the text");
             wn_tokens_free(tokens);
             wn_model_close(model);
         }

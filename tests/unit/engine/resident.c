@@ -13,7 +13,8 @@ enum { N = 3000 };
 
 typedef struct { size_t rss, peak, kv_bytes, pool_peak, slots; } figures;
 
-/* Sanitizers keep what is freed and shadow what is not; there only the cache's own figures count. */
+/* Sanitizers keep what is freed and shadow what is not; there only the cache's own figures
+ * count. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static const bool rss_counts = false;
 #else
@@ -32,8 +33,12 @@ static bool run(const char *kv, figures *f)
     int rows = 1;
     test_tokens(ids, N, 4000, 3);
     if (wn_model_open(&m, "models/winnow-demo.gguf", &(wn_model_opts){ .n_threads = 1 }, &err) ||
-        wn_engine_open(&e, m, &(wn_engine_opts){ .n_threads = 1, .k_type = "f32", .v_type = "f32", .n_batch = 64 }, &err) ||
-        wn_seq_open(&s, e, &(wn_seq_opts){ .kv = kv }, &err) || wn_seq_feed(s, ids, N, &err)) goto fail;
+        wn_engine_open(&e, m,
+                       &(wn_engine_opts){
+                           .n_threads = 1, .k_type = "f32", .v_type = "f32", .n_batch = 64 },
+                       &err) ||
+        wn_seq_open(&s, e, &(wn_seq_opts){ .kv = kv }, &err) || wn_seq_feed(s, ids, N, &err))
+        goto fail;
     while (rows)
         if (wn_engine_step(e, &rows, &err)) goto fail;
     wn_seq_get_stats(s, &ss);
@@ -72,7 +77,8 @@ static void a_small_budget_is_a_small_process(void **state)
 {
     (void)state;
     figures full = run_apart("none"), few = run_apart("recent(every=64)@6%");
-    print_message("full: rss %zu KiB, frames %zu KiB at most; recent@6%%: rss %zu KiB, frames %zu KiB at most\n",
+    print_message("full: rss %zu KiB, frames %zu KiB at most; recent@6%%: rss %zu KiB, frames %zu "
+                  "KiB at most\n",
                   full.rss >> 10, full.pool_peak >> 10, few.rss >> 10, few.pool_peak >> 10);
     /* 12 lanes of 64 channels, K and V of 4 bytes: 6 KiB a token; 47 pages of 64 tokens */
     assert_int_equal(full.peak, (size_t)47 * 64 * 12 * 64 * 8);

@@ -1,6 +1,7 @@
-/* The search by evolution, on costs that are known: it finds an optimum, gives no layer more than all
- * have, stays within its bounds and its evaluations, is the same for the same seed, and the same again after an
- * interruption at any batch. And the file that this rests on says what is wrong with it. */
+/* The search by evolution, on costs that are known: it finds an optimum, gives no layer more than
+ * all have, stays within its bounds and its evaluations, is the same for the same seed, and the
+ * same again after an interruption at any batch. And the file that this rests on says what is wrong
+ * with it. */
 #include "eval/budgets.h"
 #include "eval/searchlog.h"
 #include "tests/unit/check.h"
@@ -12,10 +13,10 @@
 enum { MOST = 16 };
 static wn_err err;
 
-/* ---- costs that are known ------------------------------------------------------------------------ */
+/* ---- costs that are known -------------------------------------------------------------------- */
 
-/* The square of the distance from what is wanted, seen through a few numbers of its own: some layers matter
- * more. Every candidate is checked. */
+/* The square of the distance from what is wanted, seen through a few numbers of its own: some
+ * layers matter more. Every candidate is checked. */
 typedef struct {
     const wn_budget_space *s;
     const double *wanted;
@@ -56,21 +57,26 @@ typedef struct { double best[MOST], even, found; int tried; } result;
 static wn_status evolve(result *r, bowl *b, uint64_t seed)
 {
     memset(r, 0, sizeof *r);
-    return wn_budgets_evolve(b->s, seed, distance, b, r->best, &r->even, &r->found, &r->tried, &err);
+    return wn_budgets_evolve(b->s, seed, distance, b, r->best, &r->even, &r->found, &r->tried,
+                             &err);
 }
 
 static const double wanted_six[6] = { 2, 1.4, 1, 0.7, 0.5, 0.4 };
-static const double wanted_sixteen[MOST] = { 1.9, 1.6, 1.5, 1.2, 1.1, 1, 1, 0.9, 0.9, 0.8, 0.8, 0.7, 0.7, 0.7, 0.6, 0.6 };
+static const double wanted_sixteen[MOST] = { 1.9, 1.6, 1.5, 1.2, 1.1, 1,   1,   0.9,
+                                             0.9, 0.8, 0.8, 0.7, 0.7, 0.7, 0.6, 0.6 };
 
-/* ---- completion ------------------------------------------------------------------------------------ */
+/* ---- completion ------------------------------------------------------------------------------ */
 
-/* 1, 2, 5 become 3/8, 6/8, 15/8; with at most 1.5 the third gets that, and the others share 1.5 as 1 to 2;
- * with at least 0.6 the first has that, and 0.9 is left for the second. */
+/* 1, 2, 5 become 3/8, 6/8, 15/8; with at most 1.5 the third gets that, and the others share 1.5 as
+ * 1 to 2; with at least 0.6 the first has that, and 0.9 is left for the second. */
 static void completed_by_hand(void **state)
 {
     (void)state;
-    static const double raw[3] = { 1, 2, 5 }, want[3][3] = { { 0.375, 0.75, 1.875 }, { 0.5, 1, 1.5 }, { 0.6, 0.9, 1.5 } };
-    static const wn_budget_space s[3] = { { .n_layers = 3, .least = 0.1, .most = 4 }, { .n_layers = 3, .least = 0.1, .most = 1.5 },
+    static const double raw[3] = { 1, 2, 5 },
+                        want[3][3] = { { 0.375, 0.75, 1.875 }, { 0.5, 1, 1.5 }, { 0.6, 0.9, 1.5 } };
+    static const wn_budget_space s[3] = { { .n_layers = 3, .least = 0.1,
+                                            .most = 4 }, { .n_layers = 3, .least = 0.1,
+                                            .most = 1.5 },
                                           { .n_layers = 3, .least = 0.6, .most = 1.5 } };
     for (int i = 0; i < 3; i++) {
         double w[3];
@@ -98,13 +104,14 @@ static void any_weights_are_completed(void **state)
     }
 }
 
-/* ---- searching ------------------------------------------------------------------------------------- */
+/* ---- searching ------------------------------------------------------------------------------- */
 
 static void an_optimum_is_found(void **state)
 {
     (void)state;
     result r;
-    wn_budget_space s = { .n_layers = 6, .n_groups = 1, .least = 0.1, .most = 4, .most_tried = 600 };
+    wn_budget_space s = { .n_layers = 6, .n_groups = 1, .least = 0.1, .most = 4,
+                          .most_tried = 600 };
     for (uint64_t seed = 0; seed < 5; seed++) {
         bowl b = { .s = &s, .wanted = wanted_six };
         assert_int_equal(evolve(&r, &b, seed), WN_OK);
@@ -120,7 +127,8 @@ static void groups_one_after_another(void **state)
 {
     (void)state;
     result r, whole;
-    wn_budget_space s = { .n_layers = 16, .n_groups = wn_budgets_evolve_groups(16), .least = 0.1, .most = 4 };
+    wn_budget_space s = { .n_layers = 16, .n_groups = wn_budgets_evolve_groups(16), .least = 0.1,
+                          .most = 4 };
     bowl b = { .s = &s, .wanted = wanted_sixteen };
     assert_int_equal(s.n_groups, 2);
     assert_int_equal(wn_budgets_evolve_groups(6), 1);
@@ -176,7 +184,9 @@ static void what_is_no_number_is_worst(void **state)
     result r;
     wn_budget_space s = { .n_layers = 6, .n_groups = 1, .least = 0.1, .most = 4 };
     bowl b = { .s = &s, .wanted = wanted_six };
-    assert_int_equal(wn_budgets_evolve(&s, 0, faulty, &b, r.best, &r.even, &r.found, &r.tried, &err), WN_OK);
+    assert_int_equal(wn_budgets_evolve(&s, 0, faulty, &b, r.best, &r.even, &r.found, &r.tried,
+                                       &err),
+                     WN_OK);
     assert_true(r.found < 1 && cost_of(&b, r.best) == r.found);
 }
 
@@ -187,14 +197,15 @@ static void enough_is_enough(void **state)
     (void)state;
     result r;
     bowl b = { .wanted = wanted_six };
-    wn_budget_space s = { .n_layers = 6, .n_groups = 1, .least = 0.1, .most = 4, .enough = after_four, .enough_ctx = &b };
+    wn_budget_space s = { .n_layers = 6, .n_groups = 1, .least = 0.1, .most = 4,
+                          .enough = after_four, .enough_ctx = &b };
     b.s = &s;
     assert_int_equal(evolve(&r, &b, 0), WN_OK);
     assert_int_equal(b.n_calls, 4);
     assert_true(r.tried == 1 + 3 * 9 && r.found < r.even);
 }
 
-/* ---- the same again -------------------------------------------------------------------------------- */
+/* ---- the same again -------------------------------------------------------------------------- */
 
 static char path[80];
 
@@ -209,7 +220,8 @@ static void a_seed_is_a_search(void **state)
 {
     (void)state;
     result a, b, c;
-    wn_budget_space s = { .n_layers = 16, .n_groups = 2, .least = 0.1, .most = 4, .most_tried = 200 };
+    wn_budget_space s = { .n_layers = 16, .n_groups = 2, .least = 0.1, .most = 4,
+                          .most_tried = 200 };
     bowl x = { .s = &s, .wanted = wanted_sixteen }, y = x, z = x;
     assert_int_equal(evolve(&a, &x, 5), WN_OK);
     assert_int_equal(evolve(&b, &y, 5), WN_OK);
@@ -223,7 +235,8 @@ static void interruptions_change_nothing(void **state)
 {
     (void)state;
     result ref, r;
-    wn_budget_space s = { .n_layers = 16, .n_groups = 2, .least = 0.1, .most = 4, .most_tried = 120 };
+    wn_budget_space s = { .n_layers = 16, .n_groups = 2, .least = 0.1, .most = 4,
+                          .most_tried = 120 };
     bowl b = { .s = &s, .wanted = wanted_sixteen };
     assert_int_equal(evolve(&ref, &b, 2), WN_OK);
     int n_calls = b.n_calls;
@@ -240,18 +253,20 @@ static void interruptions_change_nothing(void **state)
         assert_int_equal(b.n_known, at - 1);    /* what was done is not done again */
         assert_memory_equal(&ref, &r, sizeof r);
     }
-    b = (bowl){ .s = &s, .wanted = wanted_sixteen, .log = open_log("evolve-1") };   /* nothing is left to be done */
+    /* nothing is left to be done */
+    b = (bowl){ .s = &s, .wanted = wanted_sixteen, .log = open_log("evolve-1") };
     assert_int_equal(evolve(&r, &b, 2), WN_OK);
     assert_int_equal(b.n_known, b.n_calls);
     wn_search_log_close(b.log);
-    b = (bowl){ .s = &s, .wanted = wanted_sixteen, .log = open_log("evolve-1") };   /* another seed tries others */
+    /* another seed tries others */
+    b = (bowl){ .s = &s, .wanted = wanted_sixteen, .log = open_log("evolve-1") };
     assert_int_equal(evolve(&r, &b, 3), WN_EFORMAT);
     assert_non_null(strstr(err.text, "batch 1 is not what this search tries there"));
     wn_search_log_close(b.log);
     unlink(path);
 }
 
-/* ---- the file -------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void write_file(const char *text, size_t n)
 {
@@ -308,7 +323,8 @@ static void the_file_is_whole_or_refused(void **state)
         write_file(text, cut);
         assert_int_not_equal(try_open("descend-1"), WN_OK);
     }
-    for (size_t i = 0; i < n; i++) {                    /* no byte may change, not even to one that ends a text */
+    for (size_t i = 0; i < n; i++) {                    /* no byte may change, not even to one that
+                                                           ends a text */
         memcpy(other, text, n);
         other[i] = i % 2 ? '\0' : (char)(other[i] ^ 1);
         write_file(other, n);

@@ -14,8 +14,11 @@ static const wn_explain *watch(bed *b, const char *kv, int n, int from, int to)
 {
     wn_err err;
     b->t = test_engine_open(test_tiny_model_path(), (wn_engine_opts){ .max_seqs = 4 });
-    if (wn_seq_open(&b->s, b->t.e, &(wn_seq_opts){ .max_tokens = MAX, .kv = kv }, &err)) fail_msg("%s", err.text);
-    if (wn_watch_open(&b->w, b->s, &(wn_watch_opts){ .explain_from = from, .explain_to = to }, &err)) fail_msg("%s", err.text);
+    if (wn_seq_open(&b->s, b->t.e, &(wn_seq_opts){ .max_tokens = MAX, .kv = kv }, &err))
+        fail_msg("%s", err.text);
+    if (wn_watch_open(&b->w, b->s, &(wn_watch_opts){ .explain_from = from, .explain_to = to },
+                      &err))
+        fail_msg("%s", err.text);
     assert_int_equal(wn_seq_feed(b->s, ids, (size_t)n, &err), WN_OK);
     test_steps(&b->t);
     return wn_watch_explains(b->w);
@@ -82,7 +85,8 @@ static uint64_t mix(uint64_t z)
 
 static float lot(uint64_t seed, int layer, int head, int pos)
 {
-    uint64_t s = mix(mix(seed + UINT64_C(0x9e3779b97f4a7c15)) + ((uint64_t)layer << 32 | (uint64_t)head));
+    uint64_t s = mix(mix(seed + UINT64_C(0x9e3779b97f4a7c15)) +
+                     ((uint64_t)layer << 32 | (uint64_t)head));
     return (float)(mix(s + (uint64_t)pos * UINT64_C(0x9e3779b97f4a7c15)) >> 40) * 0x1p-24f;
 }
 
@@ -98,14 +102,17 @@ static void random_by_hand(void **state)
     assert_true(wn_explain_n(x) >= 1);
     memset(live, 1, sizeof live);
     for (int k = 0, event = 0; k < 2; k++) {
-        int p = k ? 64 : 32, keep = p / 4, dropped = 0, first_rank = 99, last_rank = 0, taken[LANES] = { 0 }, there[LANES] = { 0 };
+        int p = k ? 64 : 32, keep = p / 4, dropped = 0, first_rank = 99, last_rank = 0,
+            taken[LANES] = { 0 }, there[LANES] = { 0 };
         float least = 2, most = -1;
         for (int l = 0; l < LANES; l++) {
             bool stays[64] = { 0 };
             for (int i = 0; i < p; i++) {
                 int rank = 1;
                 if (!live[l][i]) continue;
-                for (int j = 0; j < p; j++) rank += live[l][j] && j != i && lot(SEED, l / 2, l % 2, j) > lot(SEED, l / 2, l % 2, i);
+                for (int j = 0; j < p; j++)
+                    rank += live[l][j] && j != i &&
+                            lot(SEED, l / 2, l % 2, j) > lot(SEED, l / 2, l % 2, i);
                 stays[i] = rank <= keep;
                 if (i < FROM || i >= TO) continue;
                 there[l]++;
@@ -131,7 +138,8 @@ static void random_by_hand(void **state)
         assert_int_equal(e->least_n, k ? 40 : 32);
         assert_int_equal(e->most_n, k ? 40 : 32);
         assert_true(e->least_keep == keep && e->most_keep == keep);
-        for (int l = 0; l < LANES; l++) assert_true(e->taken[l] == taken[l] && e->there[l] == there[l]);
+        for (int l = 0; l < LANES; l++)
+            assert_true(e->taken[l] == taken[l] && e->there[l] == there[l]);
     }
     for (int l = 0; l < LANES; l++)
         for (int p = FROM; p < TO; p++) assert_int_equal(wn_explain_holds(x, l, p), live[l][p]);

@@ -6,18 +6,21 @@
 
 #include <unistd.h>
 
-static const char prose[] = "There was a man. He had a dog! \"Did he?\" asked Mr. Brooke. It slept\n\nuntil noon.";
+static const char prose[] =
+    "There was a man. He had a dog! \"Did he?\" asked Mr. Brooke. It slept\n\nuntil noon.";
 
 static wn_status parse(wn_phrases **p, const char *json, wn_err *err)
 {
-    return wn_phrases_parse(p, json, strlen(json), "mine.json", prose, sizeof prose - 1, "prose", err);
+    return wn_phrases_parse(p, json, strlen(json), "mine.json", prose, sizeof prose - 1, "prose",
+                            err);
 }
 
 /* Protects: no mistake in a template becomes a question that cannot be answered. */
 static void malformed_templates(void **state)
 {
     (void)state;
-    static const struct { const char *json, *says; } bad[] = {
+    static const struct { const char *json, *says;
+    } bad[] = {
         { "", "not JSON" },
         { "[]", "not a JSON object" },
         { "{\"name\": \"x\", \"name\": \"y\"}", "not JSON" },
@@ -26,28 +29,44 @@ static void malformed_templates(void **state)
         { "{}", "markup is missing" },
         { "{\"inherit\": \"base\", \"task\": {}}", "task: no such key; known here: name, about" },
         { "{\"inherit\": \"base\", \"tasks\": {\"passkeys\": {}}}", "tasks.passkeys: no such key" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"leads\": \"\"}}}", "tasks.passkey.leads: no such key" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": 3}}", "tasks.passkey is missing or no object" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"lead\": 3}}}", "tasks.passkey.lead: give a string" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"leads\": \"\"}}}",
+          "tasks.passkey.leads: no such key" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": 3}}",
+          "tasks.passkey is missing or no object" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"lead\": 3}}}",
+          "tasks.passkey.lead: give a string" },
         { "{\"inherit\": \"base\", \"tasks\": {\"needle\": {\"statement\": \"{key}\"}}}",
           "tasks.needle.statement: the phrase misses {value}" },
         { "{\"inherit\": \"base\", \"tasks\": {\"needle\": {\"lead\": \"{kye} is\"}}}",
           "tasks.needle.lead: nobody fills in {kye}" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"needle\": {\"ask\": \"{text}\"}}}", "tasks.needle.ask: nobody fills in {text}" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"value\": \"{d999}\"}}}", "nobody fills in {d999}" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"multikey\": {\"n\": 1}}}", "tasks.multikey.n: give a whole number from 2 to 64" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": []}}}", "tasks.questions.kinds is missing or empty" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": [{\"statement\": \"a\"}]}}}",
+        { "{\"inherit\": \"base\", \"tasks\": {\"needle\": {\"ask\": \"{text}\"}}}",
+          "tasks.needle.ask: nobody fills in {text}" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"value\": \"{d999}\"}}}",
+          "nobody fills in {d999}" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"multikey\": {\"n\": 1}}}",
+          "tasks.multikey.n: give a whole number from 2 to 64" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": []}}}",
+          "tasks.questions.kinds is missing or empty" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": [{\"statement\": "
+          "\"a\"}]}}}",
           "tasks.questions.kinds[0].question is missing" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": [{\"statement\": \"{name} slept.\", \"question\": "
-          "\"Who?\", \"lead\": \"\", \"answer\": \"{place}\"}]}}}", "kinds[0].answer: {place} is not in the statement" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": [{\"statement\": \"{name} slept.\", \"question\": "
-          "\"Who?\", \"lead\": \"\", \"answer\": \"he\"}]}}}", "kinds[0].answer is always the same" },
-        { "{\"inherit\": \"base\", \"lists\": {\"adj\": [\"one\"]}}", "lists.adj: give an array of two or more words" },
-        { "{\"inherit\": \"base\", \"lists\": {\"adj\": [\"one\", 2]}}", "lists.adj: entry 2 is not a word" },
-        { "{\"inherit\": \"base\", \"lists\": {\"A b\": [\"one\", \"two\"]}}", "lists.A b: name it with" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": [{\"statement\": "
+          "\"{name} slept.\", \"question\": "
+          "\"Who?\", \"lead\": \"\", \"answer\": \"{place}\"}]}}}",
+          "kinds[0].answer: {place} is not in the statement" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"questions\": {\"kinds\": [{\"statement\": "
+          "\"{name} slept.\", \"question\": "
+          "\"Who?\", \"lead\": \"\", \"answer\": \"he\"}]}}}",
+          "kinds[0].answer is always the same" },
+        { "{\"inherit\": \"base\", \"lists\": {\"adj\": [\"one\"]}}",
+          "lists.adj: give an array of two or more words" },
+        { "{\"inherit\": \"base\", \"lists\": {\"adj\": [\"one\", 2]}}",
+          "lists.adj: entry 2 is not a word" },
+        { "{\"inherit\": \"base\", \"lists\": {\"A b\": [\"one\", \"two\"]}}",
+          "lists.A b: name it with" },
         { "{\"inherit\": \"base\", \"markup\": {\"sufix\": \"\"}}", "markup.sufix: no such key" },
-        { "{\"inherit\": \"base\", \"markup\": {\"stop\": null}}", "markup.stop is missing or no string" },
+        { "{\"inherit\": \"base\", \"markup\": {\"stop\": null}}",
+          "markup.stop is missing or no string" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         wn_phrases *p;
@@ -74,8 +93,12 @@ static void templates_inherit(void **state)
     wn_err err;
     wn_case c;
     wn_case_opts o = { .seed = 1, .n_tokens = 400, .depth = 0, .count = quarter };
-    if (parse(&p, "{\"name\": \"x\", \"inherit\": \"chat\", \"markup\": {\"user_prefix\": \"<U>\", \"system_text\": \"\"}, "
-                  "\"tasks\": {\"passkey\": {\"intro\": \"\", \"statement\": \"Key {value} for {name} {name2} {name}.\"}}}", &err))
+    if (parse(&p,
+              "{\"name\": \"x\", \"inherit\": \"chat\", \"markup\": {\"user_prefix\": \"<U>\", "
+              "\"system_text\": \"\"}, "
+              "\"tasks\": {\"passkey\": {\"intro\": \"\", \"statement\": \"Key {value} for {name} "
+              "{name2} {name}.\"}}}",
+              &err))
         fail_msg("%s", err.text);
     assert_string_equal(wn_phrases_talk(p)->user_prefix, "<U>");
     assert_string_equal(wn_phrases_talk(p)->user_suffix, "<|im_end|>\n");
@@ -93,12 +116,18 @@ static void templates_inherit(void **state)
 static void poor_templates(void **state)
 {
     (void)state;
-    static const struct { const char *json, *task, *says; } poor[] = {
-        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"value\": \"\"}}}", "passkey", "no fact that differs" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"multikey\": {\"n\": 12, \"value\": \"{d1}\"}}}", "multikey", "more words or digits" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"lookup\": {\"key\": \"{d2}\"}}}", "lookup", "make them longer" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"toolcall\": {\"call\": \"{text}\"}}}", "toolcall", "becomes no JSON" },
-        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"ask\": \"{title}?\"}}}", "passkey", "nothing stands for it" },
+    static const struct { const char *json, *task, *says;
+    } poor[] = {
+        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"value\": \"\"}}}", "passkey",
+          "no fact that differs" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"multikey\": {\"n\": 12, \"value\": \"{d1}\"}}}",
+          "multikey", "more words or digits" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"lookup\": {\"key\": \"{d2}\"}}}", "lookup",
+          "make them longer" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"toolcall\": {\"call\": \"{text}\"}}}", "toolcall",
+          "becomes no JSON" },
+        { "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"ask\": \"{title}?\"}}}", "passkey",
+          "nothing stands for it" },
     };
     for (size_t i = 0; i < sizeof poor / sizeof *poor; i++) {
         wn_phrases *p;
@@ -107,7 +136,8 @@ static void poor_templates(void **state)
         wn_case_opts o = { .seed = 1, .n_tokens = 4000, .depth = 0, .count = quarter };
         if (parse(&p, poor[i].json, &err)) fail_msg("%s", err.text);
         assert_int_not_equal(wn_task_find(poor[i].task)->make(&c, p, &o, &err), WN_OK);
-        if (!strstr(err.text, poor[i].says)) fail_msg("%s\n  says: %s\n  not:  %s", poor[i].json, err.text, poor[i].says);
+        if (!strstr(err.text, poor[i].says))
+            fail_msg("%s\n  says: %s\n  not:  %s", poor[i].json, err.text, poor[i].says);
         wn_phrases_close(p);
     }
 }
@@ -116,11 +146,13 @@ static void poor_templates(void **state)
 static void answers_avoid_the_haystack(void **state)
 {
     (void)state;
-    static const char json[] = "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"value\": \"{d1}\"}}}";
+    static const char json[] =
+        "{\"inherit\": \"base\", \"tasks\": {\"passkey\": {\"value\": \"{d1}\"}}}";
     static const char hay[] = "Rooms 0, 1, 2 and 3. Rooms 4 and 5! Rooms 6, 7, and 9 are taken.";
     wn_phrases *p;
     wn_err err;
-    if (wn_phrases_parse(&p, json, sizeof json - 1, "mine.json", hay, sizeof hay - 1, "hay", &err)) fail_msg("%s", err.text);
+    if (wn_phrases_parse(&p, json, sizeof json - 1, "mine.json", hay, sizeof hay - 1, "hay", &err))
+        fail_msg("%s", err.text);
     for (uint64_t seed = 0; seed < 20; seed++) {
         wn_case c;
         wn_case_opts o = { .seed = seed, .n_tokens = 400, .depth = 0, .count = quarter };
@@ -136,7 +168,8 @@ static void sentences(void **state)
 {
     (void)state;
     static const char *const want[] = {
-        "There was a man.", " He had a dog!", " \"Did he?\" asked Mr. Brooke.", " It slept", "\n\nuntil noon.",
+        "There was a man.", " He had a dog!",  " \"Did he?\" asked Mr. Brooke.",
+        " It slept",        "\n\nuntil noon.",
     };
     wn_haystack h;
     wn_err err;
@@ -163,7 +196,8 @@ static void files(void **state)
     wn_phrases *p;
     wn_choice *c;
     wn_err err;
-    static const char text[] = "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 1}\n";
+    static const char text[] =
+        "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 1}\n";
     assert_true(write(fd, text, sizeof text - 1) == sizeof text - 1);
     close(fd);
     assert_int_equal(wn_choices_load(&c, &n, path, &err), WN_OK);
@@ -190,23 +224,31 @@ static void guesses(void **state)
 static void choices(void **state)
 {
     (void)state;
-    static const char good[] = "\n{\"question\": \"Q?\", \"choices\": [\"a\", \"b\", \"c\"], \"answer\": 2}\r\n \n"
-                               "{\"context\": \"C\", \"question\": \"R?\", \"choices\": [\"x\", \"y\"], \"answer\": 0}";
-    static const struct { const char *line, *says; } bad[] = {
+    static const char good[] =
+        "\n{\"question\": \"Q?\", \"choices\": [\"a\", \"b\", \"c\"], \"answer\": 2}\r\n \n"
+        "{\"context\": \"C\", \"question\": \"R?\", \"choices\": [\"x\", \"y\"], \"answer\": 0}";
+    static const struct { const char *line, *says;
+    } bad[] = {
         { "", "no questions" },
         { "\n\n", "no questions" },
         { "{\"question\": \"Q\"", "line 1: not JSON" },
         { "3", "line 1: not JSON" },
         { "[1]", "line 1: not a JSON object" },
-        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0} {}", "line 1: not JSON" },
-        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n{}", "line 2: question is missing" },
-        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 2}", "answer is not the number of a choice; write 0 to 1" },
+        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0} {}",
+          "line 1: not JSON" },
+        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n{}",
+          "line 2: question is missing" },
+        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 2}",
+          "answer is not the number of a choice; write 0 to 1" },
         { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": -1}", "answer" },
         { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": \"a\"}", "answer" },
-        { "{\"question\": \"Q\", \"choices\": [\"a\"], \"answer\": 0}", "choices is not a list of 2 to 64" },
+        { "{\"question\": \"Q\", \"choices\": [\"a\"], \"answer\": 0}",
+          "choices is not a list of 2 to 64" },
         { "{\"question\": \"Q\", \"choices\": [\"a\", \"\"], \"answer\": 0}", "entry 2 is empty" },
-        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0, \"contxt\": \"\"}", "contxt: no such key" },
-        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0, \"context\": 1}", "context is no text" },
+        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0, \"contxt\": \"\"}",
+          "contxt: no such key" },
+        { "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0, \"context\": 1}",
+          "context is no text" },
     };
     wn_choice *c;
     wn_err err;
@@ -221,7 +263,9 @@ static void choices(void **state)
     assert_string_equal(c[1].question, "R?");
     wn_choices_release(c, n);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_int_equal(wn_choices_parse(&c, &n, bad[i].line, strlen(bad[i].line), "q.jsonl", &err), WN_EFORMAT);
+        assert_int_equal(wn_choices_parse(&c, &n, bad[i].line, strlen(bad[i].line), "q.jsonl",
+                                          &err),
+                         WN_EFORMAT);
         assert_null(c);
         if (!strstr(err.text, bad[i].says) || !strstr(err.text, "q.jsonl"))
             fail_msg("%s\n  says: %s\n  not:  %s", bad[i].line, err.text, bad[i].says);
@@ -231,9 +275,14 @@ static void choices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(malformed_templates), cmocka_unit_test(templates_inherit), cmocka_unit_test(poor_templates),
+        cmocka_unit_test(malformed_templates),
+        cmocka_unit_test(templates_inherit),
+        cmocka_unit_test(poor_templates),
         cmocka_unit_test(answers_avoid_the_haystack),
-        cmocka_unit_test(sentences), cmocka_unit_test(files), cmocka_unit_test(guesses), cmocka_unit_test(choices),
+        cmocka_unit_test(sentences),
+        cmocka_unit_test(files),
+        cmocka_unit_test(guesses),
+        cmocka_unit_test(choices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

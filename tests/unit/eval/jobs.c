@@ -25,7 +25,8 @@ static void close_worker(void *ctx, void *worker)
     (void)worker;
     ((counter *)ctx)->open--;
 }
-static wn_status run(void *ctx, void *worker, int job, double *values, wn_job_desk *desk, wn_err *err)
+static wn_status run(void *ctx, void *worker, int job, double *values, wn_job_desk *desk,
+                     wn_err *err)
 {
     counter *c = worker;
     (void)ctx;
@@ -62,7 +63,8 @@ static void any_number_of_workers(void **state)
         counter c = { .fail_at = -1 };
         wn_err err;
         make(jobs, values);
-        wn_job_opts o = { .ctx = &c, .open = open_worker, .close = close_worker, .run = run, .n_workers = workers };
+        wn_job_opts o = { .ctx = &c, .open = open_worker, .close = close_worker, .run = run,
+                          .n_workers = workers };
         assert_int_equal(wn_jobs_run(jobs, N, &o, &err), WN_OK);
         assert_int_equal(c.ran, N);
         assert_int_equal(c.open, 0);
@@ -81,7 +83,8 @@ static void a_journal_is_taken_up(void **state)
         wn_job jobs[N];
         double values[2 * N] = { 0 };
         counter c = { .fail_at = 25 };
-        wn_job_opts o = { .ctx = &c, .open = open_worker, .close = close_worker, .run = run, .n_workers = workers };
+        wn_job_opts o = { .ctx = &c, .open = open_worker, .close = close_worker, .run = run,
+                          .n_workers = workers };
         make(jobs, values);
         assert_int_equal(wn_journal_open(&j, path, "key", false, &err), WN_OK);
         o.journal = j;
@@ -130,7 +133,8 @@ static void close_rows(void *ctx, void *worker)
     (void)ctx;
     (void)worker;
 }
-static wn_status run_parts(void *ctx, void *worker, int job, double *values, wn_job_desk *desk, wn_err *err)
+static wn_status run_parts(void *ctx, void *worker, int job, double *values, wn_job_desk *desk,
+                           wn_err *err)
 {
     rows *r = ctx;
     (void)worker;
@@ -147,7 +151,8 @@ static wn_status run_parts(void *ctx, void *worker, int job, double *values, wn_
 enum { JOBS = 5, MAX_PARTS = 3 };
 
 /* Runs JOBS jobs with these parts; returns how many parts ran. */
-static int run_rows(const char *path, const char *const *names, int n, int fail_at, wn_status expected)
+static int run_rows(const char *path, const char *const *names, int n, int fail_at,
+                    wn_status expected)
 {
     wn_job jobs[JOBS];
     double values[JOBS * MAX_PARTS] = { 0 };
@@ -156,11 +161,13 @@ static int run_rows(const char *path, const char *const *names, int n, int fail_
     wn_journal *j;
     wn_err err;
     for (int i = 0; i < JOBS; i++) {
-        jobs[i] = (wn_job){ .n = 1, .parts = names, .n_parts = n, .values = values + i * n, .had = had + i * n };
+        jobs[i] = (wn_job){ .n = 1, .parts = names, .n_parts = n, .values = values + i * n,
+                            .had = had + i * n };
         snprintf(jobs[i].id, sizeof jobs[i].id, "text:%d", i);
     }
     assert_int_equal(wn_journal_open(&j, path, "key", true, &err), WN_OK);
-    wn_job_opts o = { .ctx = &r, .open = open_rows, .close = close_rows, .run = run_parts, .n_workers = 1, .journal = j };
+    wn_job_opts o = { .ctx = &r, .open = open_rows, .close = close_rows, .run = run_parts,
+                      .n_workers = 1, .journal = j };
     assert_int_equal(wn_jobs_run(jobs, JOBS, &o, &err), expected);
     wn_journal_close(j, expected == WN_OK);
     for (int i = 0; i < JOBS * n && expected == WN_OK; i++)

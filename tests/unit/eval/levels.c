@@ -1,6 +1,6 @@
-/* Levels go where numbers are: what gathers around a few values is read as those; ranges follow their channels and leave out
- * what is far off; what codes say has a channel's mean, and its product with the numbers is right; any number of threads
- * finds the same. */
+/* Levels go where numbers are: what gathers around a few values is read as those; ranges follow
+ * their channels and leave out what is far off; what codes say has a channel's mean, and its
+ * product with the numbers is right; any number of threads finds the same. */
 #include "tests/unit/check.h"
 
 #include "eval/levels.h"
@@ -16,7 +16,8 @@ static float weight[N], book[3 * D + WN_NUQ_LEVELS];
 static wn_levels_job job(int bits, bool of_v, bool sparse)
 {
     for (int d = 0; d < D && !of_v; d++) book[d] = 1;
-    return (wn_levels_job){ .rows = rows[0], .weight = weight, .n = N, .dim = D, .bits = bits, .of_v = of_v, .sparse = sparse, .x = book };
+    return (wn_levels_job){ .rows = rows[0], .weight = weight, .n = N, .dim = D, .bits = bits,
+                            .of_v = of_v, .sparse = sparse, .x = book };
 }
 
 static double fit(wn_levels_job *j)
@@ -38,7 +39,8 @@ static void fill(uint64_t *seed, float (*of)(int, int, uint64_t *))
 static float gathered(int i, int d, uint64_t *seed)
 {
     static const float values[] = { -1, -0.3f, 0.1f, 1 };
-    return (float)(d + 1) * values[test_rand(seed) % 4] + (float)(d % 7) + 0.004f * test_randf(seed) * (i < 0 ? 0 : 1);
+    return (float)(d + 1) * values[test_rand(seed) % 4] + (float)(d % 7) +
+           0.004f * test_randf(seed) * (i < 0 ? 0 : 1);
 }
 
 static float bell(int i, int d, uint64_t *seed)
@@ -50,7 +52,10 @@ static float bell(int i, int d, uint64_t *seed)
 }
 
 /* One in 500 is far off. */
-static float ragged(int i, int d, uint64_t *seed) { return bell(i, d, seed) * (i % 500 == d ? 20 : 1); }
+static float ragged(int i, int d, uint64_t *seed)
+{
+    return bell(i, d, seed) * (i % 500 == d ? 20 : 1);
+}
 
 static void levels_go_where_numbers_are(void **state)
 {
@@ -59,11 +64,14 @@ static void levels_go_where_numbers_are(void **state)
     fill(&seed, gathered);
     wn_levels_job j = job(2, false, false);
     assert_true(fit(&j) < 1e-3);
-    const float *middle = book + wn_nuq_middles_at(D), *half = book + wn_nuq_halves_at(D), *level = book + wn_nuq_levels_at(D, false);
+    const float *middle = book + wn_nuq_middles_at(D), *half = book + wn_nuq_halves_at(D),
+                *level = book + wn_nuq_levels_at(D, false);
     for (int d = 0; d < D; d++) {
         const float want[] = { -1, -0.3f, 0.1f, 1 };
         for (int u = 0; u < 4; u++)
-            assert_true(fabsf(middle[d] + half[d] * level[u] - (want[u] * (float)(d + 1) + (float)(d % 7))) < 0.02f * (float)(d + 1));
+            assert_true(fabsf(middle[d] + half[d] * level[u] -
+                              (want[u] * (float)(d + 1) + (float)(d % 7))) <
+                        0.02f * (float)(d + 1));
     }
 }
 
@@ -75,11 +83,13 @@ static void products_come_out_right(void **state)
     for (int bits = 2; bits <= 4; bits++) {
         wn_levels_job j = job(bits, false, false);
         fit(&j);
-        const float *middle = book + wn_nuq_middles_at(D), *half = book + wn_nuq_halves_at(D), *level = book + wn_nuq_levels_at(D, false);
+        const float *middle = book + wn_nuq_middles_at(D), *half = book + wn_nuq_halves_at(D),
+                    *level = book + wn_nuq_levels_at(D, false);
         for (int d = 0; d < D; d += 9) {
             double all = 0, x1 = 0, y1 = 0, xx = 0, xy = 0;
             for (int i = 0; i < N; i++) {
-                double x = (double)wn_elem_from_f16(rows[i][d]), y = INFINITY, w = (double)weight[i];
+                double x = (double)wn_elem_from_f16(rows[i][d]), y = INFINITY,
+                       w = (double)weight[i];
                 for (int u = 0; u < 1 << bits; u++) {
                     double v = (double)(middle[d] + half[d] * level[u]);
                     if (fabs(v - x) < fabs(y - x)) y = v;
@@ -89,7 +99,8 @@ static void products_come_out_right(void **state)
             double sd = sqrt(xx / all - x1 / all * (x1 / all));
             assert_true(fabs(x1 - y1) / all < 0.03 * sd);
             double product = (xy / all - x1 / all * (y1 / all)) / (sd * sd);
-            if (!(fabs(product - 1) < 0.06)) fail_msg("%d bits, channel %d: products are %g of what they are", bits, d, product);
+            if (!(fabs(product - 1) < 0.06))
+                fail_msg("%d bits, channel %d: products are %g of what they are", bits, d, product);
         }
     }
 }

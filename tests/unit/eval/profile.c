@@ -15,7 +15,9 @@ static void a_row_by_hand(void **state)
 {
     (void)state;
     static const int32_t pos[10] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 };
-    static const float w[10] = { 0.125f, 0, 0.0625f, 0.5f, 0.125f, 0, 0, 0.0625f, 0.0625f, 0.0625f };
+    static const float w[10] = {
+        0.125f, 0, 0.0625f, 0.5f, 0.125f, 0, 0, 0.0625f, 0.0625f, 0.0625f
+    };
     enum { NEEDLE = WN_AT_VALUE | WN_AT_SPAN | WN_AT_COPIED };
     uint8_t mark[10] = { 0 };
     wn_head_sums s = { 0 };
@@ -34,7 +36,8 @@ static void a_row_by_hand(void **state)
     assert_true(s.copy == 1 && s.needle == 1.25);
 }
 
-/* Merged or reordered slots come in any order: of equals the earlier position is the most attended. */
+/* Merged or reordered slots come in any order: of equals the earlier position is the most
+ * attended. */
 static void ties_go_to_the_earlier(void **state)
 {
     (void)state;
@@ -69,13 +72,15 @@ static void a_loss_by_hand(void **state)
     (void)state;
     static const int32_t pos[3] = { 0, 1, 2 };
     static const float w[3] = { 0.5f, 0.25f, 0.25f }, v[6] = { 1, 0, 0, 1, 0, 0 };
-    static const uint8_t mark[3] = { 0, WN_AT_NEAR, WN_AT_NEAR }, all_near[3] = { WN_AT_NEAR, WN_AT_NEAR, WN_AT_NEAR };
+    static const uint8_t mark[3] = { 0, WN_AT_NEAR, WN_AT_NEAR },
+                         all_near[3] = { WN_AT_NEAR, WN_AT_NEAR, WN_AT_NEAR };
     static const uint8_t none[3] = { 0 };
     double a[2], b[2], norm;
     assert_true(wn_rows_loss(w, pos, 3, mark, v, 2, a, b, &norm) == 0.3125);
     assert_true(norm == 0.3125 && a[0] == 0.5 && a[1] == 0.25);
     assert_true(wn_rows_loss(w, pos, 3, all_near, v, 2, a, b, &norm) == 0);
-    assert_true(wn_rows_loss(w, pos, 3, none, v, 2, a, b, &norm) == 0.3125);   /* nothing seen: everything lost */
+    /* nothing seen: everything lost */
+    assert_true(wn_rows_loss(w, pos, 3, none, v, 2, a, b, &norm) == 0.3125);
 }
 
 /* ---- budgets --------------------------------------------------------------------------------- */
@@ -102,25 +107,30 @@ static wn_status distance(void *ctx, const double *weights, int n, double *costs
 static void a_search_goes_down(void **state)
 {
     (void)state;
-    static const double wanted[5] = { 1.75, 1, 0.75, 0.75, 0.75 }, even_wanted[5] = { 1, 1, 1, 1, 1 };
+    static const double wanted[5] = { 1.75, 1, 0.75, 0.75, 0.75 },
+                        even_wanted[5] = { 1, 1, 1, 1, 1 };
     double best[5], even, found;
     int tried;
     wn_err err;
     bowl b = { wanted, 5, 0 };
     wn_budget_space s = { .n_layers = 5, .n_groups = 5, .least = 0.1, .most = 4 };
-    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err), WN_OK);
+    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err),
+                     WN_OK);
     assert_true(found < 0.05 * even);
     for (int l = 0; l < 5; l++) assert_true(fabs(best[l] - wanted[l]) < 0.2);
     b.wanted = even_wanted;             /* nothing is better than even */
-    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err), WN_OK);
+    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err),
+                     WN_OK);
     for (int l = 0; l < 5; l++) assert_true(best[l] == 1);
     assert_true(found == even);
     s.n_groups = 2;                     /* layers 0, 1 and 2, 3, 4 */
     b.wanted = wanted;
-    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err), WN_OK);
+    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err),
+                     WN_OK);
     assert_true(best[0] == best[1] && best[2] == best[4] && best[0] > 1);
     s.n_groups = 1;                     /* one group has nobody to take from */
-    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err), WN_OK);
+    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err),
+                     WN_OK);
     assert_true(best[0] == 1 && tried == 1);
 }
 
@@ -133,7 +143,8 @@ static void bounds_hold(void **state)
     wn_err err;
     bowl b = { wanted, 4, 0 };
     wn_budget_space s = { .n_layers = 4, .n_groups = 4, .least = 0.5, .most = 2 };
-    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err), WN_OK);
+    assert_int_equal(wn_budgets_descend(&s, distance, &b, best, &even, &found, &tried, &err),
+                     WN_OK);
     for (int l = 0; l < 4; l++) assert_true(best[l] >= 0.5 && best[l] <= 2);
     assert_true(best[0] >= 1.875);
 }

@@ -53,7 +53,10 @@ static const row rows[] = {
     { WN_SCORE_DIGITS, { "1234567890" }, "none", 0 },
     /* JSON: the value, not its spelling */
     { WN_SCORE_JSON, { "{\"a\": \"x y\", \"b\": 1}" }, "{\"b\":1,\"a\":\"x y\"}", 1 },
-    { WN_SCORE_JSON, { "{\"a\": \"x y\", \"b\": 1}" }, "```json\n{\"a\": \"x y\", \"b\": 1}\n```", 1 },
+    { WN_SCORE_JSON,
+      { "{\"a\": \"x y\", \"b\": 1}" },
+      "```json\n{\"a\": \"x y\", \"b\": 1}\n```",
+      1 },
     { WN_SCORE_JSON, { "{\"a\": \"x y\", \"b\": 1}" }, "{\"a\": \"x  y\", \"b\": 1}", 0 },
     { WN_SCORE_JSON, { "{\"a\": \"x y\", \"b\": 1}" }, "{\"a\": \"x y\", \"b\": 1", 0 },
     { WN_SCORE_JSON, { "{\"a\": \"x y\", \"b\": 1}" }, "{\"a\": \"x y\", \"b\": 1, \"c\": 2}", 0 },
@@ -82,7 +85,8 @@ static void table(void **state)
         }
         double got = wn_turn_score(&t, r->answer);
         if (got < r->score - 1e-9 || got > r->score + 1e-9)
-            fail_msg("row %zu: \"%s\" for \"%s\" scores %g, not %g", i, r->answer, r->expect[0], got, r->score);
+            fail_msg("row %zu: \"%s\" for \"%s\" scores %g, not %g", i, r->answer, r->expect[0],
+                     got, r->score);
     }
 }
 

@@ -33,7 +33,8 @@ static void kl_agrees_with_its_definition(void **state)
         make_logits(p, &rng, 8);
         make_logits(q, &rng, seed % 2 ? 8 : 0.5f);
         double want = (double)plain_kl(p, q), got = wn_stat_kl(p, q, N);
-        if (fabs(got - want) > 1e-12 * (1 + want)) fail_msg("seed %d: %.17g, not %.17g", (int)seed, got, want);
+        if (fabs(got - want) > 1e-12 * (1 + want))
+            fail_msg("seed %d: %.17g, not %.17g", (int)seed, got, want);
         assert_true(wn_stat_kl(p, p, N) == 0);
     }
 }

@@ -66,7 +66,8 @@ static void same_seed_same_bytes(void **state)
     (void)state;
     wn_phrases *p = family("base"), *q = family("base");
     for (int i = 0; wn_tasks[i]; i++) {
-        wn_case a = make(wn_tasks[i], p, opts(7, 1000, -1)), b = make(wn_tasks[i], q, opts(7, 1000, -1));
+        wn_case a = make(wn_tasks[i], p, opts(7, 1000, -1)),
+                b = make(wn_tasks[i], q, opts(7, 1000, -1));
         wn_case c = make(wn_tasks[i], p, opts(8, 1000, -1));
         char *fa = flat(&a), *fb = flat(&b), *fc = flat(&c);
         assert_string_equal(fa, fb);
@@ -83,13 +84,15 @@ static void same_seed_same_bytes(void **state)
     wn_phrases_close(q);
 }
 
-/* Protects: the bytes of a case do not change unnoticed, or published figures would name other questions. */
+/* Protects: the bytes of a case do not change unnoticed, or published figures would name other
+ * questions. */
 static void known_bytes(void **state)
 {
     (void)state;
     wn_phrases *p = family("demo");
     wn_case c = make(wn_task_find("passkey"), p, opts(1, 300, 0.5));
-    assert_string_equal(c.turns[0].ask, "\n\nQuestion: What is the pass key?\nAnswer: The pass key is");
+    assert_string_equal(c.turns[0].ask,
+                        "\n\nQuestion: What is the pass key?\nAnswer: The pass key is");
     assert_string_equal(c.turns[0].stop, "\n");
     assert_string_equal(c.turns[0].expect[0], "56786");
     wn_case_release(&c);
@@ -106,7 +109,8 @@ static void check_length(const wn_task *t, const wn_case *c, int want)
         rest = c->apart ? WN_MAX(rest, n) : rest + n;
     }
     size_t n = quarter(NULL, c->context, strlen(c->context)) + rest;
-    if (n > (size_t)want || (double)n < 0.98 * want) fail_msg("%s: %zu tokens, %d asked for", t->name, n, want);
+    if (n > (size_t)want || (double)n < 0.98 * want)
+        fail_msg("%s: %zu tokens, %d asked for", t->name, n, want);
 }
 
 /* Each expected value is said once (passkey's statement says it twice), and not in a question. */
@@ -118,11 +122,14 @@ static void check_answers(const char *fam, const wn_task *t, const wn_case *c)
             const char *v = c->turns[i].expect[j];
             const char *text = t == &wn_task_toolcall ? strstr(v, "\"text\": \"") + 9 : v;
             char said[400];
-            snprintf(said, sizeof said, "%.*s", (int)(t == &wn_task_toolcall ? strcspn(text, "\"") : strlen(text)), text);
+            snprintf(said, sizeof said, "%.*s",
+                     (int)(t == &wn_task_toolcall ? strcspn(text, "\"") : strlen(text)), text);
             if (times(c->context, said) != 1 + twice)
-                fail_msg("%s %s: \"%s\" is said %d times", fam, t->name, said, times(c->context, said));
+                fail_msg("%s %s: \"%s\" is said %d times", fam, t->name, said,
+                         times(c->context, said));
             for (int k = 0; k < c->n_turns; k++)
-                if (times(c->turns[k].ask, said)) fail_msg("%s %s: a question says \"%s\"", fam, t->name, said);
+                if (times(c->turns[k].ask, said))
+                    fail_msg("%s %s: a question says \"%s\"", fam, t->name, said);
             assert_true(c->turns[i].max_new > (int)quarter(NULL, v, strlen(v)));
         }
 }
@@ -145,8 +152,8 @@ static void check_facts(const char *fam, const wn_task *t, const wn_case *c)
     check_answers(fam, t, c);
 }
 
-/* Protects: every family phrases every task at every length, no case is longer than asked or much shorter, and
- * no answer can be had but from its fact. */
+/* Protects: every family phrases every task at every length, no case is longer than asked or much
+ * shorter, and no answer can be had but from its fact. */
 static void every_task_every_family(void **state)
 {
     (void)state;
@@ -180,7 +187,8 @@ static void depth_is_where_the_fact_lies(void **state)
         wn_phrases *p = family(name);
         for (int i = 0; wn_tasks[i]; i++)
             for (double depth = 0; depth <= 1 && wn_tasks[i]->has_depth; depth += 0.25) {
-                if (wn_tasks[i] == &wn_task_lookup && !strcmp(name, "demo")) continue;    /* a short list in the end */
+                /* a short list in the end */
+                if (wn_tasks[i] == &wn_task_lookup && !strcmp(name, "demo")) continue;
                 wn_case c = make(wn_tasks[i], p, opts(3, 8192, depth));
                 const char *v = c.turns[0].expect[0];
                 if (wn_tasks[i] == &wn_task_toolcall) v = "Note";
@@ -189,7 +197,8 @@ static void depth_is_where_the_fact_lies(void **state)
                 assert_non_null(at);
                 double found = (double)(at - c.context) / (double)n;
                 if (found < depth - 0.04 || found > depth + 0.04)
-                    fail_msg("%s %s: depth %.2f asked for, found at %.3f", name, wn_tasks[i]->name, depth, found);
+                    fail_msg("%s %s: depth %.2f asked for, found at %.3f", name, wn_tasks[i]->name,
+                             depth, found);
                 wn_case_release(&c);
             }
         wn_phrases_close(p);
@@ -217,7 +226,8 @@ static void facts_shrink_with_the_length(void **state)
 {
     (void)state;
     wn_phrases *p = family("base");
-    wn_case small = make(wn_task_find("list"), p, opts(1, 256, -1)), large = make(wn_task_find("list"), p, opts(1, 2048, -1));
+    wn_case small = make(wn_task_find("list"), p, opts(1, 256, -1)),
+            large = make(wn_task_find("list"), p, opts(1, 2048, -1));
     assert_true(small.turns[0].n_expect >= 2 && small.turns[0].n_expect < 12);
     assert_int_equal(large.turns[0].n_expect, 24);
     wn_case_release(&small);
@@ -251,9 +261,15 @@ static void turns_are_marked(void **state)
     (void)state;
     wn_phrases *p = family("chat");
     wn_case c = make(wn_task_find("multiturn"), p, opts(1, 2000, -1));
-    assert_int_equal(strncmp(c.context, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n", 73), 0);
+    assert_int_equal(
+        strncmp(c.context,
+                "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
+                73),
+        0);
     assert_string_equal(c.context + strlen(c.context) - 11, "<|im_end|>\n");
-    assert_non_null(strstr(c.context, "<|im_end|>\n<|im_start|>assistant\nI will remember that.<|im_end|>\n<|im_start|>user\n"));
+    assert_non_null(strstr(
+        c.context,
+        "<|im_end|>\n<|im_start|>assistant\nI will remember that.<|im_end|>\n<|im_start|>user\n"));
     int open = 0;
     for (const char *s = c.context; (s = strstr(s, "<|im_start|>")); s++) open++;
     for (const char *s = c.context; (s = strstr(s, "<|im_end|>")); s++) open--;
@@ -265,7 +281,8 @@ static void turns_are_marked(void **state)
     wn_case_release(&c);
     c = make(wn_task_find("needle"), p, opts(1, 2000, -1));
     assert_int_equal(strncmp(c.turns[0].ask, "\n\nWhat is the special magic number for ", 38), 0);
-    assert_non_null(strstr(c.turns[0].ask, "?<|im_end|>\n<|im_start|>assistant\nThe special magic number for "));
+    assert_non_null(strstr(c.turns[0].ask,
+                           "?<|im_end|>\n<|im_start|>assistant\nThe special magic number for "));
     wn_case_release(&c);
     wn_phrases_close(p);
 }
@@ -278,7 +295,8 @@ static void haystack_holds_no_answers(void **state)
     static const char *const lists[] = { "name", "place", "word" };
     for (size_t i = 0; i < WN_COUNT(lists); i++)
         for (int j = 0, n = wn_phrases_n_words(p, lists[i], strlen(lists[i])); j < n; j++)
-            assert_false(wn_phrases_in_haystack(p, wn_phrases_word(p, lists[i], strlen(lists[i]), j)));
+            assert_false(
+                wn_phrases_in_haystack(p, wn_phrases_word(p, lists[i], strlen(lists[i]), j)));
     for (int i = 0; i < wn_phrases_n_pieces(p); i++) {
         wn_piece t = wn_phrases_piece(p, i);
         for (size_t j = 0; j < t.n; j++) assert_false(t.text[j] >= '0' && t.text[j] <= '9');

@@ -11,10 +11,9 @@
 #include "gguf/generate.h"
 #include "tests/support/gguf_bytes.h"
 
-static const char *const types[] = {
-    "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q4_K_M", "Q6_K", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K",
-    "Q3_K_L", "Q5_K_M", "IQ4_NL", "IQ4_XS", "MXFP4"
-};
+static const char *const types[] = { "F32",    "F16",    "BF16",   "Q8_0",   "Q4_0",   "Q4_K",
+                                     "Q4_K_M", "Q6_K",   "Q4_1",   "Q5_0",   "Q5_1",   "Q2_K",
+                                     "Q3_K",   "Q3_K_L", "Q5_K_M", "IQ4_NL", "IQ4_XS", "MXFP4" };
 
 static wn_gguf *generate(char *path, const wn_generate_opts *o, wn_threads *t)
 {

@@ -227,18 +227,24 @@ static void q5_k_by_hand(void **state)
 static void table_types_by_hand(void **state)
 {
     (void)state;
-    static const float steps[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
-    static const float fours[16] = { 0, 0.5f, 1, 1.5f, 2, 3, 4, 6, 0, -0.5f, -1, -1.5f, -2, -3, -4, -6 };
-    static const struct { uint8_t e; float scale; } exponents[] = {
-        { 0, 0x1p-127f }, { 1, 0x1p-126f }, { 2, 0x1p-125f }, { 127, 1 }, { 130, 8 }, { 252, 0x1p125f },
+    static const float steps[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
+                                     1,    13,   25,  38,  53,  69,  89,  113 };
+    static const float fours[16] = { 0, 0.5f,  1,  1.5f,  2,  3,  4,  6,
+                                     0, -0.5f, -1, -1.5f, -2, -3, -4, -6 };
+    static const struct { uint8_t e; float scale;
+    } exponents[] = {
+        { 0, 0x1p-127f }, { 1, 0x1p-126f }, { 2, 0x1p-125f },
+        { 127, 1 },       { 130, 8 },       { 252, 0x1p125f },
     };
-    uint8_t nl[18] = { 0x00, 0xb0 }, xs[136] = { 0x00, 0x38 }, mx[17] = { 0 };    /* d = -0.125; 0.5 */
+    /* d = -0.125; 0.5 */
+    uint8_t nl[18] = { 0x00, 0xb0 }, xs[136] = { 0x00, 0x38 }, mx[17] = { 0 };
     float x[32], y[256], z[32];
     for (int i = 0; i < 32; i++) {
         set_bits(nl + 2, i % 16 * 8 + i / 16 * 4, 4, code(i, 16));
         set_bits(mx + 1, i % 16 * 8 + i / 16 * 4, 4, code(i, 16));
     }
-    for (int i = 0; i < 256; i++) set_bits(xs + 8, i / 32 * 128 + i % 16 * 8 + i % 32 / 16 * 4, 4, code(i, 16));
+    for (int i = 0; i < 256; i++)
+        set_bits(xs + 8, i / 32 * 128 + i % 16 * 8 + i % 32 / 16 * 4, 4, code(i, 16));
     for (int j = 0; j < 8; j++) {
         set_bits(xs + 4, 4 * j, 4, code(3 * j, 64) % 16);
         set_bits(xs + 2, 2 * j, 2, code(3 * j, 64) / 16);
@@ -304,11 +310,13 @@ static void blocks_on_the_grid_return(void **state)
             float x[32], y[32];
             uint8_t b[40], c[40];
             for (size_t i = 0; i < info->block_bytes; i++) b[i] = (uint8_t)test_rand(&seed);
-            b[0] = t == WN_TYPE_MXFP4 ? 100 : 0, b[1] = t == WN_TYPE_MXFP4 ? b[1] : 0x34;    /* d = 0.25 */
+            /* d = 0.25 */
+            b[0] = t == WN_TYPE_MXFP4 ? 100 : 0, b[1] = t == WN_TYPE_MXFP4 ? b[1] : 0x34;
             if (t == WN_TYPE_Q4_1 || t == WN_TYPE_Q5_1) b[2] = 0, b[3] = 0xc4;      /* m = -4 */
             if (t == WN_TYPE_Q8_0) b[9] = 0x81;         /* -127; below, the ends of the grid */
             else b[info->block_bytes - 1] = t == WN_TYPE_MXFP4 ? 0xf7 : 0xf0;
-            if (t == WN_TYPE_Q5_0 || t == WN_TYPE_Q5_1) b[info->block_bytes - 17] = 0x80, b[info->block_bytes - 19] = 0;
+            if (t == WN_TYPE_Q5_0 || t == WN_TYPE_Q5_1)
+                b[info->block_bytes - 17] = 0x80, b[info->block_bytes - 19] = 0;
             if (t == WN_TYPE_Q8_0)
                 for (int i = 2; i < 34; i++) b[i] = b[i] == 0x80 ? 0x81 : b[i];
             info->decode(x, b, 32);

@@ -38,8 +38,11 @@ static wn_status try_bad(size_t n, wn_err *err)
     }
     wn_model_info mi;
     wn_model_get_info(m, &mi);
-    if (!wn_engine_open(&e, m, &(wn_engine_opts){ .n_ctx = mi.n_ctx_train < 64 ? mi.n_ctx_train : 64, .n_threads = 1,
-                                                  .mem = (size_t)1 << 30 }, err) &&
+    if (!wn_engine_open(&e, m,
+                        &(wn_engine_opts){ .n_ctx = mi.n_ctx_train < 64 ? mi.n_ctx_train : 64,
+                                           .n_threads = 1,
+                                           .mem = (size_t)1 << 30 },
+                        err) &&
         !wn_seq_open(&s, e, NULL, err) && !wn_seq_feed(s, ids, 5, err))
         wn_engine_step(e, NULL, err);
     wn_seq_close(s);
@@ -62,7 +65,8 @@ static void edit_u32(const char *key, uint32_t v, const char *names)
     memcpy(bad, good, n_good);
     memcpy(find(key) + strlen(key) + 4, &v, 4);
     if (try_bad(n_good, &err) == WN_OK) fail_msg("%s = %u was accepted", key, v);
-    if (!strstr(err.text, names)) fail_msg("%s = %u: \"%s\" does not name %s", key, v, err.text, names);
+    if (!strstr(err.text, names))
+        fail_msg("%s = %u: \"%s\" does not name %s", key, v, err.text, names);
 }
 
 static uint32_t bits(float f)
@@ -125,7 +129,8 @@ static void cuts(void **state)
     memcpy(bad, good, n_good);
     for (int i = 0; i < 200; i++) {
         size_t n = test_rand(&seed) % n_good;
-        if (try_bad(n, &err) == WN_OK) fail_msg("a file cut at %zu of %zu bytes was accepted", n, n_good);
+        if (try_bad(n, &err) == WN_OK)
+            fail_msg("a file cut at %zu of %zu bytes was accepted", n, n_good);
     }
     assert_int_not_equal(try_bad(0, &err), WN_OK);
     assert_int_not_equal(try_bad(4, &err), WN_OK);      /* the magic alone */
@@ -157,7 +162,8 @@ static void poisoned_weights(void **state)
     size_t data = n_good / 2;
     static const uint16_t poison[] = { 0x7e00, 0x7c00, 0xfc00, 0x0001, 0x7bff };
     memcpy(bad, good, n_good);
-    for (size_t i = data; i + 34 < n_good; i += 34) memcpy(bad + i, &poison[test_rand(&seed) % 5], 2);
+    for (size_t i = data; i + 34 < n_good; i += 34)
+        memcpy(bad + i, &poison[test_rand(&seed) % 5], 2);
     try_bad(n_good, &err);
 }
 

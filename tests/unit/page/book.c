@@ -1,7 +1,8 @@
-/* Pages that are read by a book: a coupled code names the nearest point, a code of a channel the nearest level; keys are coded as they were
- * before rotation and read where they stand, near and far, moved or not; score and mix are those of
- * the decoded rows, the same bits for any number of queries, any part of a page and every table of kernels;
- * masked slots do not count; a slot that is not finite spoils itself alone. */
+/* Pages that are read by a book: a coupled code names the nearest point, a code of a channel the
+ * nearest level; keys are coded as they were before rotation and read where they stand, near and
+ * far, moved or not; score and mix are those of the decoded rows, the same bits for any number of
+ * queries, any part of a page and every table of kernels; masked slots do not count; a slot that is
+ * not finite spoils itself alone. */
 #include "tests/support/calibration.h"
 #include "tests/unit/check.h"
 
@@ -35,25 +36,31 @@ typedef struct {
 } page;
 
 /* turns: 0 none, 1 neox, 2 neighbours; far: positions with gaps, beyond the tables. */
-static page *new_page(const wn_format *f, const wn_format *raw, int P, int D, int turns, bool far, uint64_t *seed)
+static page *new_page(const wn_format *f, const wn_format *raw, int P, int D, int turns, bool far,
+                      uint64_t *seed)
 {
     page *p = calloc(1, sizeof *p);
     int turned = D > 20 ? D / 4 * 2 : D;        /* some heads turn some of their channels only */
-    *p = (page){ .f = f, .raw = raw, .k_format = *f, .v_format = *f, .P = P, .D = D, .n = P, .keep = ~0ull };
+    *p = (page){ .f = f, .raw = raw, .k_format = *f, .v_format = *f, .P = P, .D = D, .n = P,
+                 .keep = ~0ull };
     p->kb = test_book(f, D, false, seed);
     p->vb = test_book(f, D, true, seed);
     for (int j = 0; j < turned / 2; j++) p->rate[j] = pow(10000, -2.0 * j / turned);
-    if (turns) assert_int_equal(wn_turn_init(&p->turn, turned, turns == 1, p->rate, 1000, NULL), WN_OK);
+    if (turns)
+        assert_int_equal(wn_turn_init(&p->turn, turned, turns == 1, p->rate, 1000, NULL), WN_OK);
     p->kb.turn = turns ? &p->turn : NULL;
     p->k_format.book = &p->kb, p->v_format.book = &p->vb;
     p->place.pos0 = 128;
-    for (int s = 0; s < 64; s++) p->pos[s] = (s ? p->pos[s - 1] : 7) + 1 + (int)(test_rand(seed) % 60);
+    for (int s = 0; s < 64; s++)
+        p->pos[s] = (s ? p->pos[s - 1] : 7) + 1 + (int)(test_rand(seed) % 60);
     if (far) p->place.pos = p->pos;
     p->raw_k = calloc(1, raw->k_bytes(P, D)), p->raw_v = calloc(1, raw->v_bytes(P, D));
-    p->fk = malloc(f->k_bytes(P, D)), p->fv = malloc(f->v_bytes(P, D));         /* malloc: asan sees the end */
+    /* malloc: asan sees the end */
+    p->fk = malloc(f->k_bytes(P, D)), p->fv = malloc(f->v_bytes(P, D));
     p->tmp = aligned_alloc(64, wn_format_tmp_bytes(P, D));
     for (int s = 0; s < P; s++)
-        for (int d = 0; d < D; d++) p->k[s][d] = 2 * test_randf(seed), p->v[s][d] = 2 * test_randf(seed);
+        for (int d = 0; d < D; d++)
+            p->k[s][d] = 2 * test_randf(seed), p->v[s][d] = 2 * test_randf(seed);
     return p;
 }
 
@@ -65,7 +72,10 @@ static void free_page(page *p)
     free(p);
 }
 
-static int32_t pos_of(const page *p, int s) { return p->place.pos ? p->place.pos[s] : p->place.pos0 + s; }
+static int32_t pos_of(const page *p, int s)
+{
+    return p->place.pos ? p->place.pos[s] : p->place.pos0 + s;
+}
 
 static void encode(page *p)
 {
@@ -126,11 +136,16 @@ static void check_nearest(const page *p, bool of_v, int s)
         int n = WN_MIN(c, p->D - g * c), best = 0;
         double off = 0;
         for (int i = 1; i < WN_CQ_POINTS; i++)
-            if (distance(x + g * c, points + i * c, w, n) < distance(x + g * c, points + best * c, w, n)) best = i;
+            if (distance(x + g * c, points + i * c, w, n) <
+                distance(x + g * c, points + best * c, w, n))
+                best = i;
         float now[8];
         for (int d = 0; d < n; d++) now[d] = (float)got[g * c + d];
-        double is = distance(x + g * c, now, w, n), least = distance(x + g * c, points + best * c, w, n);
-        if (!(is <= least + 1e-4 * (1 + least))) fail_msg("%s: slot %d, group %d: %g, another point has %g", p->f->name, s, g, is, least);
+        double is = distance(x + g * c, now, w, n),
+               least = distance(x + g * c, points + best * c, w, n);
+        if (!(is <= least + 1e-4 * (1 + least)))
+            fail_msg("%s: slot %d, group %d: %g, another point has %g", p->f->name, s, g, is,
+                     least);
         for (int i = 0; i < WN_CQ_POINTS; i++) {        /* it is one of the points */
             double d = distance(got + g * c, points + i * c, w, n);
             if (!i || d < off) off = d;
@@ -141,8 +156,8 @@ static void check_nearest(const page *p, bool of_v, int s)
 
 /* ---- codes of channels --------------------------------------------------------------------- */
 
-/* Of K each number is the nearest of its channel's values, of V within what the widest gap and the fit of s allow;
- * the one of 64 that is kept apart is nearly itself. */
+/* Of K each number is the nearest of its channel's values, of V within what the widest gap and the
+ * fit of s allow; the one of 64 that is kept apart is nearly itself. */
 static void check_levels(const page *p, bool of_v, int s)
 {
     bool sparse;
@@ -159,9 +174,13 @@ static void check_levels(const page *p, bool of_v, int s)
         for (int k = 0; k < n; k++) most = fmax(most, fabs(x[from + k]));
         for (int k = 0; k < n; k++) {
             const float *values = (const float *)p->kb.read + (from + k) * 16;
-            double off = fabs(got[from + k] - x[from + k]), may = of_v ? most * (1.0 / count + 0.25) : INFINITY;
-            for (int u = 0; u < count && !of_v; u++) may = fmin(may, fabs((double)values[u] - x[from + k]));
-            if (!(off <= may * 1.001 + 1e-4)) fail_msg("%s: slot %d, channel %d: off by %g of %g", p->f->name, s, from + k, off, may);
+            double off = fabs(got[from + k] - x[from + k]),
+                   may = of_v ? most * (1.0 / count + 0.25) : INFINITY;
+            for (int u = 0; u < count && !of_v; u++)
+                may = fmin(may, fabs((double)values[u] - x[from + k]));
+            if (!(off <= may * 1.001 + 1e-4))
+                fail_msg("%s: slot %d, channel %d: off by %g of %g", p->f->name, s, from + k, off,
+                         may);
             exact += off <= 1e-3 * (1 + most) && may > 2e-3 * (1 + most);
         }
         assert_true(exact >= (sparse && !of_v));
@@ -180,7 +199,8 @@ static void codes_name_the_nearest_point(void **state)
     uint64_t seed = 31;
     EACH_FORMAT(f)
         for (int t = 0; t < 15; t++) {
-            page *p = new_page(f, raws[t % 3], sizes[t % 5], dims[(t + t / 5) % 5], t % 3, t & 1, &seed);
+            page *p = new_page(f, raws[t % 3], sizes[t % 5], dims[(t + t / 5) % 5], t % 3, t & 1,
+                               &seed);
             if (t % 4 == 1) p->n = 1 + (int)(test_rand(&seed) % (uint64_t)p->P);
             if (t % 4 == 2) p->keep = test_rand(&seed) | 1;
             encode(p);
@@ -198,7 +218,8 @@ static answer *new_answer(uint64_t *seed)
 {
     answer *a = calloc(1, sizeof *a);
     for (int i = 0; i < Q; i++) {
-        for (int d = 0; d < DIM_MAX; d++) a->q[i][d] = test_randf(seed), a->acc[i][d] = test_randf(seed);
+        for (int d = 0; d < DIM_MAX; d++)
+            a->q[i][d] = test_randf(seed), a->acc[i][d] = test_randf(seed);
         for (int s = 0; s < 64; s++) a->w[i][s] = fabsf(test_randf(seed));
     }
     return a;
@@ -207,21 +228,25 @@ static answer *new_answer(uint64_t *seed)
 static void compute(const page *p, answer *a, int n_q, int first, int n)
 {
     wn_page_place place = { p->place.pos ? p->place.pos + first : NULL, p->place.pos0 + first };
-    p->f->score(&(wn_page_score){ .out = a->out[0], .out_stride = 64, .q = a->q[0], .q_stride = DIM_MAX, .n_q = n_q, .frame = p->fk,
-                                  .P = p->P, .first = first, .n = n, .head_dim = p->D, .tmp = p->tmp, .book = &p->kb, .place = place });
-    p->f->mix(&(wn_page_mix){ .acc = a->acc[0], .acc_stride = DIM_MAX, .w = a->w[0], .w_stride = 64, .n_q = n_q, .frame = p->fv,
-                              .P = p->P, .first = first, .n = n, .head_dim = p->D, .tmp = p->tmp, .book = &p->vb });
+    p->f->score(&(wn_page_score){ .out = a->out[0], .out_stride = 64, .q = a->q[0],
+                                  .q_stride = DIM_MAX, .n_q = n_q, .frame = p->fk, .P = p->P,
+                                  .first = first, .n = n, .head_dim = p->D, .tmp = p->tmp,
+                                  .book = &p->kb, .place = place });
+    p->f->mix(&(wn_page_mix){ .acc = a->acc[0], .acc_stride = DIM_MAX, .w = a->w[0], .w_stride = 64,
+                              .n_q = n_q, .frame = p->fv, .P = p->P, .first = first, .n = n,
+                              .head_dim = p->D, .tmp = p->tmp, .book = &p->vb });
 }
 
-/* Chains of D and of n products in f32: each rounding is half a unit of the largest partial sum. V on levels is mixed on
- * its codes, the weights rounded to 16 bits (tests/unit/page/coded.c). */
+/* Chains of D and of n products in f32: each rounding is half a unit of the largest partial sum. V
+ * on levels is mixed on its codes, the weights rounded to 16 bits (tests/unit/page/coded.c). */
 static void products_are_those_of_the_decoded_page(void **state)
 {
     (void)state;
     uint64_t seed = 32;
     EACH_FORMAT(f)
         for (int t = 0; t < 15; t++) {
-            page *p = new_page(f, &wn_format_f16, sizes[t % 5], dims[(t + t / 5) % 5], t % 3, t & 1, &seed);
+            page *p = new_page(f, &wn_format_f16, sizes[t % 5], dims[(t + t / 5) % 5], t % 3, t & 1,
+                               &seed);
             answer *a = new_answer(&seed), *start = malloc(sizeof *start);
             int first = (int)(test_rand(&seed) % (uint64_t)p->P), n_q = 1 + t % Q;
             int n = 1 + (int)(test_rand(&seed) % (uint64_t)(p->P - first));
@@ -231,11 +256,14 @@ static void products_are_those_of_the_decoded_page(void **state)
             compute(p, a, n_q, first, n);
             for (int i = 0; i < n_q; i++) {
                 double sum[DIM_MAX], size[DIM_MAX], most = 0;
-                for (int d = 0; d < p->D; d++) sum[d] = (double)start->acc[i][d], size[d] = fabs(sum[d]);
+                for (int d = 0; d < p->D; d++)
+                    sum[d] = (double)start->acc[i][d], size[d] = fabs(sum[d]);
                 for (int s = 0; s < n; s++) {
                     double x = 0, all = 0;
                     get(p, false, first + s, row);
-                    for (int d = 0; d < p->D; d++) x += (double)a->q[i][d] * (double)row[d], all += fabs((double)a->q[i][d] * (double)row[d]);
+                    for (int d = 0; d < p->D; d++)
+                        x += (double)a->q[i][d] * (double)row[d],
+                            all += fabs((double)a->q[i][d] * (double)row[d]);
                     assert_true(fabs(x - (double)a->out[i][s]) <= p->D * all * 0x1p-24);
                     get(p, true, first + s, row);
                     for (int d = 0; d < p->D; d++) {
@@ -246,7 +274,8 @@ static void products_are_those_of_the_decoded_page(void **state)
                 }
                 double rounded = wn_cq_coupled(f) ? 0 : most * (2 * n / 65024.0 + 1e-5);
                 for (int d = 0; d < p->D; d++)
-                    assert_true(fabs(sum[d] - (double)a->acc[i][d]) <= (n + 1) * size[d] * 0x1p-24 + rounded);
+                    assert_true(fabs(sum[d] - (double)a->acc[i][d]) <=
+                                (n + 1) * size[d] * 0x1p-24 + rounded);
             }
             free(a), free(start);
             free_page(p);
@@ -266,8 +295,10 @@ static void parts_queries_and_kernels_change_no_bit(void **state)
             size_t kb = f->k_bytes(p->P, p->D), vb = f->v_bytes(p->P, p->D);
             answer *a = new_answer(&seed), *b = malloc(sizeof *b), *start = malloc(sizeof *start);
             void *k = malloc(kb), *v = malloc(vb);
-            int first = (int)(test_rand(&seed) % (uint64_t)p->P), n = 1 + (int)(test_rand(&seed) % (uint64_t)(p->P - first));
-            for (int s = 0; s < p->P; s++)              /* weights behind the part are 0, as for the whole page */
+            int first = (int)(test_rand(&seed) % (uint64_t)p->P),
+                n = 1 + (int)(test_rand(&seed) % (uint64_t)(p->P - first));
+            for (int s = 0; s < p->P; s++)              /* weights behind the part are 0, as for the
+                                                           whole page */
                 for (int i = 0; i < Q; i++) a->w[i][s] = s < n ? a->w[i][s] : 0;
             *start = *a;
             for (int x = 0; x < n_kernels; x++) {
@@ -287,7 +318,8 @@ static void parts_queries_and_kernels_change_no_bit(void **state)
             wn_kernels_force(NULL);
             for (int i = 0; i < Q; i++) {
                 *b = *start;
-                memcpy(b->q[0], start->q[i], sizeof b->q[0]), memcpy(b->acc[0], start->acc[i], sizeof b->acc[0]);
+                memcpy(b->q[0], start->q[i], sizeof b->q[0]),
+                    memcpy(b->acc[0], start->acc[i], sizeof b->acc[0]);
                 memset(b->w[0], 0, sizeof b->w[0]);
                 memcpy(b->w[0] + first, start->w[i], sizeof(float) * (size_t)n);
                 compute(p, b, 1, 0, p->P);
@@ -313,7 +345,8 @@ static void masked_slots_do_not_count(void **state)
         void *k = malloc(kb), *v = malloc(vb);
         memcpy(k, p->fk, kb), memcpy(v, p->fv, vb);
         for (int s = 0; s < 64; s++)
-            for (int d = 0; d < 96 && !live(p, s); d++) p->k[s][d] = p->v[s][d] = s & 1 ? INFINITY : 1e9f;
+            for (int d = 0; d < 96 && !live(p, s); d++)
+                p->k[s][d] = p->v[s][d] = s & 1 ? INFINITY : 1e9f;
         memset(p->fk, 0xee, kb), memset(p->fv, 0xee, vb);
         encode(p);
         assert_memory_equal(p->fk, k, kb);
@@ -323,7 +356,8 @@ static void masked_slots_do_not_count(void **state)
     }
 }
 
-/* Zeros, constants, denormals, the largest halves and numbers beyond: all finite, all as near as can be. */
+/* Zeros, constants, denormals, the largest halves and numbers beyond: all finite, all as near as
+ * can be. */
 static void odd_rows_are_read_as_finite_ones(void **state)
 {
     (void)state;
@@ -333,7 +367,12 @@ static void odd_rows_are_read_as_finite_ones(void **state)
             page *p = new_page(f, t < 4 ? &wn_format_f16 : &wn_format_f32, 16, 64, 1, false, &seed);
             for (int s = 0; s < 16; s++)
                 for (int d = 0; d < 64; d++) {
-                    float x = t == 0 ? 0 : t == 1 ? 0.37f : t == 2 ? 0x1p-24f * (float)(s - 8) : t == 3 ? 65504 : t == 4 ? 1e-40f : 3e38f;
+                    float x = t == 0   ? 0
+                              : t == 1 ? 0.37f
+                              : t == 2 ? 0x1p-24f * (float)(s - 8)
+                              : t == 3 ? 65504
+                              : t == 4 ? 1e-40f
+                                       : 3e38f;
                     p->k[s][d] = p->v[s][d] = t >= 3 && t != 4 && d != s ? p->k[s][d] : x;
                 }
             encode(p);
@@ -386,7 +425,9 @@ static void slots_move(void **state)
             encode(p);
             void *k = malloc(f->k_bytes(p->P, p->D)), *v = malloc(f->v_bytes(p->P, p->D));
             memset(k, 0, f->k_bytes(p->P, p->D)), memset(v, 0, f->v_bytes(p->P, p->D));
-            for (int s = 0; s < p->P; s++) f->copy_k(k, (s * 3 + 1) % p->P, p->fk, s, p->P, p->D), f->copy_v(v, (s * 3 + 1) % p->P, p->fv, s, p->P, p->D);
+            for (int s = 0; s < p->P; s++)
+                f->copy_k(k, (s * 3 + 1) % p->P, p->fk, s, p->P, p->D),
+                    f->copy_v(v, (s * 3 + 1) % p->P, p->fv, s, p->P, p->D);
             for (int s = 0; s < p->P; s++) {
                 get(p, false, s, want);
                 wn_format_get_k(&p->k_format, k, p->P, (s * 3 + 1) % p->P, pos_of(p, s), row, p->D);

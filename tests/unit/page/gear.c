@@ -1,6 +1,6 @@
-/* What a page has beside its codes earns its bytes: numbers that stand out cost the others
- * nothing, what slots have in common takes up no steps, and no page is worse for either. (That all
- * of it is computed, moved and masked like the codes: tests/unit/page/coded.c, which takes each format.) */
+/* What a page has beside its codes earns its bytes: numbers that stand out cost the others nothing,
+ * what slots have in common takes up no steps, and no page is worse for either. (That all of it is
+ * computed, moved and masked like the codes: tests/unit/page/coded.c, which takes each format.) */
 #include "tests/unit/check.h"
 
 #include "page/format.h"
@@ -25,7 +25,8 @@ static const wn_format *with(const char *base, const char *option)
 /* x through a page of K or V and back. */
 static void through(const wn_format *f, bool is_k, rows x, rows y)
 {
-    void *raw = calloc(1, wn_format_f32.k_bytes(P, D)), *frame = malloc((is_k ? f->k_bytes : f->v_bytes)(P, D));
+    void *raw = calloc(1, wn_format_f32.k_bytes(P, D)),
+         *frame = malloc((is_k ? f->k_bytes : f->v_bytes)(P, D));
     (is_k ? wn_format_f32.put_k : wn_format_f32.put_v)(raw, P, 0, x[0], D, P, D);
     (is_k ? f->encode_k : f->encode_v)(frame, raw, &wn_format_f32, P, P, ~0ull, D);
     for (int s = 0; s < P; s++) (is_k ? f->get_k : f->get_v)(frame, P, s, y[s], D);
@@ -47,7 +48,8 @@ static float normal(uint64_t *seed)
     return sum / 2;
 }
 
-/* A page that is a product of rank 2 comes back to a hundredth: the factors' rounding is in the codes. */
+/* A page that is a product of rank 2 comes back to a hundredth: the factors' rounding is in the
+ * codes. */
 static void what_slots_share_takes_no_steps(void **state)
 {
     (void)state;
@@ -64,12 +66,13 @@ static void what_slots_share_takes_no_steps(void **state)
         for (int is_k = 0; is_k < 2; is_k++) {
             through(with(bases[b], "-r2"), is_k, x, y);
             if (!(squares(x, y) <= 1e-4 * squares(x, NULL)))
-                fail_msg("%s-r2, %c: %g of the page is lost", bases[b], is_k ? 'K' : 'V', sqrt(squares(x, y) / squares(x, NULL)));
+                fail_msg("%s-r2, %c: %g of the page is lost", bases[b], is_k ? 'K' : 'V',
+                         sqrt(squares(x, y) / squares(x, NULL)));
         }
 }
 
-/* One number of each row (of V, of K by slot) or channel (K of kivi) is thousands of times the others:
- * it comes back to a thousandth, and the others as if it were like them. */
+/* One number of each row (of V, of K by slot) or channel (K of kivi) is thousands of times the
+ * others: it comes back to a thousandth, and the others as if it were like them. */
 static void what_stands_out_costs_the_others_nothing(void **state)
 {
     (void)state;
@@ -94,13 +97,13 @@ static void what_stands_out_costs_the_others_nothing(void **state)
                         x[s][d] = y[s][d] = z[s][d] = 0;
                     }
             if (!(squares(x, y) <= 1.2 * squares(plain, z)))
-                fail_msg("%s-s1, %c: error %g, without the large numbers %g", bases[b], is_k ? 'K' : 'V', squares(x, y),
-                         squares(plain, z));
+                fail_msg("%s-s1, %c: error %g, without the large numbers %g", bases[b],
+                         is_k ? 'K' : 'V', squares(x, y), squares(plain, z));
         }
 }
 
-/* Noise has nothing to take out, keys have a mean and large channels: worse it gets with neither, and with
- * keys the product saves at least half of the error of codes under a slot's scale. */
+/* Noise has nothing to take out, keys have a mean and large channels: worse it gets with neither,
+ * and with keys the product saves at least half of the error of codes under a slot's scale. */
 static void no_page_is_worse_for_it(void **state)
 {
     (void)state;
@@ -120,14 +123,14 @@ static void no_page_is_worse_for_it(void **state)
                     through(f, is_k, x, z);
                     double may = keys && o && bases[b][0] == 'q' ? 0.5 : 1;
                     if (!(squares(x, z) <= may * squares(x, y)))
-                        fail_msg("%s, %c, %s: error %g, plain %g", f->name, is_k ? 'K' : 'V', keys ? "keys" : "noise",
-                                 squares(x, z), squares(x, y));
+                        fail_msg("%s, %c, %s: error %g, plain %g", f->name, is_k ? 'K' : 'V',
+                                 keys ? "keys" : "noise", squares(x, z), squares(x, y));
                 }
     }
 }
 
-/* Masked slots and slots that are not finite have nothing beside their codes: whatever is added to an
- * answer for them is 0, so that their weight of 0 and their NaN stay what they are. */
+/* Masked slots and slots that are not finite have nothing beside their codes: whatever is added to
+ * an answer for them is 0, so that their weight of 0 and their NaN stay what they are. */
 static void dead_slots_have_nothing_beside_their_codes(void **state)
 {
     (void)state;
@@ -140,7 +143,8 @@ static void dead_slots_have_nothing_beside_their_codes(void **state)
     for (size_t b = 0; b < WN_COUNT(bases); b++)
         for (int is_k = 0; is_k < 2; is_k++) {
             const wn_format *f = with(bases[b], "-s1r2"), *base = with(bases[b], "");
-            size_t bytes = (is_k ? f->k_bytes : f->v_bytes)(P, D), from = (is_k ? base->k_bytes : base->v_bytes)(P, D);
+            size_t bytes = (is_k ? f->k_bytes : f->v_bytes)(P, D),
+                   from = (is_k ? base->k_bytes : base->v_bytes)(P, D);
             void *raw = calloc(1, wn_format_f32.k_bytes(P, D));
             char *frame = malloc(bytes);
             (is_k ? wn_format_f32.put_k : wn_format_f32.put_v)(raw, P, 0, x[0], D, P, D);

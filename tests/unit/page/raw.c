@@ -60,10 +60,13 @@ static void rows_come_out_rounded_once(void **state)
                 for (int d = 0; d < D; d++) assert_true(row[d] == rounded(elem_of(f), rows[s][d]));
                 f->get_v(v, P, s, row, D);
                 for (int d = 0; d < D; d++) assert_true(row[d] == rounded(elem_of(f), rows[s][d]));
-                assert_true(wn_elem_get(elem_of(f), k, (size_t)(2 * P + s)) == rounded(elem_of(f), rows[s][2]));
-                assert_true(wn_elem_get(elem_of(f), v, (size_t)(s * D + 2)) == rounded(elem_of(f), rows[s][2]));
+                assert_true(wn_elem_get(elem_of(f), k, (size_t)(2 * P + s)) ==
+                            rounded(elem_of(f), rows[s][2]));
+                assert_true(wn_elem_get(elem_of(f), v, (size_t)(s * D + 2)) ==
+                            rounded(elem_of(f), rows[s][2]));
             }
-            for (int j = 0; j < 64; j++) assert_true(k[kb + (size_t)j] == 0x5a && v[vb + (size_t)j] == 0x5a);
+            for (int j = 0; j < 64; j++)
+                assert_true(k[kb + (size_t)j] == 0x5a && v[vb + (size_t)j] == 0x5a);
             free(k), free(v);
         }
 }
@@ -104,13 +107,16 @@ static void runs_of_slots_move_alike(void **state)
     for (int i = 0; raw_at(i); i++) {
         const wn_format *f = raw_at(i);
         size_t bk = f->k_bytes(P, D), bv = f->v_bytes(P, D);
-        char *k = calloc(1, bk), *v = calloc(1, bv), *one[2] = { malloc(bk), malloc(bv) }, *all[2] = { malloc(bk), malloc(bv) };
+        char *k = calloc(1, bk), *v = calloc(1, bv), *one[2] = { malloc(bk), malloc(bv) },
+             *all[2] = { malloc(bk), malloc(bv) };
         fill(&seed);
         f->put_k(k, P, 0, rows[0], DIM_MAX + 5, P, D);
         f->put_v(v, P, 0, rows[0], DIM_MAX + 5, P, D);
         for (int n = 1; n <= P; n++) {
-            int from = (int)(test_rand(&seed) % (uint64_t)(P - n + 1)), to = (int)(test_rand(&seed) % (uint64_t)(P - n + 1));
-            memset(one[0], 0x5a, bk), memset(all[0], 0x5a, bk), memset(one[1], 0x5a, bv), memset(all[1], 0x5a, bv);
+            int from = (int)(test_rand(&seed) % (uint64_t)(P - n + 1)),
+                to = (int)(test_rand(&seed) % (uint64_t)(P - n + 1));
+            memset(one[0], 0x5a, bk), memset(all[0], 0x5a, bk), memset(one[1], 0x5a, bv),
+                memset(all[1], 0x5a, bv);
             for (int s = 0; s < n; s++) {
                 f->copy_k(one[0], to + s, k, from + s, P, D);
                 f->copy_v(one[1], to + s, v, from + s, P, D);
@@ -138,28 +144,35 @@ static void parts_of_a_page_give_the_same_bits(void **state)
         for (int t = 0; t < 60; t++) {
             const wn_format *f = raw_at(i);
             int P = sizes[t % 3], first = (int)(test_rand(&seed) % (uint64_t)P);
-            int n = 1 + (int)(test_rand(&seed) % (uint64_t)(P - first)), n_q = 1 + (int)(test_rand(&seed) % Q);
+            int n = 1 + (int)(test_rand(&seed) % (uint64_t)(P - first)),
+                n_q = 1 + (int)(test_rand(&seed) % Q);
             void *k = malloc(f->k_bytes(P, D)), *v = malloc(f->v_bytes(P, D));
             fill(&seed);
             for (int a = 0; a < Q; a++)
-                for (int b = 0; b < 64; b++) q[a][b % D] = test_randf(&seed), w[a][b] = test_randf(&seed);
+                for (int b = 0; b < 64; b++)
+                    q[a][b % D] = test_randf(&seed), w[a][b] = test_randf(&seed);
             f->put_k(k, P, 0, rows[0], DIM_MAX + 5, P, D);
             f->put_v(v, P, 0, rows[0], DIM_MAX + 5, P, D);
-            wn_page_score whole = { .out = all[0], .out_stride = 64, .q = q[0], .q_stride = D, .n_q = Q, .frame = k,
-                                    .P = P, .n = P, .head_dim = D };
+            wn_page_score whole = { .out = all[0], .out_stride = 64, .q = q[0], .q_stride = D,
+                                    .n_q = Q, .frame = k, .P = P, .n = P, .head_dim = D };
             wn_page_score part = whole;
             part.out = some[0], part.n_q = n_q, part.first = first, part.n = n;
-            part.tmp = t & 1 ? tmp : NULL, part.ahead = (wn_ahead){ (char *)v, (char *)v + f->v_bytes(P, D) };
+            part.tmp = t & 1 ? tmp : NULL,
+            part.ahead = (wn_ahead){ (char *)v, (char *)v + f->v_bytes(P, D) };
             f->score(&whole);
             f->score(&part);
-            for (int a = 0; a < n_q; a++) assert_memory_equal(some[a], all[a] + first, sizeof(float) * (size_t)n);
+            for (int a = 0; a < n_q; a++)
+                assert_memory_equal(some[a], all[a] + first, sizeof(float) * (size_t)n);
             memset(acc, 0, sizeof acc), memset(acc2, 0, sizeof acc2);
-            wn_page_mix m = { .acc = acc[0], .acc_stride = D, .w = w[0], .w_stride = 64, .n_q = n_q, .frame = v, .P = P,
-                              .first = first, .n = n, .head_dim = D, .tmp = t & 1 ? tmp : NULL };
+            wn_page_mix m = { .acc = acc[0], .acc_stride = D, .w = w[0], .w_stride = 64, .n_q = n_q,
+                              .frame = v, .P = P, .first = first, .n = n, .head_dim = D,
+                              .tmp = t & 1 ? tmp : NULL };
             f->mix(&m);
             for (int s = 0; s < n; s++)
-                f->mix(&(wn_page_mix){ .acc = acc2[0], .acc_stride = D, .w = w[0] + s, .w_stride = 64, .n_q = n_q,
-                                       .frame = v, .P = P, .first = first + s, .n = 1, .head_dim = D, .ahead = { (char *)k, (char *)k + f->k_bytes(P, D) } });
+                f->mix(&(wn_page_mix){ .acc = acc2[0], .acc_stride = D, .w = w[0] + s,
+                                       .w_stride = 64, .n_q = n_q, .frame = v, .P = P,
+                                       .first = first + s, .n = 1, .head_dim = D,
+                                       .ahead = { (char *)k, (char *)k + f->k_bytes(P, D) } });
             assert_memory_equal(acc, acc2, sizeof acc);
             free(k), free(v);
         }

@@ -39,7 +39,8 @@ static void bad(const char *text, const char *says)
         char part[80];
         size_t n = strcspn(says, "|");
         snprintf(part, sizeof part, "%.*s", (int)n, says);
-        if (!strstr(err.text, part)) fail_msg("%s: \"%s\" does not say \"%s\"", text, err.text, part);
+        if (!strstr(err.text, part))
+            fail_msg("%s: \"%s\" does not say \"%s\"", text, err.text, part);
         says += n + (says[n] == '|');
     }
 }
@@ -48,9 +49,11 @@ static void good_texts(void **state)
 {
     (void)state;
     wn_policy p = good("recent");
-    assert_string_equal(p.text, "v1:recent(sinks=4,window=1024,at=boundary,every=512,first=0,last=0,system=off,special=off)");
+    assert_string_equal(p.text, "v1:recent(sinks=4,window=1024,at=boundary,every=512,first=0,last="
+                                "0,system=off,special=off)");
     p = good("  v1: recent ( window = 32 , sinks=0 ) @ 25% , k = f16 , v=bf16 ");
-    assert_string_equal(p.text, "v1:recent(sinks=0,window=32,at=boundary,every=512,first=0,last=0,system=off,special=off)@25%,k=f16,v=bf16");
+    assert_string_equal(p.text, "v1:recent(sinks=0,window=32,at=boundary,every=512,first=0,last=0,"
+                                "system=off,special=off)@25%,k=f16,v=bf16");
     assert_int_equal(p.budget_kind, WN_BUDGET_SHARE);
     assert_true(p.budget == 0.25);
     p = good("recent()");
@@ -61,7 +64,8 @@ static void good_texts(void **state)
     assert_int_equal(p.budget_kind, WN_BUDGET_SLOTS);
     assert_true(p.budget == 2048);
     assert_int_equal(good("random(at=mark)@1").at, WN_AT_MARK);
-    assert_string_equal(good("none").text, "v1:none(at=boundary,every=512,first=0,last=0,system=off,special=off)");
+    assert_string_equal(good("none").text,
+                        "v1:none(at=boundary,every=512,first=0,last=0,system=off,special=off)");
     assert_true(good("none,k=f32").budget_kind == WN_BUDGET_NONE);
     for (int i = 0; wn_recipe_at(i); i++) {
         good(wn_recipe_at(i)->name);
@@ -79,9 +83,11 @@ static void lanes_are(const char *text, const char *k, const char *v)
         for (int i = 0; i < 8; i++) {
             const wn_format *f = &wn_format_f16;
             wn_err err = { 0 };
-            if (wn_policy_format_at(&p, of_v, i / 2, 4, i % 2, 2, &f, &err)) fail_msg("%s: %s", text, err.text);
+            if (wn_policy_format_at(&p, of_v, i / 2, 4, i % 2, 2, &f, &err))
+                fail_msg("%s: %s", text, err.text);
             char got = f == &wn_format_f16 ? 'h' : f == &wn_format_bf16 ? 'b' : 's';
-            if (got != (of_v ? v : k)[i]) fail_msg("%s: lane %d has %s for %s", text, i, f->name, of_v ? "V" : "K");
+            if (got != (of_v ? v : k)[i])
+                fail_msg("%s: lane %d has %s for %s", text, i, f->name, of_v ? "V" : "K");
         }
 }
 
@@ -94,9 +100,11 @@ static void formats_of_lanes(void **state)
     lanes_are("none,k[0..1,-1]=f32,v[-2..-1]=bf16", "sssshhss", "hhhhbbbb");
     lanes_are("none,kv[1:0]=f32,v[0..-1:1]=bf16", "hhshhhhh", "hbsbhbhb");
     lanes_are("none,k[1..2]=f32,k[2]=bf16", "hhssbbhh", "hhhhhhhh");     /* the last that fits */
-    lanes_are("none,k[1]=f32,k=bf16", "bbssbbbb", "hhhhhhhh");           /* the bare key is for the others */
+    /* the bare key is for the others */
+    lanes_are("none,k[1]=f32,k=bf16", "bbssbbbb", "hhhhhhhh");
     assert_string_equal(good("none,v=bf16,kv[ 0, -1 : 0..1 ]=f32,lag=3").text,
-                        "v1:none(at=boundary,every=512,first=0,last=0,system=off,special=off),v=bf16,k[0]=f32,v[0]=f32,k[-1:0..1]=f32,"
+                        "v1:none(at=boundary,every=512,first=0,last=0,system=off,special=off),v="
+                        "bf16,k[0]=f32,v[0]=f32,k[-1:0..1]=f32,"
                         "v[-1:0..1]=f32,lag=3");
     assert_string_equal(good("none,lag=0").text, good("none").text);
     bad("none,k=q77", "\"q77\" is unknown|f16, bf16, f32");
@@ -125,11 +133,16 @@ static void formats_of_lanes(void **state)
 static void budgets(void **state)
 {
     (void)state;
-    static const struct { const char *text; double bytes; } sizes[] = {
-        { "random@64MiB", 64 << 20 }, { "random@64M", 64 << 20 }, { "random@64mb", 64 << 20 }, { "random@1.5k", 1536 },
-        { "random@1.0001kB", 1024 }, { "random@2GiB", 2.0 * (1 << 30) }, { "random@1B", 1 },
-        { "random@1000000000000000B", 1e15 },
-        { "random@900000G", 900000.0 * (1 << 30) } };
+    static const struct { const char *text; double bytes;
+    } sizes[] = { { "random@64MiB", 64 << 20 },
+                  { "random@64M", 64 << 20 },
+                  { "random@64mb", 64 << 20 },
+                  { "random@1.5k", 1536 },
+                  { "random@1.0001kB", 1024 },
+                  { "random@2GiB", 2.0 * (1 << 30) },
+                  { "random@1B", 1 },
+                  { "random@1000000000000000B", 1e15 },
+                  { "random@900000G", 900000.0 * (1 << 30) } };
     for (size_t i = 0; i < WN_COUNT(sizes); i++) {
         wn_policy p = good(sizes[i].text);
         assert_int_equal(p.budget_kind, WN_BUDGET_BYTES);
@@ -189,7 +202,8 @@ static void wrong_words(void **state)
     (void)state;
     bad("resent", "no cache policy \"resent\"|none|keepall|random|recent");
     for (int i = 0; wn_recipe_at(i); i++) bad("resent", wn_recipe_at(i)->name);
-    bad("recent(sink=4)", "recent has no parameter \"sink\"; it has sinks, window, at, every, first, last");
+    bad("recent(sink=4)",
+        "recent has no parameter \"sink\"; it has sinks, window, at, every, first, last");
     bad("none(sinks=4)", "none has no parameter|at, every");
     bad("recent(sinks=4.5)", "recent(sinks=4.5)|whole number");
     bad("recent(sinks=four)", "whole number");
@@ -212,12 +226,14 @@ static void numbers_survive(void **state)
     assert_true(good("random(seed=4294967295)").v[0] == 4294967295.0);
     assert_true(good("random(seed=1e6)").v[0] == 1e6);
     assert_true(good("random(seed=4e+9)").v[0] == 4e9);
-    assert_true(good("recent(window=1073741824,every=1048576,first=1048576,last=1048576)").v[1] == 1 << 30);
+    assert_true(good("recent(window=1073741824,every=1048576,first=1048576,last=1048576)").v[1] ==
+                1 << 30);
     uint64_t rng = 5;
     for (int i = 0; i < 2000; i++) {
         wn_policy p = good("random"), q;
         wn_err err = { 0 };
-        double share = (double)(test_rand(&rng) % 1000000 + 1) / (double)(1000000 + test_rand(&rng) % 1000000);
+        double share = (double)(test_rand(&rng) % 1000000 + 1) /
+                       (double)(1000000 + test_rand(&rng) % 1000000);
         if (wn_policy_set_share(&p, share, &err)) fail_msg("%s", err.text);
         if (wn_policy_parse(&q, p.text, &err)) fail_msg("%s: %s", p.text, err.text);
         assert_memory_equal(&p.budget, &q.budget, sizeof p.budget);
@@ -235,7 +251,8 @@ static void lengths_at_the_limits(void **state)
     char text[1000];
     wn_spec s;
     wn_err err = { 0 };
-    for (int n = WN_SPEC_BYTES - 3; n <= WN_SPEC_BYTES + 1; n++) {      /* one long word, and as many words as fit */
+    /* one long word, and as many words as fit */
+    for (int n = WN_SPEC_BYTES - 3; n <= WN_SPEC_BYTES + 1; n++) {
         memset(text, 'a', (size_t)n);
         text[n] = '\0';
         assert_int_equal(wn_spec_parse(&s, text, &err), n < WN_SPEC_BYTES ? WN_OK : WN_EINVAL);
@@ -243,7 +260,8 @@ static void lengths_at_the_limits(void **state)
         else assert_int_equal(strlen(s.head.name), n);
     }
     size_t k = (size_t)sprintf(text, "a(");
-    for (int i = 0; i < WN_SPEC_PARAMS; i++) k += (size_t)sprintf(text + k, "%sp%d=%d", i ? "," : "", i, i);
+    for (int i = 0; i < WN_SPEC_PARAMS; i++)
+        k += (size_t)sprintf(text + k, "%sp%d=%d", i ? "," : "", i, i);
     sprintf(text + k, ")");
     assert_int_equal(wn_spec_parse(&s, text, &err), WN_OK);
     assert_int_equal(s.head.n_params, WN_SPEC_PARAMS);
@@ -262,7 +280,8 @@ static void lengths_at_the_limits(void **state)
     assert_non_null(strstr(err.text, "fewer keys"));
     assert_int_equal(wn_spec_parse(&s, "a+b:c+b:c+b:c+b:c+b:c+b:c+b:c+b:c+b:c", &err), WN_EINVAL);
     assert_non_null(strstr(err.text, "fewer stages"));
-    static const char all[] = "snapkv+alloc:ada(floor=0.2)+recover:d2o@20%,k=q4,v=q4,select=quest(pages=32)";
+    static const char all[] =
+        "snapkv+alloc:ada(floor=0.2)+recover:d2o@20%,k=q4,v=q4,select=quest(pages=32)";
     assert_int_equal(wn_spec_parse(&s, all, &err), WN_OK);
     assert_string_equal(s.keys[2].value.params[0].name, "pages");
     assert_string_equal(s.stages[1].call.name, "d2o");
@@ -273,7 +292,8 @@ static void lengths_at_the_limits(void **state)
 static void damaged_texts(void **state)
 {
     (void)state;
-    static const char whole[] = "v1:recent(sinks=4,window=1024,at=both,every=64,first=2,last=8)@12.5%,k=f16,v=bf16";
+    static const char whole[] =
+        "v1:recent(sinks=4,window=1024,at=both,every=64,first=2,last=8)@12.5%,k=f16,v=bf16";
     static const char bytes[] = "(),=+@:%.-1xZ \t\x80";
     char text[sizeof whole];
     for (size_t n = 0; n < sizeof whole; n++)

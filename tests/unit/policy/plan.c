@@ -19,11 +19,13 @@ static void masks_agree_with_a_table(void **state)
         for (int op = 0; op < 8; op++) {
             int lane = (int)(test_rand(&rng) % (LANES + 1)) - 1;
             if (test_rand(&rng) % 3) {
-                int from = (int)(test_rand(&rng) % 240) - 20, to = from + (int)(test_rand(&rng) % 80) - 5;
+                int from = (int)(test_rand(&rng) % 240) - 20,
+                    to = from + (int)(test_rand(&rng) % 80) - 5;
                 wn_plan_drop(&p, lane, from, to);
                 for (int l = 0; l < LANES; l++)
                     for (int i = 0; i < N; i++)
-                        if ((lane == l || lane == WN_ALL_LANES) && i >= from && i < to) keep[l][i] = false;
+                        if ((lane == l || lane == WN_ALL_LANES) && i >= from && i < to)
+                            keep[l][i] = false;
             } else {
                 int32_t pos[N];
                 bool in[N] = { 0 };
@@ -37,7 +39,8 @@ static void masks_agree_with_a_table(void **state)
         }
         for (int l = 0; l < LANES; l++)
             for (int i = 0; i < N; i++)
-                if (wn_plan_keeps(&p, l, i) != keep[l][i]) fail_msg("seed %d lane %d at %d", (int)seed, l, i);
+                if (wn_plan_keeps(&p, l, i) != keep[l][i])
+                    fail_msg("seed %d lane %d at %d", (int)seed, l, i);
         assert_int_equal(p.status, WN_OK);
         wn_plan_clear(&p);
         assert_true(wn_plan_is_empty(&p));

@@ -27,8 +27,10 @@ static void what_is_written_is_read(void **state)
     char path[128], *a, *b;
     wn_profile *p = test_profile(3, 4, 6, FP), *q;
     wn_err err;
-    snprintf(path, sizeof path, "%s/winnow-test-%ld.profile", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (long)getpid());
-    if (wn_profile_write(p, path, &err) || wn_profile_read(&q, path, &err)) fail_msg("%s", err.text);
+    snprintf(path, sizeof path, "%s/winnow-test-%ld.profile",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (long)getpid());
+    if (wn_profile_write(p, path, &err) || wn_profile_read(&q, path, &err))
+        fail_msg("%s", err.text);
     unlink(path);
     a = text_of(p);
     b = text_of(q);
@@ -50,7 +52,8 @@ static void what_is_written_is_read(void **state)
     wn_profile_close(p);
 }
 
-/* Replaces the first `from`; with sum the checksum is set right, so that what lies behind is seen. */
+/* Replaces the first `from`; with sum the checksum is set right, so that what lies behind is
+ * seen. */
 static wn_status spoiled(const char *from, const char *to, bool sum, wn_err *err)
 {
     wn_profile *p = test_profile(3, 4, 6, FP), *q;
@@ -78,24 +81,34 @@ static wn_status spoiled(const char *from, const char *to, bool sum, wn_err *err
 static void every_fault_has_its_sentence(void **state)
 {
     (void)state;
-    static const struct { const char *from, *to; bool sum; wn_status st; const char *says; } cases[] = {
-        { "\"kind\": \"winnow profile\"", "\"kind\": \"recipe\"", false, WN_EFORMAT, "not a profile (its kind" },
-        { "\"version\": 1", "\"version\": 2", false, WN_EUNSUPPORTED, "version 2, this program reads version 1" },
+    static const struct {
+        const char *from, *to;
+        bool sum;
+        wn_status st;
+        const char *says;
+    } cases[] = {
+        { "\"kind\": \"winnow profile\"", "\"kind\": \"recipe\"", false, WN_EFORMAT,
+          "not a profile (its kind" },
+        { "\"version\": 1", "\"version\": 2", false, WN_EUNSUPPORTED,
+          "version 2, this program reads version 1" },
         { "0.75", "0.76", false, WN_EFORMAT, "checksum does not match" },
         { "\"checksum\": \"", "\"checksum\": \"0", false, WN_EFORMAT, "checksum" },
         { "}\n", "", false, WN_EFORMAT, "cut short" },
         { "\"kind\"", "\"kind\": 1, \"kind\"", false, WN_EFORMAT, "not a profile, or cut short" },
-        { "\"how\"", "\"whatever\": 1,\n\"how\"", true, WN_EFORMAT, "1 object item(s) left unpacked: whatever" },
+        { "\"how\"", "\"whatever\": 1,\n\"how\"", true, WN_EFORMAT,
+          "1 object item(s) left unpacked: whatever" },
         { "\"layers\": 3", "\"layers\": 4", true, WN_EFORMAT, "4 layers with 4 heads and 6 lanes" },
         { "\"layers\": 3", "\"layers\": 0", true, WN_EFORMAT, "0 layers" },
         { "\"layers\": 3", "\"layers\": 6", true, WN_EFORMAT, "values for 6 layers" },
         { "\"heads\": 4", "\"heads\": 8", true, WN_EFORMAT, "12 heads, its model has 24" },
         { "\"fingerprint\": \"0", "\"fingerprint\": \"g", true, WN_EFORMAT, "hexadecimal" },
-        { "\"class\": \"retrieval\"", "\"class\": \"curious\"", true, WN_EFORMAT, "class \"curious\"" },
+        { "\"class\": \"retrieval\"", "\"class\": \"curious\"", true, WN_EFORMAT,
+          "class \"curious\"" },
         { "\"head\": 1", "\"head\": 0", true, WN_EFORMAT, "head 0 where layer 0, head 1 belongs" },
         { "\"copy\": 1.0", "\"copy\": 1.5", true, WN_EFORMAT, "copy is 1.5, expected 0 to 1" },
         { "\"loss\": 0.125", "\"loss\": -1.0", true, WN_EFORMAT, "loss is -1" },
-        { "\"echo\"", "\"eho\"", true, WN_EFORMAT, "lane of layer 0, head 0: Object item not found: echo" },
+        { "\"echo\"", "\"eho\"", true, WN_EFORMAT,
+          "lane of layer 0, head 0: Object item not found: echo" },
         { "\"span\": 0.0", "\"span\": \"x\"", true, WN_EFORMAT, "lane of layer 0, head 0" },
         { "\"answered\": 0.5", "\"answered\": 7", true, WN_EFORMAT, "how:" },
         { "\"context\": 2048", "\"context\": 0", true, WN_EFORMAT, "how:" },
@@ -103,13 +116,15 @@ static void every_fault_has_its_sentence(void **state)
         { "\"weights\": [", "\"weights\": [0, ", true, WN_EFORMAT, "4 weights for 3 layers" },
         { "1.71429", "1.5", true, WN_EFORMAT, "mean weight" },
         { "1.71429", "-1.0", true, WN_EFORMAT, "layer 0 has no weight" },
-        { "\"layer_loss\": [0.25", "\"layer_loss\": [true", true, WN_EFORMAT, "layer 0 has no number" },
+        { "\"layer_loss\": [0.25", "\"layer_loss\": [true", true, WN_EFORMAT,
+          "layer 0 has no number" },
     };
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
         wn_err err = { 0 };
         wn_status st = spoiled(cases[i].from, cases[i].to, cases[i].sum, &err);
         if (st != cases[i].st || !strstr(err.text, cases[i].says))
-            fail_msg("%s -> %s: %s, expected \"%s\"", cases[i].from, cases[i].to, st ? err.text : "read", cases[i].says);
+            fail_msg("%s -> %s: %s, expected \"%s\"", cases[i].from, cases[i].to,
+                     st ? err.text : "read", cases[i].says);
     }
 }
 
@@ -139,7 +154,8 @@ static void tables_are_found_by_recipe_and_nearest_budget(void **state)
         assert_int_equal(wn_profile_add_budget(p, text, "snapkv", shares[i], &b, &err), WN_OK);
         b->weight[0] = 3;
     }
-    assert_int_equal(wn_profile_add_budget(p, "snapkv@0.5", "snapkv", 0.5, &b, &err), WN_OK);    /* replaced, not added */
+    /* replaced, not added */
+    assert_int_equal(wn_profile_add_budget(p, "snapkv@0.5", "snapkv", 0.5, &b, &err), WN_OK);
     assert_int_equal(p->n_budgets, 3);
     assert_true(wn_profile_nearest(p, "snapkv", 0.3)->share == 0.25);
     assert_true(wn_profile_nearest(p, "snapkv", 0.36)->share == 0.5);
@@ -182,7 +198,8 @@ static void lanes_get_by_their_loss(void **state)
         { "h2o+alloc:heads(floor=0,by=copy)@25%", { 0, 100, 0, 0 } },
         { "h2o+alloc:heads(floor=0)@25%", { 11, 67, 11, 11 } },
         { "h2o+alloc:heads(by=induction)@25%", { 25, 25, 25, 25 } },    /* all 0: evenly */
-        /* losses of layers 1/4 and 1/6: shares 2 and 0 of the mean, at least 1/4: of 2.25 88.9 and 11.1 slots */
+        /* losses of layers 1/4 and 1/6: shares 2 and 0 of the mean, at least 1/4: of 2.25 88.9 and
+         * 11.1 slots */
         { "h2o+alloc:sensitive@25%", { 44, 44, 6, 6 } },
         { "h2o+alloc:sensitive(least=1)@25%", { 33, 33, 17, 17 } },
         { "h2o+alloc:sensitive(power=0)@25%", { 25, 25, 25, 25 } },
@@ -194,7 +211,8 @@ static void lanes_get_by_their_loss(void **state)
         test_view_decide(t, cases[i].kv);
         for (int l = 0; l < 4; l++)
             if (test_view_n_stays(t, l) != cases[i].want[l])
-                fail_msg("%s: lane %d keeps %d, expected %d", cases[i].kv, l, test_view_n_stays(t, l), cases[i].want[l]);
+                fail_msg("%s: lane %d keeps %d, expected %d", cases[i].kv, l,
+                         test_view_n_stays(t, l), cases[i].want[l]);
         test_view_close(t);
     }
     wn_profile_close(p);
@@ -207,7 +225,8 @@ static void window_layers_take_no_part(void **state)
     test_view *t = test_view_open(&(test_shape){ .n_tokens = 90, .n_layers = 3, .heads = 2 });
     t->view.profile = p;
     test_view_hide(t, 0);
-    test_view_decide(t, "snapkv(window=4)+alloc:profile@30%");      /* 108 slots, weights 6/7 and 3/7 */
+    /* 108 slots, weights 6/7 and 3/7 */
+    test_view_decide(t, "snapkv(window=4)+alloc:profile@30%");
     assert_int_equal(test_view_n_stays(t, 2), 36);
     assert_int_equal(test_view_n_stays(t, 4), 18);
     test_view_close(t);
@@ -219,7 +238,8 @@ static void a_view_shows_the_heads_of_a_lane(void **state)
 {
     (void)state;
     wn_profile *p = test_profile(2, 4, 4, FP);
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 9, .n_layers = 2, .heads = 2, .group = 2 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 9, .n_layers = 2, .heads = 2,
+                                                 .group = 2 });
     t->view.profile = p;
     test_view_decide(t, "none");
     assert_ptr_equal(wn_view_profile_heads(&t->view, 3), &p->heads[6]);

@@ -18,10 +18,13 @@ static const char *spell(const wn_recipe *r, const char *params, const char *bud
 static test_view *some_view(uint64_t seed, int n, bool hidden)
 {
     uint64_t rng = seed;
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 400, .n_layers = 3, .heads = 2, .dim = 8 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 400,
+                                                 .n_layers = 3, .heads = 2, .dim = 8 });
     if (hidden) test_view_hide(t, 1);
     for (int l = 0; l < t->view.n_lanes; l++)
-        if (test_rand(&rng) % 2) test_view_thin(t, l, n / 2 + (int)(test_rand(&rng) % (uint64_t)(n - n / 2)) + 1, seed + (uint64_t)l);
+        if (test_rand(&rng) % 2)
+            test_view_thin(t, l, n / 2 + (int)(test_rand(&rng) % (uint64_t)(n - n / 2)) + 1,
+                           seed + (uint64_t)l);
     if (test_rand(&rng) % 2) test_view_merge(t, 0, t->lanes[0].pos[t->lanes[0].n / 2], 3, logf(3));
     return t;
 }
@@ -37,17 +40,22 @@ static int live_slots(const test_view *t, int *n_lanes)
     return n;
 }
 
-/* Slots that the policy that was asked last protects by itself: they may go beyond a tiny budget. */
+/* Slots that the policy that was asked last protects by itself: they may go beyond a tiny
+ * budget. */
 static int protected_slots(const test_view *t)
 {
     int n = 0;
     for (int l = 0; l < t->view.n_lanes; l++)
         for (int i = 0; i < t->shown[l].n; i++)
-            n += t->shown[l].pos[i] < t->policy.first || t->shown[l].pos[i] >= t->view.n_tokens - t->policy.last;
+            n += t->shown[l].pos[i] < t->policy.first ||
+                 t->shown[l].pos[i] >= t->view.n_tokens - t->policy.last;
     return n;
 }
 
-static bool is_budgeted(const wn_recipe *r) { return r->kind == WN_CLASS_BUDGETED || r->kind == WN_CLASS_PROBE; }
+static bool is_budgeted(const wn_recipe *r)
+{
+    return r->kind == WN_CLASS_BUDGETED || r->kind == WN_CLASS_PROBE;
+}
 
 static void budgets_are_kept_in_every_unit(void **state)
 {
@@ -65,17 +73,22 @@ static void budgets_are_kept_in_every_unit(void **state)
             snprintf(budget, sizeof budget, "@%g%%", share);
             test_view_decide(t, spell(r, "", budget));
             if (test_view_total(t) > WN_MAX(most, protected_slots(t)) && live > most)
-                fail_msg("seed %d: %s keeps %d slots of %d, %d are allowed", (int)seed, kv, test_view_total(t), live, most);
+                fail_msg("seed %d: %s keeps %d slots of %d, %d are allowed", (int)seed, kv,
+                         test_view_total(t), live, most);
             int slots = 1 + (int)(seed * 5) % n;
             snprintf(budget, sizeof budget, "@%d", slots);
             test_view_decide(t, spell(r, "", budget));
-            if (test_view_total(t) > WN_MAX(slots * n_lanes, protected_slots(t)) && live > slots * n_lanes)
-                fail_msg("seed %d: %s keeps %d slots in %d lanes", (int)seed, kv, test_view_total(t), n_lanes);
+            if (test_view_total(t) > WN_MAX(slots * n_lanes, protected_slots(t)) &&
+                live > slots * n_lanes)
+                fail_msg("seed %d: %s keeps %d slots in %d lanes", (int)seed, kv,
+                         test_view_total(t), n_lanes);
             /* bytes of frames: 24 for a slot of one lane here, over the lanes that have slots */
             snprintf(budget, sizeof budget, "@%dB", slots * n_lanes * 24 + 23);
             test_view_decide_bytes(t, spell(r, "", budget), 24);
-            if (test_view_total(t) > WN_MAX(slots * n_lanes, protected_slots(t)) && live > slots * n_lanes)
-                fail_msg("seed %d: %s keeps %d slots in %d lanes", (int)seed, kv, test_view_total(t), n_lanes);
+            if (test_view_total(t) > WN_MAX(slots * n_lanes, protected_slots(t)) &&
+                live > slots * n_lanes)
+                fail_msg("seed %d: %s keeps %d slots in %d lanes", (int)seed, kv,
+                         test_view_total(t), n_lanes);
             test_view_close(t);
         }
 }
@@ -92,8 +105,10 @@ static void below_the_budget_nothing_happens(void **state)
             test_view *t = some_view(seed, 200, seed % 2);
             int live = live_slots(t, &n_lanes), mean = (live + n_lanes - 1) / n_lanes;
             static const char *const wide[] = { "@100%", "@200", "@1000000", "@1GiB" };
-            for (size_t b = 0; b < WN_COUNT(wide); b++) assert_true(wn_plan_is_empty(test_view_decide(t, spell(r, "", wide[b]))));
-            snprintf(budget, sizeof budget, "@%d", mean);       /* the mean over lanes counts, not the longest */
+            for (size_t b = 0; b < WN_COUNT(wide); b++)
+                assert_true(wn_plan_is_empty(test_view_decide(t, spell(r, "", wide[b]))));
+            /* the mean over lanes counts, not the longest */
+            snprintf(budget, sizeof budget, "@%d", mean);
             assert_true(wn_plan_is_empty(test_view_decide(t, spell(r, "", budget))));
             snprintf(budget, sizeof budget, "@%d", mean - 1);
             assert_false(wn_plan_is_empty(test_view_decide(t, spell(r, "", budget))));
@@ -110,8 +125,9 @@ static void below_the_budget_nothing_happens(void **state)
 static void the_protected_stay(void **state)
 {
     (void)state;
-    static const struct { int first, last, slots; } cases[] = {
-        { 4, 16, 60 }, { 0, 1, 1 }, { 7, 0, 8 }, { 30, 30, 70 }, { 30, 30, 10 }, { 300, 300, 10 }, { 0, 0, 20 } };
+    static const struct { int first, last, slots;
+    } cases[] = { { 4, 16, 60 },  { 0, 1, 1 },      { 7, 0, 8 }, { 30, 30, 70 },
+                  { 30, 30, 10 }, { 300, 300, 10 }, { 0, 0, 20 } };
     for (int i = 0; wn_recipe_at(i); i++)
         for (size_t c = 0; c < WN_COUNT(cases); c++)
             for (int named = 0; named < 2; named++) {
@@ -127,15 +143,20 @@ static void the_protected_stay(void **state)
                     int here = 0;
                     for (int s = 0; s < t->shown[l].n; s++) {
                         int32_t pos = t->shown[l].pos[s];
-                        if (pos >= cases[c].first && pos < n - cases[c].last && !(named && pos >= 90 && pos < 95)) continue;
-                        if (!test_view_stays(t, l, pos)) fail_msg("%s drops position %d of lane %d", kv, pos, l);
+                        if (pos >= cases[c].first && pos < n - cases[c].last &&
+                            !(named && pos >= 90 && pos < 95))
+                            continue;
+                        if (!test_view_stays(t, l, pos))
+                            fail_msg("%s drops position %d of lane %d", kv, pos, l);
                         here++;
                     }
                     n_protected = WN_MAX(n_protected, here);
                 }
                 live_slots(t, &n_lanes);
-                if (is_budgeted(r) && test_view_total(t) > n_lanes * WN_MAX(cases[c].slots, n_protected))
-                    fail_msg("%s keeps %d slots in %d lanes, %d of a lane protected", kv, test_view_total(t), n_lanes, n_protected);
+                if (is_budgeted(r) &&
+                    test_view_total(t) > n_lanes * WN_MAX(cases[c].slots, n_protected))
+                    fail_msg("%s keeps %d slots in %d lanes, %d of a lane protected", kv,
+                             test_view_total(t), n_lanes, n_protected);
                 test_view_close(t);
             }
 }
@@ -149,7 +170,8 @@ static void same_view_same_plan(void **state)
             bool stays[6][300];
             test_view *t = some_view(seed, 150 + (int)seed * 10, seed % 2);
             for (int again = 0; again < 2; again++) {
-                wn_mark m = wn_arena_mark(&t->scratch);         /* scratch is not zeroed between decisions */
+                /* scratch is not zeroed between decisions */
+                wn_mark m = wn_arena_mark(&t->scratch);
                 memset(wn_arena_take(&t->scratch, 1 << 20), again ? 0xff : 0x3f, 1 << 20);
                 wn_arena_rewind(&t->scratch, m);
                 memset(t->view.rows[0], again ? 0xff : 0, 16);
@@ -181,7 +203,8 @@ static void decision_after_decision(void **state)
                 live_slots(t, &n_lanes);
                 int64_t most = t->view.budget;
                 if (is_budgeted(r) && test_view_total(t) > WN_MAX(most, protected_slots(t)))
-                    fail_msg("%s at %d: %d slots, %d are allowed", kv, t->view.n_tokens, test_view_total(t), (int)most);
+                    fail_msg("%s at %d: %d slots, %d are allowed", kv, t->view.n_tokens,
+                             test_view_total(t), (int)most);
                 test_view_carry_out(t);
                 test_view_grow(t, 1 + k % 16);
             }
@@ -210,9 +233,10 @@ static void recent_keeps_both_ends(void **state)
     check_kept("recent(sinks=4,window=10)", 14, 14, 14);
     check_kept("recent(sinks=0,window=1)", 100, 0, 99);
     check_kept("recent(sinks=4)@25%", 100, 4, 79);
-    check_kept("recent(sinks=4)@29%", 100, 4, 75);              /* 0.29 x 100 is 28.999.. in doubles */
+    check_kept("recent(sinks=4)@29%", 100, 4, 75);  /* 0.29 x 100 is 28.999.. in doubles */
     check_kept("recent(sinks=4)@10", 100, 4, 94);
-    check_kept("recent(sinks=4)@3", 100, 2, 99);                /* too small for the sinks: the window has one */
+    /* too small for the sinks: the window has one */
+    check_kept("recent(sinks=4)@3", 100, 2, 99);
     check_kept("recent(sinks=4)@1", 100, 0, 99);
     check_kept("recent(sinks=4)@1%", 99, 0, 99);                /* nothing is what 1 % of 99 is */
     check_kept("recent(sinks=4,first=6)@10", 100, 6, 96);
@@ -274,14 +298,19 @@ static void caps_hold(void **state)
             for (int k = 0; k < 3; k++) {
                 static const char *const params[] = { "", "first=9,last=30", "every=64,last=1" };
                 for (int n = 1; n < 300; n += n < 20 ? 1 : 53) {
-                    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 1, .heads = 3 });
+                    test_view *t = test_view_open(
+                        &(test_shape){ .n_tokens = n, .n_layers = 1, .heads = 3 });
                     test_view_decide(t, spell(wn_recipe_at(i), params[k], budgets[b]));
                     int64_t cap = wn_policy_cap(&t->policy, n);
                     assert_true(cap <= n);
-                    bool share = wn_recipe_at(i)->kind == WN_CLASS_HEAD_SHARE;      /* lanes differ: the mean */
-                    if (share && test_view_total(t) > 3 * cap) fail_msg("%s at %d: %d slots", kv, n, test_view_total(t));
+                    /* lanes differ: the mean */
+                    bool share = wn_recipe_at(i)->kind == WN_CLASS_HEAD_SHARE;
+                    if (share && test_view_total(t) > 3 * cap)
+                        fail_msg("%s at %d: %d slots", kv, n, test_view_total(t));
                     for (int l = 0; l < 3 && !share; l++)
-                        if (test_view_n_stays(t, l) > cap) fail_msg("%s at %d: %d slots, cap %d", kv, n, test_view_n_stays(t, l), (int)cap);
+                        if (test_view_n_stays(t, l) > cap)
+                            fail_msg("%s at %d: %d slots, cap %d", kv, n, test_view_n_stays(t, l),
+                                     (int)cap);
                     test_view_close(t);
                 }
             }

@@ -42,7 +42,8 @@ static void split_model(int64_t total, const int *weight, const int64_t *cap, in
     while (given < left) {
         int best = -1;
         for (int i = 0; i < n; i++)
-            if (open[i] && (best < 0 || left * weight[i] % sum > left * weight[best] % sum)) best = i;
+            if (open[i] && (best < 0 || left * weight[i] % sum > left * weight[best] % sum))
+                best = i;
         if (best < 0) break;            /* all lanes are full */
         out[best]++;
         open[best] = false;
@@ -55,11 +56,14 @@ static void split_agrees_with_whole_numbers(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 20000; seed++) {
         uint64_t rng = seed;
-        int n = 1 + (int)(test_rand(&rng) % LANES), weight[LANES], kinds = 1 + (int)(test_rand(&rng) % 4);
-        int64_t cap[LANES], want[LANES], got[LANES], sum = 0, room = 0, total = (int64_t)(test_rand(&rng) % 1500);
+        int n = 1 + (int)(test_rand(&rng) % LANES), weight[LANES],
+            kinds = 1 + (int)(test_rand(&rng) % 4);
+        int64_t cap[LANES], want[LANES], got[LANES], sum = 0, room = 0,
+                                                     total = (int64_t)(test_rand(&rng) % 1500);
         double w[LANES];
         for (int i = 0; i < n; i++) {
-            /* powers of two: their shares have remainders that doubles hold exactly when they sum to one */
+            /* powers of two: their shares have remainders that doubles hold exactly when they sum
+             * to one */
             weight[i] = test_rand(&rng) % 6 ? 1 << (int)(test_rand(&rng) % (uint64_t)kinds) : 0;
             cap[i] = (int64_t)(test_rand(&rng) % 4 ? test_rand(&rng) % 300 : 100000);
             w[i] = weight[i] * 0.37;
@@ -68,35 +72,44 @@ static void split_agrees_with_whole_numbers(void **state)
         wn_stage_split(total, w, cap, n, got);
         split_model(total, weight, cap, n, want);
         for (int i = 0; i < n; i++) {
-            if (got[i] < 0 || got[i] > cap[i]) fail_msg("seed %d: lane %d gets %d of %d", (int)seed, i, (int)got[i], (int)cap[i]);
+            if (got[i] < 0 || got[i] > cap[i])
+                fail_msg("seed %d: lane %d gets %d of %d", (int)seed, i, (int)got[i], (int)cap[i]);
             if (got[i] < want[i] - 1 || got[i] > want[i] + 1)
-                fail_msg("seed %d: lane %d gets %d, not %d", (int)seed, i, (int)got[i], (int)want[i]);
-            if (kinds == 1) assert_int_equal(got[i], want[i]);  /* equal weights: to the last slot */
+                fail_msg("seed %d: lane %d gets %d, not %d", (int)seed, i, (int)got[i],
+                         (int)want[i]);
+            /* equal weights: to the last slot */
+            if (kinds == 1) assert_int_equal(got[i], want[i]);
             sum += got[i];
         }
-        if (sum != min_of(total, room)) fail_msg("seed %d: %d slots of %d", (int)seed, (int)sum, (int)total);
+        if (sum != min_of(total, room))
+            fail_msg("seed %d: %d slots of %d", (int)seed, (int)sum, (int)total);
     }
 }
 
-static void check_split(int64_t total, const double *w, const int64_t *cap, int n, const int64_t *want)
+static void check_split(int64_t total, const double *w, const int64_t *cap, int n,
+                        const int64_t *want)
 {
     int64_t got[LANES];
     wn_stage_split(total, w, cap, n, got);
     for (int i = 0; i < n; i++)
-        if (got[i] != want[i]) fail_msg("total %d: lane %d gets %d, not %d", (int)total, i, (int)got[i], (int)want[i]);
+        if (got[i] != want[i])
+            fail_msg("total %d: lane %d gets %d, not %d", (int)total, i, (int)got[i], (int)want[i]);
 }
 
 static void split_by_hand(void **state)
 {
     (void)state;
-    static const int64_t wide[4] = { 100, 100, 100, 100 }, tight[4] = { 1, 100, 3, 100 }, none[4] = { 0 };
-    static const double even[4] = { 1, 1, 1, 1 }, skew[4] = { 1, 2, 3, 2 }, some[4] = { 0, 1, 0, 1 }, tiny[4] = { 1e-300, 1e-300, 1e-300, 1e-300 };
+    static const int64_t wide[4] = { 100, 100, 100, 100 }, tight[4] = { 1, 100, 3, 100 },
+                         none[4] = { 0 };
+    static const double even[4] = { 1, 1, 1, 1 }, skew[4] = { 1, 2, 3, 2 },
+                        some[4] = { 0, 1, 0, 1 }, tiny[4] = { 1e-300, 1e-300, 1e-300, 1e-300 };
     check_split(10, even, wide, 4, (int64_t[]){ 3, 3, 2, 2 });          /* ties: the lower lanes */
     check_split(0, even, wide, 4, none);
     check_split(3, even, wide, 4, (int64_t[]){ 1, 1, 1, 0 });
     check_split(10, skew, wide, 4, (int64_t[]){ 1, 3, 4, 2 });          /* 1.25 2.5 3.75 2.5 */
     check_split(10, some, wide, 4, (int64_t[]){ 0, 5, 0, 5 });
-    check_split(20, even, tight, 4, (int64_t[]){ 1, 8, 3, 8 });         /* what caps leave goes to the others */
+    /* what caps leave goes to the others */
+    check_split(20, even, tight, 4, (int64_t[]){ 1, 8, 3, 8 });
     check_split(21, even, tight, 4, (int64_t[]){ 1, 9, 3, 8 });
     check_split(1000, even, tight, 4, tight);
     check_split(10, even, none, 4, none);
@@ -107,7 +120,8 @@ static void split_by_hand(void **state)
 /* ---- retain --------------------------------------------------------------------------- */
 
 /* The best that is left, again and again. */
-static void retain_model(const test_view *t, int lane, const float *score, int64_t keep, bool *stays)
+static void retain_model(const test_view *t, int lane, const float *score, int64_t keep,
+                         bool *stays)
 {
     const wn_view_lane *l = &t->shown[lane];
     int n = 0;
@@ -126,7 +140,8 @@ static void retain_model(const test_view *t, int lane, const float *score, int64
 
 static float odd_score(uint64_t *rng, int kind)
 {
-    static const float odd[] = { 0, -0.0f, 1, -1, INFINITY, -INFINITY, NAN, -NAN, 1e-45f, -1e-45f, 3.4e38f, -3.4e38f };
+    static const float odd[] = { 0,   -0.0f, 1,      -1,      INFINITY, -INFINITY,
+                                 NAN, -NAN,  1e-45f, -1e-45f, 3.4e38f,  -3.4e38f };
     if (kind == 0) return odd[test_rand(rng) % WN_COUNT(odd)];
     return kind == 1 ? (float)(test_rand(rng) % 5) : test_randf(rng);
 }
@@ -136,7 +151,8 @@ static void retain_agrees_with_picking_the_best(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 1500; seed++) {
         uint64_t rng = seed;
-        int n = 1 + (int)(test_rand(&rng) % 150), live = 1 + (int)(test_rand(&rng) % (uint64_t)n), kind = (int)(test_rand(&rng) % 3);
+        int n = 1 + (int)(test_rand(&rng) % 150), live = 1 + (int)(test_rand(&rng) % (uint64_t)n),
+            kind = (int)(test_rand(&rng) % 3);
         int64_t keep = (int64_t)(test_rand(&rng) % (uint64_t)(live + 3));
         float score[150];
         bool stays[150] = { 0 };
@@ -152,8 +168,9 @@ static void retain_agrees_with_picking_the_best(void **state)
         retain_model(t, 1, score, keep, stays);
         for (int i = 0; i < live; i++)
             if (test_view_stays(t, 1, t->shown[1].pos[i]) != stays[i])
-                fail_msg("seed %d: of %d slots %d stay: position %d (score %g) %s", (int)seed, live, (int)keep,
-                         t->shown[1].pos[i], (double)score[i], stays[i] ? "is dropped" : "stays");
+                fail_msg("seed %d: of %d slots %d stay: position %d (score %g) %s", (int)seed, live,
+                         (int)keep, t->shown[1].pos[i], (double)score[i],
+                         stays[i] ? "is dropped" : "stays");
         assert_int_equal(test_view_n_stays(t, 0), n);           /* the other lane is left alone */
         test_view_close(t);
     }
@@ -163,18 +180,20 @@ static void retain_by_hand(void **state)
 {
     (void)state;
     static const float score[8] = { 1, 2, 2, NAN, 2, 0, -0.0f, -INFINITY };
-    static const struct { int keep, protect; const char *stays; } cases[] = {
-        { 2, -1, "01100000" }, { 3, -1, "01101000" }, { 5, -1, "11101100" }, { 6, -1, "11101110" },
-        { 7, -1, "11111110" },          /* NaN is as bad as -inf: the earlier position */
-        { 0, -1, "00000000" }, { 1, 3, "00010000" }, { 2, 3, "01010000" }, { 0, 3, "00010000" }, { 8, -1, "11111111" },
-        { 100, -1, "11111111" },
+    static const struct { int keep, protect; const char *stays;
+    } cases[] = {
+        { 2, -1, "01100000" }, { 3, -1, "01101000" }, { 5, -1, "11101100" },
+        { 6, -1, "11101110" }, { 7, -1, "11111110" }, /* NaN is as bad as -inf: the earlier position */
+        { 0, -1, "00000000" }, { 1, 3, "00010000" },  { 2, 3, "01010000" },
+        { 0, 3, "00010000" },  { 8, -1, "11111111" }, { 100, -1, "11111111" },
     };
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
         test_view *t = test_view_open(&(test_shape){ .n_tokens = 8, .n_layers = 1, .heads = 1 });
         if (cases[i].protect >= 0) test_view_protect(t, cases[i].protect, cases[i].protect + 1);
         wn_stage_retain(&t->view, 0, score, cases[i].keep, &t->plan);
         for (int p = 0; p < 8; p++)
-            if (test_view_stays(t, 0, p) != (cases[i].stays[p] == '1')) fail_msg("case %zu: position %d", i, p);
+            if (test_view_stays(t, 0, p) != (cases[i].stays[p] == '1'))
+                fail_msg("case %zu: position %d", i, p);
         test_view_close(t);
     }
 }
@@ -209,7 +228,8 @@ static void near_to(double got, double want)
 static void lengths_and_likeness_of_rows(void **state)
 {
     static const float rows[4 * 2] = { 3, 4, 0.6f, 0.8f, -4, 3, 0, 0 };
-    static const float norms[4] = { 5, 1, 5, 0 }, next[3] = { 1, 0, 0 }, with_x[4] = { 0.6f, 0.6f, -0.8f, 0 };
+    static const float norms[4] = { 5, 1, 5, 0 }, next[3] = { 1, 0, 0 },
+                       with_x[4] = { 0.6f, 0.6f, -0.8f, 0 };
     float out[4];
     double mean[2];
     (void)state;

@@ -25,8 +25,8 @@ static void turn(void *ctx, int lane, float *row, int from, int to)
  * protected positions. */
 static test_view *open_view(void)
 {
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = N, .max_tokens = 2 * N, .n_layers = 3, .heads = 2, .dim = 4,
-                                                 .v_dim = 6 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = N, .max_tokens = 2 * N, .n_layers = 3,
+                                                 .heads = 2, .dim = 4, .v_dim = 6 });
     t->view.turn = turn;
     test_view_thin(t, 1, 40, 3);
     test_view_thin(t, 2, 66, 4);
@@ -34,7 +34,9 @@ static test_view *open_view(void)
     test_view_hide(t, 2);
     t->shown[3].still = true;           /* a lane whose queries and keys are not rotated */
     test_view_protect(t, 20, 23);
-    for (int i = 0; i < 2 * N; i++) test_view_flag(t, i, (unsigned)(i * i / 5 % 4)), test_view_span(t, i, i + 1, i % 32 < 9 ? 0 : i / 16);
+    for (int i = 0; i < 2 * N; i++)
+        test_view_flag(t, i, (unsigned)(i * i / 5 % 4)),
+            test_view_span(t, i, i + 1, i % 32 < 9 ? 0 : i / 16);
     t->view.mark = N / 2;
     return t;
 }
@@ -45,9 +47,10 @@ static wn_trace_writer *create(const test_view *t, const char *policy, bool rows
     wn_policy p;
     wn_err err;
     assert_int_equal(wn_policy_parse(&p, policy, &err), WN_OK);
-    wn_trace_head h = { .policy = p.text, .model = "a model", .n_layers = t->shape.n_layers, .n_lanes = t->view.n_lanes,
-                        .lanes = t->shown, .rope_dims = 4, .rope_rate = rope.rate, .rows = rows,
-                        .stats = p.stats, .n_stats = p.n_stats };
+    wn_trace_head h = { .policy = p.text, .model = "a model", .n_layers = t->shape.n_layers,
+                        .n_lanes = t->view.n_lanes, .lanes = t->shown, .rope_dims = 4,
+                        .rope_rate = rope.rate, .rows = rows, .stats = p.stats,
+                        .n_stats = p.n_stats };
     if (wn_trace_create(&w, path, &h, &err)) fail_msg("%s", err.text);
     return w;
 }
@@ -99,7 +102,7 @@ static const wn_trace_decision *next(wn_trace *t)
     return d;
 }
 
-/* ---- what comes back -------------------------------------------------------------------------------- */
+/* ---- what comes back ------------------------------------------------------------------------- */
 
 static void same_lane(test_view *t, const wn_trace_decision *d, int lane, bool rows)
 {
@@ -115,22 +118,35 @@ static void same_lane(test_view *t, const wn_trace_decision *d, int lane, bool r
     if (a->count) assert_memory_equal(b->count, a->count, n * 4);
     if (a->bias) assert_memory_equal(b->bias, a->bias, n * 4);
     if (!n) return;
-    const float *k = wn_trace_rows(d, lane, WN_TRACE_KEYS), *v = wn_trace_rows(d, lane, WN_TRACE_VALUES);
-    const float *q = wn_trace_rows(d, lane, WN_TRACE_QUERIES), *x = wn_trace_rows(d, lane, WN_TRACE_STATS);
+    const float *k = wn_trace_rows(d, lane, WN_TRACE_KEYS),
+                *v = wn_trace_rows(d, lane, WN_TRACE_VALUES);
+    const float *q = wn_trace_rows(d, lane, WN_TRACE_QUERIES),
+                *x = wn_trace_rows(d, lane, WN_TRACE_STATS);
     assert_int_equal(k != NULL, rows);
     if (rows) assert_memory_equal(k, l->k, n * 4 * sizeof(float));
     if (rows) assert_memory_equal(v, l->v, n * 6 * sizeof(float));
     if (rows) assert_int_equal(d->n_queries, 64);
-    if (rows) assert_memory_equal(q, test_view_query(t, lane, t->view.n_tokens - 64, 0), 64 * 2 * 4 * sizeof(float));
+    if (rows)
+        assert_memory_equal(q, test_view_query(t, lane, t->view.n_tokens - 64, 0),
+                            64 * 2 * 4 * sizeof(float));
     for (int s = 0; s < t->policy.n_stats; s++)
-        for (size_t i = 0; i < n; i++) assert_true(x[(size_t)s * n + i] == *test_view_stat(t, lane, s, a->pos[i]));
-    if (t->view.sums) assert_memory_equal(wn_trace_rows(d, lane, WN_TRACE_SUMS), t->view.sums[lane], n * 2 * sizeof(float));
+        for (size_t i = 0; i < n; i++)
+            assert_true(x[(size_t)s * n + i] == *test_view_stat(t, lane, s, a->pos[i]));
+    if (t->view.sums)
+        assert_memory_equal(wn_trace_rows(d, lane, WN_TRACE_SUMS), t->view.sums[lane],
+                            n * 2 * sizeof(float));
 }
 
 static void what_was_written_is_read(void **state)
 {
-    static const char *const policies[] = { "snapkv(window=8)@25%", "d2o(every=64)@40%", "recent(sinks=3)@30%", "keepall",
-                                            "streaming(sinks=2,window=20)", "expected@25%", "none", "ledger@30%" };
+    static const char *const policies[] = { "snapkv(window=8)@25%",
+                                            "d2o(every=64)@40%",
+                                            "recent(sinks=3)@30%",
+                                            "keepall",
+                                            "streaming(sinks=2,window=20)",
+                                            "expected@25%",
+                                            "none",
+                                            "ledger@30%" };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(policies); i++)
         for (int rows = 0; rows < 2; rows++) {
@@ -150,14 +166,19 @@ static void what_was_written_is_read(void **state)
             assert_int_equal(wn_view_mark(&d->view), N / 2);
             assert_true(d->slot_bytes == 20);
             for (int l = 0; l < t->view.n_lanes; l++) same_lane(t, d, l, rows);
-            for (int p = 0; p < N; p++) assert_int_equal(wn_view_protects(&d->view, p), p >= 20 && p < 23);
-            for (int p = 0; p < N; p++) assert_int_equal(wn_view_flags(&d->view, p), t->view.flags[p]);
-            for (int p = 1; p < N; p++) {               /* spans are numbered anew: what begins where stays */
+            for (int p = 0; p < N; p++)
+                assert_int_equal(wn_view_protects(&d->view, p), p >= 20 && p < 23);
+            for (int p = 0; p < N; p++)
+                assert_int_equal(wn_view_flags(&d->view, p), t->view.flags[p]);
+            for (int p = 1; p < N; p++) {               /* spans are numbered anew: what begins
+                                                           where stays */
                 const wn_view *x = &d->view, *y = &t->view;
                 assert_int_equal(wn_view_span(x, p) == 0, wn_view_span(y, p) == 0);
-                assert_int_equal(wn_view_span(x, p) == wn_view_span(x, p - 1), wn_view_span(y, p) == wn_view_span(y, p - 1));
+                assert_int_equal(wn_view_span(x, p) == wn_view_span(x, p - 1),
+                                 wn_view_span(y, p) == wn_view_span(y, p - 1));
             }
-            if (!wn_replay_same(&t->view, &t->plan, &d->plan, why, sizeof why)) fail_msg("%s: %s", policies[i], why);
+            if (!wn_replay_same(&t->view, &t->plan, &d->plan, why, sizeof why))
+                fail_msg("%s: %s", policies[i], why);
             assert_null(next(r));
             assert_int_equal(wn_trace_torn(r), 0);
             wn_trace_close(r);
@@ -183,13 +204,25 @@ static void many_decisions(const char *policy, bool rows, int n)
 /* The recorded policy makes the recorded plan, with rows or without; another does not. */
 static void replays_agree(void **state)
 {
-    static const struct { const char *policy; bool rows; } cases[] = {
-        { "random(first=3)@25%", false }, { "snapkv(window=8)@25%", false }, { "h2o@30%", false }, { "recent@25%", false },
-        { "tova@25%", false }, { "adakv@25%", false }, { "keydiff@25%", true }, { "d2o@25%", true }, { "expected@25%", true },
+    static const struct { const char *policy; bool rows;
+    } cases[] = {
+        { "random(first=3)@25%", false },
+        { "snapkv(window=8)@25%", false },
+        { "h2o@30%", false },
+        { "recent@25%", false },
+        { "tova@25%", false },
+        { "adakv@25%", false },
+        { "keydiff@25%", true },
+        { "d2o@25%", true },
+        { "expected@25%", true },
         { "expected(window=16)@25%", true },
-        { "lagkv(sinks=2,partition=8)@30%", true }, { "ledger@30%", true },
-        { "criticalkv(window=8)@30%", false }, { "fastgen(recover=0.5)@30%", false }, { "shotkv(window=8)@30%", false },
-        { "h2o+retain:fair@30%", false }, { "h2o+retain:critical@30%", false },
+        { "lagkv(sinks=2,partition=8)@30%", true },
+        { "ledger@30%", true },
+        { "criticalkv(window=8)@30%", false },
+        { "fastgen(recover=0.5)@30%", false },
+        { "shotkv(window=8)@30%", false },
+        { "h2o+retain:fair@30%", false },
+        { "h2o+retain:critical@30%", false },
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
@@ -207,7 +240,8 @@ static void replays_agree(void **state)
         assert_int_equal(wn_replay_open(&r, t, &err), WN_OK);
         while ((d = next(t))) {
             if (wn_replay_decide(r, d, &own, &plan, &err)) fail_msg("%s", err.text);
-            if (!wn_replay_same(&d->view, &d->plan, plan, why, sizeof why)) fail_msg("%s: %s", cases[i].policy, why);
+            if (!wn_replay_same(&d->view, &d->plan, plan, why, sizeof why))
+                fail_msg("%s: %s", cases[i].policy, why);
             const wn_verdict *said = wn_replay_verdicts(r);
             for (int l = 0; l < d->view.n_lanes; l++) {
                 size_t size = sizeof(float) * (size_t)d->view.lanes[l].n;
@@ -263,24 +297,29 @@ static void plans_with_everything(void **state)
     test_view_close(t);
 }
 
-/* ---- what is lacking ----------------------------------------------------------------------------------- */
+/* ---- what is lacking ------------------------------------------------------------------------- */
 
 static void what_was_not_recorded_is_named(void **state)
 {
-    static const struct { const char *recorded, *asked, *says; bool rows; } cases[] = {
+    static const struct { const char *recorded, *asked, *says; bool rows;
+    } cases[] = {
         { "random@25%", "keydiff@25%", "keydiff asks for keys", false },
         { "snapkv(window=8)@25%", "lagkv@25%", "lagkv asks for", false },
-        { "snapkv(window=8)@25%", "snapkv(window=16)@25%", "the attention of the last 16 queries", false },
+        { "snapkv(window=8)@25%", "snapkv(window=16)@25%", "the attention of the last 16 queries",
+          false },
         { "snapkv(window=8)@25%", "expected@25%", "the last 64 queries", false },
         { "snapkv(window=8)@25%", "snapkv(window=16)@25%", NULL, true },
         { "snapkv(window=8)@25%", "expected@25%", NULL, true },
         { "random@25%", "snapkv(window=8,kernel=3)@25%", NULL, true },
-        { "ledger@25%", "h2o@25%", "the attention that slots have got so far, as it counts it", true },
+        { "ledger@25%", "h2o@25%", "the attention that slots have got so far, as it counts it",
+          true },
         { "ledger(decay=0.5)@25%", "ledger(decay=0.6)@25%", "as it counts it", true },
         { "h2o@25%", "h2o(recent=0.1)@25%", NULL, false },
         { "snapkv(window=8)@25%", "snapkv(window=8)+retain:fair@25%", NULL, false },
-        { "snapkv(window=8)@25%", "criticalkv(window=8)@25%", "what values can change in the layer's answer, which the decision at 70 does not "
-          "hold (a run under a policy that asks for it records it)", true },
+        { "snapkv(window=8)@25%", "criticalkv(window=8)@25%",
+          "what values can change in the layer's answer, which the decision at 70 does not "
+          "hold (a run under a policy that asks for it records it)",
+          true },
     };
     (void)state;
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
@@ -316,20 +355,22 @@ static void windows_can_be_computed(void **state)
     finish(w);
     wn_trace *t = open_bytes(bytes, n_bytes);
     const wn_trace_decision *d = next(t);
-    static const char *const policies[] = { "snapkv(window=8)@25%", "tova@25%", "adakv(window=16)@30%" };
+    static const char *const policies[] = { "snapkv(window=8)@25%", "tova@25%",
+                                            "adakv(window=16)@30%" };
     assert_int_equal(wn_replay_open(&r, t, &err), WN_OK);
     for (size_t i = 0; i < WN_COUNT(policies); i++) {
         const wn_plan *want = test_view_decide_bytes(v, policies[i], 20);
         assert_int_equal(wn_policy_parse(&p, policies[i], &err), WN_OK);
         if (wn_replay_decide(r, d, &p, &plan, &err)) fail_msg("%s", err.text);
-        if (!wn_replay_same(&d->view, want, plan, why, sizeof why)) fail_msg("%s: %s", policies[i], why);
+        if (!wn_replay_same(&d->view, want, plan, why, sizeof why))
+            fail_msg("%s: %s", policies[i], why);
     }
     wn_replay_close(r);
     wn_trace_close(t);
     test_view_close(v);
 }
 
-/* ---- damage ----------------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 /* Decisions that are read before the end or the first failure. */
 static int count(const uint8_t *data, size_t n, wn_status *st, size_t *torn)
@@ -386,7 +427,8 @@ static void a_torn_end_costs_one_decision(void **state)
             assert_int_equal(st, WN_EFORMAT);
             continue;
         }
-        if (st || k != whole || torn != n - ends[whole]) fail_msg("%zu bytes: status %d, %d decisions, %zu torn", n, (int)st, k, torn);
+        if (st || k != whole || torn != n - ends[whole])
+            fail_msg("%zu bytes: status %d, %d decisions, %zu torn", n, (int)st, k, torn);
     }
     free(copy);
 }
@@ -398,9 +440,12 @@ int main(void)
     bytes = malloc(SPARE);
     if (!bytes) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_was_written_is_read),       cmocka_unit_test(replays_agree),
-        cmocka_unit_test(what_was_not_recorded_is_named), cmocka_unit_test(windows_can_be_computed),
-        cmocka_unit_test(a_changed_byte_is_noticed),      cmocka_unit_test(a_torn_end_costs_one_decision),
+        cmocka_unit_test(what_was_written_is_read),
+        cmocka_unit_test(replays_agree),
+        cmocka_unit_test(what_was_not_recorded_is_named),
+        cmocka_unit_test(windows_can_be_computed),
+        cmocka_unit_test(a_changed_byte_is_noticed),
+        cmocka_unit_test(a_torn_end_costs_one_decision),
         cmocka_unit_test(plans_with_everything),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

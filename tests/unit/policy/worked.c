@@ -11,7 +11,8 @@
 
 static test_view *small(int n, int layers, int heads)
 {
-    return test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 2000, .n_layers = layers, .heads = heads });
+    return test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 2000, .n_layers = layers,
+                                         .heads = heads });
 }
 
 static void check_near(double x, double want, double bound)
@@ -38,7 +39,9 @@ static void streaming_numbers_the_cache_anew(void **state)
             at = 0;
             for (int pos = 0; pos < 20; pos++) {
                 if (!test_view_stays(t, lane, pos)) continue;
-                int acts = pos + (pos >= p->shifts[s].from && pos < p->shifts[s].to ? p->shifts[s].delta : 0);
+                int acts = pos + (pos >= p->shifts[s].from && pos < p->shifts[s].to
+                                      ? p->shifts[s].delta
+                                      : 0);
                 assert_int_equal(20 - acts, 12 - at++);
             }
         }
@@ -59,7 +62,8 @@ static void streaming_step_by_step(void **state)
         const wn_plan *p = test_view_decide(t, "streaming(sinks=4,window=8,every=1)");
         if (p->n_shifts) delta = p->shifts[0].delta;
         assert_int_equal(delta, n > 12 ? n - 12 : 0);
-        for (int pos = 0; pos < n; pos++) assert_int_equal(test_view_stays(t, 0, pos), pos < 4 || pos >= n - 8);
+        for (int pos = 0; pos < n; pos++)
+            assert_int_equal(test_view_stays(t, 0, pos), pos < 4 || pos >= n - 8);
         test_view_carry_out(t);
         if (n < 30) test_view_grow(t, 1);
     }
@@ -113,7 +117,8 @@ static void h2o_after_evictions(void **state)
     STAYS(t, 0, 0, 1, 2, 99);
     test_view_decide(t, "h2o(recent=0)@1");
     STAYS(t, 0, 0);
-    *test_view_mass(t, 0, 50) = 0.6f;                   /* from 50 queries, however many slots are left */
+    *test_view_mass(t, 0, 50) = 0.6f;                   /* from 50 queries, however many slots are
+                                                           left */
     *test_view_mass(t, 0, 99) = 0;
     test_view_decide(t, "h2o(recent=0,norm=seen)@1");
     STAYS(t, 0, 50);
@@ -133,7 +138,8 @@ static void tova_ties_and_heads(void **state)
     test_view_decide(t, "tova@3");                      /* 1 and 2 tie: the earlier stays */
     STAYS(t, 0, 0, 1, 3);
     STAYS(t, 1, 0, 1, 3);
-    for (int swapped = 0; swapped < 2; swapped++) {     /* mean .5 .125 .165 .21; alone: 0 1 and 2 3 */
+    for (int swapped = 0; swapped < 2; swapped++) {     /* mean .5 .125 .165 .21; alone: 0 1 and 2
+                                                           3 */
         test_view_votes(t, swapped, a);
         test_view_votes(t, !swapped, b);
         test_view_decide(t, "tova@2");
@@ -153,7 +159,8 @@ static void tova_lanes_stay_together(void **state)
         test_view_decide(t, "tova@29%");
         for (int l = 0; l < 6; l++)
             for (int p = 0; p < t->view.n_tokens; p++)
-                if (test_view_stays(t, l, p) != test_view_stays(t, l / 3 * 3, p)) fail_msg("round %d: lane %d", round, l);
+                if (test_view_stays(t, l, p) != test_view_stays(t, l / 3 * 3, p))
+                    fail_msg("round %d: lane %d", round, l);
         test_view_carry_out(t);
         test_view_grow(t, 7);
     }
@@ -247,7 +254,8 @@ static void snapkv_after_evictions(void **state)
 static void check_pyramid(int n, int capacity, int window, int first, int last)
 {
     int64_t keep[32], sum = 0;
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 32, .heads = 1, .group = 1, .dim = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 32, .heads = 1,
+                                                 .group = 1, .dim = 1 });
     t->view.budget = 32 * capacity;
     wn_alloc_pyramid(&t->view, 20, window, 1, keep);
     for (int l = 0; l < 32; l++) {
@@ -265,7 +273,8 @@ static void pyramids_by_hand(void **state)
     (void)state;
     check_pyramid(1000, 128, 8, 234, 6);
     check_pyramid(8192, 2048, 8, 3978, 102);
-    check_pyramid(150, 128, 8, 142, 98);        /* the first layer has no more: a flatter line, the same sum */
+    check_pyramid(150, 128, 8, 142, 98);        /* the first layer has no more: a flatter line, the
+                                                   same sum */
     check_pyramid(128, 128, 8, 120, 120);
     check_pyramid(1000, 8, 8, 0, 0);            /* nothing beside the window */
 }
@@ -282,7 +291,8 @@ static void check_ada(const test_view *t, int a, int b)
 static void adakv_by_hand(void **state)
 {
     (void)state;
-    static const float a[5] = { 0.40f, 0.30f, 0.15f, 0.10f, 0 }, b[5] = { 0.08f, 0.06f, 0.04f, 0.03f, 0 };
+    static const float a[5] = { 0.40f, 0.30f, 0.15f, 0.10f, 0 },
+                       b[5] = { 0.08f, 0.06f, 0.04f, 0.03f, 0 };
     static const float *const votes[2] = { a, b };
     test_view *t = small(5, 1, 2);
     test_view_votes(t, 0, a);
@@ -309,7 +319,8 @@ static void adakv_rounds_to_the_total(void **state)
     float votes[2][41] = { 0 };
     test_view *t = small(41, 1, 2);
     for (int l = 0; l < 2; l++) {
-        for (int p = 0; p < 40; p++) votes[l][p] = p < (l ? 3 : 17) ? 0.5f + 0.01f * (float)p : 0.001f * (float)(p + 1);
+        for (int p = 0; p < 40; p++)
+            votes[l][p] = p < (l ? 3 : 17) ? 0.5f + 0.01f * (float)p : 0.001f * (float)(p + 1);
         test_view_votes(t, l, votes[l]);
     }
     test_view_decide(t, "adakv(window=1,kernel=1,floor=0)@11");
@@ -346,7 +357,8 @@ static void adakv_keeps_the_most(void **state)
                     for (int q = 0; q < 12; q++) better += votes[l][q] > votes[l][p];
                     if (better < (l ? 2 * base - n0 : n0)) other += (double)votes[l][p];
                 }
-            if (other > kept + 1e-6) fail_msg("seed %d: %d slots in lane 0 keep %g, not %g", (int)seed, n0, other, kept);
+            if (other > kept + 1e-6)
+                fail_msg("seed %d: %d slots in lane 0 keep %g, not %g", (int)seed, n0, other, kept);
         }
         test_view_close(t);
     }

@@ -1,5 +1,6 @@
-/* Examples by hand for recipes that go by a profile of the model or share budgets between layers: the made-up profile has
- * the largest needle, copy and loss in lane 1, and query heads whose loss rises with their number. */
+/* Examples by hand for recipes that go by a profile of the model or share budgets between layers:
+ * the made-up profile has the largest needle, copy and loss in lane 1, and query heads whose loss
+ * rises with their number. */
 #include "tests/support/stays.h"
 
 #include "policy/stages/stages.h"
@@ -8,9 +9,11 @@
 static void duoattention_keeps_lanes_whole(void **state)
 {
     (void)state;
-    static const char *const same[] = { "duoattention(first=2,recent=6)@25%", "duoattention(first=2,recent=6)@106",
+    static const char *const same[] = { "duoattention(first=2,recent=6)@25%",
+                                        "duoattention(first=2,recent=6)@106",
                                         "duoattention(first=2,recent=6)@150" };
-    for (int i = 0; i < 3; i++) {       /* 106 = (400 + 3 * 8) / 4; with 150 a second lane does not fit */
+    for (int i = 0; i < 3; i++) {       /* 106 = (400 + 3 * 8) / 4; with 150 a second lane does not
+                                           fit */
         test_view *t = test_view_open(&(test_shape){ .n_tokens = 400, .n_layers = 2, .heads = 2 });
         test_view_decide(t, same[i]);
         assert_int_equal(test_view_n_stays(t, 1), 400);
@@ -37,12 +40,13 @@ static void razorattention_compensates(void **state)
     assert_int_equal(test_view_n_stays(t, other), 8);
     assert_int_equal(p->n_merges, 1);
     assert_int_equal(p->merges[0].count, 33);
-    assert_true(wn_plan_is_empty(test_view_decide(t, "razorattention(first=2,recent=37)@50%")));      /* nothing is gone: no slot */
+    /* nothing is gone: no slot */
+    assert_true(wn_plan_is_empty(test_view_decide(t, "razorattention(first=2,recent=37)@50%")));
     test_view_close(t);
 }
 
-/* Needs of the layers' heads, 4 per layer: the best scores over all layers fill the budget. Votes .9 .8 .1 and .2 .15 .05
- * and two slots: both go to the first layer. */
+/* Needs of the layers' heads, 4 per layer: the best scores over all layers fill the budget. Votes
+ * .9 .8 .1 and .2 .15 .05 and two slots: both go to the first layer. */
 static void dynamickv_lets_layers_compete(void **state)
 {
     (void)state;
@@ -56,7 +60,8 @@ static void dynamickv_lets_layers_compete(void **state)
     wn_alloc_best(&t->view, 0, 2, scores, 4, wins);
     assert_true(wins[0] == 2 && wins[1] == 2);
     test_view_close(t);
-    float *votes = calloc(2000, sizeof *votes);         /* layer 0 has 150 high ones, layer 1 none */
+    float *votes = calloc(2000, sizeof *votes);         /* layer 0 has 150 high ones, layer 1
+                                                           none */
     t = test_view_open(&(test_shape){ .n_tokens = 1000, .n_layers = 2, .heads = 1, .group = 1 });
     for (int i = 0; i < 1000; i++) {
         votes[i] = i < 150 ? 1 : 0.001f;
@@ -64,7 +69,8 @@ static void dynamickv_lets_layers_compete(void **state)
     }
     test_view_votes(t, 0, votes);
     test_view_votes(t, 1, votes + 1000);
-    test_view_decide(t, "dynamickv(window=8,kernel=1)@100");    /* 200: 8 + 8 of the window, 150, the rest to layer 1 */
+    /* 200: 8 + 8 of the window, 150, the rest to layer 1 */
+    test_view_decide(t, "dynamickv(window=8,kernel=1)@100");
     assert_int_equal(test_view_total(t), 200);
     assert_true(test_view_n_stays(t, 0) == 158 && test_view_n_stays(t, 1) == 42);
     test_view_decide(t, "dynamickv(window=8,kernel=1,most=1.2)@100");
@@ -73,17 +79,21 @@ static void dynamickv_lets_layers_compete(void **state)
     free(votes);
 }
 
-/* 4 layers, span 2: rungs of every second unit, the next layer one unit later. Of 64 slots 32 are no longer recent: a pass
- * is 16 tokens long. Layer 0: units 1, 3, 5 .. outlive none, 2, 6, 10 .. one, 4 and 12 two, 8 three, 0 all; what they
- * outlive times 16 and their first position is their score, and the best 8 of 16 units stay. */
+/* 4 layers, span 2: rungs of every second unit, the next layer one unit later. Of 64 slots 32 are
+ * no longer recent: a pass is 16 tokens long. Layer 0: units 1, 3, 5 .. outlive none, 2, 6, 10 ..
+ * one, 4 and 12 two, 8 three, 0 all; what they outlive times 16 and their first position is their
+ * score, and the best 8 of 16 units stay. */
 static void lacache_ladder(void **state)
 {
     (void)state;
-    static const bool first[16] = { [0] = 1, [4] = 1, [8] = 1, [10] = 1, [12] = 1, [13] = 1, [14] = 1, [15] = 1 };
+    static const bool first[16] = {
+        [0] = 1, [4] = 1, [8] = 1, [10] = 1, [12] = 1, [13] = 1, [14] = 1, [15] = 1
+    };
     test_view *t = test_view_open(&(test_shape){ .n_tokens = 64, .n_layers = 4, .heads = 1 });
     test_view_decide(t, "lacache(unit=4,recent=0,first=0)@32");
     for (int p = 0; p < 63; p++) assert_true(test_view_stays(t, 0, p) == first[p / 4]);
-    for (int u = 7; u < 15; u++)                /* thinned out once: what one layer drops, its neighbour has */
+    for (int u = 7; u < 15; u++)                /* thinned out once: what one layer drops, its
+                                                   neighbour has */
         assert_true(test_view_stays(t, 0, 4 * u) || test_view_stays(t, 1, 4 * u));
     for (int l = 0; l < 4; l++) assert_int_equal(test_view_n_stays(t, l), 32);
     test_view_decide(t, "lacache(unit=4,recent=0.5,first=4)@32");
@@ -93,12 +103,13 @@ static void lacache_ladder(void **state)
     test_view_close(t);
 }
 
-/* A text 20 times the budget, decided every 16 tokens: a window would end 64 tokens back; of the ladder every layer reaches
- * more than twice as far, thinner by halves, and the budget is full. */
+/* A text 20 times the budget, decided every 16 tokens: a window would end 64 tokens back; of the
+ * ladder every layer reaches more than twice as far, thinner by halves, and the budget is full. */
 static void lacache_reaches_far(void **state)
 {
     (void)state;
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 64, .max_tokens = 1400, .n_layers = 4, .heads = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 64, .max_tokens = 1400, .n_layers = 4,
+                                                 .heads = 1 });
     while (t->view.n_tokens < 1280) {
         test_view_grow(t, 16);
         test_view_decide(t, "lacache(unit=2,recent=0,first=0)@64");
@@ -136,20 +147,22 @@ static void mpcache_has_a_threshold(void **state)
     test_view_close(t);
 }
 
-/* All heads of the made-up profile have the same span: the mean over the layer, one list. Losses of .25 and .1667: the first
- * layer gets more. */
+/* All heads of the made-up profile have the same span: the mean over the layer, one list. Losses of
+ * .25 and .1667: the first layer gets more. */
 static void compresskv_one_list_per_layer(void **state)
 {
     (void)state;
     float a[200] = { 0 }, b[200] = { 0 };
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 200, .n_layers = 2, .heads = 2, .group = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 200, .n_layers = 2, .heads = 2,
+                                                 .group = 1 });
     a[3] = 0.4f;
     b[90] = 0.6f;
     for (int l = 0; l < 4; l++) test_view_votes(t, l, l % 2 ? b : a);
     test_view_decide(t, "compresskv(window=1,kernel=1,least=4)@20");
     for (int l = 0; l < 4; l++) assert_true(test_view_stays(t, l, 3) && test_view_stays(t, l, 90));
     assert_int_equal(test_view_total(t), 80);
-    assert_true(test_view_n_stays(t, 0) > test_view_n_stays(t, 2) && test_view_n_stays(t, 0) == test_view_n_stays(t, 1));
+    assert_true(test_view_n_stays(t, 0) > test_view_n_stays(t, 2) &&
+                test_view_n_stays(t, 0) == test_view_n_stays(t, 1));
     test_view_close(t);
 }
 

@@ -8,12 +8,18 @@
 
 static test_view *small(int n, int dim, int group)
 {
-    return test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 400, .n_layers = 1, .heads = 1, .dim = dim,
-                                         .group = group });
+    return test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 400, .n_layers = 1,
+                                         .heads = 1, .dim = dim, .group = group });
 }
 
-static void set_key(test_view *t, int pos, const float *row) { memcpy(test_view_key(t, 0, pos), row, sizeof(float) * (size_t)t->shape.dim); }
-static void set_value(test_view *t, int pos, const float *row) { memcpy(test_view_value(t, 0, pos), row, sizeof(float) * (size_t)t->shape.v_dim); }
+static void set_key(test_view *t, int pos, const float *row)
+{
+    memcpy(test_view_key(t, 0, pos), row, sizeof(float) * (size_t)t->shape.dim);
+}
+static void set_value(test_view *t, int pos, const float *row)
+{
+    memcpy(test_view_value(t, 0, pos), row, sizeof(float) * (size_t)t->shape.v_dim);
+}
 
 static void check_near(double x, double want, double bound)
 {
@@ -40,8 +46,15 @@ static const wn_plan_merge *merge_at(const wn_plan *p, int at)
 static bool merges(const wn_recipe *r) { return r->recover && strcmp(r->family, "test"); }
 
 /* With what a recipe needs for this, where that is not its default. */
-static const char *const exact[] = { "d2o", "kvmerger(recent=0.1,heavy=0)", "ems(window=4)", "zeromerge(scale=1)", "chelsea(recent=3)",
-                                     "lookm", "lookm(merge=average)", "lookm(merge=weighted)", "elastic" };
+static const char *const exact[] = { "d2o",
+                                     "kvmerger(recent=0.1,heavy=0)",
+                                     "ems(window=4)",
+                                     "zeromerge(scale=1)",
+                                     "chelsea(recent=3)",
+                                     "lookm",
+                                     "lookm(merge=average)",
+                                     "lookm(merge=weighted)",
+                                     "elastic" };
 
 /* Equal keys and values in slots of any number of tokens: the mass of all slots together is that of
  * the tokens there are, every row is the row, and what stands there is counted once. */
@@ -76,12 +89,14 @@ static void equal_rows_may_become_one(void **state)
                     check_near((double)test_view_value(t, 0, l->pos[i])[d], (double)value[d], 1e-5);
                 }
             }
-            if (count != n + 2 || fabs(mass - (n + 2)) > 1e-3) fail_msg("%s: %d tokens and a mass of %g of %d", kv, count, mass, n + 2);
+            if (count != n + 2 || fabs(mass - (n + 2)) > 1e-3)
+                fail_msg("%s: %d tokens and a mass of %g of %d", kv, count, mass, n + 2);
             test_view_close(t);
         }
 }
 
-/* Nothing is merged into protected slots, and they are merged into nothing; no slot is counted twice. */
+/* Nothing is merged into protected slots, and they are merged into nothing; no slot is counted
+ * twice. */
 static void protected_slots_are_left_alone(void **state)
 {
     (void)state;
@@ -90,24 +105,30 @@ static void protected_slots_are_left_alone(void **state)
             char kv[120];
             uint64_t rng = seed;
             test_view *t = small(120, 4, 2);
-            for (int p = 0; p < 120; p++) *test_view_mass(t, 0, p) = (float)(test_rand(&rng) % 100) / 100;
-            snprintf(kv, sizeof kv, "%s(first=5,last=3)@%d", wn_recipe_at(i)->name, 9 + (int)seed * 5);
+            for (int p = 0; p < 120; p++)
+                *test_view_mass(t, 0, p) = (float)(test_rand(&rng) % 100) / 100;
+            snprintf(kv, sizeof kv, "%s(first=5,last=3)@%d", wn_recipe_at(i)->name,
+                     9 + (int)seed * 5);
             test_view_protect(t, 60, 63);
             for (int again = 0; again < 6; again++) {
                 const wn_plan *p = test_view_decide(t, kv);
                 int n = t->view.n_tokens, before = 0, after = 0, dropped = 0;
                 for (int s = 0; s < t->shown[0].n; s++) {
                     before += wn_stage_count(&t->shown[0], s);
-                    dropped += wn_plan_keeps(p, 0, t->shown[0].pos[s]) ? 0 : wn_stage_count(&t->shown[0], s);
+                    dropped += wn_plan_keeps(p, 0, t->shown[0].pos[s])
+                                   ? 0
+                                   : wn_stage_count(&t->shown[0], s);
                 }
                 for (int32_t m = wn_plan_first(p, 0, WN_PLAN_MERGES); m >= 0; m = p->merges[m].next)
                     for (int s = 0; s < p->merges[m].n_src; s++) {
                         int pos = p->src[p->merges[m].first_src + s];
-                        if (pos < 5 || pos >= n - 3 || (pos >= 60 && pos < 63)) fail_msg("%s at %d merges %d", kv, n, pos);
+                        if (pos < 5 || pos >= n - 3 || (pos >= 60 && pos < 63))
+                            fail_msg("%s at %d merges %d", kv, n, pos);
                     }
                 test_view_carry_out(t);
                 for (int s = 0; s < t->shown[0].n; s++) after += wn_stage_count(&t->shown[0], s);
-                if (after > before || after < before - dropped) fail_msg("%s at %d: %d tokens become %d", kv, n, before, after);
+                if (after > before || after < before - dropped)
+                    fail_msg("%s at %d: %d tokens become %d", kv, n, before, after);
                 test_view_grow(t, 20);
             }
             test_view_close(t);
@@ -116,7 +137,8 @@ static void protected_slots_are_left_alone(void **state)
 
 /* ---- CaM ------------------------------------------------------------------------------------- */
 
-/* Attention as large as that of its heirs: half of (2, 0) goes to (1, 1) and to (0, 0); keys stay. */
+/* Attention as large as that of its heirs: half of (2, 0) goes to (1, 1) and to (0, 0); keys
+ * stay. */
 static void cam_hands_values_on(void **state)
 {
     (void)state;
@@ -127,7 +149,8 @@ static void cam_hands_values_on(void **state)
         set_value(t, p, values[p]);
         memcpy(keys[p], test_view_key(t, 0, p), sizeof keys[p]);
     }
-    static const float mass[4] = { 1, 0.75f, 0.5f, 0.25f };     /* a quarter of each query that has seen them */
+    /* a quarter of each query that has seen them */
+    static const float mass[4] = { 1, 0.75f, 0.5f, 0.25f };
     for (int p = 0; p < 4; p++) *test_view_mass(t, 0, p) = mass[p];
     *test_view_mass(t, 0, 0) += 1e-3f;
     const wn_plan *p = test_view_decide(t, "cam(first=0,recent=1,next=2,bias=none)@3");
@@ -139,17 +162,20 @@ static void cam_hands_values_on(void **state)
     for (int at = 1; at < 4; at++)
         for (int d = 0; d < 2; d++) {
             check_near((double)test_view_key(t, 0, at)[d], (double)keys[at][d], 0);
-            check_near((double)test_view_value(t, 0, at)[d], (double)values[at][d] + (at < 3 ? (double)values[0][d] / 2 : 0), 1e-6);
+            check_near((double)test_view_value(t, 0, at)[d],
+                       (double)values[at][d] + (at < 3 ? (double)values[0][d] / 2 : 0), 1e-6);
         }
     test_view_close(t);
 }
 
-/* Where all have one key, all of the victim's value and weight is with its heirs, so no answer changes, also when
- * those are victims later. (The paper's sum of values is (3, 1) + (5, 5) over 3 slots, not 4.) */
+/* Where all have one key, all of the victim's value and weight is with its heirs, so no answer
+ * changes, also when those are victims later. (The paper's sum of values is (3, 1) + (5, 5) over 3
+ * slots, not 4.) */
 static void cam_weighs_what_it_hands_on(void **state)
 {
     (void)state;
-    static const float values[4][2] = { { 2, 0 }, { 1, 1 }, { 0, 0 }, { 5, 5 } }, key[2] = { 0.5f, -1 };
+    static const float values[4][2] = { { 2, 0 }, { 1, 1 }, { 0, 0 }, { 5, 5 } },
+                       key[2] = { 0.5f, -1 };
     static const float mass[4] = { 1.001f, 0.75f, 0.5f, 0.25f };
     test_view *t = small(4, 2, 1);
     for (int p = 0; p < 4; p++) {
@@ -179,7 +205,8 @@ static void cam_weighs_what_it_hands_on(void **state)
     test_view_close(t);
 }
 
-/* .1 of each query beside heirs with .4: one coin of four, the same again, others with another seed; none at 0. */
+/* .1 of each query beside heirs with .4: one coin of four, the same again, others with another
+ * seed; none at 0. */
 static void cam_tosses_coins(void **state)
 {
     (void)state;
@@ -188,7 +215,8 @@ static void cam_tosses_coins(void **state)
     for (int seed = 0; seed < 2; seed++) {
         char kv[80];
         test_view *t = small(800, 2, 1);
-        for (int p = 0; p < 800; p++) *test_view_mass(t, 0, p) = (p < 400 ? 0.1f : 0.4f) * (float)(800 - p);
+        for (int p = 0; p < 800; p++)
+            *test_view_mass(t, 0, p) = (p < 400 ? 0.1f : 0.4f) * (float)(800 - p);
         snprintf(kv, sizeof kv, "cam(first=0,recent=1,next=16,seed=%d)@400", seed);
         for (int again = 0; again < 2; again++) {
             const wn_plan *p = test_view_decide(t, kv);
@@ -202,7 +230,8 @@ static void cam_tosses_coins(void **state)
         test_view_close(t);
     }
     for (int i = 0; i < 400; i++) both += yes[0][i] && yes[1][i];
-    for (int seed = 0; seed < 2; seed++) check_near(said_yes[seed] / 400.0, 0.25, 0.07);    /* 3 sigma */
+    /* 3 sigma */
+    for (int seed = 0; seed < 2; seed++) check_near(said_yes[seed] / 400.0, 0.25, 0.07);
     assert_true(both < said_yes[0] / 2);
 }
 
@@ -240,10 +269,10 @@ static void kvmerger_by_hand(void **state)
     test_view_close(t);
 }
 
-/* ---- EMS --------------------------------------------------------------------------------------- */
+/* ---- EMS ------------------------------------------------------------------------------------- */
 
-/* A centre at 0, a victim at 1 with cosines .9 and .8, one at 2 whose key and value both point away:
- * .72 is enough, .25 made of two negative cosines is not. The centre's length stays. */
+/* A centre at 0, a victim at 1 with cosines .9 and .8, one at 2 whose key and value both point
+ * away: .72 is enough, .25 made of two negative cosines is not. The centre's length stays. */
 static void ems_centres_and_zeros(void **state)
 {
     (void)state;
@@ -258,11 +287,14 @@ static void ems_centres_and_zeros(void **state)
     test_view_key(t, 0, 1)[0] *= 2;                     /* length counts for nothing */
     test_view_key(t, 0, 1)[1] *= 2;
     test_view_votes(t, 0, votes);
-    const wn_plan_merge *m = only_merge(test_view_decide(t, "ems(window=1,centres=1,zero=0.2,first=0)@2"));
+    const wn_plan_merge *m = only_merge(
+        test_view_decide(t, "ems(window=1,centres=1,zero=0.2,first=0)@2"));
     assert_int_equal(m->at, 0);
     assert_int_equal(m->count, 2);
-    assert_int_equal(only_merge(test_view_decide(t, "ems(window=1,centres=1,zero=0.71,first=0)@2"))->n_src, 2);
-    assert_int_equal(test_view_decide(t, "ems(window=1,centres=1,zero=0.73,first=0)@2")->n_merges, 0);
+    assert_int_equal(
+        only_merge(test_view_decide(t, "ems(window=1,centres=1,zero=0.71,first=0)@2"))->n_src, 2);
+    assert_int_equal(test_view_decide(t, "ems(window=1,centres=1,zero=0.73,first=0)@2")->n_merges,
+                     0);
     assert_int_equal(test_view_decide(t, "ems(window=1,centres=0,zero=0,first=0)@2")->n_merges, 0);
     STAYS(t, 0, 0, 3);
     test_view_decide(t, "ems(window=1,centres=1,zero=0.2,first=0)@2");
@@ -293,7 +325,7 @@ static void ems_scales_do_not_matter(void **state)
     test_view_close(t);
 }
 
-/* ---- ZeroMerge ----------------------------------------------------------------------------------- */
+/* ---- ZeroMerge ------------------------------------------------------------------------------- */
 
 /* A residual slot of 3 tokens at 1 and a token at 5: 2 for 4, bias .6 ln 4. */
 static void zeromerge_by_hand(void **state)
@@ -314,7 +346,8 @@ static void zeromerge_by_hand(void **state)
     test_view_close(t);
 }
 
-/* At first: two residual slots of neighbours, inside the budget; then the one with the larger product. */
+/* At first: two residual slots of neighbours, inside the budget; then the one with the larger
+ * product. */
 static void zeromerge_residues(void **state)
 {
     (void)state;
@@ -338,7 +371,7 @@ static void zeromerge_residues(void **state)
     test_view_close(t);
 }
 
-/* ---- Chelsea ------------------------------------------------------------------------------------- */
+/* ---- Chelsea --------------------------------------------------------------------------------- */
 
 /* 0 and 2 deal with 1 and 3: cosine 1 for 0 and 1, so they are first. */
 static void chelsea_by_hand(void **state)
@@ -385,7 +418,7 @@ static void chelsea_stays_in_its_chunk(void **state)
     test_view_close(t);
 }
 
-/* ---- LOOK-M and Elastic Cache ---------------------------------------------------------------------- */
+/* ---- LOOK-M and Elastic Cache ---------------------------------------------------------------- */
 
 /* (.6, .8) joins (1, 0): the midpoint is (.8, .4), the mean of it and the survivor (.9, .2). */
 static void lookm_by_hand(void **state)
@@ -409,7 +442,8 @@ static void lookm_by_hand(void **state)
     }
 }
 
-/* What is named stays before anything with more attention; without names it keeps what h2o keeps. */
+/* What is named stays before anything with more attention; without names it keeps what h2o
+ * keeps. */
 static void lookm_names_come_first(void **state)
 {
     (void)state;
@@ -438,7 +472,7 @@ static void elastic_by_hand(void **state)
         *test_view_mass(t, 0, p) = p == 0 || p == 5 || p == 9 ? 1 : 0;
     }
     const wn_plan *p = test_view_decide(t, "elastic(first=0)@3");
-    static const int at[3] = { 0, 5, 9 }, count[3] = { 3, 5, 2 };       /* 0 1 2 | 3 4 5 6 7 | 8 9 */
+    static const int at[3] = { 0, 5, 9 }, count[3] = { 3, 5, 2 };  /* 0 1 2 | 3 4 5 6 7 | 8 9 */
     for (int i = 0; i < 3; i++) {
         assert_int_equal(merge_at(p, at[i])->count, count[i]);
         check_near((double)merge_at(p, at[i])->bias, log(count[i]), 1e-6);
@@ -449,14 +483,16 @@ static void elastic_by_hand(void **state)
     test_view_close(t);
 }
 
-/* ---- KVCrush ----------------------------------------------------------------------------------------- */
+/* ---- KVCrush --------------------------------------------------------------------------------- */
 
-/* Bits 1100, 1000, 0011, 0111 of four heads. From 0000 they are 2, 1, 2, 3 away, in order 1 0 2 3, and
- * two steps of two say 1 and 2; from 1111 they are 2, 3, 2, 1 away: 3 and 2. */
+/* Bits 1100, 1000, 0011, 0111 of four heads. From 0000 they are 2, 1, 2, 3 away, in order 1 0 2 3,
+ * and two steps of two say 1 and 2; from 1111 they are 2, 3, 2, 1 away: 3 and 2. */
 static void kvcrush_by_hand(void **state)
 {
     (void)state;
-    static const float bits[5][4] = { { 1, 1, 0, 0 }, { 1, 0, 0, 0 }, { 0, 0, 1, 1 }, { 0, 1, 1, 1 }, { -1, -1, -1, -1 } };
+    static const float bits[5][4] = {
+        { 1, 1, 0, 0 }, { 1, 0, 0, 0 }, { 0, 0, 1, 1 }, { 0, 1, 1, 1 }, { -1, -1, -1, -1 }
+    };
     test_view *t = small(5, 4, 4);
     for (int p = 0; p < 5; p++) set_key(t, p, bits[p]);
     for (int h = 0; h < 4; h++)

@@ -13,19 +13,26 @@
 
 static test_view *small(int n, int dim, int group)
 {
-    return test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 200, .n_layers = 1, .heads = 1, .dim = dim,
-                                         .group = group });
+    return test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 200, .n_layers = 1,
+                                         .heads = 1, .dim = dim, .group = group });
 }
 
-static void set_key(test_view *t, int pos, const float *row) { memcpy(test_view_key(t, 0, pos), row, sizeof(float) * (size_t)t->shape.dim); }
+static void set_key(test_view *t, int pos, const float *row)
+{
+    memcpy(test_view_key(t, 0, pos), row, sizeof(float) * (size_t)t->shape.dim);
+}
 
-static void set_value(test_view *t, int pos, const float *row) { memcpy(test_view_value(t, 0, pos), row, sizeof(float) * (size_t)t->shape.v_dim); }
+static void set_value(test_view *t, int pos, const float *row)
+{
+    memcpy(test_view_value(t, 0, pos), row, sizeof(float) * (size_t)t->shape.v_dim);
+}
 
 static void check_stays(const test_view *t, const int *list)
 {
     for (int p = 0; p < t->view.n_tokens; p++) {
         bool listed = *list == p;
-        if (test_view_stays(t, 0, p) != listed) fail_msg("%s: position %d %s", t->policy.text, p, listed ? "is gone" : "stays");
+        if (test_view_stays(t, 0, p) != listed)
+            fail_msg("%s: position %d %s", t->policy.text, p, listed ? "is gone" : "stays");
         list += listed;
     }
     assert_int_equal(*list, -1);
@@ -52,7 +59,8 @@ static void scores_of(test_view *t, const char *kv, float *out)
 static void keydiff_by_hand(void **state)
 {
     (void)state;
-    static const float keys[4][2] = { { 2, 0 }, { 1, 0 }, { 0, 3 }, { 1, 1 } }, like[4] = { 0.846f, 0.846f, 0.533f, 0.975f };
+    static const float keys[4][2] = { { 2, 0 }, { 1, 0 }, { 0, 3 }, { 1, 1 } },
+                       like[4] = { 0.846f, 0.846f, 0.533f, 0.975f };
     float x[4];
     test_view *t = small(4, 2, 1);
     for (int p = 0; p < 4; p++) set_key(t, p, keys[p]);
@@ -70,25 +78,28 @@ static void keydiff_by_hand(void **state)
     scores_of(t, "keydiff@2", x);
     for (int p = 0; p < 4; p++) check_near((double)x[p], -1, 1e-6);
     STAYS(t, 0, 1);
-    for (int p = 0; p < 4; p++) memset(test_view_key(t, 0, p), 0, 8);   /* no direction at all: no NaN */
+    /* no direction at all: no NaN */
+    for (int p = 0; p < 4; p++) memset(test_view_key(t, 0, p), 0, 8);
     scores_of(t, "keydiff@2", x);
     for (int p = 0; p < 4; p++) check_near((double)x[p], 0, 0);
     test_view_close(t);
 }
 
-/* Three keys of each head point one way, the fourth to where both heads' odd ones do. The mean over both
- * heads points there, too: an anchor of all heads would give the odd ones up first. */
+/* Three keys of each head point one way, the fourth to where both heads' odd ones do. The mean over
+ * both heads points there, too: an anchor of all heads would give the odd ones up first. */
 static void keydiff_has_an_anchor_for_each_head(void **state)
 {
     (void)state;
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = 2, .dim = 2 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = 2,
+                                                 .dim = 2 });
     for (int l = 0; l < 2; l++)
         for (int p = 0; p < 4; p++) {
             test_view_key(t, l, p)[0] = p == 3 ? 0 : l ? -1.0f : 1;
             test_view_key(t, l, p)[1] = p == 3 ? 1 : 0;
         }
     test_view_decide(t, "keydiff@1");
-    for (int l = 0; l < 2; l++) assert_true(test_view_stays(t, l, 3) && test_view_n_stays(t, l) == 1);
+    for (int l = 0; l < 2; l++)
+        assert_true(test_view_stays(t, l, 3) && test_view_n_stays(t, l) == 1);
     test_view_close(t);
 }
 
@@ -99,8 +110,8 @@ static void keydiff_has_an_anchor_for_each_head(void **state)
 static void lagkv_by_hand(void **state)
 {
     (void)state;
-    static const float keys[11][2] = { { 9, 9 }, { 9, 9 }, { 0, 0 }, { 1, 0 }, { 2, 2 }, { 0, 0 }, { 2, 0 }, { 1, 2 },
-                                       { 0, 0 }, { 2, 2 }, { 1, 1 } };
+    static const float keys[11][2] = { { 9, 9 }, { 9, 9 }, { 0, 0 }, { 1, 0 }, { 2, 2 }, { 0, 0 },
+                                       { 2, 0 }, { 1, 2 }, { 0, 0 }, { 2, 2 }, { 1, 1 } };
     test_view *t = small(11, 2, 1);
     for (int p = 0; p < 11; p++) {
         set_key(t, p, keys[p]);
@@ -129,8 +140,9 @@ static void lagkv_by_hand(void **state)
 static void lagkv_constant_channels(void **state)
 {
     (void)state;
-    static const float keys[11][3] = { { 9, 9, 5 }, { 9, 9, 5 }, { 0, 0, 5 }, { 1, 0, 5 }, { 2, 2, 5 }, { 0, 0, 5 }, { 2, 0, 5 },
-                                       { 1, 2, 5 }, { 0, 0, 5 }, { 2, 2, 5 }, { 1, 1, 5 } };
+    static const float keys[11][3] = { { 9, 9, 5 }, { 9, 9, 5 }, { 0, 0, 5 }, { 1, 0, 5 },
+                                       { 2, 2, 5 }, { 0, 0, 5 }, { 2, 0, 5 }, { 1, 2, 5 },
+                                       { 0, 0, 5 }, { 2, 2, 5 }, { 1, 1, 5 } };
     test_view *t = small(11, 3, 1);
     for (int p = 0; p < 11; p++) {
         set_key(t, p, keys[p]);
@@ -146,7 +158,8 @@ static void lagkv_constant_channels(void **state)
 static void lagkv_deviations_of_a_sample(void **state)
 {
     (void)state;
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 11, .n_layers = 1, .heads = 1, .dim = 2, .v_dim = 8 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 11, .n_layers = 1, .heads = 1,
+                                                 .dim = 2, .v_dim = 8 });
     for (int p = 0; p < 11; p++) {
         float size = p % 3 == 0 ? 1 : 0;        /* the range is 1 in every channel */
         for (int d = 0; d < 2; d++) test_view_key(t, 0, p)[d] = p < 5 ? 0 : size;
@@ -235,9 +248,11 @@ static void expected_is_what_draws_give(void **state)
         for (int w = 0; w < W; w++)
             for (int d = 0; d < 4; d++) mu[d] += (double)test_view_query(t, 0, w, 0)[d] / W;
         for (int w = 0; w < W; w++) {
-            double u = 1 - (double)(test_rand(&rng) >> 11) * 0x1p-53, z = 6.283185307179586 * (double)test_randf(&rng) / 2;
+            double u = 1 - (double)(test_rand(&rng) >> 11) * 0x1p-53,
+                   z = 6.283185307179586 * (double)test_randf(&rng) / 2;
             double g = sqrt(-2 * log(u)) * cos(z) / sqrt(W);
-            for (int d = 0; d < 4; d++) q[d] += g * ((double)test_view_query(t, 0, w, 0)[d] - mu[d]);
+            for (int d = 0; d < 4; d++)
+                q[d] += g * ((double)test_view_query(t, 0, w, 0)[d] - mu[d]);
         }
         for (int p = 0; p < W; p++) {
             double dot = 0;
@@ -245,7 +260,8 @@ static void expected_is_what_draws_give(void **state)
             mean[p] += exp(dot) / DRAWS;
         }
     }
-    for (int p = 1; p < W; p++) check_near((double)x[p] / (double)x[0] / (mean[p] / mean[0]), 1, 0.02);
+    for (int p = 1; p < W; p++)
+        check_near((double)x[p] / (double)x[0] / (mean[p] / mean[0]), 1, 0.02);
     test_view_close(t);
 }
 
@@ -291,7 +307,8 @@ static void expected_looks_from_what_comes_next(void **state)
                 for (int d = 0; d < D; d++)
                     logit[p] += (double)test_view_key(t, 0, p)[d] * (double)turned[d] / horizons[i];
         }
-        for (int p = 1; p < N; p++) check_near(log((double)x[p] / (double)x[0]), logit[p] - logit[0], 2e-5);
+        for (int p = 1; p < N; p++)
+            check_near(log((double)x[p] / (double)x[0]), logit[p] - logit[0], 2e-5);
     }
     test_view_close(t);
 }
@@ -370,7 +387,8 @@ static void d2o_equal_keys_become_one(void **state)
         check_near((double)m->bias, log(n + 2), 1e-6);
         for (int i = 0; i < n; i++) check_near((double)t->plan.wk[m->first_src + i], 1.0 / n, 1e-6);
         test_view_carry_out(t);
-        for (int d = 0; d < 8; d++) check_near((double)test_view_key(t, 0, 0)[d], (double)key[d], 1e-6);
+        for (int d = 0; d < 8; d++)
+            check_near((double)test_view_key(t, 0, 0)[d], (double)key[d], 1e-6);
         test_view_close(t);
     }
 }
@@ -423,7 +441,8 @@ static void d2o_protected_slots_stay_as_they_are(void **state)
     const wn_plan_merge *m = only_merge(test_view_decide(t, "d2o(first=1,recent=0)@2"));
     assert_int_equal(m->at, 2);
     assert_true(test_view_stays(t, 0, 0));
-    assert_int_equal(test_view_decide(t, "d2o(first=1,recent=0)@1")->n_merges, 0);      /* no one left to join */
+    /* no one left to join */
+    assert_int_equal(test_view_decide(t, "d2o(first=1,recent=0)@1")->n_merges, 0);
     STAYS(t, 0);
     test_view_close(t);
 }
@@ -472,7 +491,10 @@ static void d2o_finds_the_nearest(void **state)
 static void rotated_means_lose_length(void **state)
 {
     (void)state;
-    static const struct { int apart; double keeps; } cases[] = { { 1, 0.878 }, { 3, 0.071 }, { 16, 0.145 } };
+    static const struct {
+        int apart;
+        double keeps;
+    } cases[] = { { 1, 0.878 }, { 3, 0.071 }, { 16, 0.145 } };
     wn_rope_init(&rope, 2, false, 1, 1, NULL);
     for (int i = 0; i < 3; i++) {
         float a[2] = { 1, 0 }, b[2] = { 1, 0 };
@@ -481,7 +503,8 @@ static void rotated_means_lose_length(void **state)
         set_key(t, 0, a);
         set_key(t, 1, b);
         *test_view_mass(t, 0, 0) = 9;
-        check_near(hypot((double)(a[0] + b[0]) / 2, (double)(a[1] + b[1]) / 2), cases[i].keeps, 1e-3);
+        check_near(hypot((double)(a[0] + b[0]) / 2, (double)(a[1] + b[1]) / 2), cases[i].keeps,
+                   1e-3);
         const wn_plan_merge *m = only_merge(test_view_decide(t, "d2o(first=0,recent=0)@1"));
         double w = (double)t->plan.wk[m->first_src], c = cos(cases[i].apart);
         test_view_carry_out(t);
@@ -511,7 +534,8 @@ static void d2o_layers_by_density(void **state)
     assert_int_equal(keep[0] + keep[1] + keep[2], 60);
     for (int l = 0; l < 3; l++) check_near((double)keep[l], 60 * w[l] / sum, 1);
     t->view.budget = 220;
-    wn_alloc_density(&t->view, true, keep);             /* whole layers: 0 fits into half, 1 and 2 do not */
+    wn_alloc_density(&t->view, true, keep);             /* whole layers: 0 fits into half, 1 and 2
+                                                           do not */
     assert_int_equal(keep[0], 100);
     assert_int_equal(keep[1] + keep[2], 120);
     for (int l = 0; l < 3; l++) w[l] = exp(-var[l]);

@@ -5,7 +5,10 @@
 
 #include <math.h>
 
-static test_view *small(int n) { return test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 1, .heads = 1 }); }
+static test_view *small(int n)
+{
+    return test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 1, .heads = 1 });
+}
 
 static void set_stat(test_view *t, int stat, const float *x)
 {
@@ -14,7 +17,8 @@ static void set_stat(test_view *t, int stat, const float *x)
 
 static void check_stat(const test_view *t, int i, wn_stat_kind kind, double decay, double threshold)
 {
-    assert_true(t->policy.stats[i].kind == kind && fabs((double)t->policy.stats[i].decay - decay) < 1e-6 &&
+    assert_true(t->policy.stats[i].kind == kind &&
+                fabs((double)t->policy.stats[i].decay - decay) < 1e-6 &&
                 fabs((double)t->policy.stats[i].threshold - threshold) < 1e-9);
 }
 
@@ -38,8 +42,9 @@ static void a2sf_forgets(void **state)
     test_view_close(t);
 }
 
-/* Means .625 .233 .2 .4; squares .36+1+.25+.16, .16+.04+.01, .09+.01, .16 give deviations .23 .12 .1 0. Position 1 has
- * a larger mean than 2, and both are below 3: one spared slot makes no difference, with two position 1 passes 3. */
+/* Means .625 .233 .2 .4; squares .36+1+.25+.16, .16+.04+.01, .09+.01, .16 give deviations .23 .12
+ * .1 0. Position 1 has a larger mean than 2, and both are below 3: one spared slot makes no
+ * difference, with two position 1 passes 3. */
 static void roco_spares_what_varies(void **state)
 {
     (void)state;
@@ -56,7 +61,8 @@ static void roco_spares_what_varies(void **state)
     test_view_close(t);
 }
 
-/* Of the queries that saw them, 4 of 4, 0 of 3, 0 of 2 and 1 of 1 gave an even share: low 0 3 2 0. */
+/* Of the queries that saw them, 4 of 4, 0 of 3, 0 of 2 and 1 of 1 gave an even share: low 0 3 2
+ * 0. */
 static void scissorhands_counts_what_was_low(void **state)
 {
     (void)state;
@@ -68,10 +74,11 @@ static void scissorhands_counts_what_was_low(void **state)
     STAYS(t, 0, 0, 2, 3);
     test_view_decide(t, "scissorhands(recent=0,history=1000000)@2");
     STAYS(t, 0, 0, 3);
-    set_stat(t, 0, (const float[]){ 3, 2, 1, 0 });              /* each was low once: the later ones stay */
+    set_stat(t, 0, (const float[]){ 3, 2, 1, 0 });  /* each was low once: the later ones stay */
     test_view_decide(t, "scissorhands(recent=0,history=1000000)@2");
     STAYS(t, 0, 2, 3);
-    /* history 2: a query is worth half of the next. Position 0 was last looked at by the first query. */
+    /* history 2: a query is worth half of the next. Position 0 was last looked at by the first
+     * query. */
     set_stat(t, 0, (const float[]){ 0.125f, 0.5f, 1, 1 });      /* of 1.875 1.75 1.5 1 */
     test_view_decide(t, "scissorhands(recent=0,history=2)@1");
     STAYS(t, 0, 3);
@@ -87,12 +94,14 @@ static void scissorhands_may_give_late_layers_more(void **state)
     test_view_close(t);
 }
 
-/* Two queries have a say. Row 2 gives a third to 0 alone, row 3 a quarter to 0 and 3; 2 is too young to go. */
+/* Two queries have a say. Row 2 gives a third to 0 alone, row 3 a quarter to 0 and 3; 2 is too
+ * young to go. */
 static void corm_asks_the_last_queries(void **state)
 {
     (void)state;
     test_view *t = small(4);
-    set_stat(t, 0, (const float[]){ 3, 1, 2, 3 });      /* the last query that gave an even share, at first its own */
+    set_stat(t, 0, (const float[]){ 3, 1, 2, 3 });      /* the last query that gave an even share,
+                                                           at first its own */
     test_view_decide(t, "corm(window=2,recent=0)");
     check_stat(t, 0, WN_STAT_LAST, 0, 1);
     STAYS(t, 0, 0, 2, 3);
@@ -100,15 +109,16 @@ static void corm_asks_the_last_queries(void **state)
     STAYS(t, 0, 0, 3);
     test_view_decide(t, "corm(window=1,recent=3)");
     STAYS(t, 0, 0, 1, 2, 3);
-    test_view_decide(t, "corm(window=2,recent=0)@2");   /* a ceiling: the longest unseen goes first */
+    test_view_decide(t, "corm(window=2,recent=0)@2");   /* a ceiling: the longest unseen goes
+                                                           first */
     STAYS(t, 0, 0, 3);
     assert_true(wn_plan_is_empty(test_view_decide(t, "corm(window=1,recent=0)@4")));
     assert_true(wn_plan_is_empty(test_view_decide(t, "corm(window=4)")));
     test_view_close(t);
 }
 
-/* At 100: hit at 90 with gaps up to 20: .755 + .975; hit at 10 with gaps up to 5: 3e-8 + .900; a slot that never came
- * back counts as if its gap were 1: at 95, .013 + .538. */
+/* At 100: hit at 90 with gaps up to 20: .755 + .975; hit at 10 with gaps up to 5: 3e-8 + .900; a
+ * slot that never came back counts as if its gap were 1: at 95, .013 + .538. */
 static void lazyeviction_waits(void **state)
 {
     (void)state;
@@ -127,17 +137,19 @@ static void lazyeviction_waits(void **state)
     STAYS(t, 0, 3, 7);
     test_view_decide(t, "lazyeviction(window=0)@1");
     STAYS(t, 0, 3);
-    test_view_decide(t, "lazyeviction(window=6)@1");    /* positions, not places: 95 is among the last six */
+    test_view_decide(t, "lazyeviction(window=6)@1");    /* positions, not places: 95 is among the
+                                                           last six */
     STAYS(t, 0, 95);
     test_view_close(t);
 }
 
-/* Sums .7 .2 .05 .05 and .25 each: for a share of .5 one slot and two, .7 one and three, .75 two and three, .9 two and
- * four. */
+/* Sums .7 .2 .05 .05 and .25 each: for a share of .5 one slot and two, .7 one and three, .75 two
+ * and three, .9 two and four. */
 static void prefixkv_keeps_the_same_share(void **state)
 {
     (void)state;
-    static const float sums[2][4] = { { 0.7f, 0.2f, 0.05f, 0.05f }, { 0.25f, 0.25f, 0.25f, 0.25f } };
+    static const float sums[2][4] = { { 0.7f, 0.2f, 0.05f, 0.05f },
+                                      { 0.25f, 0.25f, 0.25f, 0.25f } };
     static const struct { const char *kv; int a, b; } cases[] = {
         { "prefixkv(first=0,last=0)@37.5%", 1, 2 }, { "prefixkv(first=0,last=0)@2", 1, 3 },
         { "prefixkv(first=0,last=0)@62.5%", 2, 3 }, { "prefixkv(first=0,last=0)@3", 2, 4 } };
@@ -147,14 +159,15 @@ static void prefixkv_keeps_the_same_share(void **state)
     for (size_t i = 0; i < WN_COUNT(cases); i++) {
         test_view_decide(t, cases[i].kv);
         for (int p = 0; p < 4; p++)
-            assert_true(test_view_stays(t, 0, p) == (p < cases[i].a) && test_view_stays(t, 1, p) == (p < cases[i].b));
+            assert_true(test_view_stays(t, 0, p) == (p < cases[i].a) &&
+                        test_view_stays(t, 1, p) == (p < cases[i].b));
     }
     check_stat(t, 0, WN_STAT_SUM, 0, 0);
     test_view_close(t);
 }
 
-/* Half in one slot and the rest in 50, against ten alike: half of it all takes 1 and 5, nine tenths 41 and 9. Which layer gets
- * more turns with the budget, so no fixed share will do. */
+/* Half in one slot and the rest in 50, against ten alike: half of it all takes 1 and 5, nine tenths
+ * 41 and 9. Which layer gets more turns with the budget, so no fixed share will do. */
 static void prefixkv_searches_the_share(void **state)
 {
     (void)state;
@@ -174,7 +187,8 @@ static void prefixkv_searches_the_share(void **state)
     test_view_close(t);
 }
 
-/* One list per layer, of the mean over its heads; what all of the attention leaves of a budget is split, too. */
+/* One list per layer, of the mean over its heads; what all of the attention leaves of a budget is
+ * split, too. */
 static void prefixkv_one_list_per_layer(void **state)
 {
     (void)state;
@@ -187,7 +201,7 @@ static void prefixkv_one_list_per_layer(void **state)
     assert_int_equal(test_view_n_stays(t, 0), test_view_n_stays(t, 1));
     assert_true(test_view_n_stays(t, 0) < test_view_n_stays(t, 2));
     *test_view_stat(t, 0, 0, 50) = 0;
-    test_view_decide(t, "prefixkv(first=0)@40");                /* 5 and 15 hold all: one to three */
+    test_view_decide(t, "prefixkv(first=0)@40");  /* 5 and 15 hold all: one to three */
     for (int l = 0; l < 4; l++) assert_int_equal(test_view_n_stays(t, l), l < 2 ? 20 : 60);
     test_view_close(t);
 }

@@ -1,5 +1,5 @@
-/* Examples by hand for what goes by the text itself: which tokens are special or punctuation, and which belong
- * together; and what values can change. */
+/* Examples by hand for what goes by the text itself: which tokens are special or punctuation, and
+ * which belong together; and what values can change. */
 #include "tests/support/stays.h"
 
 #include <math.h>
@@ -11,8 +11,8 @@ static void set_stat(test_view *t, int lane, int stat, const float *x)
     for (int p = 0; p < t->view.n_tokens; p++) *test_view_stat(t, lane, stat, p) = x[p];
 }
 
-/* Queries 1 | .6 .4 | .5 .2 .3 | .4 .1 .1 .4: sums 2.5 .7 .4 .4; on the query's own token 1 .4 .3 .4. Position 0 is
- * special, and in the second lane position 2 is punctuation. */
+/* Queries 1 | .6 .4 | .5 .2 .3 | .4 .1 .1 .4: sums 2.5 .7 .4 .4; on the query's own token 1 .4 .3
+ * .4. Position 0 is special, and in the second lane position 2 is punctuation. */
 static test_view *toy(int heads)
 {
     test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = heads });
@@ -32,8 +32,10 @@ static void fastgen_climbs_the_ladder(void **state)
     (void)state;
     test_view *t = toy(1);
     test_view_decide(t, FASTGEN "0,recover=0.6)");
-    assert_true(t->policy.n_stats == 2 && t->policy.stats[0].within == 0 && t->policy.stats[1].within == 0.25f);
-    assert_true(t->policy.stats[0].reduce == WN_REDUCE_MEAN && t->policy.stats[1].reduce == WN_REDUCE_MEAN);
+    assert_true(t->policy.n_stats == 2 && t->policy.stats[0].within == 0 &&
+                t->policy.stats[1].within == 0.25f);
+    assert_true(t->policy.stats[0].reduce == WN_REDUCE_MEAN &&
+                t->policy.stats[1].reduce == WN_REDUCE_MEAN);
     STAYS(t, 0, 0);
     test_view_decide(t, FASTGEN "0,recover=0.85)");
     STAYS(t, 0, 0, 3);
@@ -46,12 +48,14 @@ static void fastgen_climbs_the_ladder(void **state)
     STAYS(t, 0, 0, 2);
     test_view_decide(t, FASTGEN "0.5,recover=0.75)");   /* 3.6 of 4 */
     STAYS(t, 0, 0, 1, 2);
-    test_view_decide(t, FASTGEN "0.5,recover=0.95)");   /* and the own token of each query: all of it */
+    test_view_decide(t, FASTGEN "0.5,recover=0.95)");   /* and the own token of each query: all of
+                                                           it */
     STAYS(t, 0, 0, 1, 2, 3);
     test_view_close(t);
 }
 
-/* More to recover never means a cheaper rule; nothing to recover the first one, more than all there is the last. */
+/* More to recover never means a cheaper rule; nothing to recover the first one, more than all there
+ * is the last. */
 static void fastgen_is_monotone(void **state)
 {
     (void)state;
@@ -59,8 +63,10 @@ static void fastgen_is_monotone(void **state)
         test_view *t = test_view_open(&(test_shape){ .n_tokens = 60, .n_layers = 1, .heads = 1 });
         int before = 0;
         for (int p = 0; p < 60; p++) {
-            *test_view_stat(t, 0, 1, p) = *test_view_stat(t, 0, 0, p) * (float)(test_rand(&seed) % 100) / 100;
-            test_view_flag(t, p, (unsigned)(test_rand(&seed) % 8));     /* a bit that nobody knows among them */
+            *test_view_stat(t, 0, 1, p) = *test_view_stat(t, 0, 0, p) *
+                                          (float)(test_rand(&seed) % 100) / 100;
+            /* a bit that nobody knows among them */
+            test_view_flag(t, p, (unsigned)(test_rand(&seed) % 8));
         }
         for (int k = 0; k <= 22; k++) {
             char kv[60];
@@ -69,14 +75,16 @@ static void fastgen_is_monotone(void **state)
             int n = test_view_n_stays(t, 0);
             if (n < before) fail_msg("%s: %d slots, %d with less to recover", kv, n, before);
             before = n;
-            for (int p = 0; p < 60 && !k; p++) assert_int_equal(test_view_stays(t, 0, p), t->view.flags[p] & WN_FLAG_SPECIAL);
+            for (int p = 0; p < 60 && !k; p++)
+                assert_int_equal(test_view_stays(t, 0, p), t->view.flags[p] & WN_FLAG_SPECIAL);
         }
         assert_int_equal(before, 60);
         test_view_close(t);
     }
 }
 
-/* Each head has its own rule; one that looks at special tokens alone pays for one that looks everywhere. @ is a ceiling. */
+/* Each head has its own rule; one that looks at special tokens alone pays for one that looks
+ * everywhere. @ is a ceiling. */
 static void fastgen_heads_differ(void **state)
 {
     (void)state;
@@ -103,13 +111,16 @@ static int n_stay(const test_view *t, int lane, int from, int to)
 /* Scores of a recipe that keeps sums: what the test says. */
 static test_view *scored(int n, int heads)
 {
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 100, .n_layers = 1, .heads = heads });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .max_tokens = n + 100,
+                                                 .n_layers = 1, .heads = heads });
     for (int l = 0; l < heads; l++)
-        for (int p = 0; p < n; p++) *test_view_mass(t, l, p) = (float)(n - p);      /* the first ones are the best */
+        /* the first ones are the best */
+        for (int p = 0; p < n; p++) *test_view_mass(t, l, p) = (float)(n - p);
     return t;
 }
 
-/* Spans of 50 and 200 slots, 40 % stay: 20 and 80; by themselves the best 100 would be all of the first span. */
+/* Spans of 50 and 200 slots, 40 % stay: 20 and 80; by themselves the best 100 would be all of the
+ * first span. */
 static void fair_spans_lose_the_same(void **state)
 {
     (void)state;
@@ -121,8 +132,10 @@ static void fair_spans_lose_the_same(void **state)
     test_view_decide(t, "h2o(recent=0)+retain:fair@40%");
     assert_int_equal(n_stay(t, 0, 0, 50), 20);
     assert_int_equal(n_stay(t, 0, 50, 250), 80);
-    for (int p = 0; p < 250; p++) assert_int_equal(test_view_stays(t, 0, p), p < 20 || (p >= 50 && p < 130));   /* its best */
-    test_view_decide(t, "h2o(recent=0)+retain:fair(share=0.5)@40%");    /* half way: 50 and 20, 50 and 80 */
+    for (int p = 0; p < 250; p++)
+        assert_int_equal(test_view_stays(t, 0, p), p < 20 || (p >= 50 && p < 130)); /* its best */
+    /* half way: 50 and 20, 50 and 80 */
+    test_view_decide(t, "h2o(recent=0)+retain:fair(share=0.5)@40%");
     assert_int_equal(n_stay(t, 0, 0, 50), 35);
     assert_int_equal(n_stay(t, 0, 50, 250), 65);
     test_view_close(t);
@@ -132,13 +145,20 @@ static void fair_spans_lose_the_same(void **state)
 static void fair_with_one_span_is_the_recipe(void **state)
 {
     (void)state;
-    static const char *const kv[] = { "snapkv(window=8)%s@30%%", "h2o%s@25%%", "keydiff%s@20", "tova%s@30", "expected%s@30%%",
-                                      "h2o(first=3,last=5)%s@9", "adakv(window=16)%s@30%%", "corm(window=20,recent=5)%s@40%%" };
+    static const char *const kv[] = { "snapkv(window=8)%s@30%%",
+                                      "h2o%s@25%%",
+                                      "keydiff%s@20",
+                                      "tova%s@30",
+                                      "expected%s@30%%",
+                                      "h2o(first=3,last=5)%s@9",
+                                      "adakv(window=16)%s@30%%",
+                                      "corm(window=20,recent=5)%s@40%%" };
     for (size_t i = 0; i < WN_COUNT(kv); i++)
         for (int c = 0; c < 3; c++) {
             char a[100], b[100];
             bool stays[2][120];
-            test_view *t = test_view_open(&(test_shape){ .n_tokens = 120, .n_layers = 1, .heads = 2 });
+            test_view *t = test_view_open(&(test_shape){ .n_tokens = 120, .n_layers = 1,
+                                                         .heads = 2 });
             if (c) test_view_span(t, 0, 120, 1);
             if (c == 2) test_view_span(t, 40, 70, 2), test_view_span(t, 70, 120, 3);
             snprintf(a, sizeof a, kv[i], "");
@@ -149,13 +169,14 @@ static void fair_with_one_span_is_the_recipe(void **state)
             test_view_decide(t, b);
             for (int l = 0; l < 2; l++)
                 for (int p = 0; p < 120; p++)
-                    if (test_view_stays(t, l, p) != stays[l][p]) fail_msg("%s: position %d of lane %d", b, p, l);
+                    if (test_view_stays(t, l, p) != stays[l][p])
+                        fail_msg("%s: position %d of lane %d", b, p, l);
             test_view_close(t);
         }
 }
 
-/* What is protected, and the window that a recipe keeps, stay; the budget is met all the same, and what is left of it is
- * shared by the spans that have less than their share. */
+/* What is protected, and the window that a recipe keeps, stay; the budget is met all the same, and
+ * what is left of it is shared by the spans that have less than their share. */
 static void fair_keeps_what_must_stay(void **state)
 {
     (void)state;
@@ -163,25 +184,30 @@ static void fair_keeps_what_must_stay(void **state)
     test_view_span(t, 0, 40, 1);
     test_view_span(t, 50, 90, 2);       /* 40 to 49 and 90 to 99 are in none */
     test_view_protect(t, 60, 78);
-    test_view_decide(t, "h2o(recent=0)+retain:fair@30");        /* 12 12 6: span 2 holds 18, so 12 for 40 and 20 */
+    /* 12 12 6: span 2 holds 18, so 12 for 40 and 20 */
+    test_view_decide(t, "h2o(recent=0)+retain:fair@30");
     assert_int_equal(test_view_n_stays(t, 0), 30);
     assert_int_equal(n_stay(t, 0, 60, 78), 18);
     assert_int_equal(n_stay(t, 0, 50, 90), 18);
     assert_int_equal(n_stay(t, 0, 0, 40), 8);
     assert_int_equal(n_stay(t, 0, 40, 50) + n_stay(t, 0, 90, 100), 4);
-    test_view_decide(t, "h2o(recent=0)+retain:fair@10");        /* more is protected than there is room for */
+    /* more is protected than there is room for */
+    test_view_decide(t, "h2o(recent=0)+retain:fair@10");
     assert_int_equal(test_view_n_stays(t, 0), 18);
-    test_view_decide(t, "snapkv(window=8)+retain:fair@40");     /* of the 20 in none the last 8 stay */
+    /* of the 20 in none the last 8 stay */
+    test_view_decide(t, "snapkv(window=8)+retain:fair@40");
     assert_int_equal(test_view_n_stays(t, 0), 40);
     assert_int_equal(n_stay(t, 0, 92, 100), 8);
     assert_int_equal(n_stay(t, 0, 60, 78), 18);
-    test_view_decide(t, "snapkv(window=8)+retain:fair@20");     /* 18 and 2 of the window, the last ones */
+    /* 18 and 2 of the window, the last ones */
+    test_view_decide(t, "snapkv(window=8)+retain:fair@20");
     assert_int_equal(test_view_n_stays(t, 0), 20);
     assert_int_equal(n_stay(t, 0, 98, 100), 2);
     test_view_close(t);
 }
 
-/* expected looks at the last 64 queries and keeps none of them for that: its spans get what they would. */
+/* expected looks at the last 64 queries and keeps none of them for that: its spans get what they
+ * would. */
 static void fair_spares_no_window_that_the_recipe_gives_up(void **state)
 {
     (void)state;
@@ -197,12 +223,13 @@ static void fair_spares_no_window_that_the_recipe_gives_up(void **state)
 static int n_raw(const test_view *t, int from, int to)
 {
     int n = 0;
-    for (int p = from; p < to; p++) n += !t->lanes[0].demoted[p] && !wn_plan_demotes(&t->plan, 0, p);
+    for (int p = from; p < to; p++)
+        n += !t->lanes[0].demoted[p] && !wn_plan_demotes(&t->plan, 0, p);
     return n;
 }
 
-/* 0 to 39 are in fewer bits already: of 60 slots that are as they were, 10 and 50, 48 remain, 8 and 40; by
- * themselves all of the second span, 0 and 48, so 4 and 44 half way. */
+/* 0 to 39 are in fewer bits already: of 60 slots that are as they were, 10 and 50, 48 remain, 8 and
+ * 40; by themselves all of the second span, 0 and 48, so 4 and 44 half way. */
 static void fair_counts_what_is_not_in_fewer_bits_yet(void **state)
 {
     (void)state;
@@ -228,7 +255,8 @@ static void fair_shares_are_equal(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 60; seed++) {
         uint64_t rng = seed;
-        int n = 60 + (int)(test_rand(&rng) % 200), keep = 5 + (int)(test_rand(&rng) % 50), live[32] = { 0 }, stay[32] = { 0 };
+        int n = 60 + (int)(test_rand(&rng) % 200), keep = 5 + (int)(test_rand(&rng) % 50),
+            live[32] = { 0 }, stay[32] = { 0 };
         char kv[80];
         test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 1, .heads = 1 });
         for (int p = 0, span = 0, number = 0, left = 0; p < n; p++, left--) {
@@ -246,20 +274,24 @@ static void fair_shares_are_equal(void **state)
         for (int p = 0; p < n; p++) stay[t->view.spans[p]] += test_view_stays(t, 0, p);
         for (int k = 0; k < 32; k++) {
             double want = (double)WN_MIN(keep, t->shown[0].n) * live[k] / t->shown[0].n;
-            if (!(fabs(stay[k] - want) < 1)) fail_msg("%s, seed %d: span %d keeps %d of %d", kv, (int)seed, k, stay[k], live[k]);
+            if (!(fabs(stay[k] - want) < 1))
+                fail_msg("%s, seed %d: span %d keeps %d of %d", kv, (int)seed, k, stay[k], live[k]);
         }
         test_view_close(t);
     }
 }
 
-/* ---- ShotKV ------------------------------------------------------------------------------------- */
+/* ---- ShotKV ---------------------------------------------------------------------------------- */
 
-/* Four examples of ten and a question; the last queries look at the third most, then at the first. */
+/* Four examples of ten and a question; the last queries look at the third most, then at the
+ * first. */
 static test_view *shots(float votes[100])
 {
     static const float looks[4] = { 0.2f, 0.05f, 0.3f, 0.1f };
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 50, .max_tokens = 100, .n_layers = 2, .heads = 2 });
-    for (int i = 0; i < 100; i++) votes[i] = i < 40 ? looks[i / 10] * (i % 10 == 7 ? 10 : 0.1f) : 0.01f;
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 50, .max_tokens = 100, .n_layers = 2,
+                                                 .heads = 2 });
+    for (int i = 0; i < 100; i++)
+        votes[i] = i < 40 ? looks[i / 10] * (i % 10 == 7 ? 10 : 0.1f) : 0.01f;
     for (int l = 0; l < 4; l++) test_view_votes(t, l, votes);
     for (int k = 0; k < 4; k++) test_view_span(t, 10 * k, 10 * k + 10, k + 1);
     t->view.mark = 50;
@@ -269,7 +301,8 @@ static test_view *shots(float votes[100])
 static void check_whole(const test_view *t, int lane, int from, int to, bool stays)
 {
     int n = n_stay(t, lane, from, to);
-    if (n != (stays ? to - from : 0)) fail_msg("%s: %d of %d to %d stay", t->policy.text, n, from, to);
+    if (n != (stays ? to - from : 0))
+        fail_msg("%s: %d of %d to %d stay", t->policy.text, n, from, to);
 }
 
 static void shotkv_keeps_whole_examples(void **state)
@@ -277,8 +310,12 @@ static void shotkv_keeps_whole_examples(void **state)
     (void)state;
     float votes[100];
     test_view *t = shots(votes);
-    static const struct { int slots, n; bool stays[4]; } cases[] = {
-        { 20, 20, { 0, 0, 1, 0 } }, { 29, 20, { 0, 0, 1, 0 } }, { 30, 30, { 1, 0, 1, 0 } }, { 45, 40, { 1, 0, 1, 1 } }, { 10, 10, { 0 } } };
+    static const struct { int slots, n; bool stays[4];
+    } cases[] = { { 20, 20, { 0, 0, 1, 0 } },
+                  { 29, 20, { 0, 0, 1, 0 } },
+                  { 30, 30, { 1, 0, 1, 0 } },
+                  { 45, 40, { 1, 0, 1, 1 } },
+                  { 10, 10, { 0 } } };
     for (size_t c = 0; c < WN_COUNT(cases); c++) {
         char kv[40];
         snprintf(kv, sizeof kv, "shotkv@%d", cases[c].slots);
@@ -289,15 +326,18 @@ static void shotkv_keeps_whole_examples(void **state)
             check_whole(t, l, 40, 50, true);
         }
     }
-    test_view_decide(t, "shotkv@6");                    /* the question alone is too much: its end */
+    test_view_decide(t, "shotkv@6");                    /* the question alone is too much: its
+                                                           end */
     check_whole(t, 0, 44, 50, true);
     assert_int_equal(test_view_n_stays(t, 0), 6);
-    test_view_protect(t, 12, 15);                       /* they are paid for first; the rest of their example is not for free */
+    test_view_protect(t, 12, 15);                       /* they are paid for first; the rest of
+                                                           their example is not for free */
     test_view_decide(t, "shotkv@23");
     check_whole(t, 0, 12, 15, true);
     check_whole(t, 0, 20, 30, true);
     assert_int_equal(test_view_n_stays(t, 0), 23);
-    test_view_decide(t, "shotkv@47");                   /* 3 10 10 10 10: and 7 of the second do not fit */
+    test_view_decide(t, "shotkv@47");                   /* 3 10 10 10 10: and 7 of the second do not
+                                                           fit */
     assert_int_equal(test_view_n_stays(t, 0), 43);
     test_view_close(t);
 }
@@ -337,40 +377,45 @@ static void shotkv_leaves_the_prompt_as_it_is(void **state)
     check_whole(t, 0, 40, 50, true);
     check_whole(t, 0, 96, 100, true);
     assert_int_equal(n_stay(t, 0, 50, 100), 30);
-    test_view_decide(t, "shotkv(at=both,window=4,generated=0.5)@50");   /* 25 for the prompt: one example goes */
+    /* 25 for the prompt: one example goes */
+    test_view_decide(t, "shotkv(at=both,window=4,generated=0.5)@50");
     assert_int_equal(n_stay(t, 0, 0, 50), 20);
     assert_int_equal(n_stay(t, 0, 50, 100), 30);
-    test_view_decide(t, "shotkv(at=both,window=4)@33");         /* room for the last four in any case */
+    test_view_decide(t, "shotkv(at=both,window=4)@33");  /* room for the last four in any case */
     assert_int_equal(n_stay(t, 0, 0, 50), 20);
     check_whole(t, 0, 96, 100, true);
     test_view_close(t);
 }
 
-/* ---- CriticalKV ---------------------------------------------------------------------------------- */
+/* ---- CriticalKV ------------------------------------------------------------------------------ */
 
-/* Scores .4 .3 .2 .1, values that change 1 1 5 20, two stay: the first by its score; of the others .3001, 1.0005 and
- * 2.002 the last. By scores alone 0 and 1. */
+/* Scores .4 .3 .2 .1, values that change 1 1 5 20, two stay: the first by its score; of the others
+ * .3001, 1.0005 and 2.002 the last. By scores alone 0 and 1. */
 static void criticalkv_by_hand(void **state)
 {
     (void)state;
     static const float mass[4] = { 0.4f, 0.3f, 0.2f, 0.1f }, change[4] = { 1, 1, 5, 20 };
     test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = 1 });
-    for (int p = 0; p < 4; p++) *test_view_mass(t, 0, p) = mass[p], *test_view_output(t, 0, p) = change[p];
+    for (int p = 0; p < 4; p++)
+        *test_view_mass(t, 0, p) = mass[p], *test_view_output(t, 0, p) = change[p];
     test_view_decide(t, "h2o(recent=0)@2");
     STAYS(t, 0, 0, 1);
     test_view_decide(t, "h2o(recent=0)+retain:critical@2");
     STAYS(t, 0, 0, 3);
-    test_view_decide(t, "h2o(recent=0)+retain:critical@3");     /* one by its score again, and 3 2 */
+    test_view_decide(t, "h2o(recent=0)+retain:critical@3");  /* one by its score again, and 3 2 */
     STAYS(t, 0, 0, 2, 3);
-    test_view_decide(t, "h2o(recent=0)+retain:critical(share=0)@2");    /* .4001 .3001 1.0005 2.002 */
+    /* .4001 .3001 1.0005 2.002 */
+    test_view_decide(t, "h2o(recent=0)+retain:critical(share=0)@2");
     STAYS(t, 0, 2, 3);
     test_view_decide(t, "h2o(recent=0)+retain:critical(share=1)@2");
     STAYS(t, 0, 0, 1);
-    for (int p = 0; p < 4; p++) *test_view_mass(t, 0, p) = p ? 0 : 0.5f;        /* eps: what nobody looks at goes by its value */
+    /* eps: what nobody looks at goes by its value */
+    for (int p = 0; p < 4; p++) *test_view_mass(t, 0, p) = p ? 0 : 0.5f;
     test_view_decide(t, "h2o(recent=0)+retain:critical@2");
     STAYS(t, 0, 0, 3);
     test_view_protect(t, 1, 3);
-    test_view_decide(t, "h2o(recent=0)+retain:critical@3");     /* they are paid for first; .5001 against .002 */
+    /* they are paid for first; .5001 against .002 */
+    test_view_decide(t, "h2o(recent=0)+retain:critical@3");
     STAYS(t, 0, 0, 1, 2);
     test_view_close(t);
 }
@@ -399,7 +444,8 @@ static void criticalkv_with_equal_values_is_snapkv(void **state)
     }
 }
 
-/* Expected attention weighs by the length of the value itself; with its own norm off values change nothing. */
+/* Expected attention weighs by the length of the value itself; with its own norm off values change
+ * nothing. */
 static void expected_leaves_values_to_others(void **state)
 {
     (void)state;

@@ -15,7 +15,8 @@ static void check_near(double x, double want, double bound)
 /* Keys of one channel, so that a query of 1 has them as its logits. */
 static test_view *logits(const float *key, int n, int heads)
 {
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 1, .heads = heads, .group = 1, .dim = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = n, .n_layers = 1, .heads = heads,
+                                                 .group = 1, .dim = 1 });
     for (int l = 0; l < heads; l++)
         for (int p = 0; p < n; p++) {
             *test_view_key(t, l, p) = key[p];
@@ -26,8 +27,8 @@ static test_view *logits(const float *key, int n, int heads)
 
 /* ---- Keyformer ----------------------------------------------------------------------------- */
 
-/* One query, logits 2 1 0: .665 .245 .090; at tau 2 .506 .307 .186: the order stays, the mass is more even. Two queries:
- * the first sees 2 and 1 alone, .731 .269. */
+/* One query, logits 2 1 0: .665 .245 .090; at tau 2 .506 .307 .186: the order stays, the mass is
+ * more even. Two queries: the first sees 2 and 1 alone, .731 .269. */
 typedef struct { double a[2][3]; int calls; } seen;
 
 static void remember(void *ctx, const wn_tile *tile)
@@ -35,13 +36,15 @@ static void remember(void *ctx, const wn_tile *tile)
     seen *s = ctx;
     s->calls++;
     for (int t = 0; t < tile->w; t++)
-        for (int i = 0; i < tile->n; i++) s->a[t][tile->from + i] = (double)tile->a[(size_t)t * tile->stride + (size_t)i];
+        for (int i = 0; i < tile->n; i++)
+            s->a[t][tile->from + i] = (double)tile->a[(size_t)t * tile->stride + (size_t)i];
 }
 
 static void tiles_are_softmax(void **state)
 {
     (void)state;
-    static const double want[2][3] = { { 0.665241, 0.244728, 0.090031 }, { 0.506480, 0.307196, 0.186324 } };
+    static const double want[2][3] = { { 0.665241, 0.244728, 0.090031 },
+                                       { 0.506480, 0.307196, 0.186324 } };
     test_view *t = logits((const float[]){ 2, 1, 0 }, 3, 1);
     for (int i = 0; i < 2; i++) {
         seen s = { 0 };
@@ -68,7 +71,8 @@ static void keyformer_without_noise_is_attention(void **state)
     STAYS(t, 0, 1, 2);
     test_view_decide(t, "keyformer(window=2,noise=0,recent=0.5)@2");
     STAYS(t, 0, 1, 4);
-    int moved = 0;                                      /* noise of 100 decides by lot, and each seed otherwise */
+    int moved = 0;                                      /* noise of 100 decides by lot, and each
+                                                           seed otherwise */
     for (int seed = 1; seed <= 8; seed++) {
         char kv[80];
         snprintf(kv, sizeof kv, "keyformer(window=2,noise=100,recent=0,seed=%d)@2", seed);
@@ -81,11 +85,13 @@ static void keyformer_without_noise_is_attention(void **state)
 
 /* ---- PyramidInfer ---------------------------------------------------------------------------- */
 
-/* The first of two queries looks at 0, the last at 1. With a ramp of 1.2 the last counts more, with one of .5 less. */
+/* The first of two queries looks at 0, the last at 1. With a ramp of 1.2 the last counts more, with
+ * one of .5 less. */
 static void pyramidinfer_later_queries_count_more(void **state)
 {
     (void)state;
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = 2, .group = 1, .dim = 2 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 4, .n_layers = 1, .heads = 2,
+                                                 .group = 1, .dim = 2 });
     for (int l = 0; l < 2; l++) {
         memset(t->lanes[l].k, 0, sizeof(float) * 8);
         test_view_key(t, l, 0)[0] = 9;
@@ -106,10 +112,10 @@ static void pyramidinfer_later_queries_count_more(void **state)
     test_view_close(t);
 }
 
-/* ---- budgets of layers: CAKE, ZigZagKV ----------------------------------------------------------- */
+/* ---- budgets of layers: CAKE, ZigZagKV ------------------------------------------------------- */
 
-/* Preferences 1 and 3 over 2 layers that share 96 slots each beside the window: 48 and 144; with only 100 there to
- * keep, 92 and 100. */
+/* Preferences 1 and 3 over 2 layers that share 96 slots each beside the window: 48 and 144; with
+ * only 100 there to keep, 92 and 100. */
 static void cake_splits_by_preference(void **state)
 {
     (void)state;
@@ -126,17 +132,21 @@ static void cake_splits_by_preference(void **state)
     test_view_close(t);
 }
 
-/* Slot 0 gets .5 and .42 from the two queries, slot 1 nothing and .42: less, but it changes more. */
+/* Slot 0 gets .5 and .42 from the two queries, slot 1 nothing and .42: less, but it changes
+ * more. */
 static void cake_prefers_what_changes(void **state)
 {
     (void)state;
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 5, .n_layers = 1, .heads = 1, .group = 1, .dim = 3 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 5, .n_layers = 1, .heads = 1,
+                                                 .group = 1, .dim = 3 });
     memset(t->lanes[0].k, 0, sizeof(float) * 15);
     memcpy(test_view_key(t, 0, 0), (const float[]){ 20, 0, 0 }, sizeof(float) * 3);
     memcpy(test_view_key(t, 0, 1), (const float[]){ 0, 20, 0 }, sizeof(float) * 3);
     memcpy(test_view_key(t, 0, 2), (const float[]){ 20, 0, 20 }, sizeof(float) * 3);
-    memcpy(test_view_query(t, 0, 3, 0), (const float[]){ 1, 0, 0 }, sizeof(float) * 3);     /* 0 and 2: .5 each */
-    memcpy(test_view_query(t, 0, 4, 0), (const float[]){ 1, 1, -0.05f }, sizeof(float) * 3);    /* .42 .42 .15 */
+    /* 0 and 2: .5 each */
+    memcpy(test_view_query(t, 0, 3, 0), (const float[]){ 1, 0, 0 }, sizeof(float) * 3);
+    /* .42 .42 .15 */
+    memcpy(test_view_query(t, 0, 4, 0), (const float[]){ 1, 1, -0.05f }, sizeof(float) * 3);
     test_view_decide(t, "cake(window=2,kernel=1,gamma=0)@3");
     STAYS(t, 0, 0, 3, 4);
     test_view_decide(t, "cake(window=2,kernel=1,gamma=200)@3");
@@ -144,7 +154,8 @@ static void cake_prefers_what_changes(void **state)
     test_view_close(t);
 }
 
-/* .5 .3 .1 .05 .05 needs three for .9. Needs of 10 and 30 with a fifth spread evenly, 100 each: 60 and 140. */
+/* .5 .3 .1 .05 .05 needs three for .9. Needs of 10 and 30 with a fifth spread evenly, 100 each: 60
+ * and 140. */
 static void zigzagkv_goes_by_need(void **state)
 {
     (void)state;
@@ -155,7 +166,8 @@ static void zigzagkv_goes_by_need(void **state)
     assert_int_equal(wn_stage_need(row, 5, 1), 5);
     assert_int_equal(wn_stage_need((const float[]){ 1, 1, 1, 1 }, 4, 0.7), 3);
     float *votes = calloc(800, sizeof *votes);          /* layer 0: 10 slots hold .9, layer 1: 30 */
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 400, .n_layers = 2, .heads = 1, .group = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 400, .n_layers = 2, .heads = 1,
+                                                 .group = 1 });
     for (int i = 0; i < 11; i++) votes[i] = 1;
     for (int i = 0; i < 33; i++) votes[400 + i] = 1;
     test_view_votes(t, 0, votes);
@@ -167,14 +179,15 @@ static void zigzagkv_goes_by_need(void **state)
     free(votes);
 }
 
-/* ---- PagedEviction ------------------------------------------------------------------------------- */
+/* ---- PagedEviction --------------------------------------------------------------------------- */
 
 /* |v| over |k|: 2/4 and 3/3, mean .75; 1/4 and 1/2, .375: the second page goes, whole. */
 static void pagedeviction_drops_pages(void **state)
 {
     (void)state;
     static const float v[] = { 2, 3, 1, 1, 9, 9 }, k[] = { 4, 3, 4, 2, 1, 1 };
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 6, .n_layers = 1, .heads = 1, .dim = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 6, .n_layers = 1, .heads = 1,
+                                                 .dim = 1 });
     for (int p = 0; p < 6; p++) {
         *test_view_value(t, 0, p) = v[p];
         *test_view_key(t, 0, p) = -k[p];
@@ -186,19 +199,21 @@ static void pagedeviction_drops_pages(void **state)
     test_view_decide(t, "pagedeviction(page=2,first=0)@3");
     STAYS(t, 0, 4, 5);
     test_view_protect(t, 2, 3);
-    test_view_decide(t, "pagedeviction(page=2,first=0)@5");     /* it is paid for first, and no page is cut for it */
+    /* it is paid for first, and no page is cut for it */
+    test_view_decide(t, "pagedeviction(page=2,first=0)@5");
     STAYS(t, 0, 0, 1, 2, 4, 5);
     test_view_close(t);
 }
 
-/* ---- WindowKV ------------------------------------------------------------------------------------ */
+/* ---- WindowKV -------------------------------------------------------------------------------- */
 
-/* Units of 4: means .1 and .12, better halves .2 and .12; then .05 and .01. The two queries' slots make no whole unit:
- * they stay, and nothing before them has to. */
+/* Units of 4: means .1 and .12, better halves .2 and .12; then .05 and .01. The two queries' slots
+ * make no whole unit: they stay, and nothing before them has to. */
 static void windowkv_keeps_whole_windows(void **state)
 {
     (void)state;
-    static const float votes[18] = { 0.4f, 0, 0, 0, 0.12f, 0.12f, 0.12f, 0.12f, 0.05f, 0.05f, 0.05f, 0.05f, 0.01f, 0.01f, 0.01f, 0.01f };
+    static const float votes[18] = { 0.4f,  0,     0,     0,     0.12f, 0.12f, 0.12f, 0.12f,
+                                     0.05f, 0.05f, 0.05f, 0.05f, 0.01f, 0.01f, 0.01f, 0.01f };
     test_view *t = test_view_open(&(test_shape){ .n_tokens = 18, .n_layers = 1, .heads = 1 });
     test_view_votes(t, 0, votes);
     test_view_decide(t, "windowkv(window=2,unit=4)@6");
@@ -209,23 +224,27 @@ static void windowkv_keeps_whole_windows(void **state)
     STAYS(t, 0, 4, 5, 6, 7, 16, 17);
     test_view_decide(t, "windowkv(window=2,unit=4)@5");
     STAYS(t, 0, 16, 17);
-    test_view_decide(t, "windowkv(window=1,unit=4,mode=localise)@6");   /* 17 / 4: the window begins at 16 all the same */
+    /* 17 / 4: the window begins at 16 all the same */
+    test_view_decide(t, "windowkv(window=1,unit=4,mode=localise)@6");
     STAYS(t, 0, 0, 1, 2, 3, 16, 17);
-    test_view_decide(t, "windowkv(window=2,unit=4,first=2)@9");         /* protected slots break no unit */
+    /* protected slots break no unit */
+    test_view_decide(t, "windowkv(window=2,unit=4,first=2)@9");
     STAYS(t, 0, 0, 1, 4, 5, 6, 7, 16, 17);
     test_view_close(t);
 }
 
-/* Each layer would like another unit: the first of two chooses for both, unless they hold other slots. Shares of 12/14 and
- * 23.1 beside the window of 2: no unit, and five. */
+/* Each layer would like another unit: the first of two chooses for both, unless they hold other
+ * slots. Shares of 12/14 and 23.1 beside the window of 2: no unit, and five. */
 static void windowkv_groups_choose_as_one(void **state)
 {
     (void)state;
     static const int likes[4] = { 1, 5, 3, 6 };
     float votes[4][34];
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 34, .n_layers = 4, .heads = 2, .group = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 34, .n_layers = 4, .heads = 2,
+                                                 .group = 1 });
     for (int l = 0; l < 8; l++) {
-        for (int p = 0; p < 34; p++) votes[l / 2][p] = (p / 4 == likes[l / 2] ? 1 : 0) + 0.001f / (float)(p + 1);
+        for (int p = 0; p < 34; p++)
+            votes[l / 2][p] = (p / 4 == likes[l / 2] ? 1 : 0) + 0.001f / (float)(p + 1);
         test_view_votes(t, l, votes[l / 2]);
     }
     for (int layers = 1; layers <= 4; layers++) {
@@ -246,16 +265,18 @@ static void windowkv_groups_choose_as_one(void **state)
     test_view_close(t);
 }
 
-/* ---- SCOPE ----------------------------------------------------------------------------------------- */
+/* ---- SCOPE ----------------------------------------------------------------------------------- */
 
-/* A budget of 8, half of it for what is generated. At the mark 4 of 12 prompt slots stay, though 8 would fit; they are never
- * looked at again, whatever is attended to later, and 4 of what came since stay beside them. */
+/* A budget of 8, half of it for what is generated. At the mark 4 of 12 prompt slots stay, though 8
+ * would fit; they are never looked at again, whatever is attended to later, and 4 of what came
+ * since stay beside them. */
 static void scope_freezes_the_prompt(void **state)
 {
     (void)state;
     static const char kv[] = "scope(window=1,kernel=1,generated=0.5,recent=0.5)@8";
     float votes[20] = { 0.1f, 0, 0.5f, 0.2f, 0, 0, 0.4f };
-    test_view *t = test_view_open(&(test_shape){ .n_tokens = 12, .max_tokens = 20, .n_layers = 1, .heads = 1 });
+    test_view *t = test_view_open(&(test_shape){ .n_tokens = 12, .max_tokens = 20, .n_layers = 1,
+                                                 .heads = 1 });
     test_view_votes(t, 0, votes);
     t->view.mark = 12;
     test_view_decide(t, kv);
@@ -266,13 +287,13 @@ static void scope_freezes_the_prompt(void **state)
     assert_true(wn_plan_is_empty(test_view_decide(t, kv)));     /* 4 and 4 */
     test_view_grow(t, 2);                                       /* slots 2 3 6 11, 12 .. 17 */
     test_view_decide(t, kv);
-    STAYS(t, 0, 2, 3, 6, 11, 13, 14, 16, 17);                   /* of 12 .. 17 the best two, the last two */
+    STAYS(t, 0, 2, 3, 6, 11, 13, 14, 16, 17);  /* of 12 .. 17 the best two, the last two */
     test_view_carry_out(t);
     t->view.mark = 18;                                          /* all of it is a prompt now */
     memcpy(votes, (const float[8]){ 0, 0.1f, 0, 0, 0.5f, 0.4f, 0, 0 }, sizeof(float) * 8);
     test_view_grow(t, 1);
     test_view_decide(t, kv);
-    STAYS(t, 0, 2, 3, 13, 14, 18);                              /* 4 of it, of equal ones the earlier; one came since */
+    STAYS(t, 0, 2, 3, 13, 14, 18);  /* 4 of it, of equal ones the earlier; one came since */
     test_view_close(t);
 }
 

@@ -13,7 +13,8 @@
 
 static wn_sampling plain(uint64_t seed)
 {
-    return (wn_sampling){ .temperature = 1.0f, .top_p = 1.0f, .repeat_penalty = 1.0f, .seed = seed };
+    return (wn_sampling){ .temperature = 1.0f, .top_p = 1.0f, .repeat_penalty = 1.0f,
+                          .seed = seed };
 }
 
 static wn_sampler *open_sampler(const wn_sampling *o, int n_vocab)

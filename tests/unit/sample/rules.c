@@ -26,7 +26,8 @@ static wn_sampler *open_sampler(const wn_sampling *o, int n_vocab)
     return s;
 }
 
-static int32_t pick(const wn_sampling *o, const float *logits, int n, const int32_t *before, int n_before)
+static int32_t pick(const wn_sampling *o, const float *logits, int n, const int32_t *before,
+                    int n_before)
 {
     wn_sampler *s = open_sampler(o, n);
     wn_err err = { 0 };
@@ -64,7 +65,8 @@ static void defaults_are_those_of_llama_cpp(void **state)
     (void)state;
     wn_sampling o = wn_sampling_defaults();
     assert_true(o.temperature == 0.8f && o.top_k == 40 && o.top_p == 0.95f && o.min_p == 0.05f);
-    assert_true(o.repeat_penalty == 1.0f && o.presence_penalty == 0.0f && o.frequency_penalty == 0.0f);
+    assert_true(o.repeat_penalty == 1.0f && o.presence_penalty == 0.0f &&
+                o.frequency_penalty == 0.0f);
     assert_int_equal(o.penalty_last_n, 64);
     assert_int_equal(o.n_bias, 0);
 }
@@ -299,7 +301,8 @@ static void options_out_of_range_are_named(void **state)
         wn_sampler *s;
         assert_int_equal(wn_sampler_open(&s, &rows[i].o, 10, &err), WN_EINVAL);
         assert_null(s);
-        if (!strstr(err.text, rows[i].part)) fail_msg("'%s' does not name %s", err.text, rows[i].part);
+        if (!strstr(err.text, rows[i].part))
+            fail_msg("'%s' does not name %s", err.text, rows[i].part);
     }
     wn_sampling o = wn_sampling_defaults();
     const int32_t bad[] = { 1, 10 };

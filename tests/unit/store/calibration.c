@@ -1,5 +1,6 @@
 /* A calibration comes back from its file as it was written, to the last digit a half has; what is
- * damaged, foreign, cut short or not finite is refused with a sentence, whatever its checksum says. */
+ * damaged, foreign, cut short or not finite is refused with a sentence, whatever its checksum
+ * says. */
 #include "tests/support/calibration.h"
 #include "tests/unit/check.h"
 
@@ -42,7 +43,8 @@ static void comes_back_as_written(void **state)
             for (int v = 0; v < 2; v++) {
                 const wn_calibrated *f = c->books[i].format->calibrated;
                 assert_ptr_equal(again->books[i].format, c->books[i].format);
-                assert_memory_equal(wn_calibration_numbers(again, &again->books[i], l, v), wn_calibration_numbers(c, &c->books[i], l, v),
+                assert_memory_equal(wn_calibration_numbers(again, &again->books[i], l, v),
+                                    wn_calibration_numbers(c, &c->books[i], l, v),
                                     sizeof(float) * f->numbers(v ? dims[l].v : dims[l].k, v));
             }
     wn_calibration *other = test_calibration(dims, LANES, fp, 2);
@@ -105,11 +107,20 @@ static void sign(uint8_t *b, size_t n)
 static void what_a_checksum_cannot_know(void **state)
 {
     (void)state;
-    static const struct { size_t at; uint8_t with[2]; const char *says; } cases[] = {
-        { 0, { 2, 0 }, "version 2" },           { 4, { 0, 0 }, "0 lanes" },         { 4, { 4, 0 }, NULL },
-        { 32, { 200, 0 }, "200 formats" },      { 32, { 2, 0 }, "left over" },      { 32, { 12, 0 }, NULL },
-        { 40, { 0, 0 }, "lane 0" },             { 40, { 0, 8 }, "lane 0" },         { 40, { 18, 0 }, NULL },
-        { 52, { 'x', 'q' }, "\"xq4\"" },        { 68, { 0, 0x7c }, "not finite" },  { 68, { 1, 0xfe }, "not finite" },
+    static const struct { size_t at; uint8_t with[2]; const char *says;
+    } cases[] = {
+        { 0, { 2, 0 }, "version 2" },
+        { 4, { 0, 0 }, "0 lanes" },
+        { 4, { 4, 0 }, NULL },
+        { 32, { 200, 0 }, "200 formats" },
+        { 32, { 2, 0 }, "left over" },
+        { 32, { 12, 0 }, NULL },
+        { 40, { 0, 0 }, "lane 0" },
+        { 40, { 0, 8 }, "lane 0" },
+        { 40, { 18, 0 }, NULL },
+        { 52, { 'x', 'q' }, "\"xq4\"" },
+        { 68, { 0, 0x7c }, "not finite" },
+        { 68, { 1, 0xfe }, "not finite" },
     };
     size_t n;
     wn_err err = { 0 };
@@ -120,7 +131,8 @@ static void what_a_checksum_cannot_know(void **state)
         memcpy(x + 96 + cases[i].at, cases[i].with, 2);
         sign(x, n);
         if (!wn_calibration_parse(&got, x, n, &err)) fail_msg("case %zu is accepted", i);
-        if (cases[i].says && !strstr(err.text, cases[i].says)) fail_msg("case %zu: %s", i, err.text);
+        if (cases[i].says && !strstr(err.text, cases[i].says))
+            fail_msg("case %zu: %s", i, err.text);
     }
     memcpy(x, b, n);
     sign(x, n - 2);
@@ -132,7 +144,8 @@ static void what_a_checksum_cannot_know(void **state)
 int main(void)
 {
     const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-calibration-%ld", tmp ? tmp : "/tmp", (long)getpid());
+    snprintf(path, sizeof path, "%s/winnow-test-calibration-%ld", tmp ? tmp : "/tmp",
+             (long)getpid());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_back_as_written),
         cmocka_unit_test(only_its_model_fits),

@@ -76,7 +76,9 @@ static void missing_keys_are_named(void **state)
     v = sound("bert");
     check_refused(&v, WN_EUNSUPPORTED, "known are gpt2 and llama");
     v = sound("gpt2"), v.pre = "no\x1B[31msuch";
-    check_refused(&v, WN_EUNSUPPORTED, "\"no?[31msuch\"; if the model's is that of another, give it its name: default, gpt-2");
+    check_refused(
+        &v, WN_EUNSUPPORTED,
+        "\"no?[31msuch\"; if the model's is that of another, give it its name: default, gpt-2");
 }
 
 static void put_types_as_floats(wn_gguf_writer *w)
@@ -145,8 +147,8 @@ static void numbers_that_are_none_are_refused(void **state)
 
 static void byte_tokens_must_be_bytes(void **state)
 {
-    static const char *const bad[] = { "<0x-1>", "<0xZZ>", "<0x1>", "<0x123>", "<0x00", "", "a", "<0X41>",
-                                       "<0x 1>", "<0x+1>" };
+    static const char *const bad[] = { "<0x-1>", "<0xZZ>", "<0x1>",  "<0x123>", "<0x00",
+                                       "",       "a",      "<0X41>", "<0x 1>",  "<0x+1>" };
     (void)state;
     for (size_t i = 0; i < 2 * WN_COUNT(bad); i++) {
         test_vocab v = sound(i % 2 ? "llama" : "gpt2");
@@ -205,7 +207,8 @@ static void odd_tokens_have_a_safe_meaning(void **state)
     MEANS(&v, 256, 'c');
     v = sound("gpt2"), v.pre = NULL;
     MEANS(&v, 256, 'c');
-    v = sound("llama"), v.space_prefix = -1, tokens['c'] = "zz";    /* nothing for "c", nothing unknown */
+    /* nothing for "c", nothing unknown */
+    v = sound("llama"), v.space_prefix = -1, tokens['c'] = "zz";
     MEANS(&v, 256);
     types[3] = 2;
     MEANS(&v, 256, 3);
@@ -255,8 +258,9 @@ static void flipped_bytes_do_no_harm(void **state)
                 opened++;
                 for (int special = 0; special < 2; special++) {
                     assert_int_equal(wn_tokenize(t, text, sizeof text,
-                                                 &(wn_tokenize_opts){ .parse_special = special }, &ids,
-                                                 &n, &err), WN_OK);
+                                                 &(wn_tokenize_opts){ .parse_special = special },
+                                                 &ids, &n, &err),
+                                     WN_OK);
                     free(test_decode(t, ids, n, special, &n));
                     wn_free(ids);
                 }
@@ -275,13 +279,16 @@ static void every_failed_allocation_is_survived(void **state)
     int fired = 1;
     (void)state;
     for (int family = 0; family < 2; family++) {
-        assert_int_equal(family ? test_spm_open(&g, &t, 0, NULL) : test_bpe_open(&g, &t, "default", NULL), 0);
+        assert_int_equal(family ? test_spm_open(&g, &t, 0, NULL)
+                                : test_bpe_open(&g, &t, "default", NULL),
+                         0);
         for (int n = 1; n < 1000; n++) {
             wn_tokenizer *u;
             wn_fault_alloc(n);
             wn_status st = wn_tokenizer_open(&u, g, NULL);
             fired = wn_fault_clear();
-            if (!fired || st == WN_OK) assert_int_equal(st, WN_OK);   /* PCRE2 can do without its JIT */
+            /* PCRE2 can do without its JIT */
+            if (!fired || st == WN_OK) assert_int_equal(st, WN_OK);
             else assert_int_equal(st, WN_ENOMEM);
             wn_tokenizer_close(u);
             if (!fired) break;

@@ -18,13 +18,15 @@ static int find(const pieces *p, const char *s)
     return -1;
 }
 
-/* Letters a..d (for spm, d is the space), then random concatenations of earlier pieces. left, right: the parts. */
+/* Letters a..d (for spm, d is the space), then random concatenations of earlier pieces. left,
+ * right: the parts. */
 static void random_pieces(pieces *p, int left[], int right[], bool space_leads, uint64_t *seed)
 {
     char s[32];
     for (p->n = 0; p->n < 4; p->n++) snprintf(p->text[p->n], 16, "%c", 'a' + p->n);
     for (int tries = 0; p->n < 40 && tries < 400; tries++) {
-        int l = (int)(test_rand(seed) % (unsigned)p->n), r = (int)(test_rand(seed) % (unsigned)p->n);
+        int l = (int)(test_rand(seed) % (unsigned)p->n),
+            r = (int)(test_rand(seed) % (unsigned)p->n);
         snprintf(s, sizeof s, "%s%s", p->text[l], p->text[r]);
         if (strlen(s) > 12 || find(p, s) >= 0) continue;
         if (space_leads && strchr(s + strspn(s, "d"), 'd')) continue;
@@ -81,7 +83,8 @@ static void compare(wn_tokenizer *t, const definition *d, uint64_t *seed, uint64
 {
     for (int round = 0; round < 30; round++) {
         char word[200];
-        int sym[200], n = 1 + (int)(test_rand(seed) % 150), letters = 1 + (int)(test_rand(seed) % 4);
+        int sym[200], n = 1 + (int)(test_rand(seed) % 150),
+                      letters = 1 + (int)(test_rand(seed) % 4);
         for (int i = 0; i < n; i++) {
             sym[i] = (int)(test_rand(seed) % (unsigned)letters);
             word[i] = d->score && sym[i] == 3 ? ' ' : (char)('a' + sym[i]);
@@ -92,8 +95,8 @@ static void compare(wn_tokenizer *t, const definition *d, uint64_t *seed, uint64
                                      &ids, &n_ids, NULL), WN_OK);
         int want = merge_slowly(d, sym, n);
         if ((size_t)want != n_ids)
-            fail_msg("seed %llu, \"%.*s\": %zu ids, not %d", (unsigned long long)first_seed, n, word,
-                     n_ids, want);
+            fail_msg("seed %llu, \"%.*s\": %zu ids, not %d", (unsigned long long)first_seed, n,
+                     word, n_ids, want);
         for (int i = 0; i < want; i++) {
             char s[64];
             spell(s, d->p->text[sym[i]], d->score);
@@ -177,8 +180,9 @@ static void a_word_of_a_megabyte(void **state)
             size_t n_ids, n_back;
             for (size_t i = 0; i < n; i++)
                 word[i] = what == 0 ? 'a' : what == 1 ? (char)('a' + test_rand(&seed) % 26) : ' ';
-            assert_int_equal(wn_tokenize(t, word, n, &(wn_tokenize_opts){ .no_bos_eos = true }, &ids,
-                                         &n_ids, NULL), WN_OK);
+            assert_int_equal(wn_tokenize(t, word, n, &(wn_tokenize_opts){ .no_bos_eos = true },
+                                         &ids, &n_ids, NULL),
+                             WN_OK);
             if (what == 0 && family == 0) assert_int_equal(n_ids, n / 4);
             char *back = test_decode(t, ids, n_ids, false, &n_back);
             assert_int_equal(n_back, n);

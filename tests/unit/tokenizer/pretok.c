@@ -36,7 +36,8 @@ static void check_pieces(const char *name, const char *text, const char *want)
     list l = { .n = 0 };
     bool whole, bos;
     wn_err err;
-    if (wn_pretok_open(&p, (wn_str){ name, strlen(name) }, &whole, &bos, &err)) fail_msg("%s", err.text);
+    if (wn_pretok_open(&p, (wn_str){ name, strlen(name) }, &whole, &bos, &err))
+        fail_msg("%s", err.text);
     assert_int_equal(wn_pretok_cut(p, text, strlen(text), add_piece, &l, NULL), WN_OK);
     assert_int_equal(l.total, strlen(text));
     if (l.n) l.out[l.n - 1] = 0;
@@ -55,7 +56,8 @@ static void each_pattern_cuts_its_way(void **state)
     check_pieces("starcoder", text, "I_'ll_ PAY_'_S_ _1_2_3_4_5_ (_now_)!_\n\n _ ok_ x");
     check_pieces("deepseek-coder", text, "I_'_ll_ PAY_'_S_ _1_2_3_4_5_ (_now_)!_\n_\n_ _ ok_ x");
     check_pieces("deepseek-llm", text, "I_'_ll_ PAY_'_S_ _12345_ (_now_)!_\n_\n_ _ ok_ x");
-    check_pieces("deepseek-llm", "\u00c4\u00aa \u4e2d\uff1f\u0434\U00010400 ", "\u00c4_\u00aa _\u4e2d_\uff1f_\u0434\U00010400_ ");
+    check_pieces("deepseek-llm", "\u00c4\u00aa \u4e2d\uff1f\u0434\U00010400 ",
+                 "\u00c4_\u00aa _\u4e2d_\uff1f_\u0434\U00010400_ ");
     check_pieces("default", text, "I_'_ll_ PAY_'_S_ _123_45_ _(_now_)!_\n\n _ ok_ x");
     check_pieces("", text, "I_'_ll_ PAY_'_S_ _123_45_ _(_now_)!_\n\n _ ok_ x");
     check_pieces("default", "a=b <= c^~", "a_=_b_ _<=_ c_^~");
@@ -86,7 +88,8 @@ static void unknown_names_are_told(void **state)
     bool whole, bos;
     wn_err err = { 0 };
     (void)state;
-    assert_int_equal(wn_pretok_open(&p, (wn_str){ "klingon", 7 }, &whole, &bos, &err), WN_EUNSUPPORTED);
+    assert_int_equal(wn_pretok_open(&p, (wn_str){ "klingon", 7 }, &whole, &bos, &err),
+                     WN_EUNSUPPORTED);
     assert_null(p);
     assert_non_null(strstr(err.text, "klingon"));
     assert_non_null(strstr(err.text, "chameleon"));     /* the last of the list: not cut off */
@@ -95,7 +98,8 @@ static void unknown_names_are_told(void **state)
 /* A word of a megabyte: no pattern runs out of stack or of matches. */
 static void long_words(void **state)
 {
-    static const char *const names[] = { "gpt-4o", "tekken", "deepseek-v3", "deepseek-llm", "falcon", "bloom" };
+    static const char *const names[] = { "gpt-4o",       "tekken", "deepseek-v3",
+                                         "deepseek-llm", "falcon", "bloom" };
     enum { N = 1 << 20 };
     char *text = malloc(N);
     (void)state;
@@ -106,8 +110,10 @@ static void long_words(void **state)
         bool whole, bos;
         size_t n = 0;
         wn_err err;
-        if (wn_pretok_open(&p, (wn_str){ names[i], strlen(names[i]) }, &whole, &bos, &err)) fail_msg("%s", err.text);
-        if (wn_pretok_cut(p, text, N, count_bytes, &n, &err)) fail_msg("%s: %s", names[i], err.text);
+        if (wn_pretok_open(&p, (wn_str){ names[i], strlen(names[i]) }, &whole, &bos, &err))
+            fail_msg("%s", err.text);
+        if (wn_pretok_cut(p, text, N, count_bytes, &n, &err))
+            fail_msg("%s: %s", names[i], err.text);
         assert_int_equal(n, N);
         wn_pretok_close(p);
     }

@@ -145,8 +145,19 @@ static void spm_spaces_bytes_and_control_tokens(void **state)
 }
 
 static const char *const broken[] = {
-    "\xFF", "\x80", "abc\xC3", "\xE2\x82", ("\xE2\x82" "a"), "\xC0\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80",
-    "\xF0\x9F\xA6", "a\xF0\x9F\xA6 \xF0\x9F\xA6\x99", "\xC3\xA9\xC3 \xA9", "hello\xFE\xFE world",
+    "\xFF",
+    "\x80",
+    "abc\xC3",
+    "\xE2\x82",
+    ("\xE2\x82"
+     "a"),
+    "\xC0\xAF",
+    "\xED\xA0\x80",
+    "\xF4\x90\x80\x80",
+    "\xF0\x9F\xA6",
+    "a\xF0\x9F\xA6 \xF0\x9F\xA6\x99",
+    "\xC3\xA9\xC3 \xA9",
+    "hello\xFE\xFE world",
 };
 
 static void broken_utf8_comes_back(void **state)
@@ -201,7 +212,8 @@ static void a_stream_never_shows_half_a_character(void **state)
     (void)state;
     /* In this vocabulary token b is byte b. */
     model m = open_bpe("gpt-2");
-    check_stream(m, "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x99z", "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x99z");
+    check_stream(m, "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x99z",
+                 "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x99z");
     check_stream(m, "\xC3", "\xEF\xBF\xBD");
     check_stream(m, "\xF0\x9F\xA6", "\xEF\xBF\xBD");
     check_stream(m, "\xF0\x9F\xA6z", "\xEF\xBF\xBDz");
@@ -258,14 +270,16 @@ static void the_space_in_front_is_taken_off(void **state)
 {
     (void)state;
     model m = open_spm(0), bare = open_spm(-1);
-    static const char *const texts[] = { "a", " a", "  a b", "ab", "\n", " ", "\xC3\xA9 <t> a", "<t>a",
+    static const char *const texts[] = { "a",     " a", "  a b",          "ab",
+                                         "\n",    " ",  "\xC3\xA9 <t> a", "<t>a",
                                          "a</s>b" };
     for (size_t i = 0; i < WN_COUNT(texts); i++)
         for (int k = 0; k < 2; k++) {
             int32_t *ids;
             size_t n, n_back;
             model x = k ? bare : m;
-            assert_int_equal(wn_tokenize(x.t, texts[i], strlen(texts[i]), &PARSE, &ids, &n, NULL), 0);
+            assert_int_equal(wn_tokenize(x.t, texts[i], strlen(texts[i]), &PARSE, &ids, &n, NULL),
+                             0);
             char *back = test_decode(x.t, ids, n, true, &n_back);
             if (n_back != strlen(texts[i]) || memcmp(back, texts[i], n_back) != 0)
                 fail_msg("\"%s\" comes back as \"%.*s\"", texts[i], (int)n_back, back);
@@ -314,7 +328,8 @@ static void threads_share_a_tokenizer(void **state)
     close_model(m);
 }
 
-/* ASCII tokens by a list; of others, quotes and dashes are punctuation, letters and half characters are not. */
+/* ASCII tokens by a list; of others, quotes and dashes are punctuation, letters and half characters
+ * are not. */
 static void check_punctuation(const wn_tokenizer *t)
 {
     int found = 0;
@@ -327,7 +342,8 @@ static void check_punctuation(const wn_tokenizer *t)
         for (size_t i = 0; i < n; i++) want |= b[i] != ' ';
         for (size_t i = 0; i < n; i++) want &= b[i] && strchr(" !\"#%&'()*,-./:;?@[\\]_{}", b[i]);
         want &= !wn_tokenizer_is_special(t, id);
-        if (wn_tokenizer_is_punctuation(t, id) != want) fail_msg("token %d, \"%.*s\"", id, (int)n, b);
+        if (wn_tokenizer_is_punctuation(t, id) != want)
+            fail_msg("token %d, \"%.*s\"", id, (int)n, b);
         found += want;
     }
     assert_true(found > 20);
@@ -342,11 +358,13 @@ static void punctuation_is_told_from_words(void **state)
     assert_false(wn_tokenizer_is_punctuation(m.t, 3 + 0xe2));   /* the first byte of a dash */
     assert_false(wn_tokenizer_is_punctuation(m.t, 271));        /* an e with an accent */
     close_model(m);
-    if (wn_gguf_open(&m.g, "models/winnow-demo.gguf", &err) || wn_tokenizer_open(&m.t, m.g, &err)) fail_msg("%s", err.text);
+    if (wn_gguf_open(&m.g, "models/winnow-demo.gguf", &err) || wn_tokenizer_open(&m.t, m.g, &err))
+        fail_msg("%s", err.text);
     check_punctuation(m.t);
     int32_t *ids;
     size_t n;
-    assert_int_equal(wn_tokenize(m.t, "\xe2\x80\x9c", 3, &PLAIN, &ids, &n, NULL), WN_OK);   /* a quote, if it is one token */
+    /* a quote, if it is one token */
+    assert_int_equal(wn_tokenize(m.t, "\xe2\x80\x9c", 3, &PLAIN, &ids, &n, NULL), WN_OK);
     assert_int_equal(wn_tokenizer_is_punctuation(m.t, ids[n - 1]), n == 1);
     wn_free(ids);
     close_model(m);

@@ -47,8 +47,10 @@ static inline void test_vocab_write(char *path, const test_vocab *v)
     if (v->scores)
         wn_gguf_put_f32s(w, "tokenizer.ggml.scores", v->scores, v->n_scores ? v->n_scores : v->n);
     if (v->merges) wn_gguf_put_strings(w, "tokenizer.ggml.merges", v->merges, v->n_merges);
-    if (v->bos) wn_gguf_put_u32(w, "tokenizer.ggml.bos_token_id", v->bos < 0 ? 0 : (uint32_t)v->bos);
-    if (v->eos) wn_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", v->eos < 0 ? 0 : (uint32_t)v->eos);
+    if (v->bos)
+        wn_gguf_put_u32(w, "tokenizer.ggml.bos_token_id", v->bos < 0 ? 0 : (uint32_t)v->bos);
+    if (v->eos)
+        wn_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", v->eos < 0 ? 0 : (uint32_t)v->eos);
     if (v->add_bos) wn_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", v->add_bos > 0);
     if (v->space_prefix)
         wn_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", v->space_prefix > 0);
