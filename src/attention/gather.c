@@ -111,6 +111,33 @@ static void add_run(const wn_block *b, const wn_walk *w, wn_gathered *g)
     }
 }
 
+/* Whole pages behind the one that was added last, like it in all but frames and places. */
+static void add_alike(const wn_block *b, wn_walk *w, wn_gathered *g)
+{
+    enum { MOST = WN_SPLIT / 4 };       /* pages have 4 slots at least */
+    const void *k[MOST], *v[MOST];
+    int P = w->run.n, t = g->n - 1;
+    if (w->run.pos || w->run.bias || t < 0 || g->k[t].n_entries < P) return;
+    int n = wn_runs_alike(&w->it, &w->run, b->pos0, MOST, k, v), from = g->end;
+    if (!n) return;
+    for (int i = 0; i < n; i++) {
+        g->stretches[t + 1 + i] = g->stretches[t];
+        wn_page_part *x[] = { &g->k[t + 1 + i], &g->v[t + 1 + i] };
+        *x[0] = g->k[t];
+        *x[1] = g->v[t];
+        x[0]->frame = k[i];
+        x[1]->frame = v[i];
+        for (int j = 0; j < 2; j++) {
+            x[j]->entry += P * (i + 1);
+            x[j]->place.pos0 += P * (i + 1);
+        }
+    }
+    g->n += n;
+    int16_t *index = g->index + from, first = (int16_t)(index[-1] + 1);
+    for (int e = 0; e < n * P; e++) index[e] = (int16_t)(first + e);
+    take_entries(g, n * P);
+}
+
 bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, int to,
                   wn_gathered *g, int *split)
 {
@@ -124,6 +151,7 @@ bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, in
         };
         while (w->more && w->run.split == *split) {
             add_run(b, w, g);
+            add_alike(b, w, g);
             WN_ASSERT(g->end <= WN_SPLIT + 16);
             w->more = wn_runs_next(&w->it, &w->run);
         }

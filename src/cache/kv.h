@@ -192,8 +192,12 @@ typedef struct {                        /* private to kv_view.c */
  * from split `first_split` on. Runs without a live slot are left out. */
 void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, int32_t limit);
 bool wn_runs_next(wn_run_iter *it, wn_run *run);
-/* The frames of the run after this one, for prefetching; false at the end. */
-bool wn_runs_peek(const wn_run_iter *it, const void **k, const void **v);
+/* Right behind wn_runs_next(), whose run was a whole page without a table of positions: how many
+ * pages follow in its split that differ from it in their frames and their place alone, at most
+ * `most`. Their frames, of K and V, are those that a query at p reads: sealed or raw as it reads
+ * the run's. They are passed over. */
+int wn_runs_alike(wn_run_iter *it, const wn_run *run, int32_t p, int most, const void **k,
+                  const void **v);
 
 /* Segments' shifts of a lane: distinct values, 0 first; returns how many (1 .. 8). */
 int wn_kv_shifts(const wn_kv *kv, int lane, int32_t shifts[WN_SHIFTS_MAX]);

@@ -45,13 +45,10 @@ int wn_page_find(const wn_kv *kv, const wn_page *pg, int32_t pos)
 {
     if (!wn_frame_ok(pg->pos)) return pos <= pg->pos0 ? 0 : WN_MIN(pos - pg->pos0, pg->n);
     const int32_t *p = wn_kv_addr(kv, pg->pos);
-    int lo = 0, hi = pg->n;
-    if (hi && p[hi - 1] < pos) return hi;
-    while (lo < hi) {
-        int mid = (lo + hi) / 2;
-        if (p[mid] < pos) lo = mid + 1;
-        else hi = mid;
-    }
+    int lo = 0, n = pg->n;
+    if (!n || p[n - 1] < pos) return n;
+    /* halves of n slots, the last of them at pos or behind it; without branches to guess */
+    for (; n > 1; n -= n / 2) lo += p[lo + n / 2 - 1] < pos ? n / 2 : 0;
     return lo;
 }
 

@@ -136,12 +136,38 @@ bool wn_runs_next(wn_run_iter *it, wn_run *run)
     return false;
 }
 
-bool wn_runs_peek(const wn_run_iter *it, const void **k, const void **v)
+/* The frame of page i of the spans that a query at p reads; none: not the kind that is asked for. */
+static wn_frame_id frame_at(const wn_kv *kv, const wn_kv_side *s, int i, int32_t p, bool sealed,
+                            wn_frame_id raw, wn_frame_id encoded)
 {
-    wn_run_iter next = *it;
-    wn_run run;
-    if (!wn_runs_next(&next, &run)) return false;
-    *k = run.k ? run.k : run.k_sealed;
-    *v = run.v ? run.v : run.v_sealed;
-    return true;
+    bool is_sealed = s->lag >= 0 && wn_frame_ok(encoded) && p >= kv->P * (i + 1 + s->lag);
+    if (is_sealed != sealed) return WN_NO_FRAME;
+    return sealed ? encoded : raw;
+}
+
+int wn_runs_alike(wn_run_iter *it, const wn_run *run, int32_t p, int most, const void **k,
+                  const void **v)
+{
+    enum { AHEAD = 16 };                /* pages whose places are fetched: two splits */
+    const wn_kv *kv = it->kv;
+    const wn_kv_lane *l = &kv->lanes[it->lane];
+    int P = kv->P, n = 0, i = it->page[WN_LIST_PAGES];
+    bool k_sealed = run->k_sealed && p >= run->k_sealed_from;
+    bool v_sealed = run->v_sealed && p >= run->v_sealed_from;
+    if (l->listed || l->n_segments || it->list != WN_LIST_PAGES || run->first || run->n < P)
+        return 0;
+    /* the last page may be open */
+    for (i++; n < most && i + 1 < kv->n_spans && P * (i + 1) <= split_end(it); i++, n++) {
+        const wn_frame_id *s = wn_span_lane(kv, i, it->lane);
+        if (i + AHEAD < kv->n_spans)
+            __builtin_prefetch(wn_span_lane(kv, i + AHEAD, it->lane), 0, 2);
+        bool both = kv->span_stride == 4;
+        wn_frame_id fk = frame_at(kv, &l->k, i, p, k_sealed, s[0], both ? s[2] : WN_NO_FRAME);
+        wn_frame_id fv = frame_at(kv, &l->v, i, p, v_sealed, s[1], both ? s[3] : WN_NO_FRAME);
+        if (!wn_frame_ok(fk) || !wn_frame_ok(fv)) break;
+        k[n] = wn_kv_addr(kv, fk);
+        v[n] = wn_kv_addr(kv, fv);
+    }
+    it->page[WN_LIST_PAGES] += n;
+    return n;
 }

@@ -263,12 +263,39 @@ static bool next_slot(const model *m, int lane, int *kind, int *pos)
     }
 }
 
+/* Pages that are passed over as being like this run are those that come next, read the same way by
+ * the query at p, and the iterator stands behind the last of them. */
+static void compare_alike(const wn_run_iter *at, const wn_run *run, int32_t p, int most)
+{
+    const void *k[512], *v[512];
+    wn_run_iter next = *at, over = *at;
+    wn_run r, after;
+    bool k_sealed = run->k_sealed && p >= run->k_sealed_from;
+    bool v_sealed = run->v_sealed && p >= run->v_sealed_from;
+    int n = wn_runs_alike(&over, run, p, most, k, v);
+    assert_true(n <= most);
+    for (int i = 0; i < n; i++) {
+        assert_true(wn_runs_next(&next, &r));
+        assert_false(r.pos || r.bias || r.merged || r.low);
+        assert_int_equal(r.split, run->split);
+        assert_int_equal(r.shift, run->shift);
+        assert_int_equal(r.pos0, run->pos0 + run->n * (i + 1));
+        assert_int_equal(r.n, run->n);
+        assert_true(r.keep == run->keep);
+        assert_int_equal(r.k_sealed && p >= r.k_sealed_from, k_sealed);
+        assert_int_equal(r.v_sealed && p >= r.v_sealed_from, v_sealed);
+        assert_ptr_equal(k[i], k_sealed ? r.k_sealed : r.k);
+        assert_ptr_equal(v[i], v_sealed ? r.v_sealed : r.v);
+    }
+    bool more = wn_runs_next(&over, &after);
+    assert_int_equal(wn_runs_next(&next, &r), more);
+    if (more) assert_memory_equal(&r, &after, sizeof r);
+}
+
 static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_split)
 {
     wn_run_iter it;
     wn_run r;
-    const void *k = NULL, *v = NULL;
-    bool peeked = false;
     int kind = 0, want = first_split * 512;
     bool more = want < m->n;
     if (more &&
@@ -276,11 +303,8 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
         more = next_slot(m, lane, &kind, &want);
     wn_runs_begin(&it, kv, lane, first_split, wn_kv_n(kv));
     while (wn_runs_next(&it, &r)) {
-        if (peeked) {
-            assert_ptr_equal(k, r.k ? r.k : r.k_sealed);
-            assert_ptr_equal(v, r.v ? r.v : r.v_sealed);
-        }
-        peeked = wn_runs_peek(&it, &k, &v);
+        for (int far = 0; far < 4 && !r.pos && !r.merged && !r.low; far++)
+            compare_alike(&it, &r, r.pos0 + far * 3 * r.n, far ? 3 * far : 512);
         assert_true(r.n > 0 && r.keep != 0 && (r.keep & ~wn_low_bits(r.n)) == 0);
         for (int s = 0; s < r.n; s++) {
             if (!(r.keep >> s & 1)) continue;
@@ -293,7 +317,6 @@ static void compare_lane(const model *m, const wn_kv *kv, int lane, int first_sp
             more = next_slot(m, lane, &kind, &want);
         }
     }
-    assert_false(peeked);
     assert_false(more);
 }
 
