@@ -132,7 +132,7 @@ static size_t lay_out_desk(wn_desk *d, const wn_attend_shape *s, int rows, wn_ar
     n += take(a, &d->m, R * F) + take(a, &d->l, R * F) + take(a, &d->acc, R * (size_t)s->v_dim * F);
     n += take(a, &d->run_m, R * F) + take(a, &d->run_l, R * F);
     n += take(a, &d->run_acc, R * (size_t)s->v_dim * F);
-    n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, WN_SPLIT * F) +
+    n += take(a, &d->part, R * 64 * F) + take(a, &d->by_pos, 4 * WN_SPLIT * F) +
          take(a, &d->most, WN_SPLIT * F);
     n += take(a, &d->cs, (size_t)s->k_dim * F) + take(a, &d->tmp, tmp);
     n += take(a, &d->soon, sizeof(wn_ahead) * 2 * WN_SPLIT);

@@ -220,13 +220,19 @@ static void mask(const wn_block *b, wn_desk *d, const wn_gathered *g)
     }
 }
 
-/* The sum of a row's weights in 16 chains by position. */
-static void sum_by_position(const wn_block *b, wn_desk *d, const wn_gathered *g, const float *w,
-                            float chains[16])
+/* Sums of rows' weights in 16 chains by position, where entries are not in its order. */
+static void sum_by_position(const wn_block *b, wn_desk *d, const wn_gathered *g)
 {
-    memset(d->by_pos, 0, sizeof(float) * WN_SPLIT);
-    for (int e = g->begin; e < g->end; e++) d->by_pos[g->index[e]] = w[e];
-    b->kernels->attn->sum(d->by_pos, WN_SPLIT, chains);
+    enum { ROWS = 4 };
+    _Static_assert((int)WN_SPLIT == (int)WN_SUM_AT, "positions of a split");
+    float chains[ROWS][16];
+    for (int i = 0, rows = b->np * b->group; i < rows; i += ROWS) {
+        int n = WN_MIN(ROWS, rows - i);
+        b->kernels->attn->sum_at(d->logits + (size_t)i * WN_LOGIT_STRIDE + g->begin,
+                                 WN_LOGIT_STRIDE, n, g->index + g->begin, g->end - g->begin,
+                                 d->by_pos, chains);
+        for (int k = 0; k < n; k++) d->l[i + k] = wn_tree16(chains[k]);
+    }
 }
 
 static void zero(float *x, int from, int to)
@@ -261,11 +267,7 @@ static void softmax_row(const wn_block *b, wn_desk *d, const wn_gathered *g, int
     }
     zero(x, g->begin, from);
     zero(x, to, g->end);
-    if (!g->dense) {
-        memset(chains, 0, sizeof chains);
-        sum_by_position(b, d, g, x, chains);
-    }
-    d->l[i] = wn_tree16(chains);
+    d->l[i] = wn_tree16(chains);        /* dense: chains by position */
 }
 
 /* Rows of logits lie in the second cache: the next is fetched while this one is worked on. */
@@ -278,6 +280,7 @@ static void softmax(const wn_block *b, wn_desk *d, const wn_gathered *g, wn_fetc
             __builtin_prefetch(next + e, 1, 3);
         softmax_row(b, d, g, i, soon);
     }
+    if (!g->dense) sum_by_position(b, d, g);
 }
 
 static void score_split(const wn_block *b, wn_desk *d, const wn_gathered *g, int P,

@@ -79,7 +79,7 @@ typedef struct {
     float *run_m, *run_l, *run_acc;     /* merged from the left */
     float *part;                        /* (rows, 64): for wn_format_scores() and
                                            wn_format_mixes() */
-    float *by_pos;                      /* (WN_SPLIT) */
+    float *by_pos;                      /* (4, WN_SPLIT) */
     int n_rows;                         /* it has room for */
     float *kept, *kept_m;               /* (n_kept, n_rows, WN_LOGIT_STRIDE), (.., n_rows): weights
                                            and maxima of the last splits, for a ledger; or NULL */

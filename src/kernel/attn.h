@@ -18,6 +18,8 @@
 #include "kernel/elem.h"
 #include "kernel/kernel.h"
 
+enum { WN_SUM_AT = 512 };               /* indices of sum_at(): the positions of a split */
+
 typedef struct {
     float *c;                   /* (n_rows, n_cols), rows c_stride floats apart */
     size_t c_stride;
@@ -52,8 +54,11 @@ struct wn_attn_ops {
     float (*max)(const float *x, int n);
     /* x[i] = exp(x[i] - m), and chains[i mod 16] += x[i]; n a multiple of 16. */
     void (*exp_sum)(float *x, float m, int n, float chains[16]);
-    /* chains[i mod 16] += x[i]; n a multiple of 16. */
-    void (*sum)(const float *x, int n, float chains[16]);
+    /* Of up to 4 rows x (n_rows, stride): chains[row][c] = the sum of row[e] over all e of n whose
+     * index[e] is c mod 16, in the order of indices, which differ and are below WN_SUM_AT. room:
+     * (4, WN_SUM_AT) floats, aligned to 64 bytes. */
+    void (*sum_at)(const float *x, size_t stride, int n_rows, const int16_t *index, int n,
+                   float *room, float chains[4][16]);
     /* x[i] = cap * tanh(x[i] / cap) */
     void (*softcap)(float *x, float cap, int n);
     /* acc[i] = fma(b, more[i], a * acc[i]) */

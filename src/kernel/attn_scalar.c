@@ -108,9 +108,15 @@ static void exp_sum(float *x, float m, int n, float chains[16])
     }
 }
 
-static void sum(const float *x, int n, float chains[16])
+static void sum_at(const float *x, size_t stride, int n_rows, const int16_t *index, int n,
+                   float *room, float chains[4][16])
 {
-    for (int i = 0; i < n; i++) chains[i & 15] += x[i];
+    for (int i = 0; i < n_rows; i++, x += stride) {
+        memset(room, 0, sizeof *room * WN_SUM_AT);
+        for (int e = 0; e < n; e++) room[index[e]] = x[e];
+        memset(chains[i], 0, sizeof chains[i]);
+        for (int at = 0; at < WN_SUM_AT; at++) chains[i][at & 15] += room[at];
+    }
 }
 
 static float tanh_1(float y)
@@ -157,7 +163,7 @@ const wn_attn_ops wn_attn_ops_scalar = {
     .get_cols = { get_cols_f16, get_cols_bf16, get_cols_f32 },
     .max = max,
     .exp_sum = exp_sum,
-    .sum = sum,
+    .sum_at = sum_at,
     .softcap = softcap,
     .merge = merge,
     .divide = divide,

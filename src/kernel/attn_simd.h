@@ -366,14 +366,34 @@ static void exp_sum(float *x, float m, int n, float chains[16])
     for (int k = 0; k < 16 / W; k++) v_store(chains + k * W, sum[k]);
 }
 
-static void sum(const float *x, int n, float chains[16])
+/* The rows of an entry lie side by side in room, by index. */
+static void sum_at(const float *x, size_t stride, int n_rows, const int16_t *index, int n,
+                   float *room, float chains[4][16])
 {
-    vec sum[16 / W];
-    for (int k = 0; k < 16 / W; k++) sum[k] = v_load(chains + k * W);
-    for (int i = 0; i < n; i += 16)
-        _Pragma("GCC unroll 2") for (int k = 0; k < 16 / W; k++)
-            sum[k] = v_add(sum[k], v_load(x + i + k * W));
-    for (int k = 0; k < 16 / W; k++) v_store(chains + k * W, sum[k]);
+    enum { ROWS = 4 };
+    const float *row[ROWS];
+    _Alignas(64) float sums[ROWS * 16];
+    vec sum[ROWS * 16 / W];
+    int e = 0;
+    for (int i = 0; i < ROWS; i++) row[i] = x + (i < n_rows ? (size_t)i * stride : 0);
+    for (int i = 0; i < ROWS * WN_SUM_AT; i += W) v_store(room + i, v_zero());
+    for (; e + 4 <= n; e += 4) {
+        __m128 a = _mm_loadu_ps(row[0] + e), b = _mm_loadu_ps(row[1] + e);
+        __m128 c = _mm_loadu_ps(row[2] + e), d = _mm_loadu_ps(row[3] + e);
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        _mm_store_ps(room + ROWS * index[e], a);
+        _mm_store_ps(room + ROWS * index[e + 1], b);
+        _mm_store_ps(room + ROWS * index[e + 2], c);
+        _mm_store_ps(room + ROWS * index[e + 3], d);
+    }
+    for (; e < n; e++)
+        for (int i = 0; i < ROWS; i++) room[ROWS * index[e] + i] = row[i][e];
+    for (int k = 0; k < ROWS * 16 / W; k++) sum[k] = v_zero();
+    for (int i = 0; i < ROWS * WN_SUM_AT; i += ROWS * 16)
+        for (int k = 0; k < ROWS * 16 / W; k++) sum[k] = v_add(sum[k], v_load(room + i + k * W));
+    for (int k = 0; k < ROWS * 16 / W; k++) v_store(sums + k * W, sum[k]);
+    for (int i = 0; i < n_rows; i++)
+        for (int c = 0; c < 16; c++) chains[i][c] = sums[ROWS * c + i];
 }
 
 static void softcap(float *x, float cap, int n)
@@ -424,6 +444,6 @@ static bool divide(float *out, const float *acc, float l, int n)
         .put_cols = { put_cols_f16, put_cols_bf16, put_cols_f32 },                                 \
         .get_row = { get_row_f16, get_row_bf16, get_row_f32 },                                     \
         .get_cols = { get_cols_f16, get_cols_bf16, get_cols_f32 },                                 \
-        .max = max, .exp_sum = exp_sum, .sum = sum, .softcap = softcap, .merge = merge,            \
+        .max = max, .exp_sum = exp_sum, .sum_at = sum_at, .softcap = softcap, .merge = merge,      \
         .divide = divide,                                                                          \
     }
