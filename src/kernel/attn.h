@@ -50,6 +50,11 @@ struct wn_attn_ops {
     void (*get_cols[WN_ELEMS])(float *rows, size_t stride, const void *src, size_t src_stride,
                                int n, int depth);
 
+    /* dst[d * dst_stride + s] = x / |x| of column s of src for s < n, a column of zeros as it is.
+     * |x|^2 is one chain of doubles in ascending d; dst and src may be the same floats. */
+    void (*unit_cols[WN_ELEMS])(float *dst, size_t dst_stride, const void *src, size_t src_stride,
+                                int n, int depth);
+
     /* Maximum of n values, -INFINITY for none; NaN is passed over. */
     float (*max)(const float *x, int n);
     /* x[i] = exp(x[i] - m), and chains[i mod 16] += x[i]; n a multiple of 16. */

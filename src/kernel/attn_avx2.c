@@ -101,6 +101,29 @@ INLINE vec v_tanh(vec y)
     return _mm256_blendv_ps(r, small, _mm256_cmp_ps(a, v_set(WN_TANH_SMALL), _CMP_LT_OQ));
 }
 
+typedef struct { __m256d lo, hi; } dvec;
+
+INLINE dvec w_zero(void) { return (dvec){ _mm256_setzero_pd(), _mm256_setzero_pd() }; }
+
+INLINE dvec w_squares(dvec s, vec x)
+{
+    __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(x)),
+            hi = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+    return (dvec){ _mm256_fmadd_pd(lo, lo, s.lo), _mm256_fmadd_pd(hi, hi, s.hi) };
+}
+
+INLINE __m128 scale_4(__m256d s)
+{
+    __m256d some = _mm256_cmp_pd(s, _mm256_setzero_pd(), _CMP_GT_OQ);
+    return _mm256_cvtpd_ps(_mm256_and_pd(_mm256_div_pd(_mm256_set1_pd(1), _mm256_sqrt_pd(s)),
+                                         some));
+}
+
+INLINE vec w_scale(dvec s)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(scale_4(s.lo)), scale_4(s.hi), 1);
+}
+
 #undef INLINE
 #include "kernel/attn_simd.h"
 

@@ -102,6 +102,28 @@ INLINE vec v_tanh(vec y)
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, v_set(WN_TANH_SMALL), _CMP_LT_OQ), r, small);
 }
 
+typedef struct { __m512d lo, hi; } dvec;
+
+INLINE dvec w_zero(void) { return (dvec){ _mm512_setzero_pd(), _mm512_setzero_pd() }; }
+
+INLINE dvec w_squares(dvec s, vec x)
+{
+    __m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(x)),
+            hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    return (dvec){ _mm512_fmadd_pd(lo, lo, s.lo), _mm512_fmadd_pd(hi, hi, s.hi) };
+}
+
+INLINE __m256 scale_8(__m512d s)
+{
+    __mmask8 some = _mm512_cmp_pd_mask(s, _mm512_setzero_pd(), _CMP_GT_OQ);
+    return _mm512_cvtpd_ps(_mm512_maskz_div_pd(some, _mm512_set1_pd(1), _mm512_sqrt_pd(s)));
+}
+
+INLINE vec w_scale(dvec s)
+{
+    return _mm512_insertf32x8(_mm512_castps256_ps512(scale_8(s.lo)), scale_8(s.hi), 1);
+}
+
 #undef INLINE
 #include "kernel/attn_simd.h"
 

@@ -92,6 +92,32 @@ GET(f16, WN_ELEM_F16)
 GET(bf16, WN_ELEM_BF16)
 GET(f32, WN_ELEM_F32)
 
+static void unit_cols(float *dst, size_t dst_stride, const void *src, size_t src_stride, int n,
+                      int depth, wn_elem e)
+{
+    for (int s = 0; s < n; s++) {
+        double sum = 0;
+        for (int d = 0; d < depth; d++) {
+            double x = (double)wn_elem_get(e, src, (size_t)d * src_stride + (size_t)s);
+            sum += x * x;
+        }
+        float scale = sum > 0 ? (float)(1 / sqrt(sum)) : 0;
+        for (int d = 0; d < depth; d++)
+            dst[(size_t)d * dst_stride + (size_t)s] =
+                wn_elem_get(e, src, (size_t)d * src_stride + (size_t)s) * scale;
+    }
+}
+
+#define UNIT(name, e)                                                                              \
+    static void unit_cols_##name(float *dst, size_t dst_stride, const void *src,                   \
+                                 size_t src_stride, int n, int depth)                              \
+    {                                                                                              \
+        unit_cols(dst, dst_stride, src, src_stride, n, depth, e);                                  \
+    }
+UNIT(f16, WN_ELEM_F16)
+UNIT(bf16, WN_ELEM_BF16)
+UNIT(f32, WN_ELEM_F32)
+
 static float max(const float *x, int n)
 {
     float m = -INFINITY;
@@ -161,6 +187,7 @@ const wn_attn_ops wn_attn_ops_scalar = {
     .put_cols = { put_cols_f16, put_cols_bf16, put_cols_f32 },
     .get_row = { get_row_f16, get_row_bf16, get_row_f32 },
     .get_cols = { get_cols_f16, get_cols_bf16, get_cols_f32 },
+    .unit_cols = { unit_cols_f16, unit_cols_bf16, unit_cols_f32 },
     .max = max,
     .exp_sum = exp_sum,
     .sum_at = sum_at,

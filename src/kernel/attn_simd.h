@@ -10,6 +10,8 @@
  *     v_widen(e, p, i)    elements i .. i + W - 1 of a raw array; v_widen_n: only n of them
  *     v_narrow(e, p, i, x)   the way back
  *     v_transpose(r)      W vectors as a square
+ *     dvec                W doubles; w_zero, w_squares(s, x): s + x * x,
+ *     w_scale(s)          1 / sqrt(s) as floats, 0 where s is not above 0
  *
  * The product keeps a tile of rows x vectors in registers and walks down the depth; few
  * rows (decode) widen elements on the way, many rows (prefill) widen the page once into
@@ -328,6 +330,48 @@ GET(f16, WN_ELEM_F16)
 GET(bf16, WN_ELEM_BF16)
 GET(f32, WN_ELEM_F32)
 
+/* ---- columns of length 1 ----------------------------------------------------------- */
+
+/* The square of a float is exact as a double, so that a fused sum has the bits of the two steps. */
+INLINE void unit_some(const int NV, const wn_elem e, const bool partial, int part, float *dst,
+                      size_t dst_stride, const void *src, size_t at, size_t src_stride, int depth)
+{
+    dvec sum[COLS];
+    vec scale[COLS];
+    size_t from = at;
+    _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) sum[v] = w_zero();
+    for (int d = 0; d < depth; d++, at += src_stride)
+        _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
+            sum[v] = w_squares(sum[v], partial ? v_widen_n(e, src, at, part)
+                                               : v_widen(e, src, at + (size_t)(v * W)));
+    _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) scale[v] = w_scale(sum[v]);
+    for (int d = 0; d < depth; d++, from += src_stride, dst += dst_stride)
+        _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++)
+            if (partial) v_store_n(dst, v_mul(v_widen_n(e, src, from, part), scale[v]), part);
+            else v_store(dst + v * W, v_mul(v_widen(e, src, from + (size_t)(v * W)), scale[v]));
+}
+
+INLINE void unit_cols(float *dst, size_t dst_stride, const void *src, size_t src_stride, int n,
+                      int depth, const wn_elem e)
+{
+    int s = 0;
+    for (; s + COLS * W <= n; s += COLS * W)
+        unit_some(COLS, e, false, 0, dst + s, dst_stride, src, (size_t)s, src_stride, depth);
+    for (; s + W <= n; s += W)
+        unit_some(1, e, false, 0, dst + s, dst_stride, src, (size_t)s, src_stride, depth);
+    if (s < n) unit_some(1, e, true, n - s, dst + s, dst_stride, src, (size_t)s, src_stride, depth);
+}
+
+#define UNIT(name, e)                                                                              \
+    static void unit_cols_##name(float *dst, size_t dst_stride, const void *src,                   \
+                                 size_t src_stride, int n, int depth)                              \
+    {                                                                                              \
+        unit_cols(dst, dst_stride, src, src_stride, n, depth, e);                                  \
+    }
+UNIT(f16, WN_ELEM_F16)
+UNIT(bf16, WN_ELEM_BF16)
+UNIT(f32, WN_ELEM_F32)
+
 /* ---- softmax pieces ------------------------------------------------------------- */
 
 static float max(const float *x, int n)
@@ -445,5 +489,6 @@ static bool divide(float *out, const float *acc, float l, int n)
         .get_row = { get_row_f16, get_row_bf16, get_row_f32 },                                     \
         .get_cols = { get_cols_f16, get_cols_bf16, get_cols_f32 },                                 \
         .max = max, .exp_sum = exp_sum, .sum_at = sum_at, .softcap = softcap, .merge = merge,      \
+        .unit_cols = { unit_cols_f16, unit_cols_bf16, unit_cols_f32 },                             \
         .divide = divide,                                                                          \
     }

@@ -112,6 +112,37 @@ static void put_has_the_scalar_bits(void **state)
             }
 }
 
+/* Columns of a page, of odd values and of zeros; those beside them are left alone. */
+static void unit_columns_have_the_scalar_bits(void **state)
+{
+    (void)state;
+    const wn_kernels *all[WN_KERNELS_MAX];
+    uint64_t seed = 5;
+    for (int k = 1, nk = wn_kernels_all(all); k < nk; k++)
+        for (int e = 0; e < WN_ELEMS; e++)
+            for (int n = 1; n <= 64; n++) {
+                int d = 1 + (int)(test_rand(&seed) % 100);
+                size_t elems = (size_t)(d - 1) * 64 + (size_t)n;
+                fenced fx, fs = fence(elems * wn_elem_bytes((wn_elem)e)), f1, f2;
+                float *x = fenced_floats(&fx, elems, &seed), *out = fenced_floats(&f1, elems, &seed),
+                      *same = fenced_floats(&f2, elems, &seed);
+                memcpy(same, out, elems * sizeof *same);
+                for (int i = 0; i < d; i++) x[i * 64 + n / 2] = n & 1 ? 0 : odd_float(i, &seed);
+                for (size_t i = 0; i < elems; i++) wn_elem_put((wn_elem)e, fs.p, i, x[i]);
+                all[k]->attn->unit_cols[e](out, 64, fs.p, 64, n, d);
+                ref->unit_cols[e](same, 64, fs.p, 64, n, d);
+                for (size_t i = 0; i < elems; i++)      /* a NaN's payload is free */
+                    if (isnan(out[i]) && isnan(same[i])) out[i] = same[i] = 0;
+                assert_memory_equal(out, same, elems * sizeof *out);
+                if (e == WN_ELEM_F32) {
+                    all[k]->attn->unit_cols[e](x, 64, x, 64, n, d);
+                    for (size_t i = 0; i < elems; i++)
+                        if (i % 64 < (size_t)n && !isnan(x[i])) assert_true(x[i] == same[i]);
+                }
+                unfence(&fx), unfence(&fs), unfence(&f1), unfence(&f2);
+            }
+}
+
 static void softmax_pieces_have_the_scalar_bits(void **state)
 {
     (void)state;
@@ -198,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_have_the_scalar_bits),
         cmocka_unit_test(put_has_the_scalar_bits),
+        cmocka_unit_test(unit_columns_have_the_scalar_bits),
         cmocka_unit_test(softmax_pieces_have_the_scalar_bits),
         cmocka_unit_test(sums_by_index_have_the_scalar_bits),
         cmocka_unit_test(softcap_is_tanh),
