@@ -177,7 +177,8 @@ static inline void wn_kv_drop(wn_kv *kv, wn_frame_id *f)
 }
 /* Makes *f a frame of this sequence alone, its bytes copied. */
 void wn_kv_own(wn_kv *kv, wn_frame_id *f, int cls, uint32_t *need);
-void wn_page_drop(wn_kv *kv, wn_page *pg);
+void wn_pages_drop(wn_kv *kv, wn_page *pages, int n);
+static inline void wn_page_drop(wn_kv *kv, wn_page *pg) { wn_pages_drop(kv, pg, 1); }
 /* Raw rows can still be appended to it (as the last page of its lane). */
 static inline bool wn_page_is_open(const wn_kv *kv, const wn_page *pg)
 {

@@ -152,15 +152,18 @@ void wn_kv_own(wn_kv *kv, wn_frame_id *f, int cls, uint32_t *need)
     *f = mine;
 }
 
-void wn_page_drop(wn_kv *kv, wn_page *pg)
+void wn_pages_drop(wn_kv *kv, wn_page *pages, int n)
 {
-    wn_kv_drop(kv, &pg->k);
-    wn_kv_drop(kv, &pg->v);
-    wn_kv_drop(kv, &pg->ks);
-    wn_kv_drop(kv, &pg->vs);
-    wn_kv_drop(kv, &pg->pos);
-    wn_kv_drop(kv, &pg->bias);
-    wn_kv_drop(kv, &pg->count);
+    wn_kv_lock(kv);
+    for (wn_page *pg = pages; pg < pages + n; pg++) {
+        wn_frame_id *const f[] = { &pg->k,   &pg->v,    &pg->ks,   &pg->vs,
+                                   &pg->pos, &pg->bias, &pg->count };
+        for (size_t i = 0; i < WN_COUNT(f); i++) {
+            if (wn_frame_ok(*f[i])) wn_pool_drop(kv->pool, *f[i]);
+            *f[i] = WN_NO_FRAME;
+        }
+    }
+    wn_kv_unlock(kv);
 }
 
 /* Slots pg->n .. pg->n + m - 1 for positions from, from + 1, ... */

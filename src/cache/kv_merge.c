@@ -14,19 +14,34 @@ typedef struct {
     int lane, n;                        /* slots written */
 } writer;
 
+/* Pages for so many slots, taken together: hands that share a pool meet at its lock. */
+static void take_pages(wn_kv *kv, int lane, int n_slots)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    const int classes[] = { l->k.raw_class, l->v.raw_class, kv->pos_class, kv->pos_class,
+                            kv->pos_class };
+    wn_kv_lock(kv);
+    for (int i = 0; i < wn_pages_of(n_slots, kv->P); i++) {
+        wn_page *pg = &kv->desk.fresh[i];
+        wn_frame_id *const f[] = { &pg->k, &pg->v, &pg->pos, &pg->bias, &pg->count };
+        *pg = WN_PAGE_EMPTY;
+        for (size_t x = 0; x < WN_COUNT(f); x++) {
+            wn_status st = wn_pool_take(kv->pool, classes[x], f[x]);
+            WN_ASSERT(st == WN_OK);
+        }
+    }
+    wn_kv_unlock(kv);
+}
+
 /* The page that is being filled, with room for a slot at least. */
 static wn_page *open_page(writer *w, int32_t pos)
 {
     wn_kv *kv = w->kv;
-    const wn_kv_lane *l = &kv->lanes[w->lane];
     wn_page *pg = &kv->desk.fresh[w->n / kv->P];
     if (w->n % kv->P) return pg;
-    *pg = WN_PAGE_EMPTY;
-    pg->k = wn_kv_take(kv, l->k.raw_class, NULL);
-    pg->v = wn_kv_take(kv, l->v.raw_class, NULL);
-    pg->pos = wn_kv_take(kv, kv->pos_class, NULL);
-    pg->bias = wn_kv_take(kv, kv->pos_class, NULL);
-    pg->count = wn_kv_take(kv, kv->pos_class, NULL);
+    const wn_frame_id f[] = { pg->k, pg->v, pg->pos, pg->bias, pg->count };
+    for (size_t x = 0; x < WN_COUNT(f); x++)
+        memset(wn_kv_addr(kv, f[x]), 0, wn_pool_frame_bytes(kv->pool, f[x]));
     pg->pos0 = pos;
     return pg;
 }
@@ -133,6 +148,7 @@ static void rebuild(wn_kv *kv, int lane, const wn_plan *plan, int total)
     wn_kv_lane *l = &kv->lanes[lane];
     writer w = { .kv = kv, .lane = lane };
     int32_t next = next_new(kv, 0);
+    take_pages(kv, lane, total);
     for (int i = 0; i < l->n_merged; i++)
         for (uint64_t k = kv->desk.merged_masks[i]; k;) {
             int s = __builtin_ctzll(k);
@@ -143,7 +159,7 @@ static void rebuild(wn_kv *kv, int lane, const wn_plan *plan, int total)
         }
     write_below(&w, plan, &next, kv->n_committed);
     WN_ASSERT(w.n == total);
-    for (int i = 0; i < l->n_merged; i++) wn_page_drop(kv, &l->merged[i]);
+    wn_pages_drop(kv, l->merged, l->n_merged);
     l->n_merged = wn_pages_of(total, kv->P);
     memcpy(l->merged, kv->desk.fresh, (size_t)l->n_merged * sizeof *l->merged);
 }
