@@ -59,8 +59,9 @@ static void mark_page(wn_kv *kv, const wn_page *pg)
         if (at) kv->desk.bits_live[(pg->pos0 >> 6) + 1] |= pg->keep >> (64 - at);
         return;
     }
+    const int32_t *at = wn_kv_addr(kv, pg->pos);
     for (uint64_t k = pg->keep; k; k &= k - 1) {
-        int32_t pos = wn_page_pos(kv, pg, __builtin_ctzll(k));
+        int32_t pos = at[__builtin_ctzll(k)];
         kv->desk.bits_live[pos >> 6] |= 1ull << (pos & 63);
     }
 }
@@ -296,9 +297,10 @@ static uint64_t page_mask(const wn_kv *kv, const wn_page *pg)
         if (at) stay |= kv->desk.bits_live[w + 1] << (64 - at);
         return pg->keep & stay;
     }
+    const int32_t *pos = wn_kv_addr(kv, pg->pos);
     for (uint64_t k = pg->keep; k; k &= k - 1) {
         int s = __builtin_ctzll(k);
-        if (bit(kv->desk.bits_live, wn_page_pos(kv, pg, s))) stay |= 1ull << s;
+        stay |= (uint64_t)bit(kv->desk.bits_live, pos[s]) << s;
     }
     return stay;
 }

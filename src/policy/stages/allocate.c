@@ -401,8 +401,12 @@ static double layer_variance(const wn_view *v, int layer)
         int n = wn_view_get_lane(v, l)->n;
         if (!n) continue;
         const float *m = wn_view_mass(v, l);
-        double lo = (double)m[0], hi = lo, s1 = 0, s2 = 0;
-        for (int i = 0; i < n; i++) lo = fmin(lo, (double)m[i]), hi = fmax(hi, (double)m[i]);
+        float least = INFINITY, most = -INFINITY;
+        for (int i = 0; i < n; i++) {
+            least = m[i] < least ? m[i] : least;
+            most = m[i] > most ? m[i] : most;
+        }
+        double lo = (double)least, hi = (double)most, s1 = 0, s2 = 0;
         for (int i = 0; i < n && hi > lo; i++) {
             double x = ((double)m[i] - lo) / (hi - lo);
             s1 += x;
