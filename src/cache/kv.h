@@ -199,6 +199,10 @@ bool wn_runs_next(wn_run_iter *it, wn_run *run);
 int wn_runs_alike(wn_run_iter *it, const wn_run *run, int32_t p, int most, const void **k,
                   const void **v);
 
+/* Page i of a lane whole, whatever splits and shifts its committed slots are in: list after list,
+ * each in position order. False when there are no more. */
+bool wn_kv_page_run(const wn_kv *kv, int lane, int i, wn_run *run);
+
 /* Segments' shifts of a lane: distinct values, 0 first; returns how many (1 .. 8). */
 int wn_kv_shifts(const wn_kv *kv, int lane, int32_t shifts[WN_SHIFTS_MAX]);
 

@@ -111,6 +111,18 @@ static void load_rows(void *ctx, int lane, bool values, float *rows)
     wn_engine_load_rows(sh->kv, &sh->view.lanes[lane], lane, values, rows);
 }
 
+static void load_keys(void *ctx, int lane, const int32_t *slots, int n, float *rows)
+{
+    const shown *sh = ctx;
+    wn_engine_load_keys(sh->kv, &sh->view.lanes[lane], lane, slots, n, rows);
+}
+
+static void unit_keys(void *ctx, int lane, float *room, wn_view_cols_fn *each, void *each_ctx)
+{
+    const shown *sh = ctx;
+    wn_engine_unit_keys(sh->kv, &sh->view.lanes[lane], lane, room, each, each_ctx);
+}
+
 static void load_queries(void *ctx, int lane, int w, float *rows)
 {
     const shown *sh = ctx;
@@ -343,7 +355,8 @@ static wn_status ask_policy(void *ctx, const wn_kv *kv, int p, wn_plan *plan, wn
     shown sh = { .kv = kv, .seq = s, .view = { .n_tokens = p, .mark = last_mark(s, p),
                                                .n_layers = map->n_layers, .n_lanes = map->n_lanes,
                                      .lanes = lanes, .layer_first = map->first, .scratch = a,
-                                     .load = load_rows, .load_queries = load_queries,
+                                     .load = load_rows, .load_keys = load_keys,
+                                     .unit_keys = unit_keys, .load_queries = load_queries,
                                      .load_stat = load_stat, .turn = turn,
                                      .stats = s->policy->stats, .n_stats = s->policy->n_stats,
                                      .profile = s->profile, .window = w,

@@ -195,6 +195,12 @@ int wn_engine_slot_at(const wn_view_lane *l, int32_t pos);
 /* Rows of K or V of the lane's slots in the view's order, (l->n, dim). */
 void wn_engine_load_rows(const wn_kv *kv, const wn_view_lane *l, int lane, bool values,
                          float *rows);
+/* Keys of the listed slots (ascending) as rows; and all of them, each of length 1, as columns, page
+ * by page: see wn_view. */
+void wn_engine_load_keys(const wn_kv *kv, const wn_view_lane *l, int lane, const int32_t *slots,
+                         int n, float *rows);
+void wn_engine_unit_keys(const wn_kv *kv, const wn_view_lane *l, int lane, float *room,
+                         wn_view_cols_fn *each, void *ctx);
 /* Tests: another decider, at multiples of `every`; before the first token is computed. */
 wn_status wn_seq_set_decider(wn_seq *s, int every, wn_decide *decide, void *ctx, wn_err *err);
 

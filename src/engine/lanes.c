@@ -3,9 +3,10 @@
  * Built from the cache's runs, which come list after list within a split: per lane the positions of
  * live slots in ascending order (a lane nothing was dropped from shares one list), counts and
  * biases of merged slots where there are some; lane by lane on all threads. Rows of K and V are
- * decoded on demand.
+ * decoded on demand; keys that are only compared come as columns, which raw pages have them as.
  */
 #include "engine/engine.h"
+#include "kernel/attn.h"
 
 #include <string.h>
 
@@ -211,4 +212,108 @@ void wn_engine_load_rows(const wn_kv *kv, const wn_view_lane *l, int lane, bool 
     wn_run run;
     wn_runs_begin(&it, kv, lane, 0, wn_kv_n(kv));
     while (wn_runs_next(&it, &run)) load_run(&j, &run);
+}
+
+/* ---- keys page by page --------------------------------------------------------------------- */
+
+/* What a reader at the sequence's end finds a page's keys in. */
+static const wn_format *keys_of(const wn_kv *kv, int lane, const wn_run *run, const void **frame)
+{
+    *frame = run->k ? run->k : run->k_sealed;
+    return run->k ? wn_kv_raw_k(kv, lane) : run->k_format;
+}
+
+/* The slot of a page at a position, -1: none that is live. */
+static int live_at(const wn_run *run, int32_t pos)
+{
+    int lo = 0, hi = run->n - 1;
+    if (!run->pos) lo = pos - run->pos0;
+    while (run->pos && lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (run->pos[mid] < pos) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo < run->n && position(run, lo) == pos && (run->keep >> lo & 1) ? lo : -1;
+}
+
+void wn_engine_load_keys(const wn_kv *kv, const wn_view_lane *l, int lane, const int32_t *slots,
+                         int n, float *rows)
+{
+    int P = wn_kv_page_slots(kv), dim = l->k_dim;
+    const void *frame;
+    wn_run run;
+    for (int i = 0; wn_kv_page_run(kv, lane, i, &run); i++) {
+        if (!run.keep) continue;
+        const wn_format *f = keys_of(kv, lane, &run, &frame);
+        int32_t first = position(&run, 0), last = position(&run, run.n - 1);
+        int lo = 0, hi = n;
+        while (lo < hi) {
+            int mid = (lo + hi) / 2;
+            if (l->pos[slots[mid]] < first) lo = mid + 1;
+            else hi = mid;
+        }
+        for (; lo < n && l->pos[slots[lo]] <= last; lo++) {
+            int32_t pos = l->pos[slots[lo]];
+            int s = live_at(&run, pos);
+            if (s >= 0) wn_format_get_k(f, frame, P, s, pos, rows + (size_t)lo * (size_t)dim, dim);
+        }
+    }
+}
+
+/* Which slots of the lane those of a page are; -1: masked ones. */
+static void find_slots(const wn_view_lane *l, const wn_run *run, int32_t *at)
+{
+    int i = -1;
+    for (int s = 0; s < run->n; s++) at[s] = -1;
+    for (uint64_t left = run->keep; left; left &= left - 1) {
+        int s = __builtin_ctzll(left);
+        int32_t pos = position(run, s);
+        if (i < 0) i = wn_engine_slot_at(l, pos);
+        while (l->pos[i] < pos) i++;
+        at[s] = i;
+    }
+}
+
+/* Raw pages as they lie; of others the live slots, each decoded as a row first. */
+static void page_columns(const wn_kv *kv, const wn_view_lane *l, int lane, const wn_run *run,
+                         float *cols, float *row)
+{
+    int P = wn_kv_page_slots(kv);
+    const void *frame;
+    const wn_format *f = keys_of(kv, lane, run, &frame);
+    if (f->units_k) {
+        f->units_k(frame, P, 0, cols, WN_VIEW_COLS, run->n, l->k_dim);
+        return;
+    }
+    const wn_attn_ops *ops = wn_kernels_get()->attn;
+    for (uint64_t left = run->keep; left; left &= left - 1) {
+        int s = __builtin_ctzll(left);
+        wn_format_get_k(f, frame, P, s, position(run, s), row, l->k_dim);
+        ops->put_cols[WN_ELEM_F32](cols + s, WN_VIEW_COLS, row, 0, 1, l->k_dim);
+        ops->unit_cols[WN_ELEM_F32](cols + s, WN_VIEW_COLS, cols + s, WN_VIEW_COLS, 1, l->k_dim);
+    }
+}
+
+void wn_engine_unit_keys(const wn_kv *kv, const wn_view_lane *l, int lane, float *room,
+                         wn_view_cols_fn *each, void *ctx)
+{
+    int32_t at[WN_VIEW_COLS];
+    wn_view_cols c = { .at = at, .cols = room };
+    wn_run run;
+    for (int i = 0; wn_kv_page_run(kv, lane, i, &run); i++) {
+        if (!run.keep) continue;
+        if (c.n + run.n > WN_VIEW_COLS) {
+            const void *frame;
+            const wn_format *f = keys_of(kv, lane, &run, &frame);
+            c.ahead = frame;
+            c.ahead_bytes = f->k_bytes(wn_kv_page_slots(kv), l->k_dim);
+            each(ctx, &c);
+            c.n = 0;
+        }
+        find_slots(l, &run, at + c.n);
+        page_columns(kv, l, lane, &run, room + c.n, room + WN_VIEW_COLS * l->k_dim);
+        c.n += run.n;
+    }
+    c.ahead_bytes = 0;
+    if (c.n) each(ctx, &c);
 }

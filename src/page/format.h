@@ -169,6 +169,10 @@ struct wn_format {
                    int head_dim);
     void (*rows_v)(const void *frame, int P, int slot, float *rows, size_t stride, int n,
                    int head_dim);
+    /* Keys of slots [slot, slot + n) as columns of length 1, cols[d * stride + s]: raw formats, by
+     * unit_cols of wn_attn_ops. */
+    void (*units_k)(const void *frame, int P, int slot, float *cols, size_t stride, int n,
+                    int head_dim);
     /* One slot as f32. */
     void (*get_k)(const void *frame, int P, int slot, float *row, int head_dim);
     void (*get_v)(const void *frame, int P, int slot, float *row, int head_dim);

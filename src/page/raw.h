@@ -63,6 +63,13 @@ static inline void wn_raw_rows_v(wn_elem e, const void *frame, int slot, float *
                         wn_raw_at_const(e, frame, (size_t)(slot + s) * (size_t)head_dim), head_dim);
 }
 
+static inline void wn_raw_units_k(wn_elem e, const void *frame, int P, int slot, float *cols,
+                                  size_t stride, int n, int head_dim)
+{
+    wn_kernels_get()->attn->unit_cols[e](cols, stride, wn_raw_at_const(e, frame, (size_t)slot),
+                                         (size_t)P, n, head_dim);
+}
+
 /* A column is laid out as a row first, which the kernel table widens. */
 static inline void wn_raw_get(wn_elem e, const void *frame, size_t at, size_t step, float *row,
                               int head_dim)
@@ -172,6 +179,10 @@ static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
         (void)P;                                                                                   \
         wn_raw_rows_v(E, f, slot, r, stride, n, D);                                                \
     }                                                                                              \
+    static void units_k(const void *f, int P, int slot, float *c, size_t stride, int n, int D)     \
+    {                                                                                              \
+        wn_raw_units_k(E, f, P, slot, c, stride, n, D);                                            \
+    }                                                                                              \
     static void get_k(const void *f, int P, int slot, float *row, int D)                           \
     {                                                                                              \
         wn_raw_get(E, f, (size_t)slot, (size_t)P, row, D);                                         \
@@ -204,8 +215,8 @@ static inline void wn_raw_mix(wn_elem e, const wn_page_mix *m)
     const wn_format wn_format_##NAME = {                                                           \
         .name = #NAME, .raw = true, .n_q_tmp = WN_RAW_N_Q_TMP,                                     \
         .k_bytes = bytes, .v_bytes = bytes, .put_k = put_k, .put_v = put_v, .rows_k = rows_k,      \
-        .rows_v = rows_v, .get_k = get_k, .get_v = get_v, .copy_k = copy_k, .copy_v = copy_v,      \
-        .copies_k = copies_k, .copies_v = copies_v, .score = score, .mix = mix,                    \
+        .rows_v = rows_v, .units_k = units_k, .get_k = get_k, .get_v = get_v, .copy_k = copy_k,    \
+        .copy_v = copy_v, .copies_k = copies_k, .copies_v = copies_v, .score = score, .mix = mix,  \
     }
 
 #endif

@@ -55,6 +55,24 @@ static const float *rows(const wn_view *v, int lane, bool values)
 const float *wn_view_keys(const wn_view *v, int lane) { return rows(v, lane, false); }
 const float *wn_view_values(const wn_view *v, int lane) { return rows(v, lane, true); }
 
+bool wn_view_load_keys(const wn_view *v, int lane, const int32_t *slots, int n, float *out)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes);
+    if (!v->load_keys) return false;
+    note(v, WN_ASKED_KEYS);
+    v->load_keys(v->ctx, lane, slots, n, out);
+    return true;
+}
+
+bool wn_view_unit_keys(const wn_view *v, int lane, float *room, wn_view_cols_fn *each, void *ctx)
+{
+    WN_ASSERT(lane >= 0 && lane < v->n_lanes);
+    if (!v->unit_keys) return false;
+    note(v, WN_ASKED_KEYS);
+    v->unit_keys(v->ctx, lane, room, each, ctx);
+    return true;
+}
+
 const float *wn_view_window(const wn_view *v, int lane, int *w)
 {
     WN_ASSERT(lane >= 0 && lane < v->n_lanes && v->sums);

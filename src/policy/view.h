@@ -37,6 +37,19 @@ static inline int32_t wn_span_number(int32_t *last, int32_t before, bool in, boo
     return begins || !before ? ++*last : before;
 }
 
+/* Some of a lane's slots side by side: channel d of its slot at[s] is cols[d * WN_VIEW_COLS + s];
+ * at[s] < 0: nobody's. They lie in the room that was given, whose owner may write there. What comes
+ * next is made of the bytes at ahead, to be fetched meanwhile. */
+enum { WN_VIEW_COLS = 64 };
+typedef struct {
+    const int32_t *at;
+    int n;
+    const float *cols;
+    const char *ahead;
+    size_t ahead_bytes;
+} wn_view_cols;
+typedef void wn_view_cols_fn(void *ctx, const wn_view_cols *c);
+
 typedef struct wn_view_hand wn_view_hand;
 
 struct wn_view {
@@ -65,6 +78,11 @@ struct wn_view {
     void *ctx;
     /* K (values false) or V rows of all live slots of a lane, in the order of its pos. */
     void (*load)(void *ctx, int lane, bool values, float *rows);
+    /* Keys of the listed slots (ascending) as rows; all of a lane's, each of length 1, as columns:
+     * some at a time, in any order. NULL: nobody knows how, load does. room: k_dim * (WN_VIEW_COLS
+     * + 1) floats. */
+    void (*load_keys)(void *ctx, int lane, const int32_t *slots, int n, float *rows);
+    void (*unit_keys)(void *ctx, int lane, float *room, wn_view_cols_fn *each, void *each_ctx);
     void (*load_queries)(void *ctx, int lane, int w, float *rows);
     void (*load_stat)(void *ctx, int lane, int i, float *x);
     /* Of the view that asks: values and scratch are its own. False: no scratch. NULL: nobody wants
@@ -84,6 +102,10 @@ struct wn_view {
                                            recipes that score */
     unsigned *asked;                    /* gets WN_ASKED_ bits */
 };
+
+/* What load_keys and unit_keys do; false: nobody knows how. */
+bool wn_view_load_keys(const wn_view *v, int lane, const int32_t *slots, int n, float *rows);
+bool wn_view_unit_keys(const wn_view *v, int lane, float *room, wn_view_cols_fn *each, void *ctx);
 
 /* The view as one thread has it: the same lanes; scratch, rows and asked of its own. What it
  * decides of its lanes goes into a plan of its own. */

@@ -10,12 +10,13 @@
 
 #include "base/err.h"
 #include "kernel/attn.h"
+#include "policy/view.h"
 
 #include <math.h>
 #include <string.h>
 
 /* Cosines are taken between so many slots and so many others at a time. */
-enum { ROWS = 256, TILE = 64 };
+enum { ROWS = 256, TILE = WN_VIEW_COLS };
 
 /* ---- who is like whom -------------------------------------------------------------------- */
 
@@ -37,8 +38,10 @@ void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int
     for (int i = 0; i < n; i += 4) {
         const float *row[4];
         double s[4];
-        for (int k = 0; k < 4; k++)
-            row[k] = rows + (size_t)slots[WN_MIN(i + k, n - 1)] * (size_t)dim;
+        for (int k = 0; k < 4; k++) {
+            int at = WN_MIN(i + k, n - 1);
+            row[k] = rows + (size_t)(slots ? slots[at] : at) * (size_t)dim;
+        }
         squares(s, row, dim);
         for (int k = 0; k < 4 && i + k < n; k++, out += dim) {
             float scale = s[k] > 0 ? (float)(1 / sqrt(s[k])) : 0;
@@ -47,51 +50,32 @@ void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int
     }
 }
 
-/* Rows of one kind (keys, or values), and room for their tiles. */
+/* What is compared, of keys or of values: rows of those that look, columns of those looked at. */
 typedef struct {
-    const float *rows;
+    const float *rows;                  /* of the whole lane; NULL: columns come from the cache */
     int dim;
-    float *a, *cols, *c;                /* (ROWS, dim), (dim, TILE), (ROWS, TILE) */
+    float *a, *cols, *c;                /* (ROWS, dim), (dim, TILE) and a row, (ROWS, TILE) */
 } desk;
 
-static bool open_desk(desk *d, const wn_view *v, const float *rows, int dim)
+typedef struct {
+    const wn_view *v;
+    int lane, n_desks;
+    desk d[2];
+    const int32_t *a; int na;           /* the slots that look, ROWS at most */
+    const bool *to;
+    int32_t *nearest;
+    float *like;
+} search;
+
+static bool open_desk(desk *d, const wn_view *v, int dim)
 {
     size_t width = (size_t)dim;
-    *d = (desk){ .rows = rows, .dim = dim };
-    d->a = wn_view_scratch(v, ((ROWS + TILE) * width + ROWS * TILE) * sizeof *d->a);
+    *d = (desk){ .dim = dim };
+    d->a = wn_view_scratch(v, ((ROWS + TILE + 1) * width + ROWS * TILE) * sizeof *d->a);
     if (!d->a) return false;
     d->cols = d->a + ROWS * width;
-    d->c = d->cols + TILE * width;
+    d->c = d->cols + (TILE + 1) * width;
     return true;
-}
-
-/* Rows from `first` on, as columns of length 1: the bits of wn_stage_unit_rows(), but here the sums
- * of neighbours run side by side. */
-static void unit_columns(const desk *d, int first, int n)
-{
-    double sum[TILE] = { 0 };
-    float scale[TILE];
-    wn_kernels_get()->attn->put_cols[WN_ELEM_F32](d->cols, TILE,
-                                                  d->rows + (size_t)first * (size_t)d->dim,
-                                                  (size_t)d->dim, n, d->dim);
-    for (int k = 0; k < d->dim; k++) {
-        const float *x = d->cols + (size_t)k * TILE;
-        for (int i = 0; i < n; i++) sum[i] += (double)x[i] * (double)x[i];
-    }
-    for (int i = 0; i < n; i++) scale[i] = sum[i] > 0 ? (float)(1 / sqrt(sum[i])) : 0;
-    for (int k = 0; k < d->dim; k++) {
-        float *x = d->cols + (size_t)k * TILE;
-        for (int i = 0; i < n; i++) x[i] *= scale[i];
-    }
-}
-
-/* Cosines of na rows of a with n slots from `first` on. */
-static void cosines(const desk *d, int na, int first, int n)
-{
-    unit_columns(d, first, n);
-    wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
-        .c = d->c, .c_stride = TILE, .a = d->a, .a_stride = (size_t)d->dim, .b = d->cols,
-        .b_stride = TILE, .n_rows = na, .n_cols = n, .depth = d->dim });
 }
 
 static int list(int32_t *out, const bool *marked, int n)
@@ -104,54 +88,117 @@ static int list(int32_t *out, const bool *marked, int n)
 
 /* What two slots have in common: the cosine of their keys, times that of their values, neither
  * taken below 0 then. */
-static float common(const desk *d, int n_desks, int at)
+static float common(const search *x, int at)
 {
-    float x = d[0].c[at];
-    return n_desks == 1 ? x : fmaxf(x, 0) * fmaxf(d[1].c[at], 0);
+    float k = x->d[0].c[at];
+    return x->n_desks == 1 ? k : fmaxf(k, 0) * fmaxf(x->d[1].c[at], 0);
 }
 
-/* The best of a tile for slot `me`, if it is better than what there was. */
-static void look_among(const desk *d, int n_desks, const bool *to, int row, int first, int n,
-                       int32_t *nearest, float *like)
+/* The best of a tile for a slot that looks, if it is better than what there was. Tiles come in any
+ * order: of equals the earlier slot is nearer. */
+static void look_among(const search *x, int row, const wn_view_cols *c)
 {
+    int32_t *nearest = &x->nearest[x->a[row]];
+    float *like = &x->like[x->a[row]];
     /* most tiles hold nobody better: one maximum says so */
-    if (n_desks == 1 && *nearest >= 0 &&
-        !(wn_kernels_get()->attn->max(d[0].c + row * TILE, n) > *like))
+    if (x->n_desks == 1 &&
+        !(wn_kernels_get()->attn->max(x->d[0].c + row * TILE, c->n) >= *like))
         return;
-    for (int s = 0; s < n; s++) {
-        if (!to[first + s]) continue;
-        float x = common(d, n_desks, row * TILE + s);
-        if (*nearest >= 0 && !(x > *like)) continue;
-        *nearest = first + s;
-        *like = x;
+    for (int s = 0; s < c->n; s++) {
+        int32_t i = c->at[s];
+        float k = common(x, row * TILE + s);
+        if (!(k >= *like) || i < 0 || !x->to[i] || (k == *like && i > *nearest && *nearest >= 0))
+            continue;
+        *nearest = i;
+        *like = k;
     }
 }
 
-/* Tiles are of neighbouring slots, also those that nobody may join: they are few, and a tile needs
- * no gathering then. */
+/* Cosines of the rows of a desk with a tile. What comes next is fetched some of it at a time: all at
+ * once would wait for memory. */
+static void cosines(const search *x, const desk *d, const wn_view_cols *c)
+{
+    enum { SOME = 12 };
+    size_t part = c->ahead_bytes / (size_t)((x->na + SOME - 1) / SOME) + 64, at = 0;
+    for (int i = 0; i < x->na; i += SOME) {
+        for (size_t end = at + part; at < end && at < c->ahead_bytes; at += 64)
+            __builtin_prefetch(c->ahead + at, 0, 2);
+        wn_kernels_get()->attn->product[WN_ELEM_F32](&(wn_attn_product){
+            .c = d->c + i * TILE, .c_stride = TILE, .a = d->a + i * d->dim,
+            .a_stride = (size_t)d->dim, .b = d->cols, .b_stride = TILE,
+            .n_rows = WN_MIN(SOME, x->na - i), .n_cols = c->n, .depth = d->dim });
+    }
+}
+
+/* Slots that nobody may join are compared too: they are few, and a tile needs no gathering then.
+ * As zeros they do not make a tile's maximum, which those that look have among themselves. */
+static void look_at(void *ctx, const wn_view_cols *c)
+{
+    const search *x = ctx;
+    bool any = false;
+    for (int s = 0; s < c->n; s++) {
+        bool may = c->at[s] >= 0 && x->to[c->at[s]];
+        any |= may;
+        for (int d = 0; d < x->d[0].dim && !may; d++) x->d[0].cols[d * TILE + s] = 0;
+    }
+    if (!any) return;
+    for (int k = 0; k < x->n_desks; k++) cosines(x, &x->d[k], c);
+    for (int i = 0; i < x->na; i++) look_among(x, i, c);
+}
+
+/* Tiles of neighbouring slots, out of rows. */
+static void look_through(const search *x, int n_slots)
+{
+    const wn_attn_ops *ops = wn_kernels_get()->attn;
+    int32_t at[TILE];
+    for (int first = 0; first < n_slots; first += TILE) {
+        wn_view_cols c = { .at = at, .n = WN_MIN(TILE, n_slots - first), .cols = x->d[0].cols };
+        for (int s = 0; s < c.n; s++) at[s] = first + s;
+        for (int k = 0; k < x->n_desks; k++) {
+            const desk *d = &x->d[k];
+            ops->put_cols[WN_ELEM_F32](d->cols, TILE, d->rows + (size_t)first * (size_t)d->dim,
+                                       (size_t)d->dim, c.n, d->dim);
+            ops->unit_cols[WN_ELEM_F32](d->cols, TILE, d->cols, TILE, c.n, d->dim);
+        }
+        look_at((void *)(uintptr_t)x, &c);
+    }
+}
+
+/* Keys alone come as the cache has them, where it has columns; with values all come as rows. */
+static void look(const search *x, int n_slots)
+{
+    const desk *d = x->d;
+    if (!d->rows) {
+        wn_view_load_keys(x->v, x->lane, x->a, x->na, d->a);
+        wn_stage_unit_rows(d->a, d->a, NULL, x->na, d->dim);
+        wn_view_unit_keys(x->v, x->lane, d->cols, look_at, (void *)(uintptr_t)x);
+        return;
+    }
+    for (int k = 0; k < x->n_desks; k++)
+        wn_stage_unit_rows(d[k].a, d[k].rows, x->a, x->na, d[k].dim);
+    look_through(x, n_slots);
+}
+
 void wn_stage_nearest(const wn_view *v, int lane, const bool *from, const bool *to, bool values,
                       int32_t *nearest, float *like)
 {
     const wn_view_lane *l = wn_view_get_lane(v, lane);
     int32_t *a = wn_view_scratch(v, sizeof *a * (size_t)l->n);
-    desk d[2];
-    int n_desks = values ? 2 : 1;
-    for (int i = 0; i < l->n; i++) nearest[i] = -1, like[i] = 0;
-    if (!a || !open_desk(&d[0], v, wn_view_keys(v, lane), l->k_dim)) return;
-    if (values && !open_desk(&d[1], v, wn_view_values(v, lane), l->v_dim)) return;
-    int n_a = list(a, from, l->n);
-    for (int a0 = 0; a0 < n_a; a0 += ROWS) {
-        int na = WN_MIN(ROWS, n_a - a0);
-        for (int k = 0; k < n_desks; k++)
-            wn_stage_unit_rows(d[k].a, d[k].rows, a + a0, na, d[k].dim);
-        for (int first = 0; first < l->n; first += TILE) {
-            int n = WN_MIN(TILE, l->n - first);
-            if (!memchr(to + first, true, (size_t)n)) continue;
-            for (int k = 0; k < n_desks; k++) cosines(&d[k], na, first, n);
-            for (int i = 0; i < na; i++)
-                look_among(d, n_desks, to, i, first, n, &nearest[a[a0 + i]], &like[a[a0 + i]]);
+    search x = { .v = v, .lane = lane, .n_desks = values ? 2 : 1, .to = to, .nearest = nearest,
+                 .like = like };
+    for (int i = 0; i < l->n; i++) nearest[i] = -1, like[i] = from[i] ? -INFINITY : 0;
+    if (a && open_desk(&x.d[0], v, l->k_dim) && (!values || open_desk(&x.d[1], v, l->v_dim))) {
+        if (values || !v->unit_keys) x.d[0].rows = wn_view_keys(v, lane);
+        if (values) x.d[1].rows = wn_view_values(v, lane);
+        int n_a = list(a, from, l->n);
+        for (int a0 = 0; a0 < n_a; a0 += ROWS) {
+            x.a = a + a0;
+            x.na = WN_MIN(ROWS, n_a - a0);
+            look(&x, l->n);
         }
     }
+    for (int i = 0; i < l->n; i++)
+        if (nearest[i] < 0) like[i] = 0;
 }
 
 /* ---- who joins whom ---------------------------------------------------------------------- */

@@ -188,7 +188,7 @@ void wn_recover_compensate(const wn_view *v, int lane, const bool *stays, wn_pla
 void wn_stage_dots(float *out, const float *a, int n_a, const float *b, int n_b, int dim,
                    float *tmp);
 
-/* Rows of the listed slots, of length 1; a row of zeros stays one. */
+/* Rows of the listed slots (NULL: of the first n), of length 1; a row of zeros stays one. */
 void wn_stage_unit_rows(float *out, const float *rows, const int32_t *slots, int n, int dim);
 
 /* Of rows (n, dim), of keys or values: their lengths; the cosine of each with a vector, and with
