@@ -1,7 +1,8 @@
 /* attention/accumulate.c - see accumulate.h.
  *
- * Each statistic is a loop over neighbouring numbers. Where slots have been dropped the
- * numbers are gathered first and put back behind. */
+ * Each statistic is a loop over neighbouring numbers. Where entries are not in the order of
+ * their numbers (merged and demoted slots come behind the others of their split) those are
+ * gathered first and put back behind. */
 #include "attention/accumulate.h"
 
 #include "kernel/attn.h"
@@ -16,10 +17,10 @@ bool wn_ledger_wants_max(const wn_ledger *g)
 }
 
 /* The slot has got nothing yet. */
-static void begin(const wn_ledger *g, int lane, int32_t pos)
+static void begin(const wn_ledger *g, int lane, int32_t place, int32_t pos)
 {
     for (int i = 0; i < g->n_stats; i++)
-        wn_ledger_row(g, lane, i)[pos] = g->stats[i].kind == WN_STAT_LAST ? (float)pos : 0;
+        wn_ledger_row(g, lane, i)[place] = wn_stat_begin(&g->stats[i], pos);
 }
 
 static float decay_of(const wn_stat *s) { return s->decay > 0 ? s->decay : 1; }
@@ -70,36 +71,64 @@ static int reach(const wn_stat *s, int32_t query)
     return s->within > 0 ? WN_MIN(near, WN_MAX(1, (int)((double)s->within * (query + 1.0)))) : near;
 }
 
+/* Of ascending indices, how many lie below `end`. */
+static int below(const int16_t *index, int n, int end)
+{
+    int lo = 0, hi = n;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (index[mid] < end) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
+}
+
+/* Entry i has number place + i. */
+static void add_neighbours(const wn_ledger *g, int lane, const wn_weights *w)
+{
+    int age = w->query - w->base, n = w->n;             /* of index 0 */
+    while (n && w->index[n - 1] > age) n--;
+    if (!n) return;
+    if (w->index[n - 1] == age) begin(g, lane, w->place + n - 1, w->query);     /* its own slot */
+    for (int i = 0; i < g->n_stats; i++) {
+        const wn_stat *s = &g->stats[i];
+        const float *weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean;
+        float *row = wn_ledger_row(g, lane, i) + w->place;
+        const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->place : row;
+        int near = reach(s, w->query), from = near > age ? 0 : below(w->index, n, age - near + 1);
+        step(s, row + from, hits + from, weights + from, n - from, w);
+    }
+}
+
 void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
 {
     float x[SLOTS], last[SLOTS], a[SLOTS];
     int16_t at[SLOTS];
     WN_ASSERT(w->n > 0 && w->n <= SLOTS);
-    /* its own slot */
-    for (int k = w->query - w->base >= SLOTS ? w->n : w->dense ? w->n - 1 : 0; k < w->n; k++)
-        if (w->base + w->index[k] == w->query) begin(g, lane, w->query);
+    if (!w->rank) {
+        add_neighbours(g, lane, w);
+        return;
+    }
+    int age = w->query - w->base;       /* of index 0 */
+    for (int k = age >= SLOTS ? w->n : 0; k < w->n; k++)        /* its own slot */
+        if (w->index[k] == age) begin(g, lane, w->place + w->rank[k], w->query);
     for (int i = 0; i < g->n_stats; i++) {
         const wn_stat *s = &g->stats[i];
         const float *weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean;
-        float *row = wn_ledger_row(g, lane, i) + w->base;
-        const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->base : row;
-        int near = reach(s, w->query), age = w->query - w->base, n = 0;     /* of index 0 */
-        if (w->dense) {
-            int from = WN_MAX(0, age - w->index[0] - near + 1), first = w->index[0] + from;
-            step(s, row + first, hits + first, weights + from, w->n - from, w);
-            continue;
-        }
+        float *row = wn_ledger_row(g, lane, i) + w->place;
+        const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->place : row;
+        int near = reach(s, w->query), n = 0;
         /* what nearly all ask for: in place */
         if (s->kind == WN_STAT_SUM && near == INT32_MAX) {
             float decay = decay_of(s), scale = scale_of(s, w);
             for (int k = 0; k < w->n; k++)
                 if (w->index[k] <= age)
-                    row[w->index[k]] = decay * row[w->index[k]] + scale * weights[k];
+                    row[w->rank[k]] = decay * row[w->rank[k]] + scale * weights[k];
             continue;
         }
         for (int k = 0; k < w->n; k++) {
             if (age < w->index[k] || age - w->index[k] >= near) continue;
-            at[n] = w->index[k];
+            at[n] = w->rank[k];
             x[n] = row[at[n]];
             last[n] = hits[at[n]];
             a[n++] = weights[k];

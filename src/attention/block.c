@@ -612,12 +612,38 @@ static void weights_of_row(const wn_block *b, wn_desk *d, entries see, int r, co
     }
 }
 
+/* Which slot of its split each entry is, by position. Slots that were left out lie beyond all
+ * entries. Eight positions at a time: a product makes eight flags their running sums. */
+static void rank_entries(const wn_gathered *g, int16_t *rank)
+{
+    uint8_t here[WN_SPLIT] = { 0 };
+    int16_t before[WN_SPLIT / 8], n = 0;
+    for (int e = g->begin; e < g->end; e++) here[g->index[e]] = 1;
+    for (int i = 0; i < WN_SPLIT / 8; i++) {
+        uint64_t x;
+        memcpy(&x, here + 8 * i, 8);
+        x *= 0x0101010101010101u;       /* of little-endian words, as everywhere here */
+        memcpy(here + 8 * i, &x, 8);
+        before[i] = (int16_t)(n - 1);
+        n = (int16_t)(n + (int)(x >> 56));
+    }
+    for (int e = g->begin; e < g->end; e++) {
+        int at = g->index[e];
+        *rank++ = (int16_t)(before[at >> 3] + here[at]);
+    }
+}
+
 /* One split, whose weights and maxima are in the desk. */
 static void account_split(const wn_block *b, wn_desk *d, const wn_gathered *g)
 {
     const wn_ledger *x = b->item->ledger;
     uint32_t live = wn_kv_live(b->item->kv, b->lane) + (uint32_t)(b->pos0 - b->item->pos);
     bool max = wn_ledger_wants_max(x);
+    int16_t ranks[WN_SPLIT];
+    const int16_t *rank = x->lanes ? ranks : g->index + g->begin;
+    int32_t place = wn_ledger_before(x, b->lane, g->base / WN_SPLIT);
+    if (x->lanes && g->ascending) rank = NULL;
+    else if (x->lanes) rank_entries(g, ranks);
     const float *f = factors(b, d);
     for (int r = 0; r < b->np; r++) {
         entries see = seen_by(b, g, r);
@@ -625,7 +651,9 @@ static void account_split(const wn_block *b, wn_desk *d, const wn_gathered *g)
         weights_of_row(b, d, see, r, f, max);
         wn_ledger_add(x, b->lane, &(wn_weights){
             .query = b->pos0 + r, .group = b->group, .even = 1 / (float)(live + (uint32_t)r + 1),
-            .base = g->base, .index = g->index + see.from, .dense = g->dense,
+            .base = g->base, .index = g->index + see.from,
+            .place = place + (rank ? 0 : see.from - g->begin),
+            .rank = rank ? rank + (see.from - g->begin) : NULL,
             .n = see.to - see.from, .mean = d->by_pos, .max = d->most });
     }
 }

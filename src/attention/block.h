@@ -56,6 +56,7 @@ typedef struct {
     int32_t base;                       /* position of index 0 */
     int lowest, highest;                /* index of the first and the last position */
     bool dense;                         /* entry e has index e + const, const a multiple of 16 */
+    bool ascending;                     /* entries are in the order of positions */
 } wn_gathered;
 
 /* A split whose weights stay for a ledger: what was gathered of it, without stretches. */

@@ -52,6 +52,7 @@ static void take_entries(wn_gathered *g, int n)
     int first = x[0], last = x[n - 1];
     g->dense &= last - first == n - 1 &&
                 (g->end == g->begin ? ((first - g->begin) & 15) == 0 : first == x[-1] + 1);
+    g->ascending &= g->end == g->begin || first > x[-1];
     g->lowest = WN_MIN(g->lowest, first);
     g->highest = WN_MAX(g->highest, last);
     g->end += n;
@@ -146,8 +147,8 @@ bool wn_walk_next(const wn_block *b, const wn_desk *d, int place, wn_walk *w, in
         *split = w->run.split;
         *g = (wn_gathered){
             .stretches = d->stretches[place], .k = d->k[place], .v = d->v[place],
-            .index = d->index[place], .base = *split * WN_SPLIT, .dense = true, .lowest = WN_SPLIT,
-            .highest = -1,
+            .index = d->index[place], .base = *split * WN_SPLIT, .dense = true, .ascending = true,
+            .lowest = WN_SPLIT, .highest = -1,
         };
         while (w->more && w->run.split == *split) {
             add_run(b, w, g);

@@ -10,7 +10,6 @@
 #include "engine/engine.h"
 #include "attention/window.h"
 #include "base/alloc.h"
-#include "base/os.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -67,31 +66,49 @@ wn_status wn_seq_mark(wn_seq *s, wn_err *err)
     return WN_OK;
 }
 
-/* What a truncation goes back to, as far as the cache can: not beyond its last decision. */
-static void note_statistics(wn_seq *s, int p)
+int wn_seq_ledger_until(const wn_seq *s, int n)
 {
-    if (!s->ledger.n_stats) return;
-    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++) {
-        size_t row = (size_t)i * s->ledger.stride;
-        memcpy(s->noted.x + row, s->ledger.x + row, sizeof(float) * (size_t)p);
-    }
-    s->noted_at = p;
+    int left = s->opts.max_tokens - n;
+    return n + (s->every ? WN_MIN(left, s->every - n % s->every) : left);
 }
 
-wn_status wn_seq_decide(wn_seq *s, wn_err *err)
+/* Statistics follow their slots, and are noted: a truncation goes back to them, as far as the
+ * cache can, not beyond its last decision. */
+static wn_status carry_out(wn_seq *s, int p, wn_err *err)
 {
-    int p = wn_kv_n(s->kv);
-    wn_status st;
-    if (!s->decide || p == 0 || s->decided_at == p || !wn_seq_is_point(s, p)) return WN_OK;
-    if ((st = wn_seq_probe(s, p, err))) return st;
+    wn_engine *e = s->e;
+    wn_arena *a = &e->decisions;
+    wn_mark mark = wn_arena_mark(a);
+    uint64_t *was = s->ledger.n_stats ? wn_ledger_look(&s->ledger, s->kv, a, e->team) : NULL;
+    wn_status st = WN_OK;
+    if (!wn_plan_is_empty(&s->plan)) st = wn_kv_apply_with(s->kv, &s->plan, e->crew, err);
+    if (!st && was) {
+        wn_ledger_settle(&s->ledger, s->kv, was, wn_seq_ledger_until(s, p), a, e->team);
+        s->noted_at = p;
+    }
+    wn_arena_rewind(a, mark);
+    return st;
+}
+
+static wn_status decide_at(wn_seq *s, int p, wn_err *err)
+{
+    wn_status st = wn_seq_probe(s, p, err);
+    if (st) return st;
     wn_plan_clear(&s->plan);
     s->plan.n_tokens = p;
     if ((st = s->decide(s->decide_ctx, s->kv, p, &s->plan, err))) return st;
     if (s->plan.status)
         return wn_fail(err, s->plan.status, "the plan at position %d could not be built", p);
-    if (!wn_plan_is_empty(&s->plan) && (st = wn_kv_apply_with(s->kv, &s->plan, s->e->crew, err)))
-        return st;
-    note_statistics(s, p);
+    return carry_out(s, p, err);
+}
+
+wn_status wn_seq_decide(wn_seq *s, wn_err *err)
+{
+    int p = wn_kv_n(s->kv);
+    if (!s->decide || p == 0 || s->decided_at == p || !wn_seq_is_point(s, p)) return WN_OK;
+    wn_status st = decide_at(s, p, err);
+    wn_seq_forget_probe(s);
+    if (st) return st;
     s->decided_at = p;
     s->stats_due = true;
     return WN_OK;
@@ -133,8 +150,11 @@ static void load_stat(void *ctx, int lane, int i, float *x)
 {
     const shown *sh = ctx;
     const wn_view_lane *l = &sh->view.lanes[lane];
-    const float *all = wn_ledger_row(sh->seq->probed.x ? &sh->seq->probed : &sh->seq->ledger, lane,
-                                     i);
+    if (!sh->seq->probed.x) {           /* in the order in which views list slots */
+        memcpy(x, wn_ledger_row(&sh->seq->ledger, lane, i), sizeof *x * (size_t)l->n);
+        return;
+    }
+    const float *all = wn_ledger_row(&sh->seq->probed, lane, i);
     for (int k = 0; k < l->n; k++) x[k] = all[l->pos[k]];
 }
 
@@ -419,12 +439,6 @@ wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_op
     return WN_OK;
 }
 
-size_t wn_seq_ledger_bytes(const wn_seq *s)
-{
-    return 2 * sizeof(float) * (size_t)s->e->m->map.n_lanes * (size_t)s->ledger.n_stats *
-           s->ledger.stride;
-}
-
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
 {
     wn_engine *e = s->e;
@@ -445,17 +459,10 @@ wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err)
     if ((st = wn_seq_find_profile(s, err))) return st;
     if (wn_policy_window(s->policy)) s->opts.ring_rows = s->kv_opts.ring_rows = 64;
     if ((st = wn_seq_open_probe(s, err))) return st;
-    if (s->policy->n_stats && !s->policy->probes) {
-        s->ledger = (wn_ledger){ .stats = s->policy->stats, .n_stats = s->policy->n_stats,
-                                 .stride = (size_t)s->opts.max_tokens };
-        s->ledger.x = wn_os_map(wn_seq_ledger_bytes(s), false);
-        if (!s->ledger.x)
-            return wn_fail(err, WN_ENOMEM,
-                           "policy: out of memory for the attention of %d positions",
-                           s->opts.max_tokens);
-        s->noted = s->ledger;
-        s->noted.x += wn_seq_ledger_bytes(s) / sizeof(float) / 2;
-    }
+    if (s->policy->n_stats && !s->policy->probes &&
+        (st = wn_ledger_open(&s->ledger, s->policy->stats, s->policy->n_stats, &e->m->map,
+                             s->opts.max_tokens, err)))
+        return st;
     if ((st = wn_engine_raise_hands(e, s->policy, err))) return st;
     if (!e->crew && (st = wn_kv_crew_open(&e->crew, &e->kv_opts, e->team, err))) return st;
     size_t most = wn_engine_arena_most(e, s->policy);

@@ -106,10 +106,9 @@ struct wn_seq {
                                            policy alone */
     wn_policy *policy;                  /* NULL: none, or a decider of a test's */
     const wn_profile *profile;          /* what it needs of the model's; NULL: it needs none */
-    wn_ledger ledger;                   /* of the policy's statistics, max_tokens positions; n_stats
-                                           0: none */
-    wn_ledger noted; int noted_at;      /* the same right after the last decision, at noted_at; 0:
-                                           nothing is noted */
+    wn_ledger ledger;                   /* of the policy's statistics; n_stats 0: none */
+    int noted_at;                       /* the last decision, at which it was noted; 0: it was
+                                           not */
     wn_ledger probed;                   /* of a policy that probes, in place of ledger: filled
                                            before each decision */
     int32_t *say; int n_say;            /* tokens that its probe begins with */
@@ -165,7 +164,10 @@ const char *wn_seq_calibration(const wn_seq *s);
 
 /* Parses and installs a policy while the sequence is being opened; NULL text: none. */
 wn_status wn_seq_set_policy(wn_seq *s, const char *text, wn_err *err);
-size_t wn_seq_ledger_bytes(const wn_seq *s);             /* both */
+/* Up to where numbers of statistics have room when n tokens are computed. */
+int wn_seq_ledger_until(const wn_seq *s, int n);
+/* As they were right after the last decision, or at the start: the cache is back there. */
+void wn_seq_restore_ledger(wn_seq *s);
 /* Puts what a policy says of formats and schedule into o; lanes (n_lanes) is o's from then on. */
 wn_status wn_policy_kv_opts(const wn_policy *p, wn_lane_formats *lanes, wn_kv_opts *o, wn_err *err);
 int wn_policy_every(const wn_policy *p);                /* tokens between boundaries it decides at,
@@ -218,8 +220,10 @@ void wn_seq_close_probe(wn_seq *s);
 int wn_probe_tokens(const wn_policy *p, int n);
 /* Bytes beside ledger and fork that probing a text of n needs. */
 size_t wn_probe_room(const wn_policy *p, const wn_model *m, int n);
-/* Runs the probe of the decision at p, the tokens computed so far. */
+/* Runs the probe of the decision at p, the tokens computed so far; what it has found is gone when
+ * the decision is over. */
 wn_status wn_seq_probe(wn_seq *s, int p, wn_err *err);
+void wn_seq_forget_probe(wn_seq *s);
 /* Does it go on from the likeliest token at p? Then logits are needed there, and are noted. */
 bool wn_seq_foresees(const wn_seq *s, int p);
 void wn_seq_note_next(wn_seq *s, int p, const float *logits);
@@ -318,6 +322,8 @@ int wn_seq_n_computed(const wn_seq *s);
 
 /* ---- beside the pool (needs.c) ------------------------------------------------------ */
 
+/* Numbers of a sequence's ledger in a text of n tokens at most, and those that are noted. */
+size_t wn_engine_ledger_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held);
 /* What a decision in a text of n tokens touches of the arena at most (with the weights that passes
  * keep for ledgers), and what it is mapped for. */
 size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held);

@@ -9,7 +9,8 @@
  *     arena     lists, sums, scores: the mean lane, times lanes;  rows, sorting: the largest lane;
  *               weights that wait for a ledger, in the scratch of a pass; what each hand has of its own,
  *               and what each thread needs that carries plans out
- *     sequence  statistics of all queries, masks and merges of the plan, the ring of queries
+ *     sequence  statistics of all queries (attention/ledger.h), masks and merges of the plan, the
+ *               ring of queries
  *
  * The engine plans for the policy it was opened with, max_seqs times; a sequence with
  * another one is refused with numbers when plan and slack under the ceiling do not cover it.
@@ -76,7 +77,9 @@ static size_t arena_bytes(const wn_engine *e, const wn_policy *p, int n, live s)
             (1 + hands) * wn_engine_hand_bytes(e, p, (int)s.most);
     /* theirs, beside the sequence's */
     if (hands) sum += plan_bytes(p, lanes + hands, lanes, n, s);
-    return sum + WN_MAX(window, after);
+    sum += WN_MAX(window, after);
+    /* behind all that: where statistics were */
+    return WN_MAX(sum, p->n_stats ? wn_ledger_arena_bytes((int)lanes, n, e->n_threads) : 0);
 }
 
 size_t wn_engine_arena_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
@@ -102,6 +105,17 @@ size_t wn_engine_arena_most(const wn_engine *e, const wn_policy *p)
                                                            case */
 }
 
+/* Rows have room for what comes before the next decision; what is noted has not. */
+size_t wn_engine_ledger_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
+{
+    const wn_lane_map *map = &e->m->map;
+    size_t lanes = (size_t)map->n_lanes, row = lanes * (size_t)p->n_stats * sizeof(float);
+    int64_t left = WN_MIN((int64_t)n, wn_policy_cap(p, n) + wn_policy_low_cap(p, n) + n_held);
+    if (!p->n_stats || p->probes) return 0;
+    return row * (live_slots(e, p, n, n_held).mean + (size_t)left) +
+           lanes * (sizeof(wn_ledger_lane) + (size_t)(n / WN_SPLIT + 1) * sizeof(int32_t));
+}
+
 static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_held)
 {
     size_t lanes = (size_t)e->m->map.n_lanes, low = 0;
@@ -111,7 +125,7 @@ static size_t text_bytes(const wn_engine *e, const wn_policy *p, int n, int n_he
     /* rows: named ranges too */
     size_t sum = low + plan_bytes(p, lanes + 1 + WN_PLANES, lanes, n, live_slots(e, p, n, n_held));
     size_t row = lanes * (size_t)p->n_stats * sizeof(float);
-    if (!p->probes) return sum + 2 * row * (size_t)n;  /* now, and at the last decision */
+    if (!p->probes) return sum + wn_engine_ledger_bytes(e, p, n, n_held);
     wn_kv_opts o = e->kv_opts;  /* its numbers, and its fork's tables */
     o.max_positions = n + wn_probe_tokens(p, n);
     o.ring_rows = wn_policy_window(p) ? 64 : 0;

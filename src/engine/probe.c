@@ -16,7 +16,8 @@
  * rotations go on, what the model makes of it is the method's affair (smaller chunks help).
  *
  * Memory: a promise holds what forks take of the pool (promise.c), needs.c the rest. A fork's
- * tables come from the allocator, and go back before the decision.
+ * tables come from the allocator, and go back before the decision; the pages of the ledger go
+ * back to the system behind it.
  */
 #include "engine/engine.h"
 #include "base/alloc.h"
@@ -261,15 +262,16 @@ static bool is_idle(const wn_seq *s, int p)
 
 wn_status wn_seq_probe(wn_seq *s, int p, wn_err *err)
 {
-    if (!s->probed.x) return WN_OK;
-    int rows = s->e->m->map.n_lanes * s->probed.n_stats;
-    for (int i = 0; i < rows; i++)
-        memset(s->probed.x + (size_t)i * s->probed.stride, 0, sizeof(float) * (size_t)p);
-    if (is_idle(s, p)) return WN_OK;
+    if (!s->probed.x || is_idle(s, p)) return WN_OK;
     switch (s->policy->probe.kind) {
     case WN_PROBE_AHEAD: return ahead(s, p, err);
     case WN_PROBE_EPISODES: return episodes(s, p, err);
     case WN_PROBE_REPEAT: break;
     }
     return repeat(s, p, err);
+}
+
+void wn_seq_forget_probe(wn_seq *s)
+{
+    if (s->probed.x) wn_os_discard(s->probed.x, probed_bytes(s));
 }

@@ -252,6 +252,7 @@ static void park(wn_seq *s)
     wn_status st = wn_kv_truncate(s->kv, 0, &at, NULL);
     WN_ASSERT(!st);
     s->decided_at = s->noted_at = 0;
+    wn_seq_restore_ledger(s);
     wn_seq_unpromise(s);
 }
 

@@ -5,7 +5,6 @@
  */
 #include "engine/engine.h"
 #include "base/alloc.h"
-#include "base/os.h"
 
 #include <string.h>
 
@@ -16,7 +15,7 @@ static void release(wn_seq *s)
     wn_seq_unclaim(s);
     wn_kv_close(s->kv);
     wn_plan_release(&s->plan);
-    if (s->ledger.x) wn_os_unmap(s->ledger.x, wn_seq_ledger_bytes(s));
+    wn_ledger_close(&s->ledger);
     wn_seq_close_probe(s);
     wn_free(s->policy);
     wn_free(s->formats);
@@ -82,6 +81,7 @@ wn_status wn_seq_open(wn_seq **out, wn_engine *e, const wn_seq_opts *opts, wn_er
     }
     if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, 0, err)) &&
         !(st = wn_kv_open(&s->kv, &s->kv_opts, err))) {
+        wn_seq_restore_ledger(s);
         enlist(s);
         *out = s;
         return WN_OK;
@@ -146,14 +146,6 @@ static wn_status copy_decisions(wn_seq *s, const wn_seq *src, const char *kv, wn
     return WN_OK;
 }
 
-/* The first n numbers of every row; both ledgers keep the same statistics. */
-static void copy_ledger(wn_seq *s, const wn_ledger *to, const wn_ledger *from, int n)
-{
-    for (int l = 0; l < s->e->m->map.n_lanes; l++)
-        for (int i = 0; i < to->n_stats; i++)
-            memcpy(wn_ledger_row(to, l, i), wn_ledger_row(from, l, i), sizeof(float) * (size_t)n);
-}
-
 wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err *err)
 {
     wn_seq *s;
@@ -179,8 +171,7 @@ wn_status wn_seq_fork(wn_seq **out, wn_seq *src, const wn_seq_opts *opts, wn_err
     if (!(st = wn_seq_claim(s, err)) && !(st = wn_seq_promise(s, wn_kv_n(src->kv), err)) &&
         !(st = wn_kv_fork(&s->kv, src->kv, 0, err))) {
         s->n_fed = wn_kv_n(s->kv);
-        copy_ledger(s, &s->ledger, &src->ledger, s->n_fed);
-        copy_ledger(s, &s->noted, &src->noted, src->noted_at);
+        if (s->ledger.n_stats) wn_ledger_copy(&s->ledger, &src->ledger, s->kv);
         s->noted_at = src->noted_at;
         s->next = src->next;
         s->next_at = src->next_at;
@@ -239,6 +230,15 @@ const float *wn_seq_logits(const wn_seq *s)
                : NULL;
 }
 
+void wn_seq_restore_ledger(wn_seq *s)
+{
+    int n = wn_kv_n(s->kv);
+    if (!s->ledger.n_stats) return;
+    WN_ASSERT(n == s->noted_at);
+    if (!n) wn_ledger_lay_out(&s->ledger, s->kv, wn_seq_ledger_until(s, 0));
+    else wn_ledger_restore(&s->ledger, s->kv, wn_seq_ledger_until(s, n));
+}
+
 /* What policies look at must be as if the tokens that are gone had never been. Statistics do not
  * subtract: they are taken back to what was noted at the last decision, and what came since is
  * computed again. Queries that the ring has lost to later ones are, too, from a place no decision
@@ -261,7 +261,7 @@ static wn_status restore_statistics(wn_seq *s, int *at, wn_err *err)
                                                            decision */
     }
     if (*at < s->noted_at) s->noted_at = 0;
-    if (*at == s->noted_at) copy_ledger(s, &s->ledger, &s->noted, s->noted_at);
+    wn_seq_restore_ledger(s);
     return WN_OK;
 }
 
@@ -292,7 +292,8 @@ void wn_seq_get_stats(const wn_seq *s, wn_seq_stats *out)
 {
     wn_kv_stats ks;
     wn_kv_get_stats(s->kv, &ks);
-    *out = (wn_seq_stats){ .kv_bytes = ks.bytes, .kv_bytes_peak = WN_MAX(s->bytes_peak, ks.bytes),
+    size_t bytes = ks.bytes + wn_ledger_bytes(&s->ledger, s->kv);
+    *out = (wn_seq_stats){ .kv_bytes = bytes, .kv_bytes_peak = WN_MAX(s->bytes_peak, bytes),
                            .observed = s->observed, .kv_slots = ks.slots,
                            .kv_slots_full = ks.slots_full, .promised = s->promised,
                            .parked = wn_seq_is_parked(s) };

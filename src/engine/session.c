@@ -11,9 +11,10 @@
  *                  or 3 where they begin; from, to
  *     u32          n tokens, then n int32 token ids (all computed)
  *     stream       the cache (cache/kv_save.c)
- *     f32          policies with statistics of all queries: of each lane, of each statistic, n values
- *     u32          such policies: the position m of the last decision whose statistics follow, or 0
- *     f32          as above, m values
+ *     f32          policies with statistics of all queries: of each lane, of each statistic, the
+ *                  numbers of its live slots by position; window lanes have none
+ *     u32          such policies: the position of the last decision whose statistics follow, or 0
+ *     f32          as above, of the slots that were live right after it
  *
  * Everything that must agree is compared before the cache is touched, and each difference
  * has a sentence of its own, so that a user learns which model or option the file wants.
@@ -133,6 +134,19 @@ static wn_status write_ranges(const wn_seq *s, wn_record_writer *w, int n, wn_er
     return st;
 }
 
+static wn_status write_ledger(const wn_seq *s, wn_record_writer *w, wn_err *err)
+{
+    const wn_ledger *g = &s->ledger;
+    wn_status st = WN_OK;
+    for (int l = 0; l < g->n_lanes; l++)
+        for (int i = 0; i < g->n_stats && g->lanes[l].room && !st; i++)
+            st = wn_record_write(w, wn_ledger_row(g, l, i),
+                                 sizeof *g->x * wn_kv_live(s->kv, l), err);
+    if (!st) st = put_u32(w, (uint32_t)s->noted_at, err);
+    return st || !s->noted_at ? st
+                              : wn_record_write(w, g->noted, wn_ledger_noted_bytes(g), err);
+}
+
 wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
 {
     wn_record_id id;
@@ -165,15 +179,7 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err)
     if (s->probed.x &&
         ((st = put_u32(w, (uint32_t)s->next, err)) || (st = put_u32(w, (uint32_t)s->next_at, err))))
         goto fail;
-    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
-        if ((st = wn_record_write(w, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n,
-                                  err)))
-            goto fail;
-    if (s->ledger.n_stats && (st = put_u32(w, (uint32_t)s->noted_at, err))) goto fail;
-    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats; i++)
-        if ((st = wn_record_write(w, s->noted.x + (size_t)i * s->noted.stride,
-                                  sizeof(float) * (size_t)s->noted_at, err)))
-            goto fail;
+    if (s->ledger.n_stats && (st = write_ledger(s, w, err))) goto fail;
     return wn_record_commit(w, err);
 fail:
     wn_record_abort(w);
@@ -260,6 +266,31 @@ static wn_status read_tokens(wn_seq *s, wn_record *r, uint32_t *n, wn_err *err)
     return WN_OK;
 }
 
+/* The cache has been read: what is live in it says how many numbers there are. */
+static wn_status read_ledger(wn_seq *s, wn_record *r, uint32_t decided_at, uint32_t *noted_at,
+                             wn_err *err)
+{
+    wn_ledger *g = &s->ledger;
+    int n = wn_kv_n(s->kv);
+    wn_status st = WN_OK;
+    wn_ledger_lay_out(g, s->kv, wn_seq_ledger_until(s, n));
+    for (int l = 0; l < g->n_lanes; l++)
+        for (int i = 0; i < g->n_stats && !st; i++)
+            st = wn_record_read(r, wn_ledger_row(g, l, i), sizeof *g->x * (size_t)g->lanes[l].n,
+                                err);
+    if (st || (st = get_u32(r, noted_at, err))) return st;
+    if (*noted_at && *noted_at != decided_at)
+        return wn_fail(err, WN_EFORMAT, "statistics of a decision at %u, the last was at %u",
+                       *noted_at, decided_at);
+    g->n_noted = wn_ledger_noted_at(g, s->kv, (int32_t)*noted_at);
+    if (g->n_noted == SIZE_MAX) {
+        g->n_noted = 0;
+        return wn_fail(err, WN_EFORMAT, "slots behind the last decision, at %u, are not there",
+                       *noted_at);
+    }
+    return wn_record_read(r, g->noted, wn_ledger_noted_bytes(g), err);
+}
+
 /* r holds a checked record whose id has been compared. */
 static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
 {
@@ -280,18 +311,11 @@ static wn_status load_record(wn_seq *s, wn_record *r, wn_err *err)
         (next >= (uint32_t)s->e->m->hp.n_vocab || next_at > n))
         st = wn_fail(err, WN_EFORMAT, "token %u foreseen at %u: a text of %u, a vocabulary of %d",
                      next, next_at, n, s->e->m->hp.n_vocab);
-    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
-        st = wn_record_read(r, s->ledger.x + (size_t)i * s->ledger.stride, sizeof(float) * n, err);
-    if (s->ledger.n_stats && !st && !(st = get_u32(r, &noted_at, err)) && noted_at &&
-        noted_at != decided_at)
-        st = wn_fail(err, WN_EFORMAT, "statistics of a decision at %u, the last was at %u",
-                     noted_at, decided_at);
-    for (int i = 0; i < s->e->m->map.n_lanes * s->ledger.n_stats && !st; i++)
-        st = wn_record_read(r, s->noted.x + (size_t)i * s->noted.stride, sizeof(float) * noted_at,
-                            err);
+    if (s->ledger.n_stats && !st) st = read_ledger(s, r, decided_at, &noted_at, err);
     if (st || wn_kv_n(s->kv) != (int)n || r->at != r->n) {
         int at, kept = wn_kv_n(s->kv);
         wn_kv_truncate(s->kv, 0, &at, NULL);
+        wn_seq_restore_ledger(s);
         st = wn_fail(err, WN_EFORMAT,
                      "the cache holds %d positions for %u tokens, %zu bytes are left over", kept, n,
                      r->n - r->at);

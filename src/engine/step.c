@@ -51,6 +51,7 @@ static wn_status add_item(wn_engine *e, wn_seq *s, int n, int *n_items, int *n_r
     int p = wn_kv_n(s->kv), first = first_out(s);
     wn_status st = wn_kv_reserve(s->kv, n, err);
     if (st) return wn_fail_prefix(err, st, "sequence at position %d", p);
+    WN_ASSERT(!s->ledger.n_stats || p + n <= s->ledger.until);
     if (s->ledger.n_stats) wn_seq_count_observed(s, s->kv, n);
     e->item_seqs[*n_items] = s;
     e->items[(*n_items)++] = (wn_attend_item){ .kv = s->kv, .pos = p, .row = *n_rows, .n_rows = n,
@@ -70,7 +71,7 @@ static void note_peak(wn_seq *s, const wn_attend_item *it)
     wn_kv_stats ks;
     if (!s->stats_due && (it->pos + P - 1) / P == (it->pos + it->n_rows + P - 1) / P) return;
     wn_kv_get_stats(s->kv, &ks);
-    s->bytes_peak = WN_MAX(s->bytes_peak, ks.bytes);
+    s->bytes_peak = WN_MAX(s->bytes_peak, ks.bytes + wn_ledger_bytes(&s->ledger, s->kv));
     s->stats_due = false;
 }
 

@@ -76,10 +76,12 @@ static void see_rows(void *ctx, const wn_attend_args *a, int n_rows)
     }
 }
 
-/* Attention that each kept token of the text got, mean of the heads of a lane. */
+/* Attention that each kept token of the text got, mean of the heads of a lane: slots are positions
+ * where nothing is dropped. Nobody counts what window lanes get. */
 static void keep_weights(const study *s, const wn_seq *q)
 {
     for (int l = 0; l < s->n_lanes; l++) {
+        if (wn_kv_map(q->kv)->lanes[l].window) continue;
         const float *mass = wn_ledger_row(&q->ledger, l, 0);
         for (int p = 0; p < s->context; p++) {
             int at = s->text * s->context + p;

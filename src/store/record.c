@@ -47,6 +47,11 @@ static void writer_free(wn_record_writer *w)
     wn_free(w);
 }
 
+static uint32_t version_of(uint32_t kind)
+{
+    return kind == WN_RECORD_SESSION ? WN_RECORD_VERSION_SESSION : WN_RECORD_VERSION;
+}
+
 wn_status wn_record_begin(wn_record_writer **out, const char *path, uint32_t kind,
                           const wn_record_id *id, wn_err *err)
 {
@@ -71,7 +76,7 @@ wn_status wn_record_begin(wn_record_writer **out, const char *path, uint32_t kin
         goto fail;
     }
     memcpy(w->head, magic, sizeof magic);
-    put_le(w->head + 8, WN_RECORD_VERSION, 4);
+    put_le(w->head + 8, version_of(kind), 4);
     put_le(w->head + 12, kind, 4);
     memcpy(w->head + 16, id->fingerprint, 16);
     memcpy(w->head + 32, id->numerics, 32);
@@ -157,12 +162,14 @@ static wn_status check(wn_record *r, const uint8_t *p, size_t size, uint32_t kin
     if (size < HEADER || memcmp(p, magic, sizeof magic))
         return wn_fail(err, WN_EFORMAT, "not a winnow record (no magic in its first bytes)");
     uint64_t version = get_le(p + 8, 4), got_kind = get_le(p + 12, 4), n = get_le(p + 64, 8);
-    if (version != WN_RECORD_VERSION)
-        return wn_fail(err, WN_EUNSUPPORTED, "record version %u, this program reads version %d",
-                       (unsigned)version, WN_RECORD_VERSION);
     if (got_kind != kind)
         return wn_fail(err, WN_EFORMAT, "a record of kind %u, expected kind %u", (unsigned)got_kind,
                        kind);
+    if (version != version_of(kind))
+        return wn_fail(err, WN_EUNSUPPORTED,
+                       "%s version %u, this program reads version %u: it has to be made anew",
+                       kind == WN_RECORD_SESSION ? "session" : "calibration", (unsigned)version,
+                       version_of(kind));
     if (n != size - HEADER)
         return wn_fail(
             err, WN_EFORMAT,

@@ -8,7 +8,7 @@
  *
  *     offset  size  field (little-endian)
  *          0     8  magic "WINNOWRC"
- *          8     4  version (3)
+ *          8     4  version (3; of sessions 4)
  *         12     4  kind (WN_RECORD_...)
  *         16    16  model fingerprint
  *         32    32  numerics id, NUL-padded ("avx512/2")
@@ -22,7 +22,8 @@
 
 #include "base/os.h"
 
-enum { WN_RECORD_VERSION = 3, WN_RECORD_SESSION = 1, WN_RECORD_CALIBRATION = 2 };
+enum { WN_RECORD_SESSION = 1, WN_RECORD_CALIBRATION = 2 };
+enum { WN_RECORD_VERSION = 3, WN_RECORD_VERSION_SESSION = 4 };
 
 typedef struct {
     uint8_t fingerprint[16];

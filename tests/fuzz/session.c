@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     wn_seq *s;
     if (!rec) return 0;
     memcpy(rec, "WINNOWRC", 8);
-    rec[8] = WN_RECORD_VERSION;
+    rec[8] = WN_RECORD_VERSION_SESSION;
     rec[12] = WN_RECORD_SESSION;
     for (int i = 0; i < 8; i++) rec[64 + i] = (uint8_t)((uint64_t)size >> (8 * i));
     memcpy(rec + 96, data, size);

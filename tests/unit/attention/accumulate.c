@@ -2,7 +2,7 @@
  *
  *     1    .6 .4    .5 .2 .3    .4 .1 .1 .4
  *
- * in every kind, dense and with slots out of order; what a group of heads makes of them; and
+ * in every kind, side by side and with slots out of order; what a group of heads makes of them; and
  * that a position whose text was taken back begins anew. */
 #include "tests/unit/check.h"
 
@@ -27,7 +27,8 @@ static void feed(const wn_ledger *g, int base, bool turned)
         for (int i = 0; i < n; i++) half[i] = w[i] / 2;
         wn_ledger_add(g, 0, &(wn_weights){ .query = base + t, .group = 4,
                                            .even = 1 / (float)(t + 1), .base = base,
-                                           .index = order[turned], .dense = !turned, .n = n,
+                                           .index = order[turned], .place = base,
+                                           .rank = turned ? order[turned] : NULL, .n = n,
                                            .mean = w, .max = half });
     }
 }
@@ -112,7 +113,8 @@ static void gaps(void **state)
         static const int16_t index[1] = { 4 };
         float w = t == 5 || t == 6 || t == 9 || t == 20 ? 0.5f : 0.4f;
         wn_ledger_add(&g, 0, &(wn_weights){ .query = t, .group = 1, .even = 1, .index = index,
-                                            .dense = t % 2, .n = 1, .mean = &w });
+                                            .place = t % 2 ? 4 : 0, .rank = t % 2 ? NULL : index,
+                                            .n = 1, .mean = &w });
         float gap = t < 5    ? 0
                     : t < 9  ? 1
                     : t < 20 ? 3
@@ -127,7 +129,7 @@ static void gaps(void **state)
     }
     static const int16_t index[1] = { 4 };
     wn_ledger_add(&g, 0, &(wn_weights){ .query = 4, .group = 1, .even = 1, .index = index,
-                                        .dense = true, .n = 1, .mean = &none });
+                                        .place = 4, .n = 1, .mean = &none });
     assert_true(x[4] == 0 && x[36] == 4);       /* another text */
 }
 

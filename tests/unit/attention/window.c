@@ -22,6 +22,7 @@ typedef struct {
     float *sums;                        /* (CHECKS, LANES, group * N) found on the way */
     int n_checks, n_live[CHECKS][LANES];
     double *turned_k;                   /* (N, LANES, k_dim) */
+    wn_ledger *by_slot;                 /* the bed's ledger, if it goes with the slots; or NULL */
 } trial;
 
 /* ---- two decisions ---------------------------------------------------------------------- */
@@ -86,7 +87,15 @@ static void carry_out(trial *t, wn_kv *kv, int decision)
         if (t->shifts) wn_plan_shift(&plan, lane, 0, 100, decision ? 300 : 200);
         if (t->shifts && decision) wn_plan_shift(&plan, lane, 300, 450, -7);
     }
+    static wn_arena arena;
+    if (!arena.base) assert_int_equal(wn_arena_init(&arena, 1 << 16, false, &err), WN_OK);
+    wn_mark mark = wn_arena_mark(&arena);
+    uint64_t *was = t->by_slot ? wn_ledger_look(t->by_slot, kv, &arena, NULL) : NULL;
     if (wn_kv_apply(kv, &plan, &err)) fail_msg("%s", err.text);
+    if (was)
+        wn_ledger_settle(t->by_slot, kv, was, decision ? N : decided_at[1], &arena, NULL);
+    if (was) assert_true(arena.peak <= wn_ledger_arena_bytes(LANES, N, 1));
+    wn_arena_rewind(&arena, mark);
     wn_plan_release(&plan);
     t->n_decided = decision + 1;
 }
@@ -183,6 +192,8 @@ typedef struct { trial *t; bool check; } watch;
 static void at(void *ctx, wn_kv *kv, int n)
 {
     watch *w = ctx;
+    wn_ledger *g = w->t->by_slot;
+    if (g && n == 0) wn_ledger_lay_out(g, kv, w->t->percent ? decided_at[0] : N);
     bool look = n == decided_at[0] || n == decided_at[1] || n == 500;
     if (look && w->t->w) look_back(w->t, kv, w->check);
     for (int i = 0; i < 2; i++)
@@ -411,6 +422,66 @@ static void statistics_of_all_queries(void **state)
     }
 }
 
+/* Right after the last decision and at the end: what stays by position, bit by bit. */
+static void same_by_slot(const trial *t, const wn_ledger *g, const float *by_position)
+{
+    const float *noted = g->noted;
+    for (int lane = 0; lane < LANES; lane++) {
+        int n = 0, left = 0;
+        for (int p = 0; p < N; p++) n += is_live(t, lane, p, t->n_decided);
+        for (int p = 0; p < decided_at[1]; p++) left += is_live(t, lane, p, t->n_decided);
+        for (int i = 0; i < STATS; i++, noted += left) {
+            const float *all = by_position + (lane * STATS + i) * N,
+                        *row = wn_ledger_row(g, lane, i);
+            for (int p = 0; p < N; p++) {
+                if (!is_live(t, lane, p, t->n_decided)) continue;
+                if (memcmp(&all[p], row++, sizeof *all))
+                    fail_msg("lane %d, statistic %d, position %d: %a, not %a", lane, i, p,
+                             (double)row[-1], (double)all[p]);
+            }
+            assert_int_equal(row - wn_ledger_row(g, lane, i), n);
+            /* sums without decay only grow, by no more than the queries since */
+            for (int k = 0; t->percent && !i && k < left; k++) {
+                double since = (double)wn_ledger_row(g, lane, 0)[k] - (double)noted[k];
+                assert_true(since >= 0 && since <= N - decided_at[1]);
+            }
+        }
+    }
+    if (t->percent) assert_int_equal(noted - g->noted, g->n_noted);
+}
+
+/* A ledger that goes with the slots, across merges, repacks and splits of which little is left,
+ * has the numbers of one that keeps those of all positions. */
+static void statistics_go_with_their_slots(void **state)
+{
+    (void)state;
+    static const struct { int percent; bool merges; } cases[] = {
+        { 0, false }, { 60, false }, { 30, true }, { 95, true }
+    };
+    static const wn_lane lanes[LANES];
+    static const wn_lane_map map = { .n_lanes = LANES, .n_layers = 1, .lanes = lanes };
+    static float x[FLOATS];
+    wn_err err;
+    for (size_t c = 0; c < WN_COUNT(cases); c++) {
+        wn_rope rope;
+        trial t = trial_of(c + 60, 4, 32, &rope, true);
+        t.percent = cases[c].percent;
+        t.merges = cases[c].merges;
+        open_trial(&t);
+        wn_ledger all = new_ledger(x), g;
+        t.bed.ledger = &all;
+        run_way(&t, 0, false, false);
+        for (size_t i = 0; i < WN_COUNT(ways); i++) {
+            assert_int_equal(wn_ledger_open(&g, stats, STATS, &map, N, &err), WN_OK);
+            t.bed.ledger = t.by_slot = &g;
+            run_way(&t, i, false, false);
+            same_by_slot(&t, &g, x);
+            wn_ledger_close(&g);
+        }
+        close_trial(&t);
+    }
+}
+
 /* More splits than those whose weights are kept: lanes as pieces of their own (1, 2 and 4 threads)
  * and accounts made afterwards (3 threads), whole chunks and single rows give the same bits. */
 static void statistics_over_more_splits_than_are_kept(void **state)
@@ -426,7 +497,7 @@ static void statistics_over_more_splits_than_are_kept(void **state)
     } how[] = { { chunks, 1 }, { rows, 2 }, { chunks, 3 }, { rows, 3 }, { rows, 4 } };
     size_t bytes = sizeof(float) * LANES * 2 * LONG;
     float *x = malloc(bytes), *first = malloc(bytes);
-    wn_ledger g = { two, 2, x, LONG };
+    wn_ledger g = { .stats = two, .n_stats = 2, .x = x, .stride = LONG };
     bed b = { .shape = { .n_heads = 2 * LANES, .n_kv_heads = LANES, .k_dim = 16, .v_dim = 8,
                          .scale = 0.25f },
               .n = LONG, .seed = 5, .ledger = &g };
@@ -550,6 +621,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_of_the_last_queries),
         cmocka_unit_test(statistics_of_all_queries),
+        cmocka_unit_test(statistics_go_with_their_slots),
         cmocka_unit_test(statistics_over_more_splits_than_are_kept),
         cmocka_unit_test(sealed_pages_are_read_as_answers_read_them),
         cmocka_unit_test(mean_rotations),

@@ -65,6 +65,22 @@ static void damage_is_refused(void **state)
     assert_int_equal(wn_record_open_memory(&r, buf, n, WN_RECORD_SESSION, &err), WN_OK);
 }
 
+/* A session as it was written before statistics went with their slots. */
+static void another_version_is_refused(void **state)
+{
+    (void)state;
+    uint8_t buf[256];
+    wn_record r;
+    wn_err err = { 0 };
+    write_one("some payload bytes", 18, true);
+    size_t n = slurp(buf, sizeof buf);
+    assert_int_equal(buf[8], WN_RECORD_VERSION_SESSION);
+    buf[8] = 3;
+    assert_int_equal(wn_record_open_memory(&r, buf, n, WN_RECORD_SESSION, &err), WN_EUNSUPPORTED);
+    assert_string_equal(err.text, "session version 3, this program reads version 4: it has to be "
+                                  "made anew");
+}
+
 static void an_aborted_write_leaves_the_old_file(void **state)
 {
     (void)state;
@@ -83,6 +99,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
         cmocka_unit_test(damage_is_refused),
+        cmocka_unit_test(another_version_is_refused),
         cmocka_unit_test(an_aborted_write_leaves_the_old_file),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
