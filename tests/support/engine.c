@@ -67,6 +67,14 @@ const char *test_tiny_model_path(void)
                                                    .n_ctx = 4096, .seed = 7 });
 }
 
+const char *test_long_model_path(void)
+{
+    return model_path("long", &(wn_generate_opts){ .arch = "llama", .type = "F32", .dim = 64,
+                                                   .n_layers = 1, .n_heads = 4, .n_kv_heads = 2,
+                                                   .head_dim = 64, .ffn = 64, .vocab = 320,
+                                                   .n_ctx = 8192 + 64, .seed = 7 });
+}
+
 test_engine test_engine_open(const char *path, wn_engine_opts opts)
 {
     test_engine t = { 0 };

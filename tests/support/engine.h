@@ -12,6 +12,8 @@
 const char *test_model_path(const char *arch, const char *type);
 /* Smaller still, 4 lanes of 16 channels: for tests that count frames and look at no logits. */
 const char *test_tiny_model_path(void);
+/* 2 lanes of 64 channels and a context of 8192 + 64: for what memory costs where it counts. */
+const char *test_long_model_path(void);
 
 typedef struct {
     wn_model *m;

@@ -85,11 +85,27 @@ static void check_reserved(test_engine *t, const char *what)
     }
 }
 
+/* Numbers of statistics, with the room they have and what is noted, are within what was claimed. */
+static void check_ledgers(test_engine *t, const char *what)
+{
+    for (int i = 0; i < t->e->n_seqs; i++) {
+        const wn_seq *s = t->e->seqs[i];
+        if (!s->ledger.n_stats) continue;
+        size_t claimed = wn_engine_ledger_bytes(t->e, s->policy, wn_seq_most_ever(s), s->n_held),
+               held = wn_ledger_bytes(&s->ledger, s->kv) + wn_ledger_noted_bytes(&s->ledger);
+        if (s->every)
+            held = (s->ledger.used + s->ledger.n_noted) * sizeof(float);
+        if (held > claimed)
+            fail_msg("%s: statistics hold %zu bytes, %zu were claimed", what, held, claimed);
+    }
+}
+
 static void step(test_engine *t, const char *what)
 {
     wn_err err = { 0 };
     if (wn_engine_step(t->e, NULL, &err)) fail_msg("%s: %s", what, err.text);
     check_reserved(t, what);
+    check_ledgers(t, what);
 }
 
 static wn_seq *must_open(test_engine *t, const char *kv, int n, const char *what)
@@ -296,6 +312,54 @@ static void decisions_give_memory_back(void **state)
     }
 }
 
+/* At 25 % of 8192 tokens all that a sequence holds right after a decision is at most 1.10 times the
+ * budget and 128 raw tokens, numbers of statistics included, in pages of 8 and of 4 bits too; and
+ * on the way there, by what comes between two decisions more. A merged slot is raw, so d2o has
+ * f16 pages here. */
+static void statistics_cost_what_live_slots_cost(void **state)
+{
+    (void)state;
+    enum { N = 8192, LANES = 2, EVERY = 512, RAW = 2 * 2 * 64 };
+    static const struct { const char *kv; int n_stats; double bar; } cases[] = {
+        { "h2o@25%,kv=q8", 1, 1.10 },
+        { "h2o@25%,kv=q4", 1, 1.10 },
+        { "h2o(at=mark)@25%,kv=q4", 1, 1.10 },
+        { "d2o@25%", 1, 1.10 },
+    };
+    static int32_t text[N + 1];
+    test_tokens(text, N + 1, 320, 9);
+    for (size_t i = 0; i < WN_COUNT(cases); i++) {
+        wn_err err = { 0 };
+        wn_seq_stats st;
+        const char *kv = cases[i].kv;
+        test_engine t = test_engine_open(test_long_model_path(),
+                                         (wn_engine_opts){ .n_ctx = N + 64, .max_seqs = 1,
+                                                           .kv = kv });
+        wn_seq *s = must_open(&t, kv, N + 64, kv);
+        assert_int_equal(wn_seq_feed(s, text, N, &err), WN_OK);
+        test_steps(&t);
+        assert_int_equal(wn_seq_mark(s, &err), WN_OK);
+        assert_int_equal(wn_seq_feed(s, text + N, 1, &err), WN_OK);
+        step(&t, kv);
+        wn_seq_get_stats(s, &st);
+        double budget = wn_seq_slot_bytes(s) * LANES * (N / 4), raw = 128.0 * LANES * RAW,
+               bytes = (double)st.kv_bytes - raw, peak = (double)st.kv_bytes_peak - raw,
+               more = EVERY * LANES * (RAW + 4.0 * cases[i].n_stats);
+        printf("%-24s %.3f of the budget, %.3f without statistics; noted %.3f; at most %.3f + "
+               "every\n",
+               kv, bytes / budget,
+               (bytes - (double)wn_ledger_bytes(&s->ledger, s->kv)) / budget,
+               (double)wn_ledger_noted_bytes(&s->ledger) / budget, (peak - more) / budget);
+        if (bytes > cases[i].bar * budget) fail_msg("%s: %.3f of the budget", kv, bytes / budget);
+        if (s->every && peak > cases[i].bar * budget + more)
+            fail_msg("%s: at most %.3f of the budget", kv, peak / budget);
+        /* the rest was given back */
+        assert_true(s->ledger.touched <= s->ledger.used * 17 / 16);
+        wn_seq_close(s);
+        test_engine_close(&t);
+    }
+}
+
 /* Allocations behind the library's door to malloc are counted too: qsort of libc makes some
  * for long arrays. Sanitizers have a malloc of their own; there the count stays 0. */
 static atomic_long n_mallocs;
@@ -350,6 +414,7 @@ int main(void)
         cmocka_unit_test(a_pool_runs_what_it_was_sized_for),
         cmocka_unit_test(a_large_pool_admits_what_it_was_sized_for),
         cmocka_unit_test(decisions_give_memory_back),
+        cmocka_unit_test(statistics_cost_what_live_slots_cost),
         cmocka_unit_test(decisions_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
