@@ -302,7 +302,7 @@ wn_status wn_seq_save(const wn_seq *s, const char *path, wn_err *err);
 wn_status wn_seq_load(wn_seq *s, const char *path, wn_err *err);    /* into an empty sequence */
 
 typedef struct {
-    size_t kv_bytes;                /* cache in use: frames and tables of this sequence */
+    size_t kv_bytes;                /* cache in use: frames, tables, statistics of this sequence */
     size_t kv_bytes_peak;
     uint64_t kv_slots, kv_slots_full;   /* live slots; what the full cache would hold */
     uint64_t observed;              /* (query head, slot) pairs scored or accounted for the policy
