@@ -1,6 +1,6 @@
 /* Probes: what a recipe is told its probe looked at is what those queries look at in a sequence
- * that is fed the same tokens; and nothing of a probe stays: no frame, no token, no change of what
- * comes after a decision that drops nothing. */
+ * that is fed the same tokens; and nothing of a probe stays: no frame, no token, no number, no
+ * change of what comes after a decision that drops nothing. */
 #include "tests/support/engine.h"
 #include "tests/unit/check.h"
 
@@ -312,6 +312,9 @@ static void forks_are_gone(void **state)
         assert_true(ps.bytes_used <= before);
         check_promise(&t, kv[i]);
         assert_int_equal(wn_kv_n(s->kv), T + 1);
+        for (int k = 0; k < t.m->map.n_lanes * s->probed.n_stats; k++)
+            for (int pos = 0; pos < T; pos++)
+                assert_true(s->probed.x[(size_t)k * s->probed.stride + (size_t)pos] == 0);
         if (i < 3 || i > 4) assert_true(ps.bytes_peak > before && s->observed > 0);
         if (i == 3) assert_int_equal(s->observed, 0);  /* nothing to decide: nothing is probed */
         wn_kv_check(s->kv);
