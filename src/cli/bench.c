@@ -13,8 +13,9 @@
  *
  * Attention is timed apart. Outside the timers: loading, filling to the depth, sampling.
  *
- * With a policy (--kv) each timing runs on a fork, because what a decision dropped does not come
- * back by truncating. A mark stands before the chunk's last token, so that policies that decide at
+ * With a policy (--kv) or encoded formats each timing runs on a fork, because what a decision dropped
+ * and the raw rows of sealed pages do not come back by truncating: the sequence would be computed
+ * anew, inside the timer. With a policy a mark stands before the chunk's last token, so that policies that decide at
  * marks do so inside the timer, like those that decide at boundaries: a chunk is computed, then the
  * cache is made small. Single tokens follow a mark at d; decisions at boundaries among them are in
  * their time. The cache column is what is held after the decision at d.
@@ -26,6 +27,7 @@
 
 #include "base/alloc.h"
 #include "base/os.h"
+#include "winnow_policy.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -40,6 +42,7 @@ typedef struct {
     long threads, prompt, n, reps, batch, n_ctx, page_slots;
     size_t mem;
     bool limits, json, csv, no_repack;
+    bool forks;                         /* each timing runs on one */
 } options;
 
 typedef struct {
@@ -123,7 +126,8 @@ static void take_cache(row *r, const wn_seq *s)
     r->kept = st.kv_slots_full ? (double)st.kv_slots / (double)st.kv_slots_full : 1;
 }
 
-/* All of the chunk but one token, a mark, and that token: the decision is taken before it. */
+/* With a policy all of the chunk but one token, a mark, and that token: the decision is taken
+ * before it. */
 static wn_status time_chunk(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi,
                             double *t, double *a, wn_err *err)
 {
@@ -132,23 +136,25 @@ static wn_status time_chunk(const options *o, wn_engine *e, wn_seq *s, const wn_
     if (st) return st;
     wn_engine_attention_us(e, true);
     double t0 = seconds();
-    if (!(st = feed_and_run(e, f, (int)o->prompt - 1, mi->n_vocab, false, err)) &&
+    int last = o->kv ? 1 : 0;
+    if (!(st = feed_and_run(e, f, (int)o->prompt - last, mi->n_vocab, false, err)) && last &&
         !(st = wn_seq_mark(f, err)))
-        st = feed_and_run(e, f, 1, mi->n_vocab, false, err);
+        st = feed_and_run(e, f, last, mi->n_vocab, false, err);
     *t = seconds() - t0;
     *a = (double)wn_engine_attention_us(e, true) * 1e-3;
     wn_seq_close(f);
     return st;
 }
 
-/* A mark at the depth, one token for its decision, then the timed ones. */
+/* A mark at the depth if there is a policy, one token for its decision, then the timed ones. */
 static wn_status time_tokens(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi,
                              row *r, double *t, double *a, wn_err *err)
 {
     wn_seq *f;
     wn_status st = wn_seq_fork(&f, s, NULL, err);
     if (st) return st;
-    if (!(st = wn_seq_mark(f, err))) st = feed_and_run(e, f, 1, mi->n_vocab, false, err);
+    if (o->kv) st = wn_seq_mark(f, err);
+    if (!st) st = feed_and_run(e, f, 1, mi->n_vocab, false, err);
     take_cache(r, f);
     wn_engine_attention_us(e, true);
     double t0 = seconds();
@@ -159,8 +165,8 @@ static wn_status time_tokens(const options *o, wn_engine *e, wn_seq *s, const wn
     return st;
 }
 
-static wn_status measure_policy(const options *o, wn_engine *e, wn_seq *s, const wn_model_info *mi,
-                                row *r, wn_err *err)
+static wn_status measure_on_forks(const options *o, wn_engine *e, wn_seq *s,
+                                  const wn_model_info *mi, row *r, wn_err *err)
 {
     double t[MAX_REPS + 1], a[MAX_REPS + 1];
     wn_status st = wn_limits_measure(&r->lim, (int)o->threads, err);
@@ -180,7 +186,7 @@ static wn_status measure(const options *o, wn_engine *e, wn_seq *s, const wn_mod
     double t[MAX_REPS], a[MAX_REPS];
     wn_status st;
     int d = r->depth;
-    if (o->kv) return measure_policy(o, e, s, mi, r, err);
+    if (o->forks) return measure_on_forks(o, e, s, mi, r, err);
     if ((st = wn_limits_measure(&r->lim, (int)o->threads, err))) return st;
     for (int i = 0; i < o->reps + 1; i++) {         /* the first is the warm-up */
         wn_engine_attention_us(e, true);
@@ -282,6 +288,14 @@ static json_t *row_json(const row *r)
                      r->lim.int8_tile_ops_per_s * 1e-12, "kept", r->kept);
 }
 
+static bool is_encoded(const char *format)
+{
+    wn_format_info f;
+    for (int i = 0; wn_recipe_format_info(i, &f); i++)
+        if (!strcmp(f.name, format)) return f.encoded;
+    return false;
+}
+
 static int bench_model(const options *o)
 {
     wn_model *m = NULL;
@@ -316,7 +330,7 @@ static int bench_model(const options *o)
         st = wn_fail(&err, WN_ELIMIT, "no depth fits into the context of %d", ctx);
         goto done;
     }
-    int seqs = o->kv ? 2 : 1;                       /* with a policy, the fork that is timed */
+    int seqs = o->forks ? 2 : 1;
     wn_engine_opts eo = { .n_threads = (int)o->threads, .mem = o->mem, .n_ctx = ctx,
                           .n_batch = (int)o->batch, .max_seqs = seqs, .kv = o->kv,
                           .profile = o->profile, .calibration = o->calibration,
@@ -454,5 +468,6 @@ int wn_cli_bench(int argc, char **argv)
     if ((rc = wn_cli_policy("bench", o.lib, o.kv)) ||
         (rc = wn_cli_formats("bench", o.k_type, o.v_type)))
         return rc;
+    o.forks = o.kv || is_encoded(o.k_type) || is_encoded(o.v_type);
     return bench_model(&o);
 }

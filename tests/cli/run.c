@@ -244,6 +244,23 @@ static void bench_measures_something(void **state)
     json_decref(j);
 }
 
+/* Going back over sealed pages empties a sequence: it would be computed anew inside the timer. */
+static void bench_measures_encoded_pages(void **state)
+{
+    (void)state;
+    static const char *const types[] = { "-ctk q4", "-ctv q8_0", "-ctk q8 -ctv q8" };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        assert_int_equal(sh("./winnow bench -m " MODEL " -d 128,512 -p 64 -n 2 -r 2 --json %s",
+                            types[i]),
+                         0);
+        json_t *j = json_loads(out, 0, NULL), *rows = json_object_get(j, "rows"),
+               *first = json_array_get(rows, 0), *second = json_array_get(rows, 1);
+        assert_true(number(first, "kv_bytes") > 0);
+        assert_true(number(second, "kv_bytes") > number(first, "kv_bytes"));
+        json_decref(j);
+    }
+}
+
 /* Policies at marks and at boundaries: what is held is what they leave, at each depth anew. */
 static void bench_measures_a_policy(void **state)
 {
@@ -286,6 +303,7 @@ int main(void)
         cmocka_unit_test(a_protected_sentence_is_remembered),
         cmocka_unit_test(spans_stay_or_go_as_a_whole),
         cmocka_unit_test(bench_measures_something),
+        cmocka_unit_test(bench_measures_encoded_pages),
         cmocka_unit_test(bench_measures_a_policy),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
