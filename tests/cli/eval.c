@@ -95,8 +95,8 @@ static void interrupted_runs_are_taken_up(void **state)
     static const char args[] = "-q -m " MODEL
                                " --kv recent@25% -c 512 --seeds 6 --tasks passkey,needle,variable "
                                "--no-speed --csv";
-    char path[64], *whole;
-    snprintf(path, sizeof path, "/tmp/winnow-eval-%ld", (long)getpid());
+    char path[128], *whole;
+    test_path(path, sizeof path, "eval");
     assert_int_equal(sh("./winnow eval %s --no-resume", args), 0);
     whole = strdup(out);
     sh_both("exec timeout -s INT 0.4 ./winnow eval %s --journal %s", args, path);
@@ -116,8 +116,8 @@ static void results_grow(void **state)
     (void)state;
     static const char common[] = "-q -m " MODEL
                                  " -c 256 --seeds 1 --chunks 1 --budget 50 --no-speed --markdown";
-    char path[64], *whole;
-    snprintf(path, sizeof path, "/tmp/winnow-results-%ld", (long)getpid());
+    char path[128], *whole;
+    test_path(path, sizeof path, "results");
     assert_int_equal(sh("./winnow eval %s --kv random --kv recent --kv kvzip@25%% --tasks "
                         "questions,passkey --no-resume",
                         common),

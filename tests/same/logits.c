@@ -243,8 +243,7 @@ static void fork_truncate_and_session(const char *arch, evictor *ev, const char 
     if (wn_seq_fork(&f.s, q.s, NULL, &err)) fail_msg("fork: %s", err.text);
     memcpy(f.logits, q.logits, sizeof(float) * (size_t)cut * (size_t)t.n_vocab);
     char path[128];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-%ld.session", tmp ? tmp : "/tmp", (long)getpid());
+    test_path(path, sizeof path, "a.session");
     if (wn_seq_save(q.s, path, &err)) fail_msg("save: %s", err.text);
     int32_t other[100];
     test_tokens(other, 100, t.n_vocab, 5);

@@ -16,10 +16,7 @@ static int stop_after, stop_at_call, n_seen;
 static const char *journal_path(void)
 {
     static char path[128];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-measured-%ld.journal", tmp ? tmp : "/tmp",
-             (long)getpid());
-    return path;
+    return test_path(path, sizeof path, "measured.journal");
 }
 
 static void on_progress(void *ctx, const char *what, int done, int total)

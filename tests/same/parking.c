@@ -19,9 +19,7 @@ static char model[128];
 static void make_model(void)
 {
     wn_err err = { 0 };
-    const char *tmp = getenv("TMPDIR");
-    snprintf(model, sizeof model, "%s/winnow-test-parking-%ld.gguf", tmp ? tmp : "/tmp",
-             (long)getpid());
+    test_path(model, sizeof model, "parking.gguf");
     wn_status st = wn_generate(model, &(wn_generate_opts){ .arch = "llama", .type = "F32",
                                                            .dim = 32, .n_layers = 2,
                                .n_heads = 8, .n_kv_heads = 8, .head_dim = 128, .ffn = 32,

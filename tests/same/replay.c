@@ -11,7 +11,7 @@
 enum { N = 230, VOCAB = 320, SPARE = 1 << 24 };
 static const int marks[] = { 70, 200 };
 static int32_t ids[N];
-static char path[64];
+static char path[128];
 
 /* One run of all tokens, its trace in the file. */
 static void record(const char *kv, bool rows, int threads, int chunk, int page_slots)
@@ -193,7 +193,7 @@ static void watching_changes_nothing(void **state)
 int main(void)
 {
     test_tokens(ids, N, VOCAB, 1);
-    snprintf(path, sizeof path, "/tmp/winnow-replay-%ld", (long)getpid());
+    test_path(path, sizeof path, "replay");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_recipe_makes_its_plans_again),
         cmocka_unit_test(statistics_are_enough_for_most),

@@ -46,7 +46,6 @@ wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes,
     wn_calibration *c, *again = NULL;
     wn_err err = { 0 };
     char path[128];
-    const char *tmp = getenv("TMPDIR");
     assert_int_equal(wn_calibration_new(&c, n_lanes, &err), WN_OK);
     memcpy(c->dims, dims, sizeof *dims * (size_t)n_lanes);
     memcpy(c->fingerprint, fingerprint, 16);
@@ -61,8 +60,7 @@ wn_calibration *test_calibration(const wn_lane_dims *dims, int n_lanes,
                 test_book_numbers(f, wn_calibration_numbers(c, b, l, v), v ? dims[l].v : dims[l].k,
                                   v, &seed);
     }
-    snprintf(path, sizeof path, "%s/winnow-test-%ld.calibration", tmp ? tmp : "/tmp",
-             (long)getpid());
+    test_path(path, sizeof path, "a.calibration");
     if (wn_calibration_write(c, path, &err) || wn_calibration_read(&again, path, &err))
         fail_msg("calibration: %s", err.text);
     unlink(path);

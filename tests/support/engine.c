@@ -29,10 +29,10 @@ static const char *model_path(const char *key, const wn_generate_opts *o)
     for (int i = 0; i < n_made; i++)
         if (!strcmp(made[i].key, key)) return made[i].path;
     assert_true(n_made < MAX_MODELS);
-    const char *tmp = getenv("TMPDIR");
     int k = n_made;
-    snprintf(made[k].path, sizeof made[k].path, "%s/winnow-test-%ld-%d.gguf", tmp ? tmp : "/tmp",
-             (long)getpid(), k);
+    char name[32];
+    snprintf(name, sizeof name, "%d.gguf", k);
+    test_path(made[k].path, sizeof made[k].path, name);
     snprintf(made[k].key, sizeof made[k].key, "%s", key);
     must(wn_generate(made[k].path, o, NULL, &err), &err, "generate");
     if (n_made++ == 0) atexit(remove_models);

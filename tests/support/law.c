@@ -129,10 +129,7 @@ void law_compare(const float *ref, law_way w)
 const char *law_session_path(void)
 {
     static char path[128];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-policies-%ld.session", tmp ? tmp : "/tmp",
-             (long)getpid());
-    return path;
+    return test_path(path, sizeof path, "policies.session");
 }
 
 void law_finish(test_engine *t, test_seq *q, const char *kv, const char *how, int cut,

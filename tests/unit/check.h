@@ -11,6 +11,9 @@
 
 #include <cmocka.h>
 
+/* A path for a temporary file of this process; its name ends in `name`. (tests/support/path.c) */
+const char *test_path(char *path, size_t size, const char *name);
+
 /* A small seeded generator for tests; print the seed when a random test fails. */
 static inline uint64_t test_rand(uint64_t *s)
 {

@@ -174,8 +174,7 @@ static void sessions_go_by_their_calibration(void **state)
 
 int main(void)
 {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-books-%ld", tmp ? tmp : "/tmp", (long)getpid());
+    test_path(path, sizeof path, "books");
     snprintf(session, sizeof session, "%s.session", path);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_missing_calibration_is_a_sentence),

@@ -235,9 +235,7 @@ static void ranges_go_along(void **state)
 {
     (void)state;
     char path[128];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-protect-%ld.session", tmp ? tmp : "/tmp",
-             (long)getpid());
+    test_path(path, sizeof path, "protect.session");
     test_engine t = open_engine((wn_engine_opts){ .protected_tokens = 100 });
     int lanes = t.m->map.n_lanes;
     wn_seq *s = open_seq(&t, "recent(sinks=0,every=50,system=on)@20", N), *f,
@@ -331,9 +329,7 @@ static void sessions_have_spans(void **state)
 {
     (void)state;
     char path[128];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-spans-%ld.session", tmp ? tmp : "/tmp",
-             (long)getpid());
+    test_path(path, sizeof path, "spans.session");
     int want[N] = { 0 };
     for (int i = 10; i < 60; i++) want[i] = 1 + i / 20;         /* 10 to 20, 20 to 40, 40 to 60 */
     test_engine t = open_engine((wn_engine_opts){ .protected_tokens = 20 });

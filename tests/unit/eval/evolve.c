@@ -354,8 +354,7 @@ static void what_cannot_be_written_is_said(void **state)
 
 int main(void)
 {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%.50s/winnow-evolve-%ld", tmp ? tmp : "/tmp", (long)getpid());
+    test_path(path, sizeof path, "evolve");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(completed_by_hand),
         cmocka_unit_test(any_weights_are_completed),

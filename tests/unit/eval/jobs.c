@@ -75,10 +75,10 @@ static void any_number_of_workers(void **state)
 static void a_journal_is_taken_up(void **state)
 {
     (void)state;
-    char path[64];
+    char path[128];
     wn_err err;
     wn_journal *j;
-    snprintf(path, sizeof path, "/tmp/winnow-jobs-%ld", (long)getpid());
+    test_path(path, sizeof path, "jobs");
     for (int workers = 1; workers <= 3; workers++) {
         wn_job jobs[N];
         double values[2 * N] = { 0 };
@@ -179,10 +179,10 @@ static void parts_are_taken_up_by_name(void **state)
 {
     (void)state;
     static const char *const two[] = { "a@25%", "b" }, *const three[] = { "c", "b", "a@25%" };
-    char path[64];
+    char path[128];
     wn_journal *j;
     wn_err err;
-    snprintf(path, sizeof path, "/tmp/winnow-parts-%ld", (long)getpid());
+    test_path(path, sizeof path, "parts");
     int ran = run_rows(path, two, 2, 1, WN_EIO);        /* jobs 0 and 1, and the first part of 2 */
     assert_int_equal(ran, 5);
     assert_int_equal(run_rows(path, two, 2, -1, WN_OK), 2 * JOBS - 5);

@@ -215,9 +215,8 @@ static void a_tensor_too_many(void **state)
 
 int main(void)
 {
-    const char *tmp = getenv("TMPDIR");
     use_model("llama");
-    snprintf(path, sizeof path, "%s/winnow-test-bad-%ld.gguf", tmp ? tmp : "/tmp", (long)getpid());
+    test_path(path, sizeof path, "bad.gguf");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hyperparameters),     cmocka_unit_test(another_architecture),
         cmocka_unit_test(a_missing_tensor),    cmocka_unit_test(cuts),

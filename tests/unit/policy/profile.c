@@ -27,8 +27,7 @@ static void what_is_written_is_read(void **state)
     char path[128], *a, *b;
     wn_profile *p = test_profile(3, 4, 6, FP), *q;
     wn_err err;
-    snprintf(path, sizeof path, "%s/winnow-test-%ld.profile",
-             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (long)getpid());
+    test_path(path, sizeof path, "a.profile");
     if (wn_profile_write(p, path, &err) || wn_profile_read(&q, path, &err))
         fail_msg("%s", err.text);
     unlink(path);

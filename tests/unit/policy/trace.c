@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 enum { N = 70, SPARE = 1 << 20 };
-static char path[64];
+static char path[128];
 static uint8_t *bytes;                  /* the last file that was written */
 static size_t n_bytes;
 
@@ -436,7 +436,7 @@ static void a_torn_end_costs_one_decision(void **state)
 int main(void)
 {
     test_recipes_add();
-    snprintf(path, sizeof path, "/tmp/winnow-trace-%ld", (long)getpid());
+    test_path(path, sizeof path, "trace");
     bytes = malloc(SPARE);
     if (!bytes) return 1;
     const struct CMUnitTest tests[] = {

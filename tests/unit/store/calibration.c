@@ -143,9 +143,7 @@ static void what_a_checksum_cannot_know(void **state)
 
 int main(void)
 {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-calibration-%ld", tmp ? tmp : "/tmp",
-             (long)getpid());
+    test_path(path, sizeof path, "calibration");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_back_as_written),
         cmocka_unit_test(only_its_model_fits),

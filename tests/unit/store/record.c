@@ -94,8 +94,7 @@ static void an_aborted_write_leaves_the_old_file(void **state)
 
 int main(void)
 {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/winnow-test-record-%ld", tmp ? tmp : "/tmp", (long)getpid());
+    test_path(path, sizeof path, "record");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
         cmocka_unit_test(damage_is_refused),
