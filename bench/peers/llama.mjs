@@ -10,8 +10,13 @@
  * and after every single token, so the output matrix is inside the timers as it is for
  * winnow; the pick itself (greedy) is too, and takes well under one percent.
  *
+ * Filling a quantised cache to a great depth can take much longer than the timings. With --state the
+ * filled cache is kept in files and read back by the next run, so that runs of two programs can
+ * alternate within seconds.
+ *
  * The binary is the one the package ships: nothing is built and nothing is fetched here.
  */
+import fs from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -29,6 +34,7 @@ const usage = `usage: node llama.mjs -m MODEL [options]     (JSON on the standar
   -k, --k-type T       cache type of the keys: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0 (default F16)
   -v, --v-type T       of the values; quantised values need flash attention (default F16)
   -f, --flash on|off   flash attention (default on)
+  -s, --state PREFIX   keep filled caches in files that start with PREFIX, and go on from them if they are there
 `;
 
 function fail(text) {
@@ -44,7 +50,7 @@ function options() {
             options: {
                 model: { type: "string", short: "m" }, depths: text("d", "0,4k,16k"), prompt: text("p", "512"),
                 decode: text("n", "16"), reps: text("r", "5"), threads: text("t", "2"), batch: text("b", "512"),
-                "k-type": text("k", "F16"), "v-type": text("v", "F16"), flash: text("f", "on"),
+                "k-type": text("k", "F16"), "v-type": text("v", "F16"), flash: text("f", "on"), state: { type: "string", short: "s" },
                 help: { type: "boolean", short: "h", default: false }
             }
         }).values;
@@ -69,7 +75,7 @@ function options() {
     return {
         model: o.model, depths, prompt: count("prompt", 0), decode: count("decode", 0), reps: count("reps", 1),
         threads: count("threads", 1), batch: count("batch", 1), flash: o.flash === "on",
-        kType: o["k-type"].toUpperCase(), vType: o["v-type"].toUpperCase()
+        kType: o["k-type"].toUpperCase(), vType: o["v-type"].toUpperCase(), state: o.state
     };
 }
 
@@ -102,9 +108,23 @@ async function timed(seq, d, reps, work) {
     return t;
 }
 
+/* d positions in the cache, from a file of an earlier run where there is one. */
+async function fillTo(o, seq, vocab, d) {
+    if (d <= seq.nextTokenIndex) return;
+    const what = [path.basename(o.model, ".gguf"), o.kType, o.vType, o.flash ? "flash" : "plain", d];
+    const file = o.state && `${[o.state, ...what].join("-")}.state`;
+    if (file && fs.existsSync(file)) {
+        await seq.loadStateFromFile(file, { acceptRisk: true });
+        await cutTo(seq, d);
+        return;
+    }
+    await feed(seq, tokensFrom(seq.nextTokenIndex, d - seq.nextTokenIndex, vocab));
+    if (file) await seq.saveStateToFile(file);
+}
+
 async function measure(o, seq, vocab, d) {
     const row = { depth: d };
-    if (d > seq.nextTokenIndex) await feed(seq, tokensFrom(seq.nextTokenIndex, d - seq.nextTokenIndex, vocab));
+    await fillTo(o, seq, vocab, d);
     if (o.prompt) {
         const chunk = tokensFrom(d, o.prompt, vocab);
         const t = await timed(seq, d, o.reps, () => feed(seq, chunk));
