@@ -1,6 +1,7 @@
 /* cache/kv_int.h - what the files of the sequence cache share; private to cache/kv*.c.
  *
  *     kv.c         open, close, reserve, put, commit, figures
+ *     kv_opts.c    what options come to: sides of lanes, tables, frames
  *     kv_lane.c    pages of a lane: looking them up, growing and cutting lists
  *     kv_span.c    spans: growing, sharing, fork, truncate
  *     kv_seal.c    raw pages that become encoded ones
@@ -220,9 +221,30 @@ int wn_merge_lane(wn_kv *kv, int lane, const wn_plan *plan, wn_tally *t);
  * the first of them at first_new. Before the ordinary pages are rewritten. */
 int wn_low_lane(wn_kv *kv, int lane, int n_new, int32_t first_new, bool repack, wn_tally *t);
 
+/* ---- what options come to (kv_opts.c) -------------------------------------------------- */
+
+/* Where everything lies in the mapping. */
+typedef struct {
+    size_t lanes, formats, spans, pages, low_pages, costs, desk, ring;
+    size_t end, ring_bytes;
+    int cap;
+} wn_kv_layout;
+
+wn_status wn_opts_check(const wn_kv_opts *o, wn_err *err);
+int wn_opts_slots(const wn_kv_opts *o);                 /* of a page */
+int wn_opts_lag_most(const wn_kv_opts *o);              /* -1: all formats are raw */
+int wn_opts_span_stride(const wn_kv_opts *o);
+bool wn_opts_demote(const wn_kv_opts *o);
+wn_lane_formats wn_opts_formats(const wn_kv_opts *o, int lane);
+/* The sides of a lane and what all lanes share, with their pool classes. */
+wn_status wn_opts_sides(const wn_kv_opts *o, int lane, wn_kv_side *k, wn_kv_side *v, wn_err *err);
+wn_status wn_opts_shared_classes(const wn_kv_opts *o, int *span, int *pos, wn_err *err);
+wn_kv_layout wn_opts_lay_out(const wn_kv_opts *o);
+/* The desk at base, or (NULL) its bytes. */
+size_t wn_kv_desk_at(const wn_kv_opts *o, unsigned char *base, wn_lane_desk *d);
+
 /* ---- several threads (kv_crew.c) ------------------------------------------------------ */
 
-size_t wn_kv_desk_at(const wn_kv_opts *o, unsigned char *base, wn_lane_desk *d);
 /* NULL where the crew (or none) cannot help with this sequence: its caller does it alone. */
 wn_kv_crew *wn_crew_for(wn_kv_crew *c, const wn_kv *kv);
 int wn_crew_size(const wn_kv_crew *c);
