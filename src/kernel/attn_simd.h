@@ -24,7 +24,7 @@
  * on from next to next_end. */
 typedef struct {
     const char *at, *end, *next, *next_end;
-    size_t step;
+    size_t step, apart;                 /* bytes of lines a time; from one line to the next */
     bool near;
 } fetcher;
 
@@ -35,12 +35,13 @@ enum { NEAR_BYTES = 2048, PART_DEPTH = 16 };
 
 INLINE void fetch(fetcher *f)
 {
-    for (size_t n = 0; n < f->step; n += 64, f->at += 64) {
+    for (size_t n = 0; n < f->step; n += 64, f->at += f->apart) {
         if (f->at >= f->end) {
             if (!f->next) return;
             f->at = f->next;
             f->end = f->next_end;
             f->next = NULL;
+            f->apart = 64;
         }
         if (f->near) __builtin_prefetch(f->at, 0, 3);
         else __builtin_prefetch(f->at, 0, 2);
@@ -55,26 +56,29 @@ INLINE size_t per_step(size_t bytes, int steps)
 /* All of the frame that is read next. */
 INLINE fetcher fetch_next(const wn_attn_product *p, int steps)
 {
-    fetcher f = { .at = p->ahead, .end = (const char *)p->ahead + p->ahead_bytes };
+    fetcher f = { .at = p->ahead, .end = (const char *)p->ahead + p->ahead_bytes, .apart = 64 };
     if (!p->ahead) f.end = f.at;
     f.step = per_step((size_t)(f.end - f.at), steps);
     return f;
 }
 
-/* This product's own bytes in the order in which it reads them, NEAR_BYTES before it does,
- * and in the end the first of the frame that is read next. */
+/* This product's own bytes in the order in which it reads them, NEAR_BYTES before it does, and in
+ * the end the first of the frame that is read next. Where a few columns lie in one line of each row
+ * the rest of the row is left alone: another split's, or nobody's. */
 INLINE fetcher fetch_near(const wn_attn_product *p, const wn_elem e, int steps)
 {
-    size_t bytes = ((size_t)(p->depth - 1) * p->b_stride + (size_t)p->n_cols) *
-                   (e == WN_ELEM_F32 ? 4 : 2);
+    const size_t elem = e == WN_ELEM_F32 ? 4 : 2, row = p->b_stride * elem;
+    size_t cols = (size_t)p->n_cols * elem, bytes = (size_t)(p->depth - 1) * row + cols;
     size_t near = NEAR_BYTES, ahead = p->ahead_bytes < near ? p->ahead_bytes : near;
-    fetcher f = { .at = (const char *)p->b + NEAR_BYTES, .end = (const char *)p->b + bytes,
-                  .near = true };
+    bool one = row >= 128 && row % 64 == 0 && ((uintptr_t)p->b & 63) + cols <= 64;
+    if (one) near *= row / 64;
+    fetcher f = { .at = (const char *)p->b + near, .end = (const char *)p->b + bytes,
+                  .apart = one ? row : 64, .near = true };
     if (p->ahead) {
         f.next = p->ahead;
         f.next_end = f.next + ahead;
     }
-    f.step = per_step(bytes, steps);
+    f.step = per_step(one ? (size_t)p->depth * 64 : bytes, steps);
     return f;
 }
 
