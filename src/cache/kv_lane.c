@@ -79,32 +79,6 @@ const wn_page *wn_kv_look_at(const wn_kv *kv, int lane, int list, int i, wn_page
     return made;
 }
 
-bool wn_kv_page_run(const wn_kv *kv, int lane, int i, wn_run *run)
-{
-    const wn_kv_lane *l = &kv->lanes[lane];
-    wn_page made;
-    int list = 0;
-    while (list < WN_LISTS && i >= wn_kv_list(kv, lane, list)) i -= wn_kv_list(kv, lane, list++);
-    if (list == WN_LISTS) return false;
-    const wn_page *pg = wn_kv_look_at(kv, lane, list, i, &made);
-    bool low = list == WN_LIST_LOW;
-    int n = wn_page_find(kv, pg, kv->n_committed);
-    *run = (wn_run){ .n = n, .keep = pg->keep & wn_low_bits(n), .pos0 = pg->pos0,
-                     .merged = list == WN_LIST_MERGED, .low = low,
-                     .k_format = low ? l->k.low : l->k.format,
-                     .v_format = low ? l->v.low : l->v.format };
-    if (wn_frame_ok(pg->pos)) run->pos = wn_kv_addr(kv, pg->pos);
-    if (wn_frame_ok(pg->bias)) run->bias = wn_kv_addr(kv, pg->bias);
-    if (wn_frame_ok(pg->count)) run->count = wn_kv_addr(kv, pg->count);
-    if (wn_frame_ok(pg->k)) run->k = wn_kv_addr(kv, pg->k);
-    if (wn_frame_ok(pg->v)) run->v = wn_kv_addr(kv, pg->v);
-    if (wn_frame_ok(pg->ks)) run->k_sealed = wn_kv_addr(kv, pg->ks);
-    if (wn_frame_ok(pg->vs)) run->v_sealed = wn_kv_addr(kv, pg->vs);
-    run->k_sealed_from = low ? 0 : wn_kv_due(kv, lane, i, pg, &l->k);
-    run->v_sealed_from = low ? 0 : wn_kv_due(kv, lane, i, pg, &l->v);
-    return true;
-}
-
 int wn_kv_find_page(const wn_kv *kv, int lane, int list, int32_t pos)
 {
     const wn_kv_lane *l = &kv->lanes[lane];

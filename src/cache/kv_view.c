@@ -49,46 +49,60 @@ void wn_runs_begin(wn_run_iter *it, const wn_kv *kv, int lane, int first_split, 
     }
 }
 
+/* Slots [first, stop) of page i of a list: everything of a run but split and shift. */
+static wn_run run_of(const wn_kv *kv, int lane, int list, int i, const wn_page *pg, int first,
+                     int stop)
+{
+    const wn_kv_lane *l = &kv->lanes[lane];
+    bool low = list == WN_LIST_LOW;
+    wn_run run = {
+        .first = first, .n = stop - first, .keep = pg->keep >> first & wn_low_bits(stop - first),
+        .pos0 = first < pg->n ? wn_page_pos(kv, pg, first) : pg->pos0,
+        .merged = list == WN_LIST_MERGED, .low = low,
+        .k_format = low ? l->k.low : l->k.format, .v_format = low ? l->v.low : l->v.format,
+        .k_sealed_from = low ? 0 : INT32_MAX, .v_sealed_from = low ? 0 : INT32_MAX,
+    };
+    if (wn_frame_ok(pg->pos)) run.pos = (const int32_t *)wn_kv_addr(kv, pg->pos) + first;
+    if (wn_frame_ok(pg->bias)) run.bias = (const float *)wn_kv_addr(kv, pg->bias) + first;
+    if (wn_frame_ok(pg->count)) run.count = (const int32_t *)wn_kv_addr(kv, pg->count) + first;
+    if (wn_frame_ok(pg->k)) run.k = wn_kv_addr(kv, pg->k);
+    if (wn_frame_ok(pg->v)) run.v = wn_kv_addr(kv, pg->v);
+    if (wn_frame_ok(pg->ks)) {
+        run.k_sealed = wn_kv_addr(kv, pg->ks);
+        if (!low) run.k_sealed_from = wn_kv_due(kv, lane, i, pg, &l->k);
+    }
+    if (wn_frame_ok(pg->vs)) {
+        run.v_sealed = wn_kv_addr(kv, pg->vs);
+        if (!low) run.v_sealed_from = wn_kv_due(kv, lane, i, pg, &l->v);
+    }
+    return run;
+}
+
+bool wn_kv_page_run(const wn_kv *kv, int lane, int i, wn_run *run)
+{
+    wn_page made;
+    int list = 0;
+    while (list < WN_LISTS && i >= wn_kv_list(kv, lane, list)) i -= wn_kv_list(kv, lane, list++);
+    if (list == WN_LISTS) return false;
+    const wn_page *pg = wn_kv_look_at(kv, lane, list, i, &made);
+    *run = run_of(kv, lane, list, i, pg, 0, wn_page_find(kv, pg, kv->n_committed));
+    return true;
+}
+
 /* One run of a page from slot *slot on, below end; false when the page has none there. */
 static bool cut_run(const wn_run_iter *it, int i, const wn_page *pg, int *slot, int32_t end,
                     wn_run *run)
 {
     const wn_kv *kv = it->kv;
-    const wn_kv_lane *l = &kv->lanes[it->lane];
     int first = *slot, stop = wn_page_find(kv, pg, end);
     if (first >= stop) return false;
-    int32_t segment_end, pos = wn_page_pos(kv, pg, first);
-    int32_t shift = wn_kv_shift_at(l, pos, &segment_end);
+    int32_t segment_end;
+    int32_t shift = wn_kv_shift_at(&kv->lanes[it->lane], wn_page_pos(kv, pg, first), &segment_end);
     if (segment_end < end) stop = wn_page_find(kv, pg, segment_end);
-    *run = (wn_run){
-        .split = it->split, .first = first, .n = stop - first,
-        .keep = pg->keep >> first & wn_low_bits(stop - first),
-        .pos0 = pos, .shift = shift, .merged = it->list == WN_LIST_MERGED,
-        .low = it->list == WN_LIST_LOW, .k_format = l->k.format, .v_format = l->v.format,
-        .k_sealed_from = INT32_MAX, .v_sealed_from = INT32_MAX,
-    };
-    if (wn_frame_ok(pg->pos)) run->pos = (const int32_t *)wn_kv_addr(kv, pg->pos) + first;
-    if (wn_frame_ok(pg->bias)) run->bias = (const float *)wn_kv_addr(kv, pg->bias) + first;
-    if (wn_frame_ok(pg->count)) run->count = (const int32_t *)wn_kv_addr(kv, pg->count) + first;
-    if (wn_frame_ok(pg->k)) run->k = wn_kv_addr(kv, pg->k);
-    if (wn_frame_ok(pg->v)) run->v = wn_kv_addr(kv, pg->v);
+    *run = run_of(kv, it->lane, it->list, i, pg, first, stop);
+    run->split = it->split;
+    run->shift = shift;
     *slot = stop;
-    if (run->low) {
-        run->k_sealed = wn_kv_addr(kv, pg->ks);
-        run->v_sealed = wn_kv_addr(kv, pg->vs);
-        run->k_format = l->k.low;
-        run->v_format = l->v.low;
-        run->k_sealed_from = run->v_sealed_from = 0;
-        return true;
-    }
-    if (wn_frame_ok(pg->ks)) {
-        run->k_sealed = wn_kv_addr(kv, pg->ks);
-        run->k_sealed_from = wn_kv_due(kv, it->lane, i, pg, &l->k);
-    }
-    if (wn_frame_ok(pg->vs)) {
-        run->v_sealed = wn_kv_addr(kv, pg->vs);
-        run->v_sealed_from = wn_kv_due(kv, it->lane, i, pg, &l->v);
-    }
     return true;
 }
 
