@@ -1,8 +1,8 @@
 /* attention/accumulate.c - see accumulate.h.
  *
  * Each statistic is a loop over neighbouring numbers. Where entries are not in the order of
- * their numbers (merged and demoted slots come behind the others of their split) those are
- * gathered first and put back behind. */
+ * their numbers (merged and demoted slots come behind the others of their split) weights are put
+ * in that order first; where only some count, numbers are gathered and put back behind. */
 #include "attention/accumulate.h"
 
 #include "kernel/attn.h"
@@ -100,6 +100,14 @@ static void add_neighbours(const wn_ledger *g, int lane, const wn_weights *w)
     }
 }
 
+/* Does the query see every entry? Ranks are all numbers of the split then. */
+static bool sees_all(const wn_weights *w)
+{
+    int age = w->query - w->base, most = 0;
+    for (int k = age >= SLOTS ? w->n : 0; k < w->n; k++) most = WN_MAX(most, w->index[k]);
+    return most <= age;
+}
+
 void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
 {
     float x[SLOTS], last[SLOTS], a[SLOTS];
@@ -110,6 +118,7 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
         return;
     }
     int age = w->query - w->base;       /* of index 0 */
+    bool whole = g->lanes && sees_all(w);
     for (int k = age >= SLOTS ? w->n : 0; k < w->n; k++)        /* its own slot */
         if (w->index[k] == age) begin(g, lane, w->place + w->rank[k], w->query);
     for (int i = 0; i < g->n_stats; i++) {
@@ -118,12 +127,9 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
         float *row = wn_ledger_row(g, lane, i) + w->place;
         const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->place : row;
         int near = reach(s, w->query), n = 0;
-        /* what nearly all ask for: in place */
-        if (s->kind == WN_STAT_SUM && near == INT32_MAX) {
-            float decay = decay_of(s), scale = scale_of(s, w);
-            for (int k = 0; k < w->n; k++)
-                if (w->index[k] <= age)
-                    row[w->rank[k]] = decay * row[w->rank[k]] + scale * weights[k];
+        if (whole && near > age) {      /* weights in the order of numbers, and all at once */
+            for (int k = 0; k < w->n; k++) a[w->rank[k]] = weights[k];
+            step(s, row, hits, a, w->n, w);
             continue;
         }
         for (int k = 0; k < w->n; k++) {
