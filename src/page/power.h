@@ -18,7 +18,7 @@ static inline uint16_t wn_power_half(uint8_t e)
 {
     if (e > WN_POWER_MAX) return 0x7e00;
     /* normal; denormal; 0 */
-    return e > 10 ? (uint16_t)((e - 10) << 10) : (uint16_t)(1u << e >> 1);
+    return (uint16_t)(e > 10 ? (unsigned)(e - 10) << 10 : 1u << e >> 1);
 }
 
 /* The byte of a group with this largest magnitude: 2^15 and 2^-24 are the ends. */
