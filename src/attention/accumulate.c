@@ -71,6 +71,24 @@ static int reach(const wn_stat *s, int32_t query)
     return s->within > 0 ? WN_MIN(near, WN_MAX(1, (int)((double)s->within * (query + 1.0)))) : near;
 }
 
+/* A statistic of the split's slots, and what it is made of. */
+typedef struct {
+    const wn_stat *stat;
+    const float *weights;               /* (n), by entry */
+    float *x;                           /* by number; hits: of a gap, the last hits */
+    const float *hits;
+    int near;                           /* as reach() says */
+} row;
+
+static row row_of(const wn_ledger *g, int lane, int i, const wn_weights *w)
+{
+    const wn_stat *s = &g->stats[i];
+    row r = { .stat = s, .weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean,
+              .x = wn_ledger_row(g, lane, i) + w->place, .near = reach(s, w->query) };
+    r.hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->place : r.x;
+    return r;
+}
+
 /* Of ascending indices, how many lie below `end`. */
 static int below(const int16_t *index, int n, int end)
 {
@@ -91,12 +109,9 @@ static void add_neighbours(const wn_ledger *g, int lane, const wn_weights *w)
     if (!n) return;
     if (w->index[n - 1] == age) begin(g, lane, w->place + n - 1, w->query);     /* its own slot */
     for (int i = 0; i < g->n_stats; i++) {
-        const wn_stat *s = &g->stats[i];
-        const float *weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean;
-        float *row = wn_ledger_row(g, lane, i) + w->place;
-        const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->place : row;
-        int near = reach(s, w->query), from = near > age ? 0 : below(w->index, n, age - near + 1);
-        step(s, row + from, hits + from, weights + from, n - from, w);
+        row r = row_of(g, lane, i, w);
+        int from = r.near > age ? 0 : below(w->index, n, age - r.near + 1);
+        step(r.stat, r.x + from, r.hits + from, r.weights + from, n - from, w);
     }
 }
 
@@ -122,24 +137,21 @@ void wn_ledger_add(const wn_ledger *g, int lane, const wn_weights *w)
     for (int k = age >= SLOTS ? w->n : 0; k < w->n; k++)        /* its own slot */
         if (w->index[k] == age) begin(g, lane, w->place + w->rank[k], w->query);
     for (int i = 0; i < g->n_stats; i++) {
-        const wn_stat *s = &g->stats[i];
-        const float *weights = s->reduce == WN_REDUCE_MAX ? w->max : w->mean;
-        float *row = wn_ledger_row(g, lane, i) + w->place;
-        const float *hits = s->kind == WN_STAT_GAP ? wn_ledger_row(g, lane, i + 1) + w->place : row;
-        int near = reach(s, w->query), n = 0;
-        if (whole && near > age) {      /* weights in the order of numbers, and all at once */
-            for (int k = 0; k < w->n; k++) a[w->rank[k]] = weights[k];
-            step(s, row, hits, a, w->n, w);
+        row r = row_of(g, lane, i, w);
+        int n = 0;
+        if (whole && r.near > age) {    /* weights in the order of numbers, and all at once */
+            for (int k = 0; k < w->n; k++) a[w->rank[k]] = r.weights[k];
+            step(r.stat, r.x, r.hits, a, w->n, w);
             continue;
         }
         for (int k = 0; k < w->n; k++) {
-            if (age < w->index[k] || age - w->index[k] >= near) continue;
+            if (age < w->index[k] || age - w->index[k] >= r.near) continue;
             at[n] = w->rank[k];
-            x[n] = row[at[n]];
-            last[n] = hits[at[n]];
-            a[n++] = weights[k];
+            x[n] = r.x[at[n]];
+            last[n] = r.hits[at[n]];
+            a[n++] = r.weights[k];
         }
-        step(s, x, last, a, n, w);
-        for (int k = 0; k < n; k++) row[at[k]] = x[k];
+        step(r.stat, x, last, a, n, w);
+        for (int k = 0; k < n; k++) r.x[at[k]] = x[k];
     }
 }

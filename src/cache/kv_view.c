@@ -150,11 +150,12 @@ bool wn_runs_next(wn_run_iter *it, wn_run *run)
     return false;
 }
 
-/* The frame of page i of the spans that a query at p reads; none: not the kind that is asked for. */
-static wn_frame_id frame_at(const wn_kv *kv, const wn_kv_side *s, int i, int32_t p, bool sealed,
-                            wn_frame_id raw, wn_frame_id encoded)
+/* A page's frame that a query at p reads; none: not of the kind that is asked for. */
+static wn_frame_id frame_at(const wn_kv *kv, int lane, const wn_kv_side *s, const wn_page *pg,
+                            int32_t p, bool sealed, wn_frame_id raw, wn_frame_id encoded)
 {
-    bool is_sealed = s->lag >= 0 && wn_frame_ok(encoded) && p >= kv->P * (i + 1 + s->lag);
+    bool is_sealed = s->lag >= 0 && wn_frame_ok(encoded) &&
+                     p >= wn_page_due(kv, &kv->lanes[lane], s, wn_page_last(kv, pg));
     if (is_sealed != sealed) return WN_NO_FRAME;
     return sealed ? encoded : raw;
 }
@@ -172,12 +173,11 @@ int wn_runs_alike(wn_run_iter *it, const wn_run *run, int32_t p, int most, const
         return 0;
     /* the last page may be open */
     for (i++; n < most && i + 1 < kv->n_spans && P * (i + 1) <= split_end(it); i++, n++) {
-        const wn_frame_id *s = wn_span_lane(kv, i, it->lane);
+        wn_page pg = wn_kv_page(kv, it->lane, i);
         if (i + AHEAD < kv->n_spans)
             __builtin_prefetch(wn_span_lane(kv, i + AHEAD, it->lane), 0, 2);
-        bool both = kv->span_stride == 4;
-        wn_frame_id fk = frame_at(kv, &l->k, i, p, k_sealed, s[0], both ? s[2] : WN_NO_FRAME);
-        wn_frame_id fv = frame_at(kv, &l->v, i, p, v_sealed, s[1], both ? s[3] : WN_NO_FRAME);
+        wn_frame_id fk = frame_at(kv, it->lane, &l->k, &pg, p, k_sealed, pg.k, pg.ks);
+        wn_frame_id fv = frame_at(kv, it->lane, &l->v, &pg, p, v_sealed, pg.v, pg.vs);
         if (!wn_frame_ok(fk) || !wn_frame_ok(fv)) break;
         k[n] = wn_kv_addr(kv, fk);
         v[n] = wn_kv_addr(kv, fv);

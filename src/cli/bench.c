@@ -13,12 +13,13 @@
  *
  * Attention is timed apart. Outside the timers: loading, filling to the depth, sampling.
  *
- * With a policy (--kv) or encoded formats each timing runs on a fork, because what a decision dropped
- * and the raw rows of sealed pages do not come back by truncating: the sequence would be computed
- * anew, inside the timer. With a policy a mark stands before the chunk's last token, so that policies that decide at
- * marks do so inside the timer, like those that decide at boundaries: a chunk is computed, then the
- * cache is made small. Single tokens follow a mark at d; decisions at boundaries among them are in
- * their time. The cache column is what is held after the decision at d.
+ * With a policy (--kv) or encoded formats each timing runs on a fork, because what a decision
+ * dropped and the raw rows of sealed pages do not come back by truncating: the sequence would be
+ * computed anew, inside the timer. With a policy a mark stands before the chunk's last token, so
+ * that policies that decide at marks do so inside the timer, like those that decide at boundaries:
+ * a chunk is computed, then the cache is made small. Single tokens follow a mark at d; decisions at
+ * boundaries among them are in their time. The cache column is what is held after the decision at
+ * d.
  */
 #include "cli/args.h"
 #include "cli/cli.h"
