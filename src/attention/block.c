@@ -640,10 +640,11 @@ static void account_split(const wn_block *b, wn_desk *d, const wn_gathered *g)
     uint32_t live = wn_kv_live(b->item->kv, b->lane) + (uint32_t)(b->pos0 - b->item->pos);
     bool max = wn_ledger_wants_max(x);
     int16_t ranks[WN_SPLIT];
-    const int16_t *rank = x->lanes ? ranks : g->index + g->begin;
+    bool in_order = x->lanes ? g->ascending : g->dense;         /* numbers are neighbours, too */
+    const int16_t *rank = in_order ? NULL : x->lanes ? ranks : g->index + g->begin;
     int32_t place = wn_ledger_before(x, b->lane, g->base / WN_SPLIT);
-    if (x->lanes && g->ascending) rank = NULL;
-    else if (x->lanes) rank_entries(g, ranks);
+    if (in_order && !x->lanes) place += g->index[g->begin];
+    if (rank == ranks) rank_entries(g, ranks);
     const float *f = factors(b, d);
     for (int r = 0; r < b->np; r++) {
         entries see = seen_by(b, g, r);

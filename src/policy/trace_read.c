@@ -438,7 +438,7 @@ static bool list_low(wn_trace *t)
     for (int l = 0; l < t->head.n_lanes; l++) {
         wn_view_lane *x = &t->lanes[l];
         const uint32_t *bits = t->places[l].low;
-        if (!bits) continue;
+        if (!bits || !x->n) continue;
         bool *low = t->low + own;
         for (int i = 0; i < x->n; i++) x->n_low += low[i] = bits[i / 32] >> i % 32 & 1;
         x->low = low;
