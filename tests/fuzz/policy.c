@@ -81,7 +81,7 @@ static void decide(const wn_policy *p)
                   .spans = spans };
     for (int i = 0; i < WN_STATS_MAX; i++) v.stat_rows[i] = stats[i];
     wn_plan plan;
-    int64_t kept = 0, protected = 0;
+    int64_t kept = 0, whole = 0, protected = 0;         /* whole: in no fewer bits */
     wn_mark m = wn_arena_mark(&scratch);
     wn_plan_init(&plan, TOKENS, LANES);
     wn_policy_decide(p, &v, 16, &plan);
@@ -95,10 +95,13 @@ static void decide(const wn_policy *p)
                  must = pos < p->first || pos >= TOKENS - p->last;
             check(stays || !must || plan.n_merges);
             kept += stays;
+            whole += stays && !wn_plan_demotes(&plan, l, pos);
             protected += must;
         }
-    if (p->recipe->kind == WN_CLASS_BUDGETED && p->budget_kind != WN_BUDGET_NONE && !plan.n_merges)
-        check(kept <= v.budget + protected);
+    if (p->recipe->kind == WN_CLASS_BUDGETED && p->budget_kind != WN_BUDGET_NONE && !plan.n_merges) {
+        check(whole <= v.budget + protected);
+        check(v.kept == INT64_MAX || kept <= v.kept + protected);
+    }
     wn_plan_release(&plan);
 }
 

@@ -32,6 +32,9 @@ static test_view *open_view(void)
     test_view_thin(t, 2, 66, 4);
     test_view_merge(t, 3, 17, 3, 1.0986f);
     test_view_hide(t, 2);
+    static const bool none[1];          /* flags of no slot are flags, too */
+    for (int l = 0; l < t->view.n_lanes; l++)
+        if (!t->shown[l].n) t->shown[l].low = none;
     t->shown[3].still = true;           /* a lane whose queries and keys are not rotated */
     test_view_protect(t, 20, 23);
     for (int i = 0; i < 2 * N; i++)
