@@ -22,6 +22,7 @@
  * Pieces are cut by what is known of the batch alone; which thread runs a piece, and
  * whether a block was cut, changes no bit: splits are always merged left to right.
  */
+#include "attention/account.h"
 #include "attention/block.h"
 #include "kernel/codes.h"
 

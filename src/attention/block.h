@@ -5,13 +5,13 @@
  * position, prefill blocks as many as make about 96 rows.
  *
  *     rotate    q to q * scale, turned to its position                 (rows, k_dim)
- *     gather    the live slots of a split, as stretches of neighbours  -> entries
- *     score     logits[row][entry]; soft cap, bias, mask
+ *     gather    the live slots of a split, as stretches of neighbours  -> entries  (gather.h)
+ *     score     logits[row][entry]; soft cap, bias, mask                           (split.h)
  *     softmax   w = exp(logit - m), l by position mod 16
  *     mix       acc[row] = sum of w v
  *     merge     into the running (m, l, acc), or kept for an ordered merge
  *     account   w exp(m - M) / L to the ledger, if there is one: once the row's maximum M and
- *               sum L are known, from the weights as they still lie there
+ *               sum L are known, from the weights as they still lie there          (account.h)
  *
  * Entries are the live slots of the split in view order, at most 512 of them, however
  * many dead slots the pages hold; a dead slot is never touched. With one position, slots
@@ -134,12 +134,6 @@ void wn_block_merge(const wn_block *b, wn_desk *d, const wn_partials *p);
 void wn_block_finish(const wn_block *b, wn_desk *d, float *ml);
 /* Rotated, scaled queries of the block into the sequence's ring. */
 void wn_block_fill_ring(const wn_block *b, wn_desk *d);
-
-/* Hands the weights of the block's rows to the item's ledger, row by row in order. Behind
- * wn_block_run() of a block that keeps, or of all rows again, for splits [from, to) and with the
- * maxima and sums that finish left in ml: the same bits. */
-void wn_block_account(const wn_block *b, wn_desk *d);
-void wn_block_account_again(const wn_block *b, wn_desk *d, const float *ml, int from, int to);
 
 /* Logits of every live slot (after soft cap and bias), for a block of one position:
  * calls back once per split with the positions in view order. */
