@@ -48,7 +48,7 @@ wn_status wn_trace_put(wn_trace_writer *w, const wn_view *v, double slot_bytes, 
 /* Closes and frees; NULL is fine. Says what could not be written. */
 wn_status wn_trace_finish(wn_trace_writer *w, wn_err *err);
 
-/* ---- reading (trace_read.c) --------------------------------------------------------------- */
+/* ---- reading (trace_read.c, trace_parse.c) ------------------------------------------------ */
 
 /* What a record has, beside positions and plan. */
 enum {
