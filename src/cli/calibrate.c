@@ -134,16 +134,11 @@ int wn_cli_calibrate(int argc, char **argv)
         { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
         { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
     };
-    const char *rest[1];
-    int n_rest;
-    bool help;
-    int rc = wn_args_parse(args, (int)WN_COUNT(args), argc, argv, rest, 1, &n_rest, &help);
-    if (rc) return rc;
-    if (help) {
-        wn_help(&wn_cli_calibrate_page, args, (int)WN_COUNT(args));
-        return WN_EXIT_OK;
-    }
-    if (n_rest && !o.model) o.model = rest[0];
+    const char *word;
+    int rc;
+    if (!wn_cli_parse(&wn_cli_calibrate_page, args, (int)WN_COUNT(args), argc, argv, &word, &rc))
+        return rc;
+    if (word && !o.model) o.model = word;
     if (!o.model) return wrong("which model? give a GGUF file");
     if (!o.text) return wrong("which text? give a file with --text");
     return run(&o);

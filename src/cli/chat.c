@@ -487,20 +487,15 @@ int wn_cli_chat(int argc, char **argv)
           "rows of one pass (default 512); changes no output", 0, 4096, 0 },
         { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no greeting", 0, 0, 0 },
     };
-    const char *rest[1];
-    int n_rest, rc;
-    bool help;
-    if ((rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help)))
+    const char *word;
+    int rc;
+    if (!wn_cli_parse(&wn_cli_chat_page, table, (int)WN_COUNT(table), argc, argv, &word, &rc))
         return rc;
-    if (help) {
-        wn_help(&wn_cli_chat_page, table, (int)WN_COUNT(table));
-        return WN_EXIT_OK;
-    }
-    if (n_rest && !o.model) o.model = rest[0];
-    else if (n_rest) {
+    if (word && !o.model) o.model = word;
+    else if (word) {
         fprintf(stderr,
                 "winnow chat: \"%.60s\" is not an option; messages come from standard input\n",
-                rest[0]);
+                word);
         return WN_EXIT_USAGE;
     }
     if (!o.model) {

@@ -177,3 +177,15 @@ void wn_help(const wn_help_page *page, const wn_arg *table, int n)
     case WN_HELP_OPTIONS: options(page, table, n); break;
     }
 }
+
+bool wn_cli_parse(const wn_help_page *page, const wn_arg *table, int n, int argc, char **argv,
+                  const char **word, int *rc)
+{
+    int n_words;
+    bool help;
+    *word = NULL;
+    *rc = wn_args_parse(table, n, argc, argv, word, 1, &n_words, &help);
+    if (*rc) return false;
+    if (help) wn_help(page, table, n);
+    return !help;
+}

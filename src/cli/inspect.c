@@ -447,9 +447,8 @@ const wn_help_page wn_cli_inspect_page = {
 
 int wn_cli_inspect(int argc, char **argv)
 {
-    const char *path = NULL, *word = NULL;
-    bool json = false, no_tensors = false, help;
-    int n_words;
+    const char *path = NULL, *word;
+    bool json = false, no_tensors = false;
     wn_gguf *g;
     wn_err err;
     const wn_arg table[] = {
@@ -460,17 +459,14 @@ int wn_cli_inspect(int argc, char **argv)
         { 0, "no-tensors", WN_ARG_FLAG, &no_tensors, NULL, "leave out the list of tensors", 0, 0,
           0 },
     };
-    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, &word, 1, &n_words, &help);
-    if (rc) return rc;
-    if (help) {
-        wn_help(&wn_cli_inspect_page, table, (int)WN_COUNT(table));
-        return WN_EXIT_OK;
-    }
-    if (n_words && wn_args_given("model")) {
+    int rc;
+    if (!wn_cli_parse(&wn_cli_inspect_page, table, (int)WN_COUNT(table), argc, argv, &word, &rc))
+        return rc;
+    if (word && wn_args_given("model")) {
         fprintf(stderr, "winnow inspect: two models, %.60s and %.60s; give one\n", path, word);
         return WN_EXIT_USAGE;
     }
-    if (n_words) path = word;
+    if (word) path = word;
     if (!path) {
         fputs("winnow inspect: which model? winnow inspect --help explains\n", stderr);
         return WN_EXIT_USAGE;

@@ -72,28 +72,24 @@ const wn_help_page wn_cli_models_page = {
 
 int wn_cli_models(int argc, char **argv)
 {
-    bool json = false, names = false, help;
+    bool json = false, names = false;
     const char *word;
-    int n_words;
     wn_found_models f;
     wn_err err;
     const wn_arg table[] = {
         { 0, "json", WN_ARG_FLAG, &json, NULL, "names, paths, places and bytes as JSON", 0, 0, 0 },
         { 0, "names", WN_ARG_FLAG, &names, NULL, "names alone, one a line", 0, 0, 0 },
     };
-    int rc = wn_args_parse(table, (int)(sizeof table / sizeof *table), argc, argv, &word, 1,
-                           &n_words, &help);
-    if (rc) return rc;
-    if (help) {
-        wn_help(&wn_cli_models_page, table, (int)(sizeof table / sizeof *table));
-        return WN_EXIT_OK;
-    }
+    int rc;
+    if (!wn_cli_parse(&wn_cli_models_page, table, (int)(sizeof table / sizeof *table), argc,
+                      argv, &word, &rc))
+        return rc;
     if (wn_models_find(&f, &err)) {
         fprintf(stderr, "winnow models: %s\n", err.text);
         return WN_EXIT_FAILED;
     }
     wn_found_models all = f;
-    if (n_words) narrow(&f, word);
+    if (word) narrow(&f, word);
     (json ? print_json : names ? print_names : print_table)(&f);
     wn_models_free(&all);
     return WN_EXIT_OK;

@@ -381,9 +381,8 @@ const wn_help_page wn_cli_recipes_page = {
 
 int wn_cli_recipes(int argc, char **argv)
 {
-    const char *lib = NULL, *rest[1];
-    bool json = false, markdown = false, names = false, help;
-    int n_rest;
+    const char *lib = NULL, *word;
+    bool json = false, markdown = false, names = false;
     const wn_arg table[] = {
         { 0, "json", WN_ARG_FLAG, &json, NULL, "JSON instead of a table", 0, 0, 0 },
         { 0, "markdown", WN_ARG_FLAG, &markdown, NULL,
@@ -391,17 +390,14 @@ int wn_cli_recipes(int argc, char **argv)
         { 0, "names", WN_ARG_FLAG, &names, NULL, "names of recipes alone, one a line", 0, 0, 0 },
         { 0, "policy-lib", WN_ARG_STRING, &lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
     };
-    int rc = wn_args_parse(table, (int)(sizeof table / sizeof *table), argc, argv, rest, 1, &n_rest,
-                           &help);
-    if (rc) return rc;
-    if (help) {
-        wn_help(&wn_cli_recipes_page, table, (int)(sizeof table / sizeof *table));
-        return WN_EXIT_OK;
-    }
+    int rc;
+    if (!wn_cli_parse(&wn_cli_recipes_page, table, (int)(sizeof table / sizeof *table), argc,
+                      argv, &word, &rc))
+        return rc;
     if ((rc = wn_cli_policy("recipes", lib, NULL))) return rc;
-    const wn_recipe *one = n_rest ? wn_recipe_find(rest[0]) : NULL;
-    if (n_rest && !one) {
-        fprintf(stderr, "winnow recipes: there is no recipe \"%.40s\"; there are", rest[0]);
+    const wn_recipe *one = word ? wn_recipe_find(word) : NULL;
+    if (word && !one) {
+        fprintf(stderr, "winnow recipes: there is no recipe \"%.40s\"; there are", word);
         for (int i = 0; wn_recipe_at(i); i++)
             fprintf(stderr, "%s %s", i ? "," : "", wn_recipe_at(i)->name);
         fputc('\n', stderr);
