@@ -187,9 +187,8 @@ static const char *journal_of(const options *o, const char *usual)
 
 static int fail(const wn_err *err, const char *journal)
 {
-    if (*wn_cli_catch_interrupt()) fprintf(stderr, "\nwinnow eval: interrupted%s\n",
-                      journal ? "; the same command goes on where it stopped" : "");
-    else fprintf(stderr, "winnow eval: %s\n", err->text);
+    if (!wn_cli_say_interrupted("eval", journal))
+        fprintf(stderr, "winnow eval: %s\n", err->text);
     return WN_EXIT_FAILED;
 }
 
@@ -244,6 +243,8 @@ done:
     return st ? fail(&err, journal) : WN_EXIT_OK;
 }
 
+/* ---- the command line ------------------------------------------------------------------------ */
+
 static const char *task_row(int i, const char **about)
 {
     *about = wn_tasks[i] ? wn_tasks[i]->about : NULL;
@@ -267,95 +268,100 @@ const wn_help_page wn_cli_eval_page = {
     .row = task_row,
 };
 
+/* What the table cannot say: options that exclude each other, and names that must be known before a
+ * model is read. */
+static int check(const options *o)
+{
+    int rc;
+    if (!o->model) return wrong("which model? give -m FILE (a GGUF file)", NULL);
+    if (strcmp(o->ask, "before") && strcmp(o->ask, "after") && strcmp(o->ask, "both"))
+        return wrong("--ask is before, after or both, not", o->ask);
+    if (o->json + o->csv + o->markdown > 1)
+        return wrong("--json, --csv or --markdown, one of them", NULL);
+    if (o->results && (o->journal || o->no_resume))
+        return wrong("--results is a journal: without --journal and --no-resume", NULL);
+    if ((rc = wn_cli_policy("eval", o->lib, NULL))) return rc;
+    return wn_cli_formats("eval", *o->k_type ? o->k_type : "f16", *o->v_type ? o->v_type : "f16");
+}
+
+/* What the table below fills in; a process reads one command line. */
+static const char *policies[MAX_POLICIES];
+static options o = { .tasks = "all", .ask = "both", .chunks = "4", .budget = "50,25,12.5",
+                     .kv = { policies, 0, MAX_POLICIES }, .k_type = "", .v_type = "" };
+
+static const wn_arg table[] = {
+    { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+    { 'm', "model", WN_ARG_STRING, &o.model, "MODEL",
+      "GGUF file, or the name of a model (winnow models)", 0, 0, 0 },
+    { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY",
+      "a policy, or all (of winnow recipes); may be given many times", 0, 0, 0 },
+    { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
+    { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
+    { 0, "calibration", WN_ARG_STRING, &o.calibration, "FILE", WN_CLI_CALIBRATION_HELP, 0, 0,
+      0 },
+    { 0, "budget", WN_ARG_STRING, &o.budget, "LIST",
+      "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
+    { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE",
+      "format of the keys in rows that name none (winnow recipes lists them)", 0, 0, "-ctk" },
+    { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE",
+      "format of the values; the full cache that rows are compared with is f16", 0, 0, "-ctv" },
+    { 'c', "context", WN_ARG_INT, &o.context, "N",
+      "tokens (default: the usable context, found first)", 64, 1e9, "ctx-size" },
+    { 0, "usable", WN_ARG_FLAG, &o.usable, NULL,
+      "find the usable context also when --context is given", 0, 0, 0 },
+    { 0, "Text", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+    { 'f', "text", WN_ARG_STRING, &o.text, "FILE",
+      "text for KL, agreement and perplexity (default: public-domain prose)", 0, 0, 0 },
+    { 0, "chunks", WN_ARG_STRING, &o.chunks, "N",
+      "pieces of --context tokens; all; none: tasks only (default 4)", 0, 0, 0 },
+    { 0, "Tasks", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+    { 0, "tasks", WN_ARG_STRING, &o.tasks, "LIST",
+      "names, all or none (default all; they are listed below)", 0, 0, 0 },
+    { 0, "ask", WN_ARG_STRING, &o.ask, "WHEN",
+      "questions come before compression, after it, or both (default)", 0, 0, 0 },
+    { 0, "lengths", WN_ARG_STRING, &o.lengths, "LIST",
+      "tokens of the cases, as in 512,1k,2k (default: the context)", 0, 0, 0 },
+    { 0, "seeds", WN_ARG_INT, &o.seeds, "K", "cases of each task (default 8)", 0, 100000, 0 },
+    { 's', "seed", WN_ARG_INT, &o.seed, "N", "other cases (default 0)", 0, 4294967295.0, 0 },
+    { 0, "template", WN_ARG_STRING, &o.family, "NAME",
+      "phrasing: model (base in turns of its chat template), base, chat, demo\nor a file "
+      "(default: what fits the model)",
+      0, 0, 0 },
+    { 0, "haystack", WN_ARG_STRING, &o.haystack, "FILE",
+      "text that facts are hidden in (default: public-domain prose)", 0, 0, 0 },
+    { 0, "choices", WN_ARG_STRING, &o.choices, "FILE",
+      "multiple choice: JSON lines with question, choices, answer, context", 0, 0, 0 },
+    { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+    { 't', "threads", WN_ARG_INT, &o.threads, "N",
+      "threads (default: all processors); changes no figure but speed", 0, 256, 0 },
+    { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
+    { 0, "no-speed", WN_ARG_FLAG, &o.no_speed, NULL,
+      "do not time rows: the output is then the same in every run", 0, 0, 0 },
+    { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no journal of finished work", 0, 0,
+      0 },
+    { 0, "journal", WN_ARG_STRING, &o.journal, "FILE",
+      "keep it here (default: in the cache directory)", 0, 0, 0 },
+    { 0, "results", WN_ARG_STRING, &o.results, "FILE",
+      "a journal that stays: what it has is not measured again", 0, 0, 0 },
+    { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
+    { 0, "json", WN_ARG_FLAG, &o.json, NULL, "JSON instead of a table", 0, 0, 0 },
+    { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "CSV instead of a table", 0, 0, 0 },
+    { 0, "markdown", WN_ARG_FLAG, &o.markdown, NULL,
+      "Markdown instead of a table for terminals", 0, 0, 0 },
+};
+
 int wn_cli_eval(int argc, char **argv)
 {
-    const char *kv[MAX_POLICIES];
-    options o = { .tasks = "all", .ask = "both", .chunks = "4", .budget = "50,25,12.5",
-                  .kv = { kv, 0, MAX_POLICIES }, .k_type = "", .v_type = "" };
-    char path[600];
-    const wn_arg table[] = {
-        { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 'm', "model", WN_ARG_STRING, &o.model, "MODEL",
-          "GGUF file, or the name of a model (winnow models)", 0, 0, 0 },
-        { 0, "kv", WN_ARG_LIST, &o.kv, "POLICY",
-          "a policy, or all (of winnow recipes); may be given many times", 0, 0, 0 },
-        { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
-        { 0, "profile", WN_ARG_STRING, &o.profile, "FILE", WN_CLI_PROFILE_HELP, 0, 0, 0 },
-        { 0, "calibration", WN_ARG_STRING, &o.calibration, "FILE", WN_CLI_CALIBRATION_HELP, 0, 0,
-          0 },
-        { 0, "budget", WN_ARG_STRING, &o.budget, "LIST",
-          "shares in percent for policies without @ (default 50,25,12.5)", 0, 0, 0 },
-        { 0, "cache-type-k", WN_ARG_STRING, &o.k_type, "TYPE",
-          "format of the keys in rows that name none (winnow recipes lists them)", 0, 0, "-ctk" },
-        { 0, "cache-type-v", WN_ARG_STRING, &o.v_type, "TYPE",
-          "format of the values; the full cache that rows are compared with is f16", 0, 0, "-ctv" },
-        { 'c', "context", WN_ARG_INT, &o.context, "N",
-          "tokens (default: the usable context, found first)", 64, 1e9, "ctx-size" },
-        { 0, "usable", WN_ARG_FLAG, &o.usable, NULL,
-          "find the usable context also when --context is given", 0, 0, 0 },
-        { 0, "Text", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 'f', "text", WN_ARG_STRING, &o.text, "FILE",
-          "text for KL, agreement and perplexity (default: public-domain prose)", 0, 0, 0 },
-        { 0, "chunks", WN_ARG_STRING, &o.chunks, "N",
-          "pieces of --context tokens; all; none: tasks only (default 4)", 0, 0, 0 },
-        { 0, "Tasks", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 0, "tasks", WN_ARG_STRING, &o.tasks, "LIST",
-          "names, all or none (default all; they are listed below)", 0, 0, 0 },
-        { 0, "ask", WN_ARG_STRING, &o.ask, "WHEN",
-          "questions come before compression, after it, or both (default)", 0, 0, 0 },
-        { 0, "lengths", WN_ARG_STRING, &o.lengths, "LIST",
-          "tokens of the cases, as in 512,1k,2k (default: the context)", 0, 0, 0 },
-        { 0, "seeds", WN_ARG_INT, &o.seeds, "K", "cases of each task (default 8)", 0, 100000, 0 },
-        { 's', "seed", WN_ARG_INT, &o.seed, "N", "other cases (default 0)", 0, 4294967295.0, 0 },
-        { 0, "template", WN_ARG_STRING, &o.family, "NAME",
-          "phrasing: model (base in turns of its chat template), base, chat, demo\nor a file "
-          "(default: what fits the model)",
-          0, 0, 0 },
-        { 0, "haystack", WN_ARG_STRING, &o.haystack, "FILE",
-          "text that facts are hidden in (default: public-domain prose)", 0, 0, 0 },
-        { 0, "choices", WN_ARG_STRING, &o.choices, "FILE",
-          "multiple choice: JSON lines with question, choices, answer, context", 0, 0, 0 },
-        { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 't', "threads", WN_ARG_INT, &o.threads, "N",
-          "threads (default: all processors); changes no figure but speed", 0, 256, 0 },
-        { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
-        { 0, "no-speed", WN_ARG_FLAG, &o.no_speed, NULL,
-          "do not time rows: the output is then the same in every run", 0, 0, 0 },
-        { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no journal of finished work", 0, 0,
-          0 },
-        { 0, "journal", WN_ARG_STRING, &o.journal, "FILE",
-          "keep it here (default: in the cache directory)", 0, 0, 0 },
-        { 0, "results", WN_ARG_STRING, &o.results, "FILE",
-          "a journal that stays: what it has is not measured again", 0, 0, 0 },
-        { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
-        { 0, "json", WN_ARG_FLAG, &o.json, NULL, "JSON instead of a table", 0, 0, 0 },
-        { 0, "csv", WN_ARG_FLAG, &o.csv, NULL, "CSV instead of a table", 0, 0, 0 },
-        { 0, "markdown", WN_ARG_FLAG, &o.markdown, NULL,
-          "Markdown instead of a table for terminals", 0, 0, 0 },
-    };
-    const char *rest[1];
-    int n_rest, chunks, n_rows;
-    bool help;
-    if (argc > 0) wn_cli_journal_path(path, sizeof path, "eval", argc, argv);
-    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
-    if (rc) return rc;
-    if (help) {
-        wn_help(&wn_cli_eval_page, table, (int)WN_COUNT(table));
-        return WN_EXIT_OK;
-    }
-    if (n_rest && !o.model) o.model = rest[0];
-    if (!o.model) return wrong("which model? give -m FILE (a GGUF file)", NULL);
-    if (strcmp(o.ask, "before") && strcmp(o.ask, "after") && strcmp(o.ask, "both"))
-        return wrong("--ask is before, after or both, not", o.ask);
-    if (o.json + o.csv + o.markdown > 1)
-        return wrong("--json, --csv or --markdown, one of them", NULL);
-    if (o.results && (o.journal || o.no_resume))
-        return wrong("--results is a journal: without --journal and --no-resume", NULL);
-    if ((rc = wn_cli_policy("eval", o.lib, NULL))) return rc;
-    if ((rc = wn_cli_formats("eval", *o.k_type ? o.k_type : "f16", *o.v_type ? o.v_type : "f16")))
-        return rc;
-    wn_eval_row *rows = calloc(MAX_ROWS, sizeof *rows);
     const wn_task *tasks[MAX_TASKS];
+    const char *word;
+    char path[600];
+    int rc, chunks, n_rows;
+    if (argc > 0) wn_cli_journal_path(path, sizeof path, "eval", argc, argv);
+    if (!wn_cli_parse(&wn_cli_eval_page, table, (int)WN_COUNT(table), argc, argv, &word, &rc))
+        return rc;
+    if (word && !o.model) o.model = word;
+    if ((rc = check(&o))) return rc;
+    wn_eval_row *rows = calloc(MAX_ROWS, sizeof *rows);
     rc = !rows ? wrong("out of memory", NULL) : make_rows(&o, rows, &n_rows);
     if (!rc) rc = make_tasks(&o, tasks);
     if (!rc) rc = make_chunks(o.chunks, &chunks);

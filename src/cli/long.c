@@ -23,6 +23,14 @@ const volatile int *wn_cli_catch_interrupt(void)
     return &stop;
 }
 
+bool wn_cli_say_interrupted(const char *command, const char *journal)
+{
+    if (stop)
+        fprintf(stderr, "\nwinnow %s: interrupted%s\n", command,
+                journal ? "; the same command goes on where it stopped" : "");
+    return stop;
+}
+
 void wn_cli_on_progress(void *ctx, const char *what, int done, int total)
 {
     wn_cli_progress *p = ctx;

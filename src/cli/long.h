@@ -23,5 +23,7 @@ void wn_cli_journal_path(char *buf, size_t n, const char *command, int argc, cha
 
 /* Set by the first interrupt from now on (SIGINT). */
 const volatile int *wn_cli_catch_interrupt(void);
+/* If there was one, that on stderr, and where a journal is kept (else NULL) how to go on. */
+bool wn_cli_say_interrupted(const char *command, const char *journal);
 
 #endif
