@@ -109,10 +109,7 @@ static wn_status show(const options *o, const wn_profile *p, const char *path, w
 
 static int fail(const wn_err *err, const char *journal)
 {
-    if (*wn_cli_catch_interrupt())
-        fprintf(stderr, "\nwinnow profile: interrupted%s\n",
-                journal ? "; the same command goes on where it stopped" : "");
-    else wn_cli_complain("profile", "%s", err->text);
+    if (!wn_cli_say_interrupted("profile", journal)) wn_cli_complain("profile", "%s", err->text);
     return WN_EXIT_FAILED;
 }
 
@@ -237,6 +234,8 @@ done:
     return st ? fail(&err, journal) : WN_EXIT_OK;
 }
 
+/* ---- the command line ------------------------------------------------------------------------ */
+
 const wn_help_page wn_cli_profile_page = {
     .command = "profile",
     .summary = "find the heads that fetch from far away, and budgets for layers",
@@ -252,85 +251,89 @@ const wn_help_page wn_cli_profile_page = {
         "winnow profile models/winnow-demo.gguf --budgets snapkv@25% --search evolve --minutes 30",
 };
 
+/* What the table cannot say: options that need or exclude each other. */
+static int check(const options *o)
+{
+    wn_search how;
+    if (!o->model) return wrong("which model? give a GGUF file", NULL);
+    if (!find_search(o->search, &how))
+        return wrong("--search: there are descend and evolve, not", o->search);
+    if (!o->budgets && (o->search || o->evaluations || o->minutes > 0))
+        return wrong("--search, --evaluations and --minutes are about --budgets POLICY", NULL);
+    if (o->json && o->check) return wrong("--json or --check, one of them", NULL);
+    return wn_cli_policy("profile", o->lib, NULL);
+}
+
+/* What the table below fills in; a process reads one command line. */
+static options o;
+
+static const wn_arg table[] = {
+    { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+    { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file", 0, 0, 0 },
+    { 'o', "output", WN_ARG_STRING, &o.output, "FILE",
+      "profile to write (default: the model's path and .profile)", 0, 0, 0 },
+    { 'c', "context", WN_ARG_INT, &o.context, "N",
+      "tokens of a text (default 2048, or what the model was trained for)", 256, 1e6,
+      "ctx-size" },
+    { 0, "needles", WN_ARG_INT, &o.needles, "N",
+      "texts with a fact and a question (default 12)", 1, 10000, 0 },
+    { 0, "repeats", WN_ARG_INT, &o.repeats, "N", "texts of repeated random tokens (default 4)",
+      1, 10000, 0 },
+    { 0, "sinks", WN_ARG_INT, &o.sinks, "N",
+      "first tokens that a streaming head sees (default 4)", 1, 1e6, 0 },
+    { 0, "recent", WN_ARG_INT, &o.recent, "N",
+      "last tokens that it sees (default 256, an eighth of short contexts)", 1, 1e6, 0 },
+    { 's', "seed", WN_ARG_INT, &o.seed, "N", "other texts (default 0)", 0, 4294967295.0, 0 },
+    { 0, "template", WN_ARG_STRING, &o.family, "NAME",
+      "phrasing: model (base in turns of its chat template), base, chat, demo\nor a file "
+      "(default: what fits the model)",
+      0, 0, 0 },
+    { 0, "haystack", WN_ARG_STRING, &o.haystack, "FILE",
+      "text that facts are hidden in (default: public-domain prose)", 0, 0, 0 },
+    { 0, "Budgets", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+    { 0, "budgets", WN_ARG_STRING, &o.budgets, "POLICY",
+      "search slots per layer for this policy, as in snapkv@25%; the heads of\n"
+      "the profile there is are taken over; texts have --context tokens (default 1024)",
+      0, 0, 0 },
+    { 0, "groups", WN_ARG_INT, &o.groups, "N",
+      "groups of layers whose budgets move together (default: up to 8)", 1, 4096, 0 },
+    { 0, "search", WN_ARG_STRING, &o.search, "HOW",
+      "descend: a step at a time; evolve: as EvolKV does, slower and finer\n"
+      "(default: descend)",
+      0, 0, 0 },
+    { 0, "evaluations", WN_ARG_INT, &o.evaluations, "N",
+      "budgets that are tried at most (default of evolve: 30 for each layer)", 2, 1e6, 0 },
+    { 0, "minutes", WN_ARG_FLOAT, &o.minutes, "N",
+      "begin no batch after that; the same command goes on later", 1e-3, 1e6, 0 },
+    { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
+    { 't', "threads", WN_ARG_INT, &o.threads, "N",
+      "threads (default: all processors); changes no figure", 0, 256, 0 },
+    { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
+    { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
+    { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no record of finished work", 0, 0,
+      0 },
+    { 0, "journal", WN_ARG_STRING, &o.journal, "FILE",
+      "keep that of heads here (default: in the cache directory); that of budgets\n"
+      "is beside the profile, .search",
+      0, 0, 0 },
+    { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
+    { 0, "check", WN_ARG_FLAG, &o.check, NULL,
+      "ask for needles while the lanes that fetch, and others, lose the middle of the text", 0,
+      0, 0 },
+    { 0, "again", WN_ARG_FLAG, &o.again, NULL,
+      "measure the heads anew also with --budgets and --check", 0, 0, 0 },
+    { 0, "json", WN_ARG_FLAG, &o.json, NULL, "the profile itself instead of a table", 0, 0, 0 },
+};
+
 int wn_cli_profile(int argc, char **argv)
 {
-    options o = { 0 };
+    const char *word;
     char journal[600];
-    const wn_arg table[] = {
-        { 0, "What is measured", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 'm', "model", WN_ARG_STRING, &o.model, "FILE", "GGUF file", 0, 0, 0 },
-        { 'o', "output", WN_ARG_STRING, &o.output, "FILE",
-          "profile to write (default: the model's path and .profile)", 0, 0, 0 },
-        { 'c', "context", WN_ARG_INT, &o.context, "N",
-          "tokens of a text (default 2048, or what the model was trained for)", 256, 1e6,
-          "ctx-size" },
-        { 0, "needles", WN_ARG_INT, &o.needles, "N",
-          "texts with a fact and a question (default 12)", 1, 10000, 0 },
-        { 0, "repeats", WN_ARG_INT, &o.repeats, "N", "texts of repeated random tokens (default 4)",
-          1, 10000, 0 },
-        { 0, "sinks", WN_ARG_INT, &o.sinks, "N",
-          "first tokens that a streaming head sees (default 4)", 1, 1e6, 0 },
-        { 0, "recent", WN_ARG_INT, &o.recent, "N",
-          "last tokens that it sees (default 256, an eighth of short contexts)", 1, 1e6, 0 },
-        { 's', "seed", WN_ARG_INT, &o.seed, "N", "other texts (default 0)", 0, 4294967295.0, 0 },
-        { 0, "template", WN_ARG_STRING, &o.family, "NAME",
-          "phrasing: model (base in turns of its chat template), base, chat, demo\nor a file "
-          "(default: what fits the model)",
-          0, 0, 0 },
-        { 0, "haystack", WN_ARG_STRING, &o.haystack, "FILE",
-          "text that facts are hidden in (default: public-domain prose)", 0, 0, 0 },
-        { 0, "Budgets", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 0, "budgets", WN_ARG_STRING, &o.budgets, "POLICY",
-          "search slots per layer for this policy, as in snapkv@25%; the heads of\n"
-          "the profile there is are taken over; texts have --context tokens (default 1024)",
-          0, 0, 0 },
-        { 0, "groups", WN_ARG_INT, &o.groups, "N",
-          "groups of layers whose budgets move together (default: up to 8)", 1, 4096, 0 },
-        { 0, "search", WN_ARG_STRING, &o.search, "HOW",
-          "descend: a step at a time; evolve: as EvolKV does, slower and finer\n"
-          "(default: descend)",
-          0, 0, 0 },
-        { 0, "evaluations", WN_ARG_INT, &o.evaluations, "N",
-          "budgets that are tried at most (default of evolve: 30 for each layer)", 2, 1e6, 0 },
-        { 0, "minutes", WN_ARG_FLOAT, &o.minutes, "N",
-          "begin no batch after that; the same command goes on later", 1e-3, 1e6, 0 },
-        { 0, "Running", WN_ARG_HEADING, 0, 0, 0, 0, 0, 0 },
-        { 't', "threads", WN_ARG_INT, &o.threads, "N",
-          "threads (default: all processors); changes no figure", 0, 256, 0 },
-        { 0, "mem", WN_ARG_BYTES, &o.mem, "SIZE", "ceiling for weights, caches, scratch", 0, 0, 0 },
-        { 0, "policy-lib", WN_ARG_STRING, &o.lib, "FILE", WN_CLI_POLICY_LIB_HELP, 0, 0, 0 },
-        { 0, "no-resume", WN_ARG_FLAG, &o.no_resume, NULL, "keep no record of finished work", 0, 0,
-          0 },
-        { 0, "journal", WN_ARG_STRING, &o.journal, "FILE",
-          "keep that of heads here (default: in the cache directory); that of budgets\n"
-          "is beside the profile, .search",
-          0, 0, 0 },
-        { 'q', "quiet", WN_ARG_FLAG, &o.quiet, NULL, "no progress", 0, 0, 0 },
-        { 0, "check", WN_ARG_FLAG, &o.check, NULL,
-          "ask for needles while the lanes that fetch, and others, lose the middle of the text", 0,
-          0, 0 },
-        { 0, "again", WN_ARG_FLAG, &o.again, NULL,
-          "measure the heads anew also with --budgets and --check", 0, 0, 0 },
-        { 0, "json", WN_ARG_FLAG, &o.json, NULL, "the profile itself instead of a table", 0, 0, 0 },
-    };
-    const char *rest[1];
-    int n_rest;
-    bool help;
+    int rc;
     if (argc > 0) wn_cli_journal_path(journal, sizeof journal, "profile", argc, argv);
-    int rc = wn_args_parse(table, (int)WN_COUNT(table), argc, argv, rest, 1, &n_rest, &help);
-    if (rc) return rc;
-    if (help) {
-        wn_help(&wn_cli_profile_page, table, (int)WN_COUNT(table));
-        return WN_EXIT_OK;
-    }
-    if (n_rest && !o.model) o.model = rest[0];
-    if (!o.model) return wrong("which model? give a GGUF file", NULL);
-    wn_search how;
-    if (!find_search(o.search, &how))
-        return wrong("--search: there are descend and evolve, not", o.search);
-    if (!o.budgets && (o.search || o.evaluations || o.minutes > 0))
-        return wrong("--search, --evaluations and --minutes are about --budgets POLICY", NULL);
-    if (o.json && o.check) return wrong("--json or --check, one of them", NULL);
-    if ((rc = wn_cli_policy("profile", o.lib, NULL))) return rc;
+    if (!wn_cli_parse(&wn_cli_profile_page, table, (int)WN_COUNT(table), argc, argv, &word, &rc))
+        return rc;
+    if (word && !o.model) o.model = word;
+    if ((rc = check(&o))) return rc;
     return run(&o, o.no_resume ? NULL : o.journal ? o.journal : journal);
 }
