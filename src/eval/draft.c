@@ -175,7 +175,7 @@ const char *wn_draft_bound(const wn_binds *b, const char *name)
 static const char *draw_word(wn_draft *d, const wn_binds *b, const char *name, size_t n)
 {
     int k = wn_phrases_n_words(d->p, name, n);
-    WN_ASSERT(k > 0);                   /* phrases.c has checked the template */
+    WN_ASSERT(k > 0);                   /* phrases_grammar.c has seen to it */
     for (int tries = 0;; tries++) {
         const char *w = wn_phrases_word(d->p, name, n, wn_draft_below(d, k));
         bool taken = false;

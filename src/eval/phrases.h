@@ -6,7 +6,7 @@
  * with a placeholder nobody fills are errors, so that the makers of cases can take every
  * phrase for granted. In a phrase {word} stands for
  *
- *     {key}, {value}, ...      what the task fills in; phrases.c has the table
+ *     {key}, {value}, ...      what the task fills in; phrases_grammar.c has the table
  *     {adj}, {adj2}            a word of the list "adj", drawn; another one of it, drawn
  *     {d5}                     5 digits, drawn
  *
@@ -50,7 +50,7 @@ wn_status wn_phrases_parse(wn_phrases **out, const char *json, size_t n_json, co
 /* "demo", "base", "chat": the i-th compiled-in family; NULL beyond the last. */
 const char *wn_phrases_family(int i);
 
-/* What a task's section says; these keys exist, phrases.c has seen to it. */
+/* What a task's section says; these keys exist, phrases_grammar.c has seen to it. */
 const char *wn_phrases_text(const wn_phrases *p, const char *task, const char *key);
 /* NULL where the section leaves out an optional phrase ("ask", "stop"). */
 const char *wn_phrases_optional(const wn_phrases *p, const char *task, const char *key);
