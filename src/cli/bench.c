@@ -23,6 +23,7 @@
  */
 #include "cli/args.h"
 #include "cli/cli.h"
+#include "cli/long.h"
 #include "cli/models.h"
 #include "cli/policy.h"
 
@@ -67,8 +68,6 @@ typedef struct {
 
 typedef struct { double s, attn_ms; } timing;   /* of one repetition: all of it, and attention */
 
-static double seconds(void) { return (double)wn_os_now_us() * 1e-6; }
-
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -97,12 +96,12 @@ static timing median_timing(const timing *t, int n)
 static double begin_timing(const bench *b)
 {
     wn_engine_attention_us(b->e, true);
-    return seconds();
+    return wn_cli_now();
 }
 
 static timing end_timing(const bench *b, double t0)
 {
-    double s = seconds() - t0;
+    double s = wn_cli_now() - t0;
     return (timing){ s, (double)wn_engine_attention_us(b->e, true) * 1e-3 };
 }
 
@@ -115,7 +114,7 @@ static int32_t token_at(int i, int n_vocab)
 static wn_status feed_and_run(const bench *b, wn_seq *s, int n, bool progress, wn_err *err)
 {
     int from = wn_seq_n_tokens(s), rows;
-    double last = seconds();
+    double last = wn_cli_now();
     for (int i = 0; i < n; i++) {
         int32_t id = token_at(from + i, b->mi.n_vocab);
         wn_status st = wn_seq_feed(s, &id, 1, err);
@@ -124,8 +123,8 @@ static wn_status feed_and_run(const bench *b, wn_seq *s, int n, bool progress, w
     do {
         wn_status st = wn_engine_step(b->e, &rows, err);
         if (st) return st;
-        if (progress && seconds() - last > 0.2) {
-            last = seconds();
+        if (progress && wn_cli_now() - last > 0.2) {
+            last = wn_cli_now();
             fprintf(stderr, "\rfilling the cache: %d of %d positions ", wn_seq_n_done(s), from + n);
         }
     } while (rows > 0);
@@ -390,12 +389,12 @@ static wn_status fit_depths(bench *b, int extra, int ctx, wn_err *err)
 static wn_status open_all(bench *b, wn_err *err)
 {
     const options *o = b->o;
-    double t0 = seconds();
+    double t0 = wn_cli_now();
     wn_status st = wn_cli_open_model(
         &b->m, o->model,
         &(wn_model_opts){ .n_threads = (int)o->threads, .no_repack = o->no_repack }, err);
     if (st) return st;
-    b->load_s = seconds() - t0;
+    b->load_s = wn_cli_now() - t0;
     wn_model_get_info(b->m, &b->mi);
     int extra = (int)(o->prompt > o->n + 2 ? o->prompt : o->n + 2),
         ctx = o->n_ctx ? (int)o->n_ctx : b->mi.n_ctx_train, seqs = o->forks ? 2 : 1;

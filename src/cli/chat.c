@@ -13,6 +13,7 @@
 #include "cli/chat_input.h"
 #include "cli/chat_template.h"
 #include "cli/cli.h"
+#include "cli/long.h"
 #include "cli/models.h"
 #include "cli/policy.h"
 #include "winnow_policy.h"
@@ -58,8 +59,6 @@ static void on_interrupt(int sig)
     (void)sig;
     interrupted = 1;
 }
-
-static double now(void) { return (double)wn_os_now_us() * 1e-6; }
 
 static void say(const wn_err *err) { fprintf(stderr, "winnow chat: %s\n", err->text); }
 
@@ -169,12 +168,12 @@ static wn_status take_turn(chat *c, const char *message, wn_err *err)
     free(json);
     if (!st && !n) st = wn_fail(err, WN_EINVAL, "the template makes nothing of this conversation");
     interrupted = 0;
-    double t0 = now();
+    double t0 = wn_cli_now();
     if (!st) st = bring_up(c, ids, n, err);
-    double t1 = now();
+    double t1 = wn_cli_now();
     if (!st) st = answer(c, &out, err);
     c->read_s = t1 - t0;
-    c->answer_s = now() - t1;
+    c->answer_s = wn_cli_now() - t1;
     if (!st || out.n) putchar('\n');
     if (n && (st == WN_ELIMIT || st == WN_EFULL))
         fprintf(stderr, "(the context is full: /reset begins anew)\n");

@@ -24,7 +24,8 @@ typedef struct {
 void wn_help(const wn_help_page *page, const wn_arg *table, int n);
 
 /* Reads the command line of a command that takes one word at most (*word is NULL without it), and
- * answers --help. False: that was all, or something is wrong and was said; *rc is the exit status. */
+ * answers --help. False: that was all, or something is wrong and was said; *rc is the exit
+ * status. */
 bool wn_cli_parse(const wn_help_page *page, const wn_arg *table, int n, int argc, char **argv,
                   const char **word, int *rc);
 

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+double wn_cli_now(void) { return (double)wn_os_now_us() * 1e-6; }
+
 static volatile int stop;
 static void on_interrupt(int sig)
 {

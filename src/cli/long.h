@@ -1,11 +1,13 @@
 /* cli/long.h - commands that work for minutes: progress on a terminal, a journal that is found
- * again, and an interruption that leaves it whole. */
+ * again, an interruption that leaves it whole, and how long things took. */
 #ifndef WN_CLI_LONG_H
 #define WN_CLI_LONG_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+double wn_cli_now(void);                /* seconds, from any point on; for progress and rates */
 
 typedef struct {
     bool show;                          /* stderr is a terminal and nobody asked for quiet */

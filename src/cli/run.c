@@ -8,6 +8,7 @@
  */
 #include "cli/run.h"
 #include "cli/cli.h"
+#include "cli/long.h"
 
 #include "base/alloc.h"
 #include "base/os.h"
@@ -28,12 +29,12 @@ static void on_interrupt(int sig)
 
 static wn_status prefill(wn_run *r, wn_err *err)
 {
-    double start = wn_run_now(), last = start;
+    double start = wn_cli_now(), last = start;
     int rows;
     do {
         wn_status st = wn_engine_step(r->e, &rows, err);
         if (st) return st;
-        double t = wn_run_now();
+        double t = wn_cli_now();
         if (r->show && t - start > 0.7 && t - last > 0.1) {
             last = t;
             wn_run_show_reading((double)wn_seq_n_done(r->s) - (double)r->cached,
@@ -46,11 +47,11 @@ static wn_status prefill(wn_run *r, wn_err *err)
 
 static wn_status read_all(wn_run *r, wn_err *err)
 {
-    double start = wn_run_now();
+    double start = wn_cli_now();
     size_t have = (size_t)wn_seq_n_tokens(r->s);
     wn_status st = wn_seq_feed(r->s, r->ids + have, r->n_ids - have, err);
     if (st || (st = wn_seq_mark(r->s, err)) || (st = prefill(r, err))) return st;
-    r->prefill_s = wn_run_now() - start;
+    r->prefill_s = wn_cli_now() - start;
     return WN_OK;
 }
 
@@ -110,11 +111,11 @@ static wn_status generate(wn_run *r, wn_err *err)
 static wn_status answer(wn_run *r, wn_err *err)
 {
     const wn_run_options *o = r->o;
-    double start = wn_run_now();
+    double start = wn_cli_now();
     wn_status st;
     if (o->echo && o->prompt && !o->json) fputs(o->prompt, stdout);
     if (!interrupted && (st = generate(r, err))) return st;
-    r->decode_s = wn_run_now() - start;
+    r->decode_s = wn_cli_now() - start;
     if (!o->json && r->generated) putchar('\n');
     return WN_OK;
 }
@@ -123,7 +124,7 @@ static wn_status answer(wn_run *r, wn_err *err)
 
 static wn_status open_all(wn_run *r, wn_err *err)
 {
-    double start = wn_run_now();
+    double start = wn_cli_now();
     wn_status st = wn_run_open_model(r, &start, err);
     if (st || (st = wn_run_read_prompt(r, err)) || (st = wn_run_open_engine(r, err)) ||
         (st = wn_run_open_sampler(r, err)) ||
@@ -131,7 +132,7 @@ static wn_status open_all(wn_run *r, wn_err *err)
         (st = wn_run_resume(r, err)) || (st = wn_run_name_ranges(r, err)) ||
         (st = wn_run_watch(r, err)))
         return st;
-    r->load_s = wn_run_now() - start;
+    r->load_s = wn_cli_now() - start;
     return WN_OK;
 }
 

@@ -76,7 +76,6 @@ wn_status wn_run_open_sampler(wn_run *r, wn_err *err);
 wn_status wn_run_watch(wn_run *r, wn_err *err);
 wn_status wn_run_stop_watching(wn_run *r, wn_err *err);
 
-double wn_run_now(void);                /* seconds */
 void wn_run_on_load(void *ctx, double done);            /* ctx: when it began, a double */
 void wn_run_show_reading(double done, double total, double seconds);
 void wn_run_clear_progress(void);

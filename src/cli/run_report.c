@@ -2,14 +2,11 @@
  * written over; figures go to stderr, or with --json to stdout as the last line.
  */
 #include "cli/cli.h"
+#include "cli/long.h"
 #include "cli/run.h"
-
-#include "base/os.h"
 
 #include <jansson.h>
 #include <stdlib.h>
-
-double wn_run_now(void) { return (double)wn_os_now_us() * 1e-6; }
 
 /* ---- progress ------------------------------------------------------------------- */
 
@@ -29,7 +26,7 @@ void wn_run_clear_progress(void) { fputs("\r\033[K", stderr); }
 void wn_run_on_load(void *ctx, double done)
 {
     double start = *(double *)ctx;
-    if (wn_run_now() - start < 0.5) return;
+    if (wn_cli_now() - start < 0.5) return;
     fprintf(stderr, "\rrepacking weights %3.0f %% ", 100 * done);
     if (done >= 1) wn_run_clear_progress();
 }
