@@ -249,6 +249,17 @@ static bool find_entries(cursor *c, const uint32_t **out, uint64_t width)
     return (*out = take(c, 1)) && take(c, width * **out);
 }
 
+/* Slots stand for a token at least, and whoever merges them may add their counts up. */
+static bool add_up(const int32_t *count, uint32_t n)
+{
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (count[i] < 1) return false;
+        sum += count[i];
+    }
+    return sum <= INT32_MAX;
+}
+
 static const char *find_lane(wn_trace *t, cursor *c, int lane)
 {
     wn_trace_decision *d = &t->d;
@@ -263,8 +274,8 @@ static const char *find_lane(wn_trace *t, cursor *c, int lane)
     l->n = o->n = (int32_t)n;
     if (!find_positions(t, c, o)) return "a lane's positions are not in order";
     if (o->what & COUNTS && !(l->count = take(c, n))) return "counts are cut short";
-    for (uint32_t i = 0; l->count && i < n; i++)
-        if (l->count[i] < 1) return "a slot that stands for no token";
+    if (l->count && !add_up(l->count, n))
+        return "a slot that stands for no token, or slots for more than a text has";
     if (o->what & BIASES && !(l->bias = take(c, n))) return "biases are cut short";
     if (o->what & LOW && !(o->low = take(c, ((uint64_t)n + 31) / 32)))
         return "flags of lower formats are cut short";
