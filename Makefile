@@ -75,7 +75,8 @@ $(B)/commit: FORCE
 	@mkdir -p $(@D)
 	@c=$$(git describe --always --dirty 2>/dev/null || echo "no commit"); \
 	  [ "$$c" = "$$(cat $@ 2>/dev/null)" ] || echo "$$c" > $@
-FORCE:
+# Phony, as .SECONDARY below lets a file that is not there be.
+.PHONY: FORCE
 
 # From its own directory, because the name as given becomes part of the symbols.
 $(B)/data/eval/%.o: data/eval/%
