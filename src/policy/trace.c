@@ -72,19 +72,6 @@ static void put_bits(wn_trace_writer *w, int n, bit_of *bit, const void *ctx)
 
 /* ---- a decision ----------------------------------------------------------------------------- */
 
-enum {
-    COUNTS = 1,
-    BIASES = 2,
-    BITMAP = 4,
-    SCORED = 8,
-    MASK = 16,
-    MERGES = 32,
-    SET_BIASES = 64,
-    SHIFTS = 128,
-    LOW = 256,
-    DEMOTE = 512
-};
-
 typedef struct {
     const wn_view *v;
     const wn_plan *plan;
@@ -162,9 +149,9 @@ static int chain_length(const wn_plan *p, int lane, int kind)
 static void put_plan(wn_trace_writer *w, const wn_plan *p, const wn_view_lane *l, int lane,
                      uint32_t what)
 {
-    if (what & MASK) put_bits(w, l->n, stays, &(mask_bits){ p, l->pos, lane });
-    if (what & DEMOTE) put_bits(w, l->n, moves, &(mask_bits){ p, l->pos, lane });
-    if (what & MERGES) put_u32(w, (uint32_t)chain_length(p, lane, WN_PLAN_MERGES));
+    if (what & WN_LANE_MASK) put_bits(w, l->n, stays, &(mask_bits){ p, l->pos, lane });
+    if (what & WN_LANE_DEMOTE) put_bits(w, l->n, moves, &(mask_bits){ p, l->pos, lane });
+    if (what & WN_LANE_MERGES) put_u32(w, (uint32_t)chain_length(p, lane, WN_PLAN_MERGES));
     for (int32_t i = wn_plan_first(p, lane, WN_PLAN_MERGES); i >= 0; i = p->merges[i].next) {
         const wn_plan_merge *m = &p->merges[i];
         put_u32(w, (uint32_t)m->at);
@@ -175,12 +162,12 @@ static void put_plan(wn_trace_writer *w, const wn_plan *p, const wn_view_lane *l
         put(w, p->wk + m->first_src, 4 * (size_t)m->n_src);
         put(w, p->wv + m->first_src, 4 * (size_t)m->n_src);
     }
-    if (what & SET_BIASES) put_u32(w, (uint32_t)chain_length(p, lane, WN_PLAN_BIASES));
+    if (what & WN_LANE_SET_BIASES) put_u32(w, (uint32_t)chain_length(p, lane, WN_PLAN_BIASES));
     for (int32_t i = wn_plan_first(p, lane, WN_PLAN_BIASES); i >= 0; i = p->biases[i].next) {
         put_u32(w, (uint32_t)p->biases[i].at);
         put_f32(w, p->biases[i].bias);
     }
-    if (what & SHIFTS) put_u32(w, (uint32_t)chain_length(p, lane, WN_PLAN_SHIFTS));
+    if (what & WN_LANE_SHIFTS) put_u32(w, (uint32_t)chain_length(p, lane, WN_PLAN_SHIFTS));
     for (int32_t i = wn_plan_first(p, lane, WN_PLAN_SHIFTS); i >= 0; i = p->shifts[i].next) {
         put_u32(w, (uint32_t)p->shifts[i].from);
         put_u32(w, (uint32_t)p->shifts[i].to);
@@ -197,12 +184,13 @@ static void put_lane(wn_trace_writer *w, const decision *d, int lane)
     int n_runs = 0;
     for (int i = 0; i < l->n; i++) n_runs += !i || l->pos[i] != l->pos[i - 1] + 1;
     bool bitmap = 4 + 8 * (int64_t)n_runs > 4 * (((int64_t)v->n_tokens + 31) / 32);
-    uint32_t what = (l->count ? COUNTS : 0u) | (l->bias ? BIASES : 0u) | (bitmap ? BITMAP : 0u) |
-                    (said ? SCORED : 0u) | (p->keep && p->keep[lane] ? MASK : 0u) |
-                    (wn_plan_first(p, lane, WN_PLAN_MERGES) >= 0 ? MERGES : 0u) |
-                    (wn_plan_first(p, lane, WN_PLAN_BIASES) >= 0 ? SET_BIASES : 0u) |
-                    (wn_plan_first(p, lane, WN_PLAN_SHIFTS) >= 0 ? SHIFTS : 0u) |
-                    (l->low ? LOW : 0u) | (p->low && p->low[lane] ? DEMOTE : 0u);
+    uint32_t what = (l->count ? WN_LANE_COUNTS : 0u) | (l->bias ? WN_LANE_BIASES : 0u) |
+                    (bitmap ? WN_LANE_BITMAP : 0u) | (said ? WN_LANE_SCORED : 0u) |
+                    (p->keep && p->keep[lane] ? WN_LANE_MASK : 0u) |
+                    (wn_plan_first(p, lane, WN_PLAN_MERGES) >= 0 ? WN_LANE_MERGES : 0u) |
+                    (wn_plan_first(p, lane, WN_PLAN_BIASES) >= 0 ? WN_LANE_SET_BIASES : 0u) |
+                    (wn_plan_first(p, lane, WN_PLAN_SHIFTS) >= 0 ? WN_LANE_SHIFTS : 0u) |
+                    (l->low ? WN_LANE_LOW : 0u) | (p->low && p->low[lane] ? WN_LANE_DEMOTE : 0u);
     put_u32(w, what);
     put_u32(w, (uint32_t)l->n);
     put_positions(w, l, v->n_tokens, bitmap, n_runs);

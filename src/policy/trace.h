@@ -66,6 +66,21 @@ enum {
     WN_TRACE_ALL = 2047,
 };
 
+/* What a lane of a record has, in the file: docs/trace-format.md. */
+enum {
+    WN_LANE_COUNTS = 1,
+    WN_LANE_BIASES = 2,
+    WN_LANE_BITMAP = 4,                 /* positions as bits, not as runs */
+    WN_LANE_SCORED = 8,
+    WN_LANE_MASK = 16,                  /* the plan: keep, merges, biases, shifts */
+    WN_LANE_MERGES = 32,
+    WN_LANE_SET_BIASES = 64,
+    WN_LANE_SHIFTS = 128,
+    WN_LANE_LOW = 256,                  /* slots in lower formats; those that go there */
+    WN_LANE_DEMOTE = 512,
+    WN_LANE_KNOWN = 1023,
+};
+
 typedef struct wn_trace wn_trace;
 
 typedef struct {

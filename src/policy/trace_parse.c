@@ -15,19 +15,6 @@
 
 enum { HEAD_FIXED = 44, LANE_BYTES = 24, STAT_BYTES = 28, RECORD_HEAD = 24, BODY_FIXED = 40 };
 enum {
-    COUNTS = 1,
-    BIASES = 2,
-    BITMAP = 4,
-    SCORED = 8,
-    MASK = 16,
-    MERGES = 32,
-    SET_BIASES = 64,
-    SHIFTS = 128,
-    LOW = 256,
-    DEMOTE = 512,
-    KNOWN = 1023
-};
-enum {
     MAX_LANES = 1 << 16,
     MAX_DIM = 1024,
     MAX_GROUP = 1024,
@@ -198,7 +185,7 @@ wn_status wn_trace_parse_frame(wn_trace *t, size_t *body, wn_err *err)
 static bool find_positions(const wn_trace *t, cursor *c, wn_trace_place *o)
 {
     uint32_t p = (uint32_t)t->d.view.n_tokens, n_runs, end = 0, sum = 0;
-    if (o->what & BITMAP) {
+    if (o->what & WN_LANE_BITMAP) {
         uint32_t words = (p + 31) / 32;
         if (!(o->bitmap = take(c, words))) return false;
         for (uint32_t i = 0; i < words; i++) sum += (uint32_t)__builtin_popcount(o->bitmap[i]);
@@ -269,29 +256,29 @@ static const char *find_lane(wn_trace *t, cursor *c, int lane)
     *o = (wn_trace_place){ 0 };
     *l = t->blank[lane];
     if (!take_u32(c, &o->what) || !take_u32(c, &n)) return "a lane is cut short";
-    if (o->what & ~(uint32_t)KNOWN || n > (uint32_t)d->view.n_tokens)
+    if (o->what & ~(uint32_t)WN_LANE_KNOWN || n > (uint32_t)d->view.n_tokens)
         return "a lane holds more than there are tokens";
     l->n = o->n = (int32_t)n;
     if (!find_positions(t, c, o)) return "a lane's positions are not in order";
-    if (o->what & COUNTS && !(l->count = take(c, n))) return "counts are cut short";
+    if (o->what & WN_LANE_COUNTS && !(l->count = take(c, n))) return "counts are cut short";
     if (l->count && !add_up(l->count, n))
         return "a slot that stands for no token, or slots for more than a text has";
-    if (o->what & BIASES && !(l->bias = take(c, n))) return "biases are cut short";
-    if (o->what & LOW && !(o->low = take(c, ((uint64_t)n + 31) / 32)))
+    if (o->what & WN_LANE_BIASES && !(l->bias = take(c, n))) return "biases are cut short";
+    if (o->what & WN_LANE_LOW && !(o->low = take(c, ((uint64_t)n + 31) / 32)))
         return "flags of lower formats are cut short";
     if (!find_seen(d, c, t->head.n_stats, l, o)) return "statistics or rows are cut short";
-    if (o->what & SCORED) {
+    if (o->what & WN_LANE_SCORED) {
         if (!take_u32(c, &keep) || !(t->verdicts[lane].score = take(c, n)))
             return "scores are cut short";
         t->verdicts[lane].keep = keep;
     }
-    if (o->what & MASK && !(o->mask = take(c, ((uint64_t)n + 31) / 32)))
+    if (o->what & WN_LANE_MASK && !(o->mask = take(c, ((uint64_t)n + 31) / 32)))
         return "a keep mask is cut short";
-    if (o->what & DEMOTE && !(o->demote = take(c, ((uint64_t)n + 31) / 32)))
+    if (o->what & WN_LANE_DEMOTE && !(o->demote = take(c, ((uint64_t)n + 31) / 32)))
         return "demotions are cut short";
-    if ((o->what & MERGES && !find_merges(c, o)) ||
-        (o->what & SET_BIASES && !find_entries(c, &o->biases, 2)) ||
-        (o->what & SHIFTS && !find_entries(c, &o->shifts, 3)))
+    if ((o->what & WN_LANE_MERGES && !find_merges(c, o)) ||
+        (o->what & WN_LANE_SET_BIASES && !find_entries(c, &o->biases, 2)) ||
+        (o->what & WN_LANE_SHIFTS && !find_entries(c, &o->shifts, 3)))
         return "the plan is cut short";
     return NULL;
 }

@@ -14,7 +14,7 @@
 
 /* Where a lane's arrays lie in the record; NULL: there is none. */
 typedef struct {
-    uint32_t what;                      /* the bits of docs/trace-format.md */
+    uint32_t what;                      /* WN_LANE_ bits */
     int32_t n;
     const uint32_t *runs, *bitmap;      /* positions, one way or the other: runs, their number
                                            first; a bit for each token */
